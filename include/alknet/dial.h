@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef ALKNET_DIAL_H
+#define ALKNET_DIAL_H
+
+/* Connecting somewhere: names by c-ares, addresses by Happy Eyeballs (RFC 8305: resolution of A and
+ * AAAA side by side, interleaved families, 250 ms between attempts, first to answer wins), one
+ * deadline over all. Also unix sockets. The fd that is given is connected, non-blocking,
+ * close-on-exec, TCP_NODELAY. Nothing blocks. */
+
+#include <stdint.h>
+#include <sys/socket.h>
+#include <alknet/err.h>
+#include <alknet/loop.h>
+
+struct alk_resolver; /* one a process: a c-ares channel on a loop */
+ALK_EXPORT struct alk_resolver *alk_resolver_new(struct alk_loop *loop, struct alk_err *err);
+ALK_EXPORT void alk_resolver_free(struct alk_resolver **resolver);
+/* The process's resolver on `loop`, made at first use, freed with the loop. */
+ALK_EXPORT struct alk_resolver *alk_resolver_of(struct alk_loop *loop, struct alk_err *err);
+
+struct alk_dial;
+
+/* Runs exactly once, from the loop, never before the call returned. rc 0: takes `fd`.
+ * Else fd is -1 and rc says why: -ENOENT (no such name), -ETIMEDOUT, -ECONNREFUSED, -EHOSTUNREACH,
+ * -ENETUNREACH, -EMFILE, other -errno; `err` has the sentence. */
+typedef void alk_dial_fn(void *user, int rc, int fd, const struct alk_err *err);
+
+/* Connect to host:port. `host` is a name, an IPv4 or an IPv6 address (no brackets); it is borrowed for
+ * the call alone. `bind` may be NULL or the local address to use. `timeout_ms` covers all of it.
+ * Gives a handle to cancel with; NULL with `err` when out of memory or `host` cannot be one. */
+ALK_EXPORT struct alk_dial *alk_dial_tcp(struct alk_loop *loop, const char *host, uint16_t port,
+					 const char *bind, uint64_t timeout_ms, alk_dial_fn *done, void *user,
+					 struct alk_err *err);
+ALK_EXPORT struct alk_dial *alk_dial_unix(struct alk_loop *loop, const char *path, uint64_t timeout_ms,
+					  alk_dial_fn *done, void *user, struct alk_err *err);
+/* Then `done` does not run. Takes and clears the handle; a handle is dead once `done` began. */
+ALK_EXPORT void alk_dial_cancel(struct alk_dial **dial);
+
+/* Split "HOST:PORT", "[V6]:PORT" or ":PORT". `host` gets no brackets. -EINVAL with `err` naming
+ * what is wrong. `port` may be 0 only when `zero_ok`. */
+ALK_EXPORT int alk_addr_split(const char *text, char *host, size_t size, uint16_t *port, bool zero_ok,
+			      struct alk_err *err);
+/* Numeric text and port of a socket address; v4-mapped IPv6 is shown as IPv4; "unix" for AF_UNIX. */
+ALK_EXPORT void alk_addr_format(const struct sockaddr *sa, socklen_t len, char *host, size_t size,
+				uint16_t *port);
+
+#endif

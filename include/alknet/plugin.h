@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef ALKNET_PLUGIN_H
+#define ALKNET_PLUGIN_H
+
+/* A plugin is one .so with one exported symbol, `alk_plugin`, a const record made by ALK_PLUGIN().
+ * Start here if you add one; copy src/plugins/skeleton.
+ *
+ * Life: the loader checks the record (see the ABI below), then calls `init` once in each process that
+ * needs the plugin (supervisor: transports listen; worker: transports admit, services; client:
+ * transports dial), and `deinit` once before the process ends or the plugin is unloaded, when nothing
+ * uses it any more. All calls come from the one loop thread. */
+
+#include <stdint.h>
+#include <alknet/err.h>
+#include <alknet/log.h>
+#include <alknet/loop.h>
+#include <alknet/options.h>
+
+struct alk_transport_ops; /* alknet/transport.h */
+struct alk_service_ops;	  /* alknet/service.h */
+
+/* The ABI number. MAJOR: something removed, reordered or retyped: other majors are refused.
+ * MINOR: something appended: a plugin made for a newer minor than the host's is refused.
+ * 1.0: first. */
+#define ALK_ABI_MAJOR 1
+#define ALK_ABI_MINOR 0
+#define ALK_PLUGIN_MAGIC 0x6b6e6c61u /* "alnk" */
+
+enum alk_plugin_kind {
+	ALK_PLUGIN_NONE,
+	ALK_PLUGIN_TRANSPORT,
+	ALK_PLUGIN_SERVICE,
+};
+
+enum alk_role {
+	ALK_ROLE_NONE,
+	ALK_ROLE_SUPERVISOR,
+	ALK_ROLE_WORKER,
+	ALK_ROLE_CLIENT,
+	ALK_ROLE_CHECK, /* `alknet check`: options are checked, init is not called */
+};
+
+/* What the host hands to init; borrowed until deinit returned. */
+struct alk_plugin_env {
+	uint32_t size;
+	enum alk_role role;
+	struct alk_loop *loop;
+	const struct alk_options *options; /* checked values of the plugin's own table */
+};
+
+struct alk_plugin {
+	/* These five never move. */
+	uint32_t magic;
+	uint16_t abi_major, abi_minor;
+	uint32_t struct_size;
+	uint32_t kind; /* enum alk_plugin_kind */
+	const char *name; /* equal to the file's stem */
+
+	const char *version;
+	const struct alk_option *options; /* ends with ALK_OPT_END; NULL = none */
+	/* Optional. `*state` goes into every operation. Returns 0 or -errno with `err` set. */
+	int (*init)(const struct alk_plugin_env *env, void **state, struct alk_err *err);
+	void (*deinit)(void **state);
+	union {
+		const struct alk_transport_ops *transport;
+		const struct alk_service_ops *service;
+	} ops;
+};
+
+#define ALK_PLUGIN(...)                                                                                      \
+	ALK_EXPORT extern const struct alk_plugin alk_plugin;                                                \
+	ALK_EXPORT const struct alk_plugin alk_plugin = {.magic = ALK_PLUGIN_MAGIC,                          \
+							 .abi_major = ALK_ABI_MAJOR,                         \
+							 .abi_minor = ALK_ABI_MINOR,                         \
+							 .struct_size = sizeof(struct alk_plugin),           \
+							 __VA_ARGS__}
+
+#endif

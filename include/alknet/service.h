@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef ALKNET_SERVICE_H
+#define ALKNET_SERVICE_H
+
+/* A service handles destinations: it decides what stands at the other end of a channel.
+ *
+ * A channel is a stream with back-pressure in the return type. Reading: `data` is handed what came and
+ * answers how much it took; less than all means "wait", and the service calls alk_channel_resume()
+ * when it can take more. Writing: alk_channel_write() answers how much it took; less than all means
+ * that `drain` will follow. Each direction ends by itself (`eof`, alk_channel_eof); the channel is
+ * gone after `close`, which comes exactly once for every channel whose `open` was called, and is
+ * always the last.
+ *
+ *              open()                accept()
+ *     (none) ─────────▶ OPENING ─────────────▶ OPEN ──eof/alk_channel_eof──▶ (half) ──▶ CLOSED
+ *                          └──── refuse() ───────────────────────────────────────────▶ close()
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <alknet/err.h>
+#include <alknet/loop.h>
+
+struct alk_channel;
+
+/* Why an open failed. The first four are RFC 4254 5.1's reason codes; the others say more where more
+ * is known (SOCKS replies, metrics), and go over the wire as CONNECT_FAILED. */
+enum alk_open_failure {
+	ALK_OPEN_OK = 0,
+	ALK_OPEN_PROHIBITED = 1,
+	ALK_OPEN_CONNECT_FAILED = 2,
+	ALK_OPEN_UNKNOWN_TYPE = 3,
+	ALK_OPEN_RESOURCE_SHORTAGE = 4,
+	ALK_OPEN_REFUSED = 5,
+	ALK_OPEN_UNREACHABLE = 6,
+	ALK_OPEN_TIMEOUT = 7,
+	ALK_OPEN_NAME = 8, /* no such name */
+	ALK_OPEN_GONE = 9, /* the session ended */
+};
+ALK_EXPORT const char *alk_open_failure_str(enum alk_open_failure why);
+/* From the -errno of a failed connect. */
+ALK_EXPORT enum alk_open_failure alk_open_failure_of(int rc);
+
+struct alk_destination {
+	char host[256]; /* as asked for; a name is not resolved yet. "" when `path` is set */
+	uint16_t port;
+	char path[108]; /* unix socket */
+	char originator[64];
+	uint16_t originator_port;
+	char bind[64]; /* local address to connect from, or "" */
+};
+
+/* Who is behind a session; valid while the session lives. */
+struct alk_identity {
+	const char *id;
+	const char *user;
+	const char *key_fingerprint; /* SHA256:... */
+	const char *const *scopes;   /* ends with NULL */
+};
+ALK_EXPORT bool alk_identity_has_scope(const struct alk_identity *identity, const char *scope);
+
+struct alk_service_ops {
+	uint32_t size;
+
+	/* A channel asks for `to` (borrowed for the call). Answer now or later, once, with
+	 * alk_channel_accept, alk_channel_refuse or alk_channel_attach. `*user` goes into the others.
+	 * Returns 0, or -errno with `err` set: the core refuses the open, and nothing else is called. */
+	int (*open)(void *state, struct alk_channel *channel, const struct alk_destination *to, void **user,
+		    struct alk_err *err);
+	/* `n` bytes came; returns how many were taken, 0..n. `bytes` is borrowed for the call. Must not
+	 * free the channel. NULL: everything is taken and thrown away. */
+	size_t (*data)(void *user, struct alk_channel *channel, const uint8_t *bytes, size_t n);
+	/* A write that was cut short can go on. */
+	void (*drain)(void *user, struct alk_channel *channel);
+	/* The peer will send nothing more; everything before it was taken. */
+	void (*eof)(void *user, struct alk_channel *channel);
+	/* The channel is gone; forget it. Also while an open is still unanswered. */
+	void (*close)(void *user, struct alk_channel *channel);
+};
+
+/* The open is answered: the peer may send. */
+ALK_EXPORT int alk_channel_accept(struct alk_channel *channel);
+/* The open is refused; `text` is told where the protocol allows. `close` follows. */
+ALK_EXPORT void alk_channel_refuse(struct alk_channel *channel, enum alk_open_failure why, const char *text);
+/* Accept, and let the core's pump carry everything between the channel and `fd` (a connected stream
+ * socket), half-close and back-pressure included, until both are done. Takes *fd (sets it to -1), also
+ * on failure. The service's own operations are not called any more. 0 or -errno. */
+ALK_EXPORT int alk_channel_attach(struct alk_channel *channel, int *fd);
+
+/* Returns bytes taken, 0..n (short: `drain` follows), or -errno (-EPIPE after eof or close). */
+ALK_EXPORT ssize_t alk_channel_write(struct alk_channel *channel, const void *bytes, size_t n);
+/* How many bytes a write would take now. When 0, `drain` follows. */
+ALK_EXPORT size_t alk_channel_room(struct alk_channel *channel);
+/* Nothing more will be written. */
+ALK_EXPORT void alk_channel_eof(struct alk_channel *channel);
+/* After `data` took less than all: hand over the rest, from the loop, soon. */
+ALK_EXPORT void alk_channel_resume(struct alk_channel *channel);
+/* End both directions now. `close` follows from the loop. */
+ALK_EXPORT void alk_channel_close(struct alk_channel *channel);
+
+ALK_EXPORT const struct alk_identity *alk_channel_identity(const struct alk_channel *channel);
+ALK_EXPORT struct alk_loop *alk_channel_loop(const struct alk_channel *channel);
+
+#endif

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef ALKNET_TRANSPORT_H
+#define ALKNET_TRANSPORT_H
+
+/* A transport makes or accepts links. A link is one connected duplex byte stream: a non-blocking,
+ * close-on-exec fd with its metadata. SSH runs over the fd and knows nothing else of the transport.
+ *
+ *   supervisor   listen()  accepts raw connections, hands each up as a link
+ *   worker       admit()   finishes the transport's own handshake on it (NULL: nothing to do)
+ *   client       dial()    connects and yields a link
+ *
+ * Every member of the table is optional; what is missing the transport cannot do. */
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <alknet/err.h>
+#include <alknet/loop.h>
+#include <alknet/options.h>
+
+/* Plain data; copied by value. The fd is owned by whoever holds the struct: `alk_link_close`. */
+struct alk_link {
+	int fd;
+	char transport[16];   /* the plugin's name */
+	char remote_addr[64]; /* an address without port, or an endpoint id */
+	uint16_t remote_port; /* 0 where there is none */
+	char local_addr[64];
+	uint16_t local_port;
+	char sni[256]; /* "" where there is none */
+	char alpn[32];
+	char peer_id[80]; /* endpoint id proved by the transport, or "" */
+};
+
+#define ALK_LINK_NONE ((struct alk_link){.fd = -1})
+ALK_EXPORT void alk_link_close(struct alk_link *link);
+
+/* Who listens. `accepted` takes link->fd always and is called from the loop. */
+struct alk_acceptor {
+	void (*accepted)(void *user, struct alk_link *link);
+	void *user;
+};
+
+struct alk_listener; /* the transport's own */
+
+/* One dial or admit that is under way. `done` runs exactly once, from the loop, never before the call
+ * that started it returned. rc 0: `link` is good and `done` takes link->fd. Else rc is -errno, `err` has the sentence, and there is no fd. */
+typedef void alk_link_fn(void *user, int rc, struct alk_link *link, const struct alk_err *err);
+
+struct alk_transport_ops {
+	uint32_t size;
+
+	/* Bind and listen on `address` ("ADDR:PORT", "[v6]:PORT", the transport's own form). Gives one
+	 * listener in *out; `up` is copied. 0, or -errno with `err` saying which address and why. */
+	int (*listen)(void *state, const char *address, const struct alk_acceptor *up,
+		      struct alk_listener **out, struct alk_err *err);
+	void (*unlisten)(void *state, struct alk_listener **listener);
+	/* Stop taking connections for a while (drain, file descriptors short), or go on. */
+	void (*pause)(void *state, struct alk_listener *listener, bool paused);
+	/* The bound address as text ("127.0.0.1:2222"), for people and for `:0`. */
+	void (*describe)(void *state, const struct alk_listener *listener, char *text, size_t size);
+
+	/* Worker half. Takes link->fd. Cancel with `admit_cancel` (then `done` does not run). */
+	void *(*admit)(void *state, struct alk_link *link, alk_link_fn *done, void *user);
+	void (*admit_cancel)(void *state, void **admission);
+
+	/* Client. `address` is HOST:PORT or an endpoint id. Borrows it for the call alone. NULL with `err`
+	 * when the address cannot be one; else `done` follows. Cancel with `dial_cancel`. */
+	void *(*dial)(void *state, const char *address, alk_link_fn *done, void *user, struct alk_err *err);
+	void (*dial_cancel)(void *state, void **dialing);
+};
+
+/* Help for transports over TCP (tcp, tls): an accept loop with SO_REUSEADDR, TCP_NODELAY, keepalive,
+ * several addresses for a name, and a pause of 10 ms to 1 s when file descriptors run out (logged once
+ * a pause). Options are read from `options`: backlog, keepalive (see ALK_TCP_OPTIONS). */
+ALK_EXPORT int alk_tcp_listen(struct alk_loop *loop, const char *transport, const char *address,
+			      const struct alk_options *options, const struct alk_acceptor *up,
+			      struct alk_listener **out, struct alk_err *err);
+ALK_EXPORT void alk_tcp_unlisten(struct alk_listener **listener);
+ALK_EXPORT void alk_tcp_pause(struct alk_listener *listener, bool paused);
+ALK_EXPORT void alk_tcp_describe(const struct alk_listener *listener, char *text, size_t size);
+
+#define ALK_TCP_OPTIONS                                                                                      \
+	{.name = "backlog", .type = ALK_OPT_INT, .fallback = "1024", .min = 1, .max = 65535, .arg = "N",     \
+	 .help = "connections the kernel may hold before they are accepted"},                                \
+	{.name = "keepalive", .type = ALK_OPT_DURATION, .fallback = "60", .min = 0, .max = 86400000,         \
+	 .arg = "SECONDS", .help = "idle time before TCP keepalive probes; 0 sends none"}
+
+#endif

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef ALK_BOARD_H
+#define ALK_BOARD_H
+
+/* The board of one worker: a page of shared memory (memfd) that the worker writes and the supervisor
+ * reads, so that neither needs a message for it: the watchdog's pulse, what the worker has in hand, and
+ * every metric. Metrics are an X-macro (metrics.def): name, kind, help. */
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include <alknet/err.h>
+
+enum alk_metric {
+#define ALK_METRIC(id_, kind_, name_, help_) ALK_M_##id_,
+#include "metrics.def"
+#undef ALK_METRIC
+	ALK_METRIC_COUNT
+};
+
+enum alk_metric_kind {
+	ALK_COUNTER,
+	ALK_GAUGE,
+};
+
+struct alk_metric_info {
+	const char *name; /* Prometheus name */
+	enum alk_metric_kind kind;
+	const char *help;
+};
+extern const struct alk_metric_info alk_metric_info[ALK_METRIC_COUNT];
+
+struct alk_board {
+	uint32_t magic, size;
+	_Atomic uint64_t busy_since; /* monotonic ms when the loop woke, 0 while it waits */
+	/* What the loop works on; written before, read by the supervisor only when the worker hangs. */
+	_Atomic uint64_t in_hand_link;
+	char in_hand_addr[64];
+	char in_hand_identity[128];
+	_Atomic uint64_t metric[ALK_METRIC_COUNT];
+};
+
+/* Make one: gives a mapped board and its memfd in *fd. */
+struct alk_board *alk_board_new(int *fd, struct alk_err *err);
+/* Map one that came over the control socket. Borrows fd. */
+struct alk_board *alk_board_map(int fd, struct alk_err *err);
+void alk_board_free(struct alk_board **board);
+
+/* The process's own board; a private one until alk_board_use() was called. Never NULL. */
+extern struct alk_board *alk_board_self;
+void alk_board_use(struct alk_board *board);
+
+static inline void alk_count(enum alk_metric m, int64_t n)
+{
+	/* One writer: a plain load and store, no lock prefix. */
+	uint64_t v = atomic_load_explicit(&alk_board_self->metric[m], memory_order_relaxed);
+
+	atomic_store_explicit(&alk_board_self->metric[m], v + (uint64_t)n, memory_order_relaxed);
+}
+
+#endif

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef ALK_CHANNEL_H
+#define ALK_CHANNEL_H
+
+/* A channel as the core sees it: the stream of alknet/service.h, with who is told. The SSH side is
+ * ssh_channel.c; the pump, services and the client's listeners use this and never libssh. */
+
+#include <alknet/service.h>
+
+/* Who is told. Like alk_service_ops without open; opened/refused are for a channel that this side
+ * asked for. */
+struct alk_channel_ops {
+	void (*opened)(void *user, struct alk_channel *channel);
+	/* `close` follows. */
+	void (*refused)(void *user, struct alk_channel *channel, enum alk_open_failure why, const char *text);
+	size_t (*data)(void *user, struct alk_channel *channel, const uint8_t *bytes, size_t n);
+	void (*drain)(void *user, struct alk_channel *channel);
+	void (*eof)(void *user, struct alk_channel *channel);
+	void (*close)(void *user, struct alk_channel *channel);
+};
+
+/* Change who is told (ops is borrowed for life). */
+void alk_channel_set_ops(struct alk_channel *channel, const struct alk_channel_ops *ops, void *user);
+uint64_t alk_channel_id(const struct alk_channel *channel);
+
+#endif

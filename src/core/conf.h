@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef ALK_CONF_H
+#define ALK_CONF_H
+
+/* The configuration of one process: what the file, the environment and the flags say, checked against
+ * the options table of the program (conf_options.c) and of each plugin.
+ *
+ *   supervisor/client   alk_conf_new → load_file → set (environment, flags) → finish → read_files
+ *   worker              alk_conf_decode of what the supervisor encoded: it reads no file itself
+ *
+ * Order of precedence: flag, environment, file, default; each value remembers its source.
+ * The file is one Lua table ("return { ... }"), read by conf_lua.c in an empty environment with a
+ * budget (no libraries, 10^6 instructions, 8 MiB, text only); nothing in it can run later.
+ *
+ * Start here if you add an option: add a line to conf_options.c, nothing else. */
+
+#include <jansson.h>
+#include <alknet/options.h>
+#include <alknet/plugin.h>
+
+struct alk_conf;
+
+extern const struct alk_option alk_conf_options[]; /* serve's and connect's, ends with ALK_OPT_END */
+
+/* `role`: ALK_ROLE_SUPERVISOR for serve, ALK_ROLE_CLIENT for connect. */
+struct alk_conf *alk_conf_new(enum alk_role role);
+void alk_conf_free(struct alk_conf **conf);
+/* Read FILE. -EINVAL with file:line, the key's path and the nearest known key. */
+int alk_conf_load_file(struct alk_conf *conf, const char *path, struct alk_err *err);
+/* One value as text. `source` ("flag", "environment") is borrowed for life. */
+int alk_conf_set(struct alk_conf *conf, const char *name, const char *value, const char *source,
+		 struct alk_err *err);
+/* Defaults, ranges, and what one option says about another (a certificate without its key, --stealth
+ * without tls, serve with nobody to let in, ...). */
+int alk_conf_finish(struct alk_conf *conf, struct alk_err *err);
+/* Read every ALK_OPT_FILE's content (regular file, no more than 1 MiB, owner and mode checked where
+ * PRIVATE), and turn NAME_file secrets into NAME. */
+int alk_conf_read_files(struct alk_conf *conf, struct alk_err *err);
+
+/* The values of the program's own table, valid for the life of `conf`. */
+const struct alk_options *alk_conf_values(const struct alk_conf *conf);
+/* Content of a FILE option (n-th for REPEAT), NUL-terminated besides; NULL when unset. */
+const char *alk_conf_file(const struct alk_conf *conf, const char *name, size_t n, size_t *len);
+/* Check a plugin's section against its table; borrowed values, valid for the life of `conf`. NULL with
+ * `err`. */
+const struct alk_options *alk_conf_plugin(struct alk_conf *conf, const struct alk_plugin *plugin,
+					  struct alk_err *err);
+/* Listeners: `listen` and `transport` as one list, defaults applied (0.0.0.0:22 and [::]:22). */
+struct alk_conf_listen {
+	const char *transport;
+	const char *address;
+};
+size_t alk_conf_listeners(const struct alk_conf *conf, struct alk_conf_listen *out, size_t max);
+
+/* Everything, file contents included, for a worker; secrets too, so it goes over the control socket
+ * alone. New reference. */
+json_t *alk_conf_encode(const struct alk_conf *conf);
+struct alk_conf *alk_conf_decode(const json_t *encoded, struct alk_err *err);
+/* {"name": {"value": ..., "source": ...}}, secrets as "***". New reference. */
+json_t *alk_conf_show(const struct alk_conf *conf);
+/* The defaults as an alknet.conf with each option's help as a comment; malloc'd text. */
+char *alk_conf_dump_defaults(void);
+
+#endif

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef ALK_CTL_H
+#define ALK_CTL_H
+
+/* The control socket between the supervisor and one worker: framed messages over a stream socketpair,
+ * each optionally with one fd. With `workers = 0` both ends are on one loop in one process and speak
+ * the same messages.
+ *
+ * Frame: u32 length of the JSON (host order: one machine), u32 flags (1 = an fd rides on the first byte),
+ * then one JSON object. At most 16 MiB (the start message carries file contents). `op` names it:
+ *
+ *   supervisor → worker
+ *     start    {conf, index, generation, plugin_dir}      first; the fd is the board (board.h)
+ *     link     {link:u64, listener:int, transport, remote_addr, remote_port, local_addr, local_port}
+ *              the fd is the raw link
+ *     request  {id:u64, method, params}                   an admin command that sessions answer
+ *     watch    {on:bool}                                  send `event` messages or not
+ *     penalty  {identity?, remote_addr?, seconds}         refuse logins of these for so long
+ *     loglevel {level}
+ *     drain    {timeout_ms}                               take no new links; leave when the last session ended
+ *     stop     {}                                         disconnect all, flush for at most 2 s, exit 0
+ *   worker → supervisor
+ *     ready    {pid}                  started, privileges dropped
+ *     failed   {error}                cannot start; exits 1 after it
+ *     auth     {link}                 this link is authenticated: it leaves the start-ups in flight
+ *     end      {link}                 this link is gone
+ *     reply    {id, result | error:{code,message}, more?:true}
+ *     event    {event, ...}           for watch: session.open, session.close, auth, channel.open, ...
+ *     drained  {}                     no session is left
+ */
+
+#include <jansson.h>
+#include <alknet/loop.h>
+
+struct alk_ctl;
+
+struct alk_ctl_ops {
+	/* `message` is borrowed; `fd` is -1 or taken. */
+	void (*message)(void *user, struct alk_ctl *ctl, json_t *message, int fd);
+	/* The other end is gone (rc 0) or broken (-errno). Called once. */
+	void (*closed)(void *user, struct alk_ctl *ctl, int rc);
+};
+
+/* Takes *fd (a SOCK_STREAM unix socket). NULL with `err`; then *fd is closed too. */
+struct alk_ctl *alk_ctl_new(struct alk_loop *loop, int *fd, const struct alk_ctl_ops *ops, void *user,
+			    struct alk_err *err);
+void alk_ctl_free(struct alk_ctl **ctl);
+/* Queue a message; takes the reference `message` and, on success and on failure, *fd if not NULL.
+ * Returns 0, -ENOBUFS when more than 64 MiB wait (the other end is stuck: the caller treats it as
+ * dead), -EPIPE. */
+int alk_ctl_send(struct alk_ctl *ctl, json_t *message, int *fd);
+/* Bytes waiting to be sent. */
+size_t alk_ctl_pending(const struct alk_ctl *ctl);
+
+#endif

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef ALK_KEYS_H
+#define ALK_KEYS_H
+
+/* OpenSSH's public key files: authorized_keys. No libssh, no file access here: text in, entries out.
+ * Until options are understood a line with options is refused (logged with file:line), never half
+ * obeyed. Fuzzed (tests/fuzz/fuzz_keys.c). */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <alknet/err.h>
+
+#define ALK_KEY_BLOB_MAX 8192
+
+struct alk_key_entry {
+	char *type;	/* "ssh-ed25519" */
+	uint8_t *blob;	/* RFC 4253 6.6 wire form */
+	size_t blob_len;
+	char *comment; /* "" when none; bytes outside printable ASCII are kept: escape when shown */
+	unsigned line;
+};
+
+struct alk_keys {
+	struct alk_key_entry *entry;
+	size_t count;
+};
+
+/* Called for each line that is refused. */
+typedef void alk_keys_bad(void *user, const char *name, unsigned line, const char *why);
+
+/* Parse; bad lines are told to `bad` and left out, the rest stands. Key types other than those in
+ * `types` (comma separated) are bad lines. Never fails for what the text says; NULL only when out of
+ * memory. */
+struct alk_keys *alk_keys_parse(const char *name, const char *text, size_t len, const char *types,
+				alk_keys_bad *bad, void *user);
+void alk_keys_free(struct alk_keys **keys);
+/* The entry with this blob, or NULL. Looks at every entry, compares in constant time. */
+const struct alk_key_entry *alk_keys_find(const struct alk_keys *keys, const uint8_t *blob, size_t len);
+
+/* base64 (RFC 4648 4, padding required). Returns the length or -EINVAL; out may be NULL to measure. */
+ssize_t alk_base64_decode(const char *text, size_t len, uint8_t *out, size_t size);
+bool alk_equal_ct(const void *a, const void *b, size_t n);
+
+#endif

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef ALK_LOADER_H
+#define ALK_LOADER_H
+
+/* Finds, checks and opens plugins. A plugin that does not fit is refused with a sentence and the rest
+ * runs: missing file or symbol, wrong magic, other ABI major, newer minor, struct too small, name not
+ * the file's stem, unknown kind, a required operation missing, a file or directory that others may
+ * write, a path that is not absolute. Opened with RTLD_NOW | RTLD_LOCAL. */
+
+#include "conf.h"
+
+struct alk_loader;
+struct alk_loaded; /* one plugin in use */
+
+/* `dir` is borrowed for the call; must be absolute. */
+struct alk_loader *alk_loader_new(struct alk_loop *loop, enum alk_role role, const char *dir, struct alk_conf *conf,
+				  struct alk_err *err);
+/* Deinit and close everything. */
+void alk_loader_free(struct alk_loader **loader);
+/* Load by name (dir/NAME.so; dir/transports and dir/services are the same flat dir) and init it; a
+ * second call gives the same one. NULL with `err`. */
+struct alk_loaded *alk_loader_get(struct alk_loader *loader, enum alk_plugin_kind kind, const char *name,
+				  struct alk_err *err);
+const struct alk_plugin *alk_loaded_plugin(const struct alk_loaded *loaded);
+void *alk_loaded_state(const struct alk_loaded *loaded);
+/* [{"name","kind","version","abi","path"}], new reference; for plugin.list. */
+json_t *alk_loader_list(const struct alk_loader *loader);
+/* Open and check one file without init. For tests and `alknet check`. */
+int alk_loader_check_file(const char *path, struct alk_err *err);
+
+/* An operation of a transport or service table, NULL when the (older, shorter) table lacks it. */
+#define ALK_OP(table_, member_)                                                                              \
+	((table_) != NULL &&                                                                                 \
+			 (table_)->size >= offsetof(__typeof__(*(table_)), member_) + sizeof((table_)->member_) \
+		 ? (table_)->member_                                                                         \
+		 : NULL)
+
+#endif

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef ALK_POLICY_H
+#define ALK_POLICY_H
+
+/* The policy: an operator's Lua script that answers with a word. Everything that is not exactly one of
+ * the words denies: an error, a timeout, a number, nil, a missing reason is fine.
+ *
+ * One Lua state a worker, in a sandbox with budgets (STYLE 15 to 17): 20 ms a resume, 5 s in all,
+ * 32 MiB a state, peer strings cut at 255 bytes. A question runs as a coroutine with a generation, is
+ * resumed by the loop alone and completes exactly once. Only the policy files include <lua.h>.
+ *
+ * Without a script the built-in answers hold: on_link allow, on_auth pass, on_open forward
+ * for what is not reserved, the service of the reserved destinations for those (alknet-control: bus,
+ * alknet-secret: secret, alknet-status: status), other alknet-* denied. They are what the shipped
+ * scripts/policy.lua says, in C. */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <alknet/loop.h>
+#include <alknet/service.h>
+#include <alknet/transport.h>
+
+enum alk_verdict {
+	ALK_VERDICT_DENY = 0,
+	ALK_VERDICT_ALLOW,
+	ALK_VERDICT_PASS,
+	ALK_VERDICT_FORWARD,
+	ALK_VERDICT_SERVICE,
+};
+const char *alk_verdict_str(enum alk_verdict verdict);
+
+/* The questions: on_NAME in the script, and the words that it may answer with. */
+#define ALK_QUESTIONS(X)                                                                                     \
+	X(LINK, "on_link", "allow|deny")                                                                     \
+	X(AUTH, "on_auth", "allow|deny|pass")                                                                \
+	X(OPEN, "on_open", "forward|service|deny")                                                           \
+	X(CLOSE, "on_close", "")
+
+enum alk_question {
+#define X(id_, name_, words_) ALK_QUESTION_##id_,
+	ALK_QUESTIONS(X)
+#undef X
+	ALK_QUESTION_COUNT
+};
+
+/* An identity as the policy or the built-in authentication gave it. Reference counted, immutable. */
+struct alk_grant {
+	unsigned refs;
+	struct alk_identity identity; /* strings owned by the grant */
+	char **scopes;
+	char **resources; /* ends with NULL; may be NULL */
+};
+struct alk_grant *alk_grant_new(const char *id, const char *user, const char *key_fingerprint,
+				const char *const *scopes, const char *const *resources);
+struct alk_grant *alk_grant_ref(struct alk_grant *grant);
+void alk_grant_unref(struct alk_grant **grant);
+
+/* What is asked. All strings borrowed until `done` ran or the question was cancelled. */
+struct alk_ask {
+	enum alk_question question;
+	uint64_t session;		  /* number of the session, 0 for on_link */
+	const struct alk_link *link;	  /* always */
+	const char *user;		  /* AUTH, OPEN, CLOSE */
+	const char *key_type;		  /* AUTH: "ssh-ed25519" */
+	const char *key_fingerprint;	  /* AUTH: "SHA256:..." */
+	const char *key;		  /* AUTH: base64 of the public key blob */
+	const struct alk_grant *grant;	  /* OPEN, CLOSE */
+	const struct alk_destination *to; /* OPEN */
+	double duration;		  /* CLOSE: seconds */
+	const char *reason;		  /* CLOSE */
+};
+
+struct alk_answer {
+	enum alk_verdict verdict;
+	bool failed; /* the script erred, timed out or spoke nonsense; verdict is DENY */
+	char reason[256];
+	struct alk_grant *grant; /* AUTH allow: given to `done` (take a reference to keep) */
+	/* OPEN forward: */
+	char host[256]; /* "" = as asked for */
+	uint16_t port;	/* 0 = as asked for */
+	char path[108]; /* unix socket, when the script said {path=...} */
+	char via[256];	/* a proxy URL, or "" */
+	char bind[64];
+	/* OPEN service: */
+	char service[32];
+	char where[128];      /* "policy.lua:12", the line that decided, or "built-in" */
+	uint32_t elapsed_us; /* time in Lua */
+};
+
+typedef void alk_policy_done(void *user, const struct alk_answer *answer);
+
+struct alk_policy;
+struct alk_policy_asked; /* a question under way */
+
+struct alk_policy_limits {
+	uint32_t resume_ms; /* 0 = 20 */
+	uint32_t total_ms;  /* 0 = 5000 */
+	size_t memory;	    /* 0 = 32 MiB */
+};
+
+/* Compile and run the script's main chunk. `name` is what messages call it; text NULL = built-in.
+ * -EINVAL via NULL and `err`: file:line and why. The loop may be NULL for alk_policy_ask_now. */
+struct alk_policy *alk_policy_new(struct alk_loop *loop, const char *name, const char *text, size_t len,
+				  const struct alk_policy_limits *limits, struct alk_err *err);
+void alk_policy_free(struct alk_policy **policy);
+/* Does the script define this function? */
+bool alk_policy_has(const struct alk_policy *policy, enum alk_question question);
+
+/* Ask. Borrows `ask` (what it points to, not itself) until `done` runs. `done` runs exactly once,
+ * from the loop, never before this call returns. Cancel with alk_policy_cancel(); then it does not run
+ * at all. NULL only when out of memory: the caller denies. `done` may be NULL for CLOSE. */
+struct alk_policy_asked *alk_policy_ask(struct alk_policy *policy, const struct alk_ask *ask,
+					alk_policy_done *done, void *user);
+void alk_policy_cancel(struct alk_policy_asked **asked);
+/* Ask where the answer does not wait: fills `answer` before it returns. A script that yields is denied
+ * (failed). For tests and tools; unref answer->grant. */
+void alk_policy_ask_now(struct alk_policy *policy, const struct alk_ask *ask, struct alk_answer *answer);
+
+/* Reserved destinations begin with "alknet-" (case-sensitive). */
+bool alk_destination_reserved(const char *host);
+
+#endif

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef ALK_SUPERVISOR_H
+#define ALK_SUPERVISOR_H
+
+/* The supervisor: listeners, limits a source, workers and their watchdog, the admin socket, metrics,
+ * signals. It never parses a byte that a remote peer sent inside SSH.
+ *
+ * Workers are this program executed again (/proc/self/exe, argv "alknet worker"), so that each has an
+ * address space of its own and nothing of the supervisor's memory; fd 3 is its control socket (ctl.h).
+ * A worker that dies is logged, counted and replaced (at once; 1 s, 2 s ... 30 s when it dies within
+ * 10 s of its start); its links are gone, the others never notice. */
+
+#include "conf.h"
+
+struct alk_supervisor;
+
+/* Takes conf. Binds listeners, starts workers (workers = 0: one in this process), opens the admin
+ * socket. NULL with `err`. Run the loop then. */
+struct alk_supervisor *alk_supervisor_new(struct alk_loop *loop, struct alk_conf **conf, struct alk_err *err);
+void alk_supervisor_free(struct alk_supervisor **supervisor);
+/* Exit status once the loop has stopped. */
+int alk_supervisor_status(const struct alk_supervisor *supervisor);
+
+#endif
