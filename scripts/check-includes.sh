@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# Who may include what. A library that leaks out of its files cannot be replaced or sandboxed later.
+set -eu
+cd "$(dirname "$0")/.."
+status=0
+only() { # HEADER ALLOWED-FILES: no other file below include/ and src/ includes it
+	local bad
+	bad=$(grep -rlE "^[[:space:]]*#[[:space:]]*include[[:space:]]*[<\"]$1" include src | grep -vE "^src/core/($2)\$") || return 0
+	echo "only src/core/($2) may include $1: $bad"
+	status=1
+}
+only '(lua|lualib|lauxlib)\.h' '(policy[a-z_]*|conf_lua)\.[ch]'
+only 'libssh/' '(ssh_[a-z_]+|knownhosts|identity)\.[ch]'
+only 'ev\.h' 'loop\.c'
+only 'ares\.h' '(resolver|dial)\.[ch]'
+only 'openssl/' 'nothing'
+exit $status

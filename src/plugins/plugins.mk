@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# Plugins: each one .so with one symbol, side by side in $(pkglibdir).
+
+PLUGIN_CFLAGS = $(AM_CFLAGS) -fvisibility=hidden
+PLUGIN_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared -no-undefined \
+	-export-symbols-regex '^alk_plugin$$'
+
+pkglib_LTLIBRARIES = plugins/tcp.la plugins/forward.la
+
+plugins_tcp_la_SOURCES = src/plugins/transports/tcp/tcp.c
+plugins_tcp_la_CFLAGS = $(PLUGIN_CFLAGS)
+plugins_tcp_la_LDFLAGS = $(PLUGIN_LDFLAGS)
+plugins_tcp_la_LIBADD = libalknet.la
+
+plugins_forward_la_SOURCES = src/plugins/services/forward/forward.c
+plugins_forward_la_CFLAGS = $(PLUGIN_CFLAGS)
+plugins_forward_la_LDFLAGS = $(PLUGIN_LDFLAGS)
+plugins_forward_la_LIBADD = libalknet.la
+
+# Built, so that it stays true; not installed. -rpath makes libtool build a .so of it.
+noinst_LTLIBRARIES += plugins-skeleton/skeleton.la
+plugins_skeleton_skeleton_la_SOURCES = src/plugins/skeleton/skeleton.c
+plugins_skeleton_skeleton_la_CFLAGS = $(PLUGIN_CFLAGS)
+plugins_skeleton_skeleton_la_LDFLAGS = $(PLUGIN_LDFLAGS) -rpath $(pkglibdir)
+plugins_skeleton_skeleton_la_LIBADD = libalknet.la
