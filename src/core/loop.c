@@ -1,0 +1,516 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include <assert.h>
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <ev.h>
+
+#include <alknet/log.h>
+#include <alknet/loop.h>
+#include "loop_private.h"
+
+#define TASK_ROUNDS 1000
+#define NS_PER_MS 1000000ULL
+/* A timer that libev rings no earlier than this before its time may run. */
+#define TIMER_SLACK_NS (NS_PER_MS / 2)
+/* Longer than any process lives; keeps the arithmetic in range. */
+#define TIMER_MAX_MS (1000ULL * 60 * 60 * 24 * 365 * 100)
+
+enum watcher_magic {
+	WATCHER_DEAD = 0x64656164,
+	WATCHER_IO = 0x616c696f,
+	WATCHER_TIMER = 0x616c746d,
+	WATCHER_SIGNAL = 0x616c7367,
+};
+
+/* What the three kinds of watcher have in common; always their first member. */
+struct watcher {
+	uint32_t magic;
+	struct alk_loop *loop;
+	const char *name;
+	struct watcher *next, **prev;
+};
+
+struct alk_io {
+	struct watcher w;
+	ev_io ev;
+	int events; /* of enum alk_io_events */
+	alk_io_fn *on_ready;
+	void *user;
+};
+
+struct alk_timer {
+	struct watcher w;
+	ev_timer ev;
+	uint64_t due;  /* when it has to run, monotonic ns */
+	uint64_t rung; /* when libev will ring; never later than due */
+	alk_timer_fn *on_timeout;
+	void *user;
+};
+
+struct alk_signal {
+	struct watcher w;
+	ev_signal ev;
+	alk_signal_fn *on_signal;
+	void *user;
+};
+
+struct kept {
+	const void *key;
+	void *thing;
+	void (*free_thing)(void *thing);
+	struct kept *next;
+};
+
+struct alk_loop {
+	struct ev_loop *ev;
+	ev_prepare prepare;
+	ev_check check;
+	ev_idle idle;	/* active while tasks were left over: the loop must not sleep */
+	uint64_t woken; /* monotonic ns of the last wake-up: libev's own idea of now, or just after it */
+	bool running;
+
+	struct alk_task *tasks, **tasks_end;
+	size_t tasks_count;
+
+	struct watcher *live, *dead;
+	struct kept *kept;
+
+	alk_task_fn *on_wake, *on_sleep;
+	void *hooks_user;
+};
+
+#define CONTAINER(ptr_, type_, member_) ((type_ *)(void *)((char *)(ptr_)-offsetof(type_, member_)))
+
+static uint64_t mono_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 * NS_PER_MS + (uint64_t)ts.tv_nsec;
+}
+
+/* ---- tasks ---- */
+
+void alk_task_queue(struct alk_loop *loop, struct alk_task *task)
+{
+	if (task->prev != NULL)
+		return;
+	task->next = NULL;
+	task->prev = loop->tasks_end;
+	*loop->tasks_end = task;
+	loop->tasks_end = &task->next;
+	loop->tasks_count++;
+}
+
+void alk_task_cancel(struct alk_loop *loop, struct alk_task *task)
+{
+	if (task->prev == NULL)
+		return;
+	*task->prev = task->next;
+	if (task->next != NULL)
+		task->next->prev = task->prev;
+	else
+		loop->tasks_end = task->prev;
+	task->next = NULL;
+	task->prev = NULL;
+	loop->tasks_count--;
+}
+
+static void loop_run_tasks(struct alk_loop *loop)
+{
+	int rounds;
+	size_t n;
+
+	for (rounds = 0; rounds < TASK_ROUNDS && loop->tasks != NULL; rounds++) {
+		for (n = loop->tasks_count; n > 0 && loop->tasks != NULL; n--) {
+			struct alk_task *task = loop->tasks;
+
+			alk_task_cancel(loop, task);
+			task->fn(task->user);
+		}
+	}
+	if (loop->tasks != NULL)
+		ev_idle_start(loop->ev, &loop->idle);
+	else if (ev_is_active(&loop->idle))
+		ev_idle_stop(loop->ev, &loop->idle);
+}
+
+/* ---- watchers ---- */
+
+static void *watcher_new(struct alk_loop *loop, size_t size, enum watcher_magic magic, const char *name)
+{
+	struct watcher *w = calloc(1, size);
+
+	if (w == NULL)
+		return NULL;
+	w->magic = magic;
+	w->loop = loop;
+	w->name = name;
+	w->next = loop->live;
+	w->prev = &loop->live;
+	if (w->next != NULL)
+		w->next->prev = &w->next;
+	loop->live = w;
+	return w;
+}
+
+/* Off the list of the living; the memory goes after the iteration. */
+static void watcher_bury(struct watcher *w)
+{
+	struct alk_loop *loop = w->loop;
+
+	*w->prev = w->next;
+	if (w->next != NULL)
+		w->next->prev = w->prev;
+	w->magic = WATCHER_DEAD;
+	w->prev = NULL;
+	w->next = loop->dead;
+	loop->dead = w;
+}
+
+static void loop_free_dead(struct alk_loop *loop)
+{
+	struct watcher *w;
+
+	while ((w = loop->dead) != NULL) {
+		loop->dead = w->next;
+		free(w);
+	}
+}
+
+/* ---- fds ---- */
+
+static void io_ready(struct ev_loop *ev, ev_io *watcher, int revents)
+{
+	struct alk_io *io = CONTAINER(watcher, struct alk_io, ev);
+	int events = io->events;
+
+	(void)ev;
+	assert(io->w.magic == WATCHER_IO);
+	if (revents & EV_ERROR)
+		io->events = 0; /* not an fd any more; libev stopped it, and who uses it now finds out */
+	else
+		events &= ((revents & EV_READ) ? ALK_IO_READ : 0) | ((revents & EV_WRITE) ? ALK_IO_WRITE : 0);
+	if (events != 0)
+		io->on_ready(io->user, events);
+}
+
+struct alk_io *alk_io_new(struct alk_loop *loop, int fd, const char *name, alk_io_fn *on_ready, void *user)
+{
+	struct alk_io *io = watcher_new(loop, sizeof(*io), WATCHER_IO, name);
+
+	if (io == NULL)
+		return NULL;
+	ev_io_init(&io->ev, io_ready, fd, 0);
+	io->on_ready = on_ready;
+	io->user = user;
+	return io;
+}
+
+void alk_io_set(struct alk_io *io, int events)
+{
+	struct ev_loop *ev;
+
+	if (events == io->events)
+		return;
+	assert(io->w.magic == WATCHER_IO);
+	/* Stop and start are list operations; the kernel hears of the sum of them once, before the
+	 * loop sleeps, and of a pause not at all unless the fd gets ready meanwhile. */
+	ev = io->w.loop->ev;
+	ev_io_stop(ev, &io->ev);
+	io->events = events;
+	if (events == 0)
+		return;
+	ev_io_modify(&io->ev, ((events & ALK_IO_READ) ? EV_READ : 0) | ((events & ALK_IO_WRITE) ? EV_WRITE : 0));
+	ev_io_start(ev, &io->ev);
+}
+
+int alk_io_events(const struct alk_io *io)
+{
+	return io->events;
+}
+
+void alk_io_free(struct alk_io **io)
+{
+	if (*io == NULL)
+		return;
+	alk_io_set(*io, 0);
+	watcher_bury(&(*io)->w);
+	*io = NULL;
+}
+
+/* ---- timers ---- */
+
+static void timer_arm(struct alk_timer *timer)
+{
+	struct alk_loop *loop = timer->w.loop;
+	uint64_t after = timer->due > loop->woken ? timer->due - loop->woken : 0;
+
+	/* libev counts from its own now, which is that of the last wake-up. */
+	ev_timer_stop(loop->ev, &timer->ev);
+	ev_timer_set(&timer->ev, (double)after / 1e9, 0.);
+	ev_timer_start(loop->ev, &timer->ev);
+	timer->rung = timer->due;
+}
+
+static void timer_rang(struct ev_loop *ev, ev_timer *watcher, int revents)
+{
+	struct alk_timer *timer = CONTAINER(watcher, struct alk_timer, ev);
+
+	(void)ev;
+	(void)revents;
+	assert(timer->w.magic == WATCHER_TIMER);
+	if (timer->w.loop->woken + TIMER_SLACK_NS < timer->due)
+		timer_arm(timer); /* it was moved while it ran */
+	else
+		timer->on_timeout(timer->user);
+}
+
+struct alk_timer *alk_timer_new(struct alk_loop *loop, const char *name, alk_timer_fn *on_timeout, void *user)
+{
+	struct alk_timer *timer = watcher_new(loop, sizeof(*timer), WATCHER_TIMER, name);
+
+	if (timer == NULL)
+		return NULL;
+	ev_timer_init(&timer->ev, timer_rang, 0., 0.);
+	timer->on_timeout = on_timeout;
+	timer->user = user;
+	return timer;
+}
+
+void alk_timer_start(struct alk_timer *timer, uint64_t ms)
+{
+	assert(timer->w.magic == WATCHER_TIMER);
+	if (ms > TIMER_MAX_MS)
+		ms = TIMER_MAX_MS;
+	timer->due = mono_ns() + ms * NS_PER_MS;
+	/* Moving a running timer away, which a timer of inactivity does all the time, costs nothing: it
+	 * rings at the old time and goes on waiting. */
+	if (!ev_is_active(&timer->ev) || timer->due < timer->rung)
+		timer_arm(timer);
+}
+
+void alk_timer_stop(struct alk_timer *timer)
+{
+	assert(timer->w.magic == WATCHER_TIMER);
+	ev_timer_stop(timer->w.loop->ev, &timer->ev);
+}
+
+bool alk_timer_active(const struct alk_timer *timer)
+{
+	return ev_is_active(&timer->ev) || ev_is_pending(&timer->ev);
+}
+
+void alk_timer_free(struct alk_timer **timer)
+{
+	if (*timer == NULL)
+		return;
+	alk_timer_stop(*timer);
+	watcher_bury(&(*timer)->w);
+	*timer = NULL;
+}
+
+/* ---- signals ---- */
+
+static void signal_came(struct ev_loop *ev, ev_signal *watcher, int revents)
+{
+	struct alk_signal *sig = CONTAINER(watcher, struct alk_signal, ev);
+
+	(void)ev;
+	(void)revents;
+	assert(sig->w.magic == WATCHER_SIGNAL);
+	sig->on_signal(sig->user, watcher->signum);
+}
+
+struct alk_signal *alk_signal_new(struct alk_loop *loop, int signo, const char *name, alk_signal_fn *on_signal,
+				  void *user)
+{
+	struct alk_signal *sig = watcher_new(loop, sizeof(*sig), WATCHER_SIGNAL, name);
+
+	if (sig == NULL)
+		return NULL;
+	ev_signal_init(&sig->ev, signal_came, signo);
+	sig->on_signal = on_signal;
+	sig->user = user;
+	ev_signal_start(loop->ev, &sig->ev);
+	return sig;
+}
+
+void alk_signal_free(struct alk_signal **signal)
+{
+	if (*signal == NULL)
+		return;
+	ev_signal_stop((*signal)->w.loop->ev, &(*signal)->ev);
+	watcher_bury(&(*signal)->w);
+	*signal = NULL;
+}
+
+/* ---- the loop ---- */
+
+static void loop_before_sleep(struct ev_loop *ev, ev_prepare *watcher, int revents)
+{
+	struct alk_loop *loop = CONTAINER(watcher, struct alk_loop, prepare);
+
+	(void)ev;
+	(void)revents;
+	loop_run_tasks(loop);
+	loop_free_dead(loop);
+	if (loop->on_sleep != NULL)
+		loop->on_sleep(loop->hooks_user);
+}
+
+static void loop_after_sleep(struct ev_loop *ev, ev_check *watcher, int revents)
+{
+	struct alk_loop *loop = CONTAINER(watcher, struct alk_loop, check);
+
+	(void)ev;
+	(void)revents;
+	loop->woken = mono_ns();
+	if (loop->on_wake != NULL)
+		loop->on_wake(loop->hooks_user);
+}
+
+static void loop_idle(struct ev_loop *ev, ev_idle *watcher, int revents)
+{
+	(void)ev;
+	(void)watcher;
+	(void)revents;
+}
+
+struct alk_loop *alk_loop_new(struct alk_err *err)
+{
+	struct alk_loop *loop = calloc(1, sizeof(*loop));
+
+	if (loop == NULL) {
+		alk_err_set(err, -ENOMEM, "cannot make an event loop: out of memory");
+		return NULL;
+	}
+	loop->ev = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV);
+	if (loop->ev == NULL) {
+		alk_err_set(err, -errno, "cannot make an event loop: %s", strerror(errno));
+		free(loop);
+		return NULL;
+	}
+	loop->tasks_end = &loop->tasks;
+	loop->woken = mono_ns();
+	ev_prepare_init(&loop->prepare, loop_before_sleep);
+	ev_prepare_start(loop->ev, &loop->prepare);
+	ev_check_init(&loop->check, loop_after_sleep);
+	ev_set_priority(&loop->check, EV_MAXPRI);
+	ev_check_start(loop->ev, &loop->check);
+	ev_idle_init(&loop->idle, loop_idle);
+	return loop;
+}
+
+static void loop_free_kept(struct alk_loop *loop)
+{
+	struct kept *kept;
+
+	while ((kept = loop->kept) != NULL) {
+		loop->kept = kept->next;
+		kept->free_thing(kept->thing);
+		free(kept);
+	}
+}
+
+static void loop_free_leaks(struct alk_loop *loop)
+{
+	while (loop->live != NULL) {
+		struct watcher *w = loop->live;
+
+		alk_log(ALK_LOG_WARN, "watcher leaked", ALK_STR("watcher", w->name));
+		if (w->magic == WATCHER_IO)
+			alk_io_free(&(struct alk_io *){(struct alk_io *)(void *)w});
+		else if (w->magic == WATCHER_TIMER)
+			alk_timer_free(&(struct alk_timer *){(struct alk_timer *)(void *)w});
+		else
+			alk_signal_free(&(struct alk_signal *){(struct alk_signal *)(void *)w});
+	}
+}
+
+void alk_loop_free(struct alk_loop **loop)
+{
+	struct alk_loop *l = *loop;
+
+	if (l == NULL)
+		return;
+	assert(!l->running);
+	loop_free_kept(l);
+	loop_free_leaks(l);
+	while (l->tasks != NULL)
+		alk_task_cancel(l, l->tasks);
+	loop_free_dead(l);
+	ev_idle_stop(l->ev, &l->idle);
+	ev_check_stop(l->ev, &l->check);
+	ev_prepare_stop(l->ev, &l->prepare);
+	ev_loop_destroy(l->ev);
+	free(l);
+	*loop = NULL;
+}
+
+void alk_loop_run(struct alk_loop *loop)
+{
+	assert(!loop->running);
+	loop->running = true;
+	/* Time went by since the loop was made or last ran. */
+	ev_now_update(loop->ev);
+	loop->woken = mono_ns();
+	ev_run(loop->ev, 0);
+	loop->running = false;
+}
+
+void alk_loop_stop(struct alk_loop *loop)
+{
+	ev_break(loop->ev, EVBREAK_ONE);
+}
+
+uint64_t alk_loop_now(const struct alk_loop *loop)
+{
+	return loop->woken / NS_PER_MS;
+}
+
+void alk_loop_set_hooks(struct alk_loop *loop, alk_task_fn *on_wake, alk_task_fn *on_sleep, void *user)
+{
+	loop->on_wake = on_wake;
+	loop->on_sleep = on_sleep;
+	loop->hooks_user = user;
+}
+
+void *alk_loop_kept(const struct alk_loop *loop, const void *key)
+{
+	const struct kept *kept;
+
+	for (kept = loop->kept; kept != NULL; kept = kept->next)
+		if (kept->key == key)
+			return kept->thing;
+	return NULL;
+}
+
+int alk_loop_keep(struct alk_loop *loop, const void *key, void *thing, void (*free_thing)(void *thing))
+{
+	struct kept *kept = calloc(1, sizeof(*kept));
+
+	if (kept == NULL)
+		return -ENOMEM;
+	kept->key = key;
+	kept->thing = thing;
+	kept->free_thing = free_thing;
+	kept->next = loop->kept;
+	loop->kept = kept;
+	return 0;
+}
+
+void alk_fd_close(int *fd)
+{
+	int saved = errno;
+
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+	errno = saved;
+}
