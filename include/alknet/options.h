@@ -44,6 +44,9 @@ struct alk_option {
 	const char *choices;  /* of ENUM */
 	const char *arg;      /* how --help names the value */
 	const char *help;     /* one sentence */
+	/* For the programs' own tables; plugins leave these out. */
+	const char *env;   /* environment variable that fills it in */
+	const char *group; /* heading in --help and the man page */
 };
 
 /* The checked values of one array, defaults filled in. Owned by the configuration; a plugin borrows
@@ -53,9 +56,13 @@ struct alk_options;
 ALK_EXPORT bool alk_options_has(const struct alk_options *options, const char *name);
 ALK_EXPORT bool alk_options_bool(const struct alk_options *options, const char *name);
 ALK_EXPORT int64_t alk_options_int(const struct alk_options *options, const char *name); /* ms, bytes too */
-/* NULL when unset. */
+/* Of STRING, ENUM, PATH, and FILE (its path); of TABLE its JSON text. NULL when unset. */
 ALK_EXPORT const char *alk_options_str(const struct alk_options *options, const char *name);
 /* The n-th value of a REPEAT option, NULL past the last. */
 ALK_EXPORT const char *alk_options_nth(const struct alk_options *options, const char *name, size_t n);
+/* The content of a FILE option (n-th of a REPEAT), NUL-terminated besides; `len` may be NULL. NULL when
+ * unset. */
+ALK_EXPORT const char *alk_options_file(const struct alk_options *options, const char *name, size_t n,
+					size_t *len);
 
 #endif

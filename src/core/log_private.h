@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef ALK_LOG_PRIVATE_H
+#define ALK_LOG_PRIVATE_H
+
+/* How the log is set up. Before that it writes logfmt to stderr from info up.
+ *
+ * Where lines go and why that never blocks:
+ *   pipe, terminal   the file behind stderr is opened once more for us alone, with O_NONBLOCK: setting
+ *                    the flag on stderr itself would set it for everyone who shares it. Where that is
+ *                    not allowed, poll before a write of at most PIPE_BUF.
+ *   stream socket    (journald's) send with MSG_DONTWAIT
+ *   plain file       write; a full disk is an error like any other
+ *   syslog           one datagram a line to /dev/log, MSG_DONTWAIT
+ * What cannot be written at once waits in one buffer of 64 KiB. When that is full lines are dropped and
+ * counted (alknet_log_dropped_total), and a line says how many as soon as there is room again.
+ *
+ * A line is at most PIPE_BUF (4096) bytes; fields that do not fit are left out, `truncated=true` says so.
+ * A logfmt line carries no time: the journal and syslog stamp it. JSON begins with "time" (UTC). */
+
+#include <alknet/log.h>
+#include <alknet/loop.h>
+#include <alknet/options.h>
+
+enum alk_log_format {
+	ALK_LOG_LOGFMT,
+	ALK_LOG_JSON,
+};
+
+enum alk_log_target {
+	ALK_LOG_STDERR,
+	ALK_LOG_SYSLOG,
+};
+
+/* May be called again (a reload, a worker that got its configuration). 0, or -errno with `err` when
+ * syslog cannot be reached; then nothing changed. */
+int alk_log_setup(enum alk_log_level level, enum alk_log_format format, enum alk_log_target target,
+		  struct alk_err *err);
+/* The same from log_level, log_format and log_target of a program's options. */
+int alk_log_setup_options(const struct alk_options *values, struct alk_err *err);
+void alk_log_set_level(enum alk_log_level level);
+enum alk_log_level alk_log_get_level(void);
+const char *alk_log_level_str(enum alk_log_level level);
+/* -EINVAL when `word` is none of error, warn, info, debug. */
+int alk_log_level_parse(const char *word, enum alk_log_level *level);
+/* Let the loop write what waits as soon as it can be written; NULL (before alk_loop_free) ends that. */
+void alk_log_attach(struct alk_loop *loop);
+/* Write what can be written at once; back to the beginning. */
+void alk_log_close(void);
+
+/* For tests: where syslog listens. */
+extern const char *alk_log_syslog_path;
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef ALK_MAIN_H
+#define ALK_MAIN_H
+
+/* The programs' entry points, and what their starts have in common. src/cmd/alknet.c chooses one by the
+ * first word of the command line. Each returns the exit status: 0; 2 when an option, a file, a policy or
+ * an address is wrong; 1 when it failed while it ran. */
+
+#include <stdio.h>
+#include "conf.h"
+
+/* argv[0] is the subcommand. */
+int alk_main_serve(int argc, char **argv);
+int alk_main_connect(int argc, char **argv);
+int alk_main_check(int argc, char **argv);
+/* What the supervisor starts: fd 3 is the control socket. */
+int alk_main_worker(void);
+
+/* The beginning of serve and connect: process settings (alk_main_process), flags, environment and file
+ * into a finished configuration with its files read, the log set up, the fd limit raised and logged.
+ * Gives the configuration. NULL: it has said why on stderr (or printed --help), leave with *status. */
+struct alk_conf *alk_main_conf(int argc, char **argv, enum alk_role role, int *status);
+
+/* What every process of ours wants: SIGPIPE ignored, umask 077, no core files and no ptrace (keys are in
+ * memory), freed buffers given back to the system, the limit of open files at its maximum. Gives that
+ * limit. -errno when it could not be raised. */
+int alk_main_process(unsigned long *fd_limit);
+
+/* "alknet: SENTENCE" on stderr; returns `status`. */
+int alk_main_fail(int status, const struct alk_err *err);
+
+#endif
