@@ -111,6 +111,10 @@ AS_IF([test "x$alk_hardening" = xyes], [
 	ALK_TRY_FLAGS([ALK_LDFLAGS], [-Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack], [LDFLAGS])
 	PIE_CFLAGS=-fPIE
 	PIE_LDFLAGS=-pie])
+dnl A library that lacks a symbol fails here and not at its user; the sanitizers leave theirs to the program.
+LIBRARY_LDFLAGS=
+AS_IF([test "x$alk_sanitizers$alk_fuzzing" = xnono], [ALK_TRY_FLAGS([LIBRARY_LDFLAGS], [-Wl,-z,defs], [LDFLAGS])])
+AC_SUBST([LIBRARY_LDFLAGS])
 AC_SUBST([PIE_CFLAGS])
 AC_SUBST([PIE_LDFLAGS])
 ])

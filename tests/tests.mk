@@ -9,8 +9,8 @@ LOG_COMPILER = bash $(srcdir)/tests/run-program.sh
 
 # Tests know nothing of the layout of the build but what stands here.
 AM_TESTS_ENVIRONMENT = \
-	ALKNET=$(abs_builddir)/.libs/alknet; export ALKNET; \
-	ALKNET_ADMIN=$(abs_builddir)/.libs/alknet-admin; export ALKNET_ADMIN; \
+	ALKNET=$(abs_builddir)/alknet; export ALKNET; \
+	ALKNET_ADMIN=$(abs_builddir)/alknet-admin; export ALKNET_ADMIN; \
 	ALKNET_PLUGIN_DIR=$(abs_builddir)/plugins/.libs; export ALKNET_PLUGIN_DIR; \
 	ALKNET_LIBDIR=$(abs_builddir)/.libs; export ALKNET_LIBDIR; \
 	ALKNET_SRCDIR=$(abs_srcdir); export ALKNET_SRCDIR; \
@@ -28,7 +28,7 @@ TESTS_SANITIZERS = yes
 endif
 
 # Ring 1. One binary a file: tests/unit/test_NAME.c, with the whole core inside.
-UNIT_TESTS =
+UNIT_TESTS = tests/unit/test_loop
 if WITH_CMOCKA
 check_PROGRAMS += $(UNIT_TESTS)
 TESTS += $(UNIT_TESTS)

@@ -2,7 +2,7 @@
 # Plugins: each one .so with one symbol, side by side in $(pkglibdir).
 
 PLUGIN_CFLAGS = $(AM_CFLAGS) -fvisibility=hidden
-PLUGIN_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared -no-undefined \
+PLUGIN_LDFLAGS = $(AM_LDFLAGS) $(LIBRARY_LDFLAGS) -module -avoid-version -shared -no-undefined \
 	-export-symbols-regex '^alk_plugin$$'
 
 pkglib_LTLIBRARIES = plugins/tcp.la plugins/forward.la
@@ -23,3 +23,6 @@ plugins_skeleton_skeleton_la_SOURCES = src/plugins/skeleton/skeleton.c
 plugins_skeleton_skeleton_la_CFLAGS = $(PLUGIN_CFLAGS)
 plugins_skeleton_skeleton_la_LDFLAGS = $(PLUGIN_LDFLAGS) -rpath $(pkglibdir)
 plugins_skeleton_skeleton_la_LIBADD = libalknet.la
+
+# Plugins are linked again when they are installed, against the library that must be there by then.
+install-pkglibLTLIBRARIES: install-libLTLIBRARIES
