@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""Fixtures of the integration ring. docs/TESTING.md says how to run it.
+
+ALKNET, ALKNET_ADMIN, ALKNET_PLUGIN_DIR   the programs and plugins to test (default: a build directory)
+ALKNET_TEST_SCALE                         every deadline is multiplied by it
+"""
+
+import getpass
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from harness import procs, waiting  # noqa: E402
+from harness.net import have_ipv6  # noqa: E402
+
+USER = "tester"
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes more than ten seconds")
+    try:
+        sanitized = procs.is_sanitized()
+    except (FileNotFoundError, StopIteration):
+        return
+    if sanitized and "ALKNET_TEST_SCALE" not in os.environ:
+        waiting.SCALE = 4.0
+
+
+@pytest.fixture(scope="session")
+def sanitized():
+    return procs.is_sanitized()
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory):
+    return procs.Keys(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="session")
+def targets():
+    directory = tempfile.mkdtemp(prefix="alknet-targets.")
+    os.chmod(directory, 0o755)
+    running = procs.Targets(directory)
+    yield running
+    running.stop()
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def ipv6():
+    if not have_ipv6():
+        pytest.skip("no IPv6 on this machine's loopback")
+
+
+def finish_all(started):
+    """End all, newest first; the first thing that is wrong fails the test, but all are ended."""
+    errors = []
+    for program in reversed(started):
+        try:
+            program.finish()
+        except AssertionError as error:
+            errors.append(error)
+        finally:
+            program.kill()
+    if errors:
+        raise errors[0]
+
+
+@pytest.fixture
+def server(keys, tmp_path):
+    """A factory of `alknet serve`: flags as arguments, the file's keys as a Lua text in `conf`."""
+    started = []
+
+    def start(*flags, conf=None, policy=None, workers=None, authorized=True, listen="127.0.0.1:0", key=None, env=None,
+              wrap=(), wait=True):
+        number = len(started)
+        argv = [*wrap, procs.alknet(), "serve", "--key", key or keys.path("host"), "--listen", listen]
+        admin = tmp_path / f"admin{number}.sock"
+        argv += ["--admin-socket", admin]
+        if authorized:
+            argv += ["--authorized-keys", keys.authorized if authorized is True else authorized]
+        if workers is not None:
+            argv += ["--workers", str(workers)]
+        if policy is not None:
+            script = tmp_path / f"policy{number}.lua"
+            script.write_text(policy)
+            argv += ["--policy", script]
+        if conf is not None:
+            file = tmp_path / f"alknet{number}.conf"
+            file.write_text("return {\n" + conf + "\n}\n")
+            argv += ["-c", file]
+        running = procs.Server([*argv, *flags], tmp_path / f"serve{number}.log", env=env or procs.environment())
+        running.admin = admin
+        started.append(running)
+        if wait:
+            running.find_port()
+        return running
+
+    yield start
+    finish_all(started)
+
+
+@pytest.fixture
+def client(keys, tmp_path):
+    """A factory of `alknet connect` to a port on loopback, with a proxy on a port of its own."""
+    started = []
+
+    def start(to, *flags, user=USER, identity=None, socks5="127.0.0.1:0", known=True, env=None, wait=True, host="127.0.0.1"):
+        number = len(started)
+        port = getattr(to, "port", to)
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        argv = [procs.alknet(), "connect", "--server", where, "--identity", identity or keys.path("user"), "--user", user]
+        hosts = tmp_path / f"known_hosts{number}"
+        if known:
+            keys.known_hosts(hosts, port, host=host)
+        argv += ["--known-hosts", hosts]
+        if socks5:
+            argv += ["--socks5", socks5]
+        running = procs.Client([*argv, *flags], tmp_path / f"connect{number}.log", env=env or procs.environment())
+        running.known_hosts = hosts
+        started.append(running)
+        if wait:
+            if socks5 and socks5 != "none":
+                running.find_port()
+            else:
+                running.wait_log(r"alknet: connected to ")
+        return running
+
+    yield start
+    finish_all(started)
+
+
+@pytest.fixture
+def sshd(keys, tmp_path):
+    if not procs.find_sshd():
+        pytest.skip("sshd is not installed")
+    started = []
+
+    def start(extra=""):
+        running = procs.start_sshd(keys, tmp_path, extra, f"sshd{len(started)}")
+        running.user = getpass.getuser()
+        started.append(running)
+        return running
+
+    yield start
+    for running in started:
+        running.kill()
+
+
+class Ssh:
+    """Stock OpenSSH against a port on loopback."""
+
+    def __init__(self, keys, directory):
+        self.keys, self.dir, self.started, self.number = keys, directory, [], 0
+
+    def argv(self, to, *more, user=USER, identity="user", program="ssh"):
+        port = getattr(to, "port", to)
+        self.number += 1
+        known = self.dir / f"ssh_known{self.number}"
+        self.keys.known_hosts(known, port)
+        return [
+            program, *procs.SSH_OPTIONS, "-o", f"UserKnownHostsFile={known}", "-i", self.keys.path(identity),
+            "-P" if program == "scp" else "-p", str(port), *(["-l", user] if program == "ssh" else []), *more,
+        ]
+
+    def run(self, to, *more, data=b"", timeout=60, **options):
+        """Run to the end: `more` comes before the host name, `command` after it."""
+        command = options.pop("command", ())
+        argv = self.argv(to, *more, **options) + ["127.0.0.1", *command]
+        return subprocess.run(
+            argv, input=data, capture_output=True, timeout=waiting.scaled(timeout), env=procs.environment(), check=False,
+        )
+
+    def start(self, to, *more, stdin=subprocess.DEVNULL, stdout=None, **options):
+        command = options.pop("command", ())
+        log = self.dir / f"ssh{len(self.started)}.log"
+        extra = {} if stdout is None else {"stdout": stdout}
+        program = procs.Program(self.argv(to, *more, **options) + ["127.0.0.1", *command], log, stdin=stdin, **extra)
+        self.started.append(program)
+        return program
+
+
+@pytest.fixture
+def ssh(keys, tmp_path):
+    if not shutil.which("ssh"):
+        pytest.skip("ssh is not installed")
+    tool = Ssh(keys, tmp_path)
+    yield tool
+    for program in tool.started:
+        program.kill()
+
+
+@pytest.fixture
+def tunnel(server, client):
+    """alknet and alknet: the pair that most tests want."""
+
+    def start(*flags, workers=None, connect=(), **options):
+        serving = server(*flags, workers=workers, **options)
+        return serving, client(serving, *connect)
+
+    return start
+
+
+@pytest.fixture(params=[0, 1, 2], ids=lambda n: f"workers{n}")
+def workers(request):
+    return request.param
