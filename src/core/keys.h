@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <alknet/err.h>
 
 #define ALK_KEY_BLOB_MAX 8192
@@ -26,7 +27,8 @@ struct alk_keys {
 	size_t count;
 };
 
-/* Called for each line that is refused. */
+/* Called for each line that is refused. `why` lives until the call returns; it quotes nothing of the
+ * line, so it may be logged as it is. */
 typedef void alk_keys_bad(void *user, const char *name, unsigned line, const char *why);
 
 /* Parse; bad lines are told to `bad` and left out, the rest stands. Key types other than those in
@@ -38,8 +40,21 @@ void alk_keys_free(struct alk_keys **keys);
 /* The entry with this blob, or NULL. Looks at every entry, compares in constant time. */
 const struct alk_key_entry *alk_keys_find(const struct alk_keys *keys, const uint8_t *blob, size_t len);
 
-/* base64 (RFC 4648 4, padding required). Returns the length or -EINVAL; out may be NULL to measure. */
+/* base64 (RFC 4648 4): padding required, no blanks, spare bits zero. Returns the length; -EINVAL; -ENOSPC
+ * when `size` is too small. out may be NULL to measure. */
 ssize_t alk_base64_decode(const char *text, size_t len, uint8_t *out, size_t size);
+/* The length without the NUL that is written behind it, or -ENOSPC. */
+ssize_t alk_base64_encode(const uint8_t *data, size_t len, char *out, size_t size);
+
+/* A piece of RFC 4251 5 data that is still to be read; borrows the bytes. */
+struct alk_wire {
+	const uint8_t *p;
+	size_t left;
+};
+/* False, and nothing taken, when there are not enough bytes left. A string is borrowed from the data. */
+bool alk_wire_u32(struct alk_wire *wire, uint32_t *value);
+bool alk_wire_string(struct alk_wire *wire, const uint8_t **data, size_t *len);
+
 bool alk_equal_ct(const void *a, const void *b, size_t n);
 
 #endif

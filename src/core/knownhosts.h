@@ -2,10 +2,18 @@
 #ifndef ALK_KNOWNHOSTS_H
 #define ALK_KNOWNHOSTS_H
 
-/* The client's known_hosts: OpenSSH's format (plain, wildcard, [host]:port and hashed names), read with
- * libssh's line parser. @cert-authority and @revoked lines are left to a later version: @revoked keys
- * are refused, @cert-authority lines are passed over. */
+/* The client's known_hosts: OpenSSH's format (plain, wildcard, negated, [host]:port and hashed names).
+ * libssh reads keys and hashed names; patterns are matched here, since libssh lets "*,!host" match
+ * host. An entry without a port stands for port 22 alone. @revoked keys are refused; @cert-authority
+ * lines are passed over. Fuzzed (tests/fuzz/fuzz_knownhosts.c).
+ *
+ * One matching line decides, the strongest wins whatever their order: revoked, same key, another key of
+ * the same type, only keys of other types. The last two are both CHANGED: a server that suddenly shows
+ * another type is how a downgrade looks. */
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <libssh/libssh.h>
 #include <alknet/err.h>
 
@@ -19,22 +27,29 @@ enum alk_host_verdict {
 struct alk_host_answer {
 	enum alk_host_verdict verdict;
 	char seen[64];	/* SHA256:... of the key that the server showed */
-	char known[64]; /* of the key that was expected (CHANGED) */
-	char where[300]; /* file:line of the entry that decided */
-	char key_type[32];
+	char known[64]; /* of the key that was expected (CHANGED, else "") */
+	char where[300]; /* file:line of the entry that decided, "" when UNKNOWN */
+	char key_type[64];   /* of the key that the server showed */
+	char known_type[64]; /* of the key that was expected (CHANGED, else "") */
+	unsigned bad_lines;  /* lines that could not be read and were passed over */
+	unsigned bad_line;   /* the first of them, 0 when none */
 };
 
 /* Judge `key` of `host` (a name or address, no brackets) and `port`. The file need not exist.
- * 0, or -errno with `err` when it exists and cannot be read. */
+ * 0; -EINVAL when `host` cannot be a name; -errno when the file exists and cannot be read (-EFBIG above
+ * 4 MiB). */
 int alk_knownhosts_check(const char *path, const char *host, uint16_t port, ssh_key key,
 			 struct alk_host_answer *answer, struct alk_err *err);
+/* The same for text that was read already; `name` is for `where`. */
+int alk_knownhosts_judge(const char *name, const char *text, size_t len, const char *host, uint16_t port,
+			 ssh_key key, struct alk_host_answer *answer, struct alk_err *err);
 /* Append an entry (the file and its directory are made, 0600/0700; names are hashed when
  * `hash`). One write, O_APPEND. */
 int alk_knownhosts_add(const char *path, const char *host, uint16_t port, ssh_key key, bool hash,
 		       struct alk_err *err);
 /* $XDG_STATE_HOME/alknet/known_hosts or ~/.local/state/alknet/known_hosts. */
 int alk_knownhosts_default(char *path, size_t size, struct alk_err *err);
-/* "SHA256:..." of a public key. */
+/* "SHA256:..." of a key. 0, -EINVAL, -ENOSPC (64 bytes do). */
 int alk_key_fingerprint(ssh_key key, char *text, size_t size);
 
 #endif

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "keys.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LINE_LIMIT 16384
+#define CERT_SUFFIX "-cert-v01@openssh.com"
+
+/* What follows the type in the blob: so many strings, the first of `size` bytes (0: any). */
+struct key_type {
+	const char *name;
+	unsigned fields;
+	size_t size;
+};
+
+static const struct key_type key_types[] = {
+	{"ssh-ed25519", 1, 32},
+	{"ssh-rsa", 2, 0},
+	{"ecdsa-sha2-nistp256", 2, 8},
+	{"ecdsa-sha2-nistp384", 2, 8},
+	{"ecdsa-sha2-nistp521", 2, 8},
+	{"ssh-dss", 4, 0},
+	{"sk-ssh-ed25519@openssh.com", 2, 32},
+	{"sk-ecdsa-sha2-nistp256@openssh.com", 3, 8},
+};
+
+struct span {
+	const char *p;
+	size_t len;
+};
+
+struct reader {
+	const char *name;
+	const char *types;
+	alk_keys_bad *bad;
+	void *user;
+	struct alk_keys *keys;
+	size_t room;
+	unsigned line;
+	char why[200];
+};
+
+bool alk_equal_ct(const void *a, const void *b, size_t n)
+{
+	const volatile uint8_t *x = a;
+	const volatile uint8_t *y = b;
+	uint8_t differ = 0;
+
+	for (size_t i = 0; i < n; i++)
+		differ |= x[i] ^ y[i];
+	return differ == 0;
+}
+
+static int base64_value(char c)
+{
+	if (c >= 'A' && c <= 'Z')
+		return c - 'A';
+	if (c >= 'a' && c <= 'z')
+		return c - 'a' + 26;
+	if (c >= '0' && c <= '9')
+		return c - '0' + 52;
+	if (c == '+')
+		return 62;
+	return c == '/' ? 63 : -1;
+}
+
+ssize_t alk_base64_decode(const char *text, size_t len, uint8_t *out, size_t size)
+{
+	size_t pad = 0, n = 0;
+	uint32_t bits = 0;
+
+	if (len % 4 != 0)
+		return -EINVAL;
+	while (pad < 2 && pad < len && text[len - 1 - pad] == '=')
+		pad++;
+	if (out && len / 4 * 3 - pad > size)
+		return -ENOSPC;
+	for (size_t i = 0; i < len; i++) {
+		int v = i < len - pad ? base64_value(text[i]) : 0;
+
+		if (v < 0)
+			return -EINVAL;
+		bits = bits << 6 | (uint32_t)v;
+		if (i % 4 != 3)
+			continue;
+		size_t take = i + 1 == len ? 3 - pad : 3;
+
+		if (bits & ((1U << (8 * (3 - take))) - 1))
+			return -EINVAL;
+		for (size_t k = 0; k < take; k++, n++)
+			if (out)
+				out[n] = (uint8_t)(bits >> (16 - 8 * k));
+		bits = 0;
+	}
+	return (ssize_t)n;
+}
+
+ssize_t alk_base64_encode(const uint8_t *data, size_t len, char *out, size_t size)
+{
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	size_t n = 0;
+
+	if (size == 0 || (size - 1) / 4 < len / 3 + (len % 3 != 0))
+		return -ENOSPC;
+	for (size_t i = 0; i < len; i += 3) {
+		size_t left = len - i;
+		uint32_t bits = (uint32_t)data[i] << 16;
+
+		if (left > 1)
+			bits |= (uint32_t)data[i + 1] << 8;
+		if (left > 2)
+			bits |= data[i + 2];
+		out[n++] = digits[bits >> 18];
+		out[n++] = digits[bits >> 12 & 63];
+		out[n++] = left > 1 ? digits[bits >> 6 & 63] : '=';
+		out[n++] = left > 2 ? digits[bits & 63] : '=';
+	}
+	out[n] = '\0';
+	return (ssize_t)n;
+}
+
+bool alk_wire_u32(struct alk_wire *wire, uint32_t *value)
+{
+	const uint8_t *p = wire->p;
+
+	if (wire->left < 4)
+		return false;
+	*value = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+	wire->p += 4;
+	wire->left -= 4;
+	return true;
+}
+
+bool alk_wire_string(struct alk_wire *wire, const uint8_t **data, size_t *len)
+{
+	struct alk_wire rest = *wire;
+	uint32_t n;
+
+	if (!alk_wire_u32(&rest, &n) || n > rest.left)
+		return false;
+	*data = rest.p;
+	*len = n;
+	wire->p = rest.p + n;
+	wire->left = rest.left - n;
+	return true;
+}
+
+static bool is_blank(char c)
+{
+	return c == ' ' || c == '\t';
+}
+
+static bool span_equal(struct span a, const char *text)
+{
+	return strlen(text) == a.len && memcmp(a.p, text, a.len) == 0;
+}
+
+static void span_trim(struct span *s)
+{
+	while (s->len > 0 && is_blank(s->p[0])) {
+		s->p++;
+		s->len--;
+	}
+	while (s->len > 0 && is_blank(s->p[s->len - 1]))
+		s->len--;
+}
+
+/* Take the first word. Blanks inside double quotes do not end it when `quotes`. */
+static struct span span_word(struct span *s, bool quotes)
+{
+	struct span word = {s->p, 0};
+	bool inside = false;
+
+	while (word.len < s->len && (inside || !is_blank(word.p[word.len]))) {
+		char c = word.p[word.len++];
+
+		if (quotes && c == '\\' && word.len < s->len && word.p[word.len] == '"')
+			word.len++;
+		else if (quotes && c == '"')
+			inside = !inside;
+	}
+	s->p += word.len;
+	s->len -= word.len;
+	span_trim(s);
+	return word;
+}
+
+static const struct key_type *type_find(struct span word)
+{
+	for (size_t i = 0; i < sizeof(key_types) / sizeof(*key_types); i++)
+		if (span_equal(word, key_types[i].name))
+			return &key_types[i];
+	return NULL;
+}
+
+static bool type_is_cert(struct span word)
+{
+	size_t n = strlen(CERT_SUFFIX);
+
+	return word.len > n && memcmp(word.p + word.len - n, CERT_SUFFIX, n) == 0;
+}
+
+static bool list_has(const char *list, const char *name)
+{
+	size_t n = strlen(name);
+
+	for (const char *p = list; *p;) {
+		size_t len = strcspn(p, ",");
+
+		if (len == n && memcmp(p, name, n) == 0)
+			return true;
+		p += len + (p[len] == ',');
+	}
+	return false;
+}
+
+static const char *blob_check(const struct key_type *type, const uint8_t *blob, size_t len)
+{
+	struct alk_wire wire = {blob, len};
+	const uint8_t *data;
+	size_t n;
+
+	if (!alk_wire_string(&wire, &data, &n))
+		return "the key is cut short: copy the line again from the .pub file";
+	if (!span_equal((struct span){(const char *)data, n}, type->name))
+		return "the key inside is not of the type that the line names: copy the line again from the "
+		       ".pub file";
+	for (unsigned i = 0; i < type->fields; i++)
+		if (!alk_wire_string(&wire, &data, &n) || (i == 0 && type->size && n != type->size))
+			return "the key has a wrong length: copy the line again from the .pub file";
+	if (wire.left != 0)
+		return "there are bytes behind the key: copy the line again from the .pub file";
+	return NULL;
+}
+
+/* Why a line that does not begin with a key type is refused. */
+static const char *other_check(struct span line)
+{
+	static const char begin[] = "-----BEGIN";
+	struct span word = span_word(&line, true);
+
+	if (word.len >= sizeof(begin) - 1 && memcmp(word.p, begin, sizeof(begin) - 1) == 0)
+		return "this is a PEM file, not a list of public keys: put in the line of the .pub file";
+	if (type_is_cert(word))
+		return "a certificate does not belong here: put in the line of the key's .pub file";
+	word = span_word(&line, false);
+	if (type_find(word) || type_is_cert(word))
+		return "options are not supported yet: the line is refused; remove what stands before "
+		       "the key type";
+	return "not a public key: a line is such as \"ssh-ed25519 AAAA... comment\"";
+}
+
+/* NULL when the line holds a good key, else why not. `blob` has ALK_KEY_BLOB_MAX bytes. */
+static const char *line_read(struct reader *r, struct span line, const struct key_type **type_r,
+			     uint8_t *blob, size_t *blob_len, struct span *comment)
+{
+	struct span rest = line;
+	struct span word = span_word(&rest, false);
+	const struct key_type *type = type_find(word);
+	ssize_t n;
+
+	if (!type)
+		return other_check(line);
+	if (!list_has(r->types, type->name)) {
+		snprintf(r->why, sizeof(r->why),
+			 "%s keys are not accepted, only %s: make a key with `ssh-keygen -t ed25519`",
+			 type->name, r->types);
+		return r->why;
+	}
+	word = span_word(&rest, false);
+	if (word.len == 0)
+		return "there is no key behind the type: copy the line again from the .pub file";
+	n = alk_base64_decode(word.p, word.len, blob, ALK_KEY_BLOB_MAX);
+	if (n == -ENOSPC)
+		return "the key is longer than 8192 bytes";
+	if (n < 0)
+		return "the key is not valid base64: copy the line again from the .pub file";
+	*type_r = type;
+	*blob_len = (size_t)n;
+	*comment = rest;
+	return blob_check(type, blob, (size_t)n);
+}
+
+static int reader_add(struct reader *r, const struct key_type *type, const uint8_t *blob, size_t len,
+		      struct span comment)
+{
+	struct alk_keys *keys = r->keys;
+	struct alk_key_entry *entry;
+
+	if (keys->count == r->room) {
+		size_t room = r->room ? 2 * r->room : 8;
+
+		entry = reallocarray(keys->entry, room, sizeof(*entry));
+		if (!entry)
+			return -ENOMEM;
+		keys->entry = entry;
+		r->room = room;
+	}
+	entry = &keys->entry[keys->count];
+	*entry = (struct alk_key_entry){.line = r->line, .blob_len = len};
+	keys->count++;
+	entry->type = strdup(type->name);
+	entry->blob = malloc(len);
+	entry->comment = strndup(comment.p, comment.len);
+	if (!entry->type || !entry->blob || !entry->comment)
+		return -ENOMEM;
+	memcpy(entry->blob, blob, len);
+	return 0;
+}
+
+static int reader_line(struct reader *r, struct span line)
+{
+	uint8_t blob[ALK_KEY_BLOB_MAX];
+	size_t len = 0;
+	const struct key_type *type = NULL;
+	struct span comment = {NULL, 0};
+	const char *why;
+
+	if (line.len > 0 && line.p[line.len - 1] == '\r')
+		line.len--;
+	if (line.len > LINE_LIMIT) {
+		why = "the line is longer than 16384 bytes";
+	} else if (memchr(line.p, '\0', line.len)) {
+		why = "the line has a NUL byte: save the file as plain text";
+	} else {
+		span_trim(&line);
+		if (line.len == 0 || line.p[0] == '#')
+			return 0;
+		why = line_read(r, line, &type, blob, &len, &comment);
+	}
+	if (!why)
+		return reader_add(r, type, blob, len, comment);
+	if (r->bad)
+		r->bad(r->user, r->name, r->line, why);
+	return 0;
+}
+
+struct alk_keys *alk_keys_parse(const char *name, const char *text, size_t len, const char *types,
+				alk_keys_bad *bad, void *user)
+{
+	struct reader r = {.name = name, .types = types, .bad = bad, .user = user};
+	const char *p = text, *end = text + len;
+
+	r.keys = calloc(1, sizeof(*r.keys));
+	if (!r.keys)
+		return NULL;
+	while (p < end) {
+		const char *nl = memchr(p, '\n', (size_t)(end - p));
+		struct span line = {p, (size_t)((nl ? nl : end) - p)};
+
+		r.line++;
+		if (reader_line(&r, line) < 0) {
+			alk_keys_free(&r.keys);
+			return NULL;
+		}
+		p = nl ? nl + 1 : end;
+	}
+	return r.keys;
+}
+
+void alk_keys_free(struct alk_keys **keys_)
+{
+	struct alk_keys *keys = *keys_;
+
+	if (!keys)
+		return;
+	for (size_t i = 0; i < keys->count; i++) {
+		free(keys->entry[i].type);
+		free(keys->entry[i].blob);
+		free(keys->entry[i].comment);
+	}
+	free(keys->entry);
+	free(keys);
+	*keys_ = NULL;
+}
+
+const struct alk_key_entry *alk_keys_find(const struct alk_keys *keys, const uint8_t *blob, size_t len)
+{
+	size_t found = keys->count;
+
+	for (size_t i = keys->count; i-- > 0;) {
+		const struct alk_key_entry *entry = &keys->entry[i];
+		/* Lengths are public; contents are compared to the end, whatever was found before. */
+		size_t same = entry->blob_len == len && alk_equal_ct(entry->blob, blob, len);
+
+		found ^= (found ^ i) & (0 - same);
+	}
+	return found < keys->count ? &keys->entry[found] : NULL;
+}
