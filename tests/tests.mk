@@ -19,12 +19,13 @@ AM_TESTS_ENVIRONMENT = \
 	ALKNET_VALGRIND='$(TESTS_VALGRIND)'; export ALKNET_VALGRIND; \
 	PYTHON='$(PYTHON)'; export PYTHON; \
 	CC='$(CC)'; export CC; \
-	G_SLICE=always-malloc; export G_SLICE;
+	$(TESTS_SCALE)
 if USE_VALGRIND
 TESTS_VALGRIND = $(VALGRIND)
 endif
 if SANITIZERS
 TESTS_SANITIZERS = yes
+TESTS_SCALE = ALKNET_TEST_SCALE=$${ALKNET_TEST_SCALE:-4}; export ALKNET_TEST_SCALE;
 endif
 
 # Ring 1. One binary a file: tests/unit/test_NAME.c, with the whole core inside.

@@ -25,4 +25,5 @@ plugins_skeleton_skeleton_la_LDFLAGS = $(PLUGIN_LDFLAGS) -rpath $(pkglibdir)
 plugins_skeleton_skeleton_la_LIBADD = libalknet.la
 
 # Plugins are linked again when they are installed, against the library that must be there by then.
-install-pkglibLTLIBRARIES: install-libLTLIBRARIES
+PLUGIN_INSTALL = install-pkglibLTLIBRARIES
+$(PLUGIN_INSTALL): install-libLTLIBRARIES
