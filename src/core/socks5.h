@@ -6,10 +6,19 @@
  * 9.3.6), told apart by the first byte. A pure state machine over bytes: no I/O, no allocation. Fuzzed
  * (tests/fuzz/fuzz_socks5.c).
  *
- *   GREETING ─▶ REQUEST ─▶ ASKED (caller opens the channel) ─▶ DONE
- *   HTTP head ────────────▶ ASKED                          ─▶ DONE
- */
+ *   START ─05─▶ GREETING ─▶ REQUEST ─┐
+ *     │ └─a letter─▶ HTTP ───────────┴─▶ ASKED (caller opens the channel) ─answer─▶ DONE
+ *     └─▶ FAILED ◀─ from each of them
+ *
+ * SOCKS: CONNECT alone, no authentication. BIND and UDP ASSOCIATE get 0x07, an unknown address type
+ * 0x08, a name that is empty or has control bytes and port 0 get 0x01, no acceptable method 0xff. SOCKS4
+ * is answered with its own rejection (0x5b); any other first byte with nothing.
+ * HTTP: another method gets 405, a bad request 400 (a NUL, a bare LF or CR and a folded line are bad),
+ * a head of more than ALK_SOCKS5_HEAD_MAX bytes 431.
+ *
+ * Start here if you add authentication (RFC 1929): a state between GREETING and REQUEST. */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <alknet/service.h>
@@ -20,8 +29,10 @@ enum alk_socks5_state {
 	ALK_SOCKS5_REQUEST,
 	ALK_SOCKS5_HTTP,
 	ALK_SOCKS5_ASKED,
+	ALK_SOCKS5_DONE,
 	ALK_SOCKS5_FAILED,
 };
+const char *alk_socks5_state_str(enum alk_socks5_state state);
 
 #define ALK_SOCKS5_HEAD_MAX 8192
 
@@ -31,17 +42,18 @@ struct alk_socks5 {
 	struct alk_destination to; /* valid in ASKED; host as asked for, never resolved */
 	uint8_t reply[512];	   /* to be sent to the application now, cleared by the caller */
 	size_t reply_len;
-	size_t scanned;
+	size_t scanned; /* HTTP: bytes of the head that were looked at already */
 };
 
 void alk_socks5_init(struct alk_socks5 *socks);
-/* Look at the `n` bytes that wait. Returns how many were consumed (0 = need more). After it: send
- * `reply` if there is one; ASKED: open `to`, unconsumed bytes are the first data; FAILED: send `reply`
- * and close. */
+/* Look at the `n` bytes that wait, from the first that was not consumed yet. Returns how many were
+ * consumed (0 = need more); call again while bytes are left and it consumes. After it: send `reply` if there
+ * is one (set reply_len to 0); ASKED: open `to`, unconsumed bytes are the first data; FAILED: send `reply`
+ * and close. A caller whose buffer holds ALK_SOCKS5_HEAD_MAX bytes is never told to read more. */
 size_t alk_socks5_feed(struct alk_socks5 *socks, const uint8_t *bytes, size_t n);
-/* The answer once the channel opened or failed, into `reply`. RFC 1928 6: prohibited 0x02, unreachable
- * 0x04 (names too), refused 0x05, else 0x01; timeout 0x06 is TTL expired and is sent for timeouts.
- * HTTP: 200, or 403, 502, 504. */
+/* The answer to ASKED, once the channel opened or failed, into `reply`. RFC 1928 6: prohibited 0x02,
+ * unreachable 0x04 (names too), refused 0x05, timeout 0x06, else 0x01. HTTP: 200, or 403 for
+ * prohibited, 504 for timeout, else 502. */
 void alk_socks5_answer(struct alk_socks5 *socks, enum alk_open_failure why);
 
 #endif
