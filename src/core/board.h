@@ -4,7 +4,13 @@
 
 /* The board of one worker: a page of shared memory (memfd) that the worker writes and the supervisor
  * reads, so that neither needs a message for it: the watchdog's pulse, what the worker has in hand, and
- * every metric. Metrics are an X-macro (metrics.def): name, kind, help. */
+ * every metric. Metrics are an X-macro (metrics.def): name, kind, help.
+ *
+ * The memory is sealed at its size, so that a worker cannot take it away from under the supervisor.
+ * The supervisor believes nothing that is on it: texts are copied and cut, times are only compared with
+ * what was seen before.
+ *
+ * Start here if you add a metric: a line in metrics.def, then alk_count(ALK_M_..., n). */
 
 #include <stdatomic.h>
 #include <stdint.h>
@@ -31,7 +37,7 @@ extern const struct alk_metric_info alk_metric_info[ALK_METRIC_COUNT];
 
 struct alk_board {
 	uint32_t magic, size;
-	_Atomic uint64_t busy_since; /* monotonic ms when the loop woke, 0 while it waits */
+	_Atomic uint64_t busy_since; /* alk_board_now() when the loop woke, 0 while it waits */
 	/* What the loop works on; written before, read by the supervisor only when the worker hangs. */
 	_Atomic uint64_t in_hand_link;
 	char in_hand_addr[64];
@@ -44,6 +50,23 @@ struct alk_board *alk_board_new(int *fd, struct alk_err *err);
 /* Map one that came over the control socket. Borrows fd. */
 struct alk_board *alk_board_map(int fd, struct alk_err *err);
 void alk_board_free(struct alk_board **board);
+
+/* CLOCK_MONOTONIC in milliseconds, the same in all processes; never 0. */
+uint64_t alk_board_now(void);
+/* The worker's pulse, in the shape of the loop's hooks: alk_loop_set_hooks(loop, alk_board_wake,
+ * alk_board_sleep, NULL). `user` is not used. */
+void alk_board_wake(void *user);
+void alk_board_sleep(void *user);
+/* What the loop works on from now; 0 and NULL = nothing. Copies. */
+void alk_board_hand(uint64_t link, const char *addr, const char *identity);
+
+/* What a worker that hangs has in hand. */
+struct alk_board_hand {
+	uint64_t link;
+	char addr[64];
+	char identity[128];
+};
+void alk_board_get_hand(const struct alk_board *board, struct alk_board_hand *hand);
 
 /* The process's own board; a private one until alk_board_use() was called. Never NULL. */
 extern struct alk_board *alk_board_self;

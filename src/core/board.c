@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "board.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#include <alknet/loop.h>
+
+#define BOARD_MAGIC 0x64726f62u /* "bord" */
+
+static struct alk_board board_private = {.magic = BOARD_MAGIC, .size = sizeof(struct alk_board)};
+struct alk_board *alk_board_self = &board_private;
+
+static struct alk_board *board_mmap(int fd, struct alk_err *err)
+{
+	void *mem = mmap(NULL, sizeof(struct alk_board), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (mem == MAP_FAILED) {
+		alk_err_set(err, -errno, "board: cannot map shared memory: %s", strerror(errno));
+		return NULL;
+	}
+	return mem;
+}
+
+struct alk_board *alk_board_new(int *fd, struct alk_err *err)
+{
+	struct alk_board *board = NULL;
+	int mem;
+
+	*fd = -1;
+	mem = memfd_create("alknet-board", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (mem < 0) {
+		alk_err_set(err, -errno, "board: cannot make shared memory: %s", strerror(errno));
+		return NULL;
+	}
+	if (ftruncate(mem, sizeof(*board)) != 0 ||
+	    fcntl(mem, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+		alk_err_set(err, -errno, "board: cannot size shared memory: %s", strerror(errno));
+		goto fail;
+	}
+	board = board_mmap(mem, err);
+	if (board == NULL)
+		goto fail;
+	board->magic = BOARD_MAGIC;
+	board->size = sizeof(*board);
+	*fd = mem;
+	return board;
+fail:
+	alk_fd_close(&mem);
+	return NULL;
+}
+
+struct alk_board *alk_board_map(int fd, struct alk_err *err)
+{
+	struct alk_board *board;
+	struct stat st;
+
+	if (fstat(fd, &st) != 0 || st.st_size < (off_t)sizeof(*board)) {
+		alk_err_set(err, -EINVAL, "board: the shared memory is too small");
+		return NULL;
+	}
+	board = board_mmap(fd, err);
+	if (board == NULL)
+		return NULL;
+	if (board->magic != BOARD_MAGIC || board->size != sizeof(*board)) {
+		alk_err_set(err, -EINVAL, "board: the shared memory is not a board of this version");
+		alk_board_free(&board);
+	}
+	return board;
+}
+
+void alk_board_free(struct alk_board **board)
+{
+	if (*board == NULL)
+		return;
+	if (*board == alk_board_self)
+		alk_board_self = &board_private;
+	munmap(*board, sizeof(**board));
+	*board = NULL;
+}
+
+void alk_board_use(struct alk_board *board)
+{
+	alk_board_self = board != NULL ? board : &board_private;
+}
+
+uint64_t alk_board_now(void)
+{
+	struct timespec ts;
+	uint64_t ms;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	ms = (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+	return ms > 0 ? ms : 1;
+}
+
+void alk_board_wake(void *user)
+{
+	(void)user;
+	atomic_store_explicit(&alk_board_self->busy_since, alk_board_now(), memory_order_relaxed);
+}
+
+void alk_board_sleep(void *user)
+{
+	(void)user;
+	atomic_store_explicit(&alk_board_self->busy_since, 0, memory_order_relaxed);
+}
+
+static void text_copy(char *to, size_t size, const char *from)
+{
+	size_t n = from != NULL ? strnlen(from, size - 1) : 0;
+
+	if (n > 0)
+		memcpy(to, from, n);
+	to[n] = '\0';
+}
+
+void alk_board_hand(uint64_t link, const char *addr, const char *identity)
+{
+	struct alk_board *board = alk_board_self;
+
+	text_copy(board->in_hand_addr, sizeof(board->in_hand_addr), addr);
+	text_copy(board->in_hand_identity, sizeof(board->in_hand_identity), identity);
+	atomic_store_explicit(&board->in_hand_link, link, memory_order_release);
+}
+
+void alk_board_get_hand(const struct alk_board *board, struct alk_board_hand *hand)
+{
+	hand->link = atomic_load_explicit(&board->in_hand_link, memory_order_acquire);
+	text_copy(hand->addr, sizeof(hand->addr), board->in_hand_addr);
+	text_copy(hand->identity, sizeof(hand->identity), board->in_hand_identity);
+}

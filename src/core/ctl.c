@@ -1,0 +1,497 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "ctl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define CTL_FRAME_MAX ((size_t)16 << 20)
+#define CTL_QUEUE_MAX ((size_t)64 << 20)
+#define CTL_READ_MIN ((size_t)16 << 10)
+#define CTL_KEEP_MAX ((size_t)64 << 10) /* an empty buffer larger than this is given back */
+#define CTL_SMALL 4096
+#define CTL_FDS 8
+#define CTL_BUDGET 64 /* reads in one turn: a read ends at each fd */
+#define CTL_RETRY_MS 10
+
+struct ctl_header {
+	uint32_t len;
+	uint32_t flags; /* CTL_FLAG_FD */
+};
+#define CTL_FLAG_FD 1u
+
+struct ctl_frame {
+	struct ctl_frame *next;
+	size_t len, off;
+	int fd;
+	char bytes[];
+};
+
+struct alk_ctl {
+	struct alk_loop *loop;
+	struct alk_io *io;
+	struct alk_timer *retry;
+	const struct alk_ctl_ops *ops;
+	void *user;
+	int fd;
+	bool busy;  /* inside a callback of ours: the memory must stay */
+	bool freed; /* alk_ctl_free came meanwhile */
+	bool ended; /* `closed` was told */
+	bool mute;  /* the other end takes nothing any more */
+
+	struct ctl_frame *head, **tail;
+	size_t pending;
+
+	uint8_t *buf;
+	size_t start, end, size;
+	/* Descriptors that came, in the order of the frames that announce them; -1 = lost on the way because
+	 * this process is out of descriptors. */
+	int fds[CTL_FDS];
+	unsigned nfds;
+};
+
+/* Sending */
+
+/* Bytes that the kernel took, or -errno. Closes *fd once it is on its way. */
+static ssize_t ctl_write(struct alk_ctl *ctl, const struct iovec *iov, size_t niov, int *fd)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = {0};
+	struct msghdr msg = {.msg_iov = (struct iovec *)iov, .msg_iovlen = niov};
+	ssize_t n;
+
+	if (*fd >= 0) {
+		struct cmsghdr *c;
+
+		msg.msg_control = control.room;
+		msg.msg_controllen = sizeof(control.room);
+		c = CMSG_FIRSTHDR(&msg);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(c), fd, sizeof(int));
+	}
+	do {
+		n = sendmsg(ctl->fd, &msg, MSG_NOSIGNAL);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	alk_fd_close(fd);
+	return n;
+}
+
+static void ctl_drop_head(struct alk_ctl *ctl)
+{
+	struct ctl_frame *frame = ctl->head;
+
+	ctl->head = frame->next;
+	if (ctl->head == NULL)
+		ctl->tail = &ctl->head;
+	ctl->pending -= frame->len - frame->off;
+	alk_fd_close(&frame->fd);
+	explicit_bzero(frame->bytes, frame->len);
+	free(frame);
+}
+
+static void ctl_drop_queue(struct alk_ctl *ctl)
+{
+	while (ctl->head != NULL)
+		ctl_drop_head(ctl);
+}
+
+static void ctl_watch(struct alk_ctl *ctl, bool write)
+{
+	alk_io_set(ctl->io, ALK_IO_READ | (write ? ALK_IO_WRITE : 0));
+}
+
+/* What a failed write means: wait (0), or the other end is gone. Its last words are still read. */
+static int ctl_write_failed(struct alk_ctl *ctl, int rc)
+{
+	switch (rc) {
+	case -EAGAIN:
+		ctl_watch(ctl, true);
+		return 0;
+	case -ETOOMANYREFS: /* too many descriptors under way: the socket would say writable all the time */
+	case -ENOBUFS:
+	case -ENOMEM:
+		ctl_watch(ctl, false);
+		alk_timer_start(ctl->retry, CTL_RETRY_MS);
+		return 0;
+	default:
+		ctl->mute = true;
+		ctl_drop_queue(ctl);
+		ctl_watch(ctl, false);
+		return -EPIPE;
+	}
+}
+
+static void ctl_flush(struct alk_ctl *ctl)
+{
+	while (ctl->head != NULL) {
+		struct ctl_frame *frame = ctl->head;
+		struct iovec iov = {frame->bytes + frame->off, frame->len - frame->off};
+		ssize_t n = ctl_write(ctl, &iov, 1, &frame->fd);
+
+		if (n < 0) {
+			ctl_write_failed(ctl, (int)n);
+			return;
+		}
+		frame->off += (size_t)n;
+		ctl->pending -= (size_t)n;
+		if (frame->off == frame->len)
+			ctl_drop_head(ctl);
+	}
+	ctl_watch(ctl, false);
+}
+
+static int ctl_enqueue(struct alk_ctl *ctl, const struct ctl_header *header, const char *text, size_t sent, int *fd)
+{
+	size_t len = sizeof(*header) + header->len;
+	struct ctl_frame *frame = malloc(sizeof(*frame) + len - sent);
+
+	if (frame == NULL)
+		return -ENOMEM;
+	frame->next = NULL;
+	frame->len = len - sent;
+	frame->off = 0;
+	frame->fd = *fd;
+	*fd = -1;
+	if (sent < sizeof(*header)) {
+		memcpy(frame->bytes, (const char *)header + sent, sizeof(*header) - sent);
+		memcpy(frame->bytes + sizeof(*header) - sent, text, header->len);
+	} else {
+		memcpy(frame->bytes, text + (sent - sizeof(*header)), frame->len);
+	}
+	*ctl->tail = frame;
+	ctl->tail = &frame->next;
+	ctl->pending += frame->len;
+	return 0;
+}
+
+static int ctl_send_text(struct alk_ctl *ctl, const char *text, size_t len, int *fd)
+{
+	struct ctl_header header = {.len = (uint32_t)len, .flags = *fd >= 0 ? CTL_FLAG_FD : 0};
+	struct iovec iov[2] = {{&header, sizeof(header)}, {(void *)text, len}};
+	ssize_t n = 0;
+	int rc;
+
+	if (ctl->pending + len > CTL_QUEUE_MAX)
+		return -ENOBUFS;
+	if (ctl->head == NULL) {
+		n = ctl_write(ctl, iov, 2, fd);
+		if (n == (ssize_t)(sizeof(header) + len))
+			return 0;
+		if (n < 0) {
+			rc = ctl_write_failed(ctl, (int)n);
+			if (rc != 0)
+				return rc;
+			n = 0;
+		} else {
+			ctl_watch(ctl, true);
+		}
+	}
+	rc = ctl_enqueue(ctl, &header, text, (size_t)n, fd);
+	if (rc != 0 && n > 0) /* half a frame is out: the stream cannot go on */
+		shutdown(ctl->fd, SHUT_RDWR);
+	return rc;
+}
+
+int alk_ctl_send(struct alk_ctl *ctl, json_t *message, int *fd)
+{
+	char small[CTL_SMALL], *text = small;
+	int none = -1, rc = -EPIPE;
+	size_t len;
+
+	if (fd == NULL)
+		fd = &none;
+	if (ctl->ended || ctl->freed || ctl->mute)
+		goto out;
+	rc = -ENOMEM;
+	if (message == NULL)
+		goto out;
+	len = json_dumpb(message, small, sizeof(small), JSON_COMPACT);
+	rc = -EMSGSIZE;
+	if (len == 0 || len > CTL_FRAME_MAX)
+		goto out;
+	if (len > sizeof(small)) {
+		rc = -ENOMEM;
+		text = malloc(len);
+		if (text == NULL)
+			goto out;
+		json_dumpb(message, text, len, JSON_COMPACT);
+	}
+	rc = ctl_send_text(ctl, text, len, fd);
+out:
+	if (text != small && text != NULL) {
+		explicit_bzero(text, len); /* the start message carries keys */
+		free(text);
+	}
+	json_decref(message);
+	alk_fd_close(fd);
+	return rc;
+}
+
+size_t alk_ctl_pending(const struct alk_ctl *ctl)
+{
+	return ctl->pending;
+}
+
+/* Receiving */
+
+static void ctl_close_fds(struct alk_ctl *ctl)
+{
+	for (unsigned i = 0; i < ctl->nfds; i++)
+		alk_fd_close(&ctl->fds[i]);
+	ctl->nfds = 0;
+}
+
+static int ctl_take_fd(struct alk_ctl *ctl)
+{
+	int fd = ctl->fds[0];
+
+	ctl->nfds--;
+	memmove(ctl->fds, ctl->fds + 1, ctl->nfds * sizeof(ctl->fds[0]));
+	return fd;
+}
+
+/* One frame has one fd at most, and a read ends with the message that carries one: keep the first. */
+static void ctl_keep_fds(struct alk_ctl *ctl, struct msghdr *msg)
+{
+	int keep = -1;
+	bool came = (msg->msg_flags & MSG_CTRUNC) != 0;
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
+		size_t n;
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		came = true;
+		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (size_t i = 0; i < n; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+			if (keep < 0)
+				keep = fd;
+			else
+				alk_fd_close(&fd);
+		}
+	}
+	if (!came)
+		return;
+	if (ctl->nfds < CTL_FDS)
+		ctl->fds[ctl->nfds++] = keep;
+	else
+		alk_fd_close(&keep);
+}
+
+static void ctl_drop_buf(struct alk_ctl *ctl)
+{
+	if (ctl->buf != NULL)
+		explicit_bzero(ctl->buf, ctl->end);
+	free(ctl->buf);
+	ctl->buf = NULL;
+	ctl->start = ctl->end = ctl->size = 0;
+}
+
+/* Make room behind `end`. Grows with the bytes that came, not with the length that a frame promises. */
+static int ctl_room(struct alk_ctl *ctl)
+{
+	size_t have = ctl->end - ctl->start, size = have + (have > CTL_READ_MIN ? have : CTL_READ_MIN);
+	uint8_t *buf;
+
+	if (ctl->size >= size) {
+		memmove(ctl->buf, ctl->buf + ctl->start, have);
+		ctl->start = 0;
+		ctl->end = have;
+		return 0;
+	}
+	buf = malloc(size);
+	if (buf == NULL)
+		return -ENOMEM;
+	if (have > 0)
+		memcpy(buf, ctl->buf + ctl->start, have);
+	ctl_drop_buf(ctl);
+	ctl->buf = buf;
+	ctl->end = have;
+	ctl->size = size;
+	return 0;
+}
+
+/* Bytes read, 0 at the end, or -errno. */
+static ssize_t ctl_read(struct alk_ctl *ctl)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(4 * sizeof(int))];
+	} control;
+	struct iovec iov;
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.room,
+			     .msg_controllen = sizeof(control.room)};
+	ssize_t n;
+
+	if (ctl->size - ctl->end < CTL_READ_MIN) {
+		int rc = ctl_room(ctl);
+
+		if (rc != 0)
+			return rc;
+	}
+	iov.iov_base = ctl->buf + ctl->end;
+	iov.iov_len = ctl->size - ctl->end;
+	do {
+		n = recvmsg(ctl->fd, &msg, MSG_CMSG_CLOEXEC);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	ctl_keep_fds(ctl, &msg);
+	ctl->end += (size_t)n;
+	return n;
+}
+
+/* Hands over what is complete. 0, or -errno when the stream is not ours. */
+static int ctl_dispatch(struct alk_ctl *ctl)
+{
+	while (!ctl->freed && ctl->end - ctl->start >= sizeof(struct ctl_header)) {
+		struct ctl_header header;
+		json_t *message;
+		int fd = -1;
+
+		memcpy(&header, ctl->buf + ctl->start, sizeof(header));
+		if (header.len == 0 || header.len > CTL_FRAME_MAX || (header.flags & ~CTL_FLAG_FD) != 0)
+			return -EPROTO;
+		if (ctl->end - ctl->start < sizeof(header) + header.len)
+			return 0;
+		message = json_loadb((const char *)ctl->buf + ctl->start + sizeof(header), header.len,
+				     JSON_REJECT_DUPLICATES, NULL);
+		explicit_bzero(ctl->buf + ctl->start, sizeof(header) + header.len);
+		ctl->start += sizeof(header) + header.len;
+		if (!json_is_string(json_object_get(message, "op")) ||
+		    ((header.flags & CTL_FLAG_FD) != 0 && ctl->nfds == 0)) {
+			json_decref(message);
+			return -EPROTO;
+		}
+		if ((header.flags & CTL_FLAG_FD) != 0)
+			fd = ctl_take_fd(ctl);
+		ctl->ops->message(ctl->user, ctl, message, fd);
+		json_decref(message);
+	}
+	if (!ctl->freed && ctl->start == ctl->end) {
+		ctl_close_fds(ctl); /* nobody announced them */
+		ctl->start = ctl->end = 0;
+		if (ctl->size > CTL_KEEP_MAX)
+			ctl_drop_buf(ctl);
+	}
+	return 0;
+}
+
+static void ctl_destroy(struct alk_ctl *ctl)
+{
+	ctl_drop_buf(ctl);
+	free(ctl);
+}
+
+static void ctl_end(struct alk_ctl *ctl, int rc)
+{
+	ctl->ended = true;
+	alk_io_set(ctl->io, 0);
+	alk_timer_stop(ctl->retry);
+	ctl_drop_queue(ctl);
+	ctl->ops->closed(ctl->user, ctl, rc);
+}
+
+static void ctl_receive(struct alk_ctl *ctl)
+{
+	for (int i = 0; i < CTL_BUDGET && !ctl->freed; i++) {
+		ssize_t n = ctl_read(ctl);
+		int rc;
+
+		if (n == -EAGAIN)
+			return;
+		if (n <= 0) {
+			ctl_end(ctl, (int)n);
+			return;
+		}
+		rc = ctl_dispatch(ctl);
+		if (rc != 0 && !ctl->freed) {
+			ctl_end(ctl, rc);
+			return;
+		}
+	}
+}
+
+static void on_ready(void *user, int revents)
+{
+	struct alk_ctl *ctl = user;
+
+	ctl->busy = true;
+	if ((revents & ALK_IO_WRITE) != 0)
+		ctl_flush(ctl);
+	if ((revents & ALK_IO_READ) != 0)
+		ctl_receive(ctl);
+	ctl->busy = false;
+	if (ctl->freed)
+		ctl_destroy(ctl);
+}
+
+static void on_retry(void *user)
+{
+	ctl_flush(user);
+}
+
+struct alk_ctl *alk_ctl_new(struct alk_loop *loop, int *fd, const struct alk_ctl_ops *ops, void *user,
+			    struct alk_err *err)
+{
+	struct alk_ctl *ctl = calloc(1, sizeof(*ctl));
+	int flags;
+
+	if (ctl == NULL) {
+		alk_err_set(err, -ENOMEM, "control socket: out of memory");
+		alk_fd_close(fd);
+		return NULL;
+	}
+	ctl->loop = loop;
+	ctl->ops = ops;
+	ctl->user = user;
+	ctl->tail = &ctl->head;
+	ctl->fd = *fd;
+	*fd = -1;
+	flags = fcntl(ctl->fd, F_GETFL);
+	if (flags < 0 || fcntl(ctl->fd, F_SETFL, flags | O_NONBLOCK) != 0 ||
+	    fcntl(ctl->fd, F_SETFD, FD_CLOEXEC) != 0) {
+		alk_err_set(err, -errno, "control socket: %s", strerror(errno));
+		goto fail;
+	}
+	ctl->io = alk_io_new(loop, ctl->fd, "control socket", on_ready, ctl);
+	ctl->retry = alk_timer_new(loop, "control socket retry", on_retry, ctl);
+	if (ctl->io == NULL || ctl->retry == NULL) {
+		alk_err_set(err, -ENOMEM, "control socket: out of memory");
+		goto fail;
+	}
+	ctl_watch(ctl, false);
+	return ctl;
+fail:
+	alk_ctl_free(&ctl);
+	return NULL;
+}
+
+void alk_ctl_free(struct alk_ctl **ctlp)
+{
+	struct alk_ctl *ctl = *ctlp;
+
+	*ctlp = NULL;
+	if (ctl == NULL || ctl->freed)
+		return;
+	ctl->freed = true;
+	alk_io_free(&ctl->io);
+	alk_timer_free(&ctl->retry);
+	alk_fd_close(&ctl->fd);
+	ctl_drop_queue(ctl);
+	ctl_close_fds(ctl);
+	if (!ctl->busy)
+		ctl_destroy(ctl);
+}

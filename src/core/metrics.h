@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef ALK_METRICS_H
+#define ALK_METRICS_H
+
+/* Metrics as Prometheus text (exposition format 0.0.4). Names begin with alknet_, units are base units,
+ * and labels take values from fixed lists of ours only, so nothing a peer does can make them grow.
+ *
+ * The supervisor is the only writer: counters of a worker that died are folded into the totals, so that
+ * a total never goes back. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include "board.h"
+
+struct alk_metrics {
+	uint64_t total[ALK_METRIC_COUNT];
+};
+
+/* Add what stands on `board`; gauges only when `live` (a dead worker holds nothing). */
+void alk_metrics_add(struct alk_metrics *metrics, const struct alk_board *board, bool live);
+
+/* Text under construction; `failed` once memory ran out. */
+struct alk_metrics_text {
+	char *text;
+	size_t len, size;
+	bool failed;
+};
+/* "# HELP" and "# TYPE" of one metric. */
+void alk_metrics_head(struct alk_metrics_text *out, const char *name, enum alk_metric_kind kind, const char *help);
+/* One sample. `labels` is "" or {name="value",...} with values of ours. */
+void alk_metrics_sample(struct alk_metrics_text *out, const char *name, const char *labels, double value);
+/* Every metric of metrics.def. */
+void alk_metrics_write(struct alk_metrics_text *out, const struct alk_metrics *metrics);
+void alk_metrics_text_free(struct alk_metrics_text *out);
+
+#endif
