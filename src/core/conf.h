@@ -45,12 +45,35 @@ const char *alk_conf_file(const struct alk_conf *conf, const char *name, size_t 
  * `err`. */
 const struct alk_options *alk_conf_plugin(struct alk_conf *conf, const struct alk_plugin *plugin,
 					  struct alk_err *err);
+/* Where the value of an option comes from: "flag", "environment", a file's path, "default"; NULL when
+ * unset. */
+const char *alk_conf_source(const struct alk_conf *conf, const char *name);
 /* Listeners: `listen` and `transport` as one list, defaults applied (0.0.0.0:22 and [::]:22). */
 struct alk_conf_listen {
 	const char *transport;
 	const char *address;
 };
 size_t alk_conf_listeners(const struct alk_conf *conf, struct alk_conf_listen *out, size_t max);
+
+/* max_startups: "START:RATE:FULL" or one number (START = FULL): from START start-ups in flight a new one
+ * is dropped with RATE percent, which grows to all at FULL. 0 = no limit. */
+struct alk_max_startups {
+	unsigned start, rate, full;
+};
+int alk_max_startups_parse(const char *text, struct alk_max_startups *out, struct alk_err *err);
+
+/* What `forward` says: [bind:]port:host:hostport, [bind:]port:/unix/path, /unix/path:host:hostport or
+ * /unix/path:/unix/path; IPv6 in brackets. Without bind it is 127.0.0.1; a bind of * or nothing (":80:...")
+ * is every address. */
+struct alk_forward {
+	char bind[256];		/* no brackets; "" when listen_path is set */
+	uint16_t port;		/* 0 = the system chooses */
+	char listen_path[108];	/* unix socket to listen on, or "" */
+	char host[256];		/* no brackets; "" when path is set */
+	uint16_t host_port;
+	char path[108]; /* unix socket at the server, or "" */
+};
+int alk_forward_parse(const char *spec, struct alk_forward *out, struct alk_err *err);
 
 /* Everything, file contents included, for a worker; secrets too, so it goes over the control socket
  * alone. New reference. */
