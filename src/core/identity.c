@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "identity.h"
+#include "keys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <termios.h>
+#include <unistd.h>
+
+#define BEGIN "-----BEGIN OPENSSH PRIVATE KEY-----"
+#define END "-----END OPENSSH PRIVATE KEY-----"
+#define MAGIC "openssh-key-v1"
+#define FILE_LIMIT 65536
+#define ROUNDS_LIMIT 10000 /* half a minute or more; ssh-keygen takes 16 */
+#define PASSPHRASE_SIZE 1024
+#define TRIES 3
+
+#define NEW_KEY "make a key with `ssh-keygen -t ed25519`"
+
+enum fix {
+	FIX_FILE,
+	FIX_FORM,
+	FIX_TYPE,
+	FIX_PUTTY,
+};
+
+/* What a file is that is no OpenSSH private key, by its first bytes. */
+static const struct wrong_file {
+	const char *begin;
+	const char *what;
+	enum fix fix;
+} wrong_files[] = {
+	{"-----BEGIN RSA PRIVATE KEY", "an RSA key in PEM form (PKCS#1)", FIX_TYPE},
+	{"-----BEGIN EC P", "an ECDSA key in PEM form", FIX_TYPE},
+	{"-----BEGIN DSA PRIVATE KEY", "a DSA key in PEM form", FIX_TYPE},
+	{"-----BEGIN PRIVATE KEY", "a key in PEM form (PKCS#8)", FIX_FORM},
+	{"-----BEGIN ENCRYPTED PRIVATE KEY", "a key in PEM form (PKCS#8)", FIX_FORM},
+	{"-----BEGIN PUBLIC KEY", "a public key", FIX_FILE},
+	{"-----BEGIN RSA PUBLIC KEY", "a public key", FIX_FILE},
+	{"---- BEGIN SSH2 PUBLIC KEY", "a public key", FIX_FILE},
+	{"ssh-", "a public key", FIX_FILE},
+	{"ecdsa-", "a public key", FIX_FILE},
+	{"sk-", "a public key", FIX_FILE},
+	{"-----BEGIN CERTIFICATE", "an X.509 certificate", FIX_FILE},
+	{"PuTTY-User-Key-File-", "a PuTTY key", FIX_PUTTY},
+};
+
+/* What libssh can decrypt; anything else it would crash on or refuse without a reason. */
+static const char *const ciphers[] = {"none",	    "aes256-ctr", "aes192-ctr", "aes128-ctr",
+				      "aes256-cbc", "aes192-cbc", "aes128-cbc", "3des-cbc"};
+
+struct envelope {
+	uint8_t *data;
+	size_t len;
+	const uint8_t *pub;
+	size_t pub_len;
+	bool encrypted;
+};
+
+static int wrong_file_say(const char *name, const char *text, struct alk_err *err)
+{
+	const struct wrong_file *w = wrong_files, *end = w + sizeof(wrong_files) / sizeof(*w);
+
+	if (!*text)
+		return alk_err_set(err, -EINVAL, "%s is empty: " NEW_KEY, name);
+	while (w < end && strncmp(text, w->begin, strlen(w->begin)) != 0)
+		w++;
+	if (w == end)
+		return alk_err_set(err, -EINVAL, "%s is not a private key in OpenSSH's form: " NEW_KEY, name);
+	switch (w->fix) {
+	case FIX_FORM:
+		return alk_err_set(err, -EINVAL,
+				   "%s is %s, not in OpenSSH's own form: change it with `ssh-keygen -p -f %s`, "
+				   "or " NEW_KEY, name, w->what, name);
+	case FIX_TYPE:
+		return alk_err_set(err, -EINVAL,
+				   "%s is %s: only Ed25519 keys in OpenSSH's own form are read; "
+				   "`ssh-keygen -p -f %s` changes the form but not the type, so " NEW_KEY,
+				   name, w->what, name);
+	case FIX_PUTTY:
+		return alk_err_set(err, -EINVAL,
+				   "%s is %s: turn it into an OpenSSH key with "
+				   "`puttygen %s -O private-openssh-new -o FILE`", name, w->what, name);
+	case FIX_FILE:
+		break;
+	}
+	return alk_err_set(err, -EINVAL, "%s is %s: name the file that has the private key", name, w->what);
+}
+
+static int damaged_say(const char *name, struct alk_err *err)
+{
+	return alk_err_set(err, -EINVAL, "%s is damaged: take a whole copy of the key, or " NEW_KEY, name);
+}
+
+static bool text_is(const uint8_t *text, size_t len, const char *word)
+{
+	return strlen(word) == len && memcmp(text, word, len) == 0;
+}
+
+/* The bytes between BEGIN and END. */
+static int envelope_decode(const char *text, struct envelope *e)
+{
+	const char *p = text + strlen(BEGIN), *end = strstr(p, END);
+	size_t len = 0;
+	ssize_t n = -EINVAL;
+	char *base64;
+
+	/* libssh passes over what follows BEGIN on its line: it must not read another key than we do. */
+	if (!end || !strchr("\r\n", *p))
+		return -EINVAL;
+	base64 = malloc((size_t)(end - p) + 1);
+	e->data = malloc((size_t)(end - p) + 1);
+	if (base64 && e->data) {
+		for (; p < end; p++)
+			if (!strchr(" \t\r\n", *p))
+				base64[len++] = *p;
+		n = alk_base64_decode(base64, len, e->data, len);
+		explicit_bzero(base64, len);
+	}
+	free(base64);
+	if (n > 0)
+		e->len = (size_t)n;
+	return n > 0 ? 0 : -EINVAL;
+}
+
+static int cipher_check(const char *name, const uint8_t *cipher, size_t len, struct alk_err *err)
+{
+	for (size_t i = 0; i < sizeof(ciphers) / sizeof(*ciphers); i++)
+		if (text_is(cipher, len, ciphers[i]))
+			return 0;
+	return alk_err_set(err, -EINVAL,
+			   "%s is encrypted with a cipher that cannot be read: change it with "
+			   "`ssh-keygen -p -Z aes256-ctr -f %s`", name, name);
+}
+
+static int kdf_check(const char *name, bool encrypted, const uint8_t *kdf, size_t kdf_len, struct alk_wire options,
+		     struct alk_err *err)
+{
+	const uint8_t *salt;
+	size_t salt_len;
+	uint32_t rounds;
+
+	if (!encrypted)
+		return text_is(kdf, kdf_len, "none") ? 0 : damaged_say(name, err);
+	if (!text_is(kdf, kdf_len, "bcrypt") || !alk_wire_string(&options, &salt, &salt_len) ||
+	    !alk_wire_u32(&options, &rounds) || options.left != 0 || salt_len == 0 || rounds == 0)
+		return damaged_say(name, err);
+	if (rounds > ROUNDS_LIMIT)
+		return alk_err_set(err, -EINVAL,
+				   "%s asks for %u rounds of key derivation, more than %d: change it with "
+				   "`ssh-keygen -p -a 100 -f %s`", name, rounds, ROUNDS_LIMIT, name);
+	return 0;
+}
+
+static int type_check(const char *name, const struct envelope *e, struct alk_err *err)
+{
+	struct alk_wire wire = {e->pub, e->pub_len};
+	const uint8_t *type, *key;
+	size_t type_len, key_len;
+
+	if (!alk_wire_string(&wire, &type, &type_len))
+		return damaged_say(name, err);
+	if (!text_is(type, type_len, "ssh-ed25519")) {
+		for (size_t i = 0; i < type_len; i++)
+			if (type[i] <= ' ' || type[i] >= 0x7f)
+				return damaged_say(name, err);
+		return alk_err_set(err, -EINVAL, "%s is a key of type %.*s, only ssh-ed25519 is accepted: " NEW_KEY,
+				   name, type_len > 64 ? 64 : (int)type_len, (const char *)type);
+	}
+	if (!alk_wire_string(&wire, &key, &key_len) || key_len != 32 || wire.left != 0)
+		return damaged_say(name, err);
+	return 0;
+}
+
+/* Check everything that can be read without a passphrase. */
+static int envelope_open(const char *name, const char *text, struct envelope *e, struct alk_err *err)
+{
+	struct alk_wire wire, options;
+	const uint8_t *cipher, *kdf, *secret;
+	size_t cipher_len, kdf_len, secret_len;
+	uint32_t count;
+	int rc;
+
+	if (envelope_decode(text, e) < 0 || e->len < sizeof(MAGIC) || memcmp(e->data, MAGIC, sizeof(MAGIC)) != 0)
+		return damaged_say(name, err);
+	wire = (struct alk_wire){e->data + sizeof(MAGIC), e->len - sizeof(MAGIC)};
+	if (!alk_wire_string(&wire, &cipher, &cipher_len) || !alk_wire_string(&wire, &kdf, &kdf_len) ||
+	    !alk_wire_string(&wire, &options.p, &options.left) || !alk_wire_u32(&wire, &count) || count != 1 ||
+	    !alk_wire_string(&wire, &e->pub, &e->pub_len))
+		return damaged_say(name, err);
+	rc = type_check(name, e, err);
+	if (rc == 0)
+		rc = cipher_check(name, cipher, cipher_len, err);
+	if (rc < 0)
+		return rc;
+	e->encrypted = !text_is(cipher, cipher_len, "none");
+	if (!alk_wire_string(&wire, &secret, &secret_len) || wire.left != 0 || secret_len == 0 || secret_len % 8 != 0)
+		return damaged_say(name, err);
+	return kdf_check(name, e->encrypted, kdf, kdf_len, options, err);
+}
+
+/* The key, or NULL: wrong passphrase or damaged. libssh never asks by itself: a passphrase that is not
+ * NULL is all it tries, and without one an encrypted key does not come here. */
+static ssh_key key_import(const char *text, const char *passphrase, const struct envelope *e)
+{
+	ssh_key key = NULL;
+	char *base64 = NULL;
+	uint8_t pub[64];
+	ssize_t n;
+	bool same;
+
+	if (ssh_pki_import_privkey_base64(text, passphrase, NULL, NULL, &key) != SSH_OK)
+		return NULL;
+	if (ssh_pki_export_pubkey_base64(key, &base64) != SSH_OK) {
+		ssh_key_free(key);
+		return NULL;
+	}
+	n = alk_base64_decode(base64, strlen(base64), pub, sizeof(pub));
+	same = n >= 0 && (size_t)n == e->pub_len && memcmp(pub, e->pub, e->pub_len) == 0;
+	ssh_string_free_char(base64);
+	if (!same) {
+		ssh_key_free(key);
+		return NULL;
+	}
+	return key;
+}
+
+static ssh_key key_decrypt(const char *name, const char *text, const struct envelope *e, alk_passphrase_fn *ask,
+			   void *user, struct alk_err *err)
+{
+	char prompt[512], passphrase[PASSPHRASE_SIZE];
+	ssh_key key = NULL;
+	int rc = ask ? 0 : -ENOTTY;
+
+	for (int i = 0; rc == 0 && !key && i < TRIES; i++) {
+		snprintf(prompt, sizeof(prompt), "%sPassphrase for %.400s: ", i ? "Wrong passphrase. " : "", name);
+		rc = ask(user, prompt, passphrase, sizeof(passphrase));
+		if (rc == 0)
+			key = key_import(text, passphrase, e);
+		explicit_bzero(passphrase, sizeof(passphrase));
+	}
+	if (rc == -ENOTTY)
+		alk_err_set(err, rc,
+			    "%s is encrypted and nobody can be asked for its passphrase here: run this on a "
+			    "terminal, or take the passphrase off with `ssh-keygen -p -f %s`", name, name);
+	else if (rc < 0)
+		alk_err_set(err, rc, "no passphrase for %s: %s", name, strerror(-rc));
+	else if (!key)
+		alk_err_set(err, -EACCES, "the passphrase for %s is wrong, %d tries", name, TRIES);
+	return key;
+}
+
+ssh_key alk_identity_parse(const char *name, const char *text, size_t len, alk_passphrase_fn *ask, void *user,
+			   struct alk_err *err)
+{
+	struct envelope e = {0};
+	ssh_key key = NULL;
+	char *copy;
+
+	if (len > FILE_LIMIT) {
+		alk_err_set(err, -EFBIG, "%s is larger than 64 KiB, so it is not a private key: " NEW_KEY, name);
+		return NULL;
+	}
+	copy = strndup(text, len);
+	if (!copy) {
+		alk_err_set(err, -ENOMEM, "%s: %s", name, strerror(ENOMEM));
+		return NULL;
+	}
+	if (strlen(copy) == len && strncmp(copy, BEGIN, strlen(BEGIN)) != 0) {
+		wrong_file_say(name, copy, err);
+	} else if (strlen(copy) != len) {
+		damaged_say(name, err);
+	} else if (envelope_open(name, copy, &e, err) == 0) {
+		if (e.encrypted)
+			key = key_decrypt(name, copy, &e, ask, user, err);
+		else if (!(key = key_import(copy, NULL, &e)))
+			damaged_say(name, err);
+	}
+	if (e.data)
+		explicit_bzero(e.data, e.len);
+	free(e.data);
+	explicit_bzero(copy, strlen(copy));
+	free(copy);
+	return key;
+}
+
+static const int held_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+
+#define HELD_COUNT (sizeof(held_signals) / sizeof(*held_signals))
+
+struct held {
+	struct sigaction old[HELD_COUNT];
+	sigset_t mask;
+};
+
+static volatile sig_atomic_t tty_signal;
+
+static void on_tty_signal(int number)
+{
+	tty_signal = number;
+}
+
+/* Signals that would end the process wait until the terminal echoes again; they are let in only inside
+ * ppoll(). */
+static void signals_hold(struct held *held)
+{
+	struct sigaction action = {.sa_handler = on_tty_signal};
+	sigset_t block;
+
+	tty_signal = 0;
+	sigemptyset(&action.sa_mask);
+	sigemptyset(&block);
+	for (size_t i = 0; i < HELD_COUNT; i++)
+		sigaddset(&block, held_signals[i]);
+	pthread_sigmask(SIG_BLOCK, &block, &held->mask);
+	for (size_t i = 0; i < HELD_COUNT; i++) {
+		sigaction(held_signals[i], NULL, &held->old[i]);
+		if (held->old[i].sa_handler != SIG_IGN)
+			sigaction(held_signals[i], &action, NULL);
+	}
+}
+
+/* -EINTR when there was one, and it has been delivered by now. */
+static int signals_release(const struct held *held, int rc)
+{
+	for (size_t i = 0; i < HELD_COUNT; i++)
+		sigaction(held_signals[i], &held->old[i], NULL);
+	pthread_sigmask(SIG_SETMASK, &held->mask, NULL);
+	if (tty_signal == 0)
+		return rc;
+	raise(tty_signal);
+	return -EINTR;
+}
+
+static int tty_write(int fd, const char *text)
+{
+	size_t len = strlen(text);
+
+	while (len > 0) {
+		ssize_t n = write(fd, text, len);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n > 0) {
+			text += n;
+			len -= (size_t)n;
+		}
+	}
+	return 0;
+}
+
+static int tty_read(int fd, char *buf, size_t size, const sigset_t *mask)
+{
+	struct pollfd ready = {.fd = fd, .events = POLLIN};
+	bool fits = true;
+	size_t len = 0;
+	char c = '\0';
+
+	while (c != '\n') {
+		if (ppoll(&ready, 1, NULL, mask) < 0) {
+			if (errno == EINTR && tty_signal == 0)
+				continue;
+			return -errno;
+		}
+		ssize_t n = read(fd, &c, 1);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n == 0 && len == 0)
+			return -ECANCELED;
+		if (n == 0)
+			break;
+		if (n < 0 || c == '\n')
+			continue;
+		fits = fits && len < size - 1;
+		if (fits)
+			buf[len++] = c;
+	}
+	buf[len] = '\0';
+	return fits ? 0 : -E2BIG;
+}
+
+static int tty_ask(int fd, const char *prompt, char *buf, size_t size, const sigset_t *mask)
+{
+	struct termios loud, quiet;
+	int rc, end;
+
+	if (tcgetattr(fd, &loud) < 0)
+		return -errno;
+	quiet = loud;
+	quiet.c_lflag &= ~(tcflag_t)(ECHO | ECHOE | ECHOK | ECHONL);
+	quiet.c_lflag |= ICANON | ISIG;
+	quiet.c_cc[VSUSP] = _POSIX_VDISABLE; /* a stopped program would leave the shell without echo */
+	if (tcsetattr(fd, TCSAFLUSH, &quiet) < 0)
+		return -errno;
+	rc = tty_write(fd, prompt);
+	if (rc == 0)
+		rc = tty_read(fd, buf, size, mask);
+	end = tcsetattr(fd, TCSAFLUSH, &loud) < 0 ? -errno : tty_write(fd, "\n");
+	return rc < 0 ? rc : end;
+}
+
+int alk_passphrase_tty(void *user, const char *prompt, char *buf, size_t size)
+{
+	int fd = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
+	struct held held;
+	int rc;
+
+	(void)user;
+	if (fd < 0)
+		return errno == ENXIO || errno == ENOENT ? -ENOTTY : -errno;
+	signals_hold(&held);
+	rc = tty_ask(fd, prompt, buf, size, &held.mask);
+	if (rc < 0)
+		explicit_bzero(buf, size);
+	close(fd);
+	return signals_release(&held, rc);
+}
