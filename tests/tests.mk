@@ -2,12 +2,14 @@
 # The five rings of tests: unit, load, policy, integration, fuzz. docs/TESTING.md says how to add one.
 
 check_PROGRAMS =
-TESTS = scripts/check-includes.sh
+check_LTLIBRARIES =
+TESTS = scripts/check-includes.sh tests/integration.sh
 TEST_EXTENSIONS = .sh
 SH_LOG_COMPILER = bash
 LOG_COMPILER = bash $(srcdir)/tests/run-program.sh
 
-# Tests know nothing of the layout of the build but what stands here.
+# Tests know nothing of the layout of the build but what stands here. Descriptor 9 is the terminal.
+AM_TESTS_FD_REDIRECT = 9>&2
 AM_TESTS_ENVIRONMENT = \
 	ALKNET=$(abs_builddir)/alknet; export ALKNET; \
 	ALKNET_ADMIN=$(abs_builddir)/alknet-admin; export ALKNET_ADMIN; \
@@ -16,23 +18,60 @@ AM_TESTS_ENVIRONMENT = \
 	ALKNET_SRCDIR=$(abs_srcdir); export ALKNET_SRCDIR; \
 	ALKNET_BUILDDIR=$(abs_builddir); export ALKNET_BUILDDIR; \
 	ALKNET_SANITIZERS=$(TESTS_SANITIZERS); export ALKNET_SANITIZERS; \
+	ALKNET_FUZZING=$(TESTS_FUZZING); export ALKNET_FUZZING; \
 	ALKNET_VALGRIND='$(TESTS_VALGRIND)'; export ALKNET_VALGRIND; \
 	PYTHON='$(PYTHON)'; export PYTHON; \
-	CC='$(CC)'; export CC; \
-	$(TESTS_SCALE)
+	CC='$(CC)'; export CC;
 if USE_VALGRIND
 TESTS_VALGRIND = $(VALGRIND)
 endif
 if SANITIZERS
 TESTS_SANITIZERS = yes
-TESTS_SCALE = ALKNET_TEST_SCALE=$${ALKNET_TEST_SCALE:-4}; export ALKNET_TEST_SCALE;
+endif
+if FUZZING
+TESTS_FUZZING = yes
 endif
 
 # Ring 1. One binary a file: tests/unit/test_NAME.c, with the whole core inside.
-UNIT_TESTS = tests/unit/test_loop
+UNIT_TESTS = \
+	tests/unit/test_board \
+	tests/unit/test_ctl \
+	tests/unit/test_loop \
+	tests/unit/test_socks5
 if WITH_CMOCKA
 check_PROGRAMS += $(UNIT_TESTS)
 TESTS += $(UNIT_TESTS)
 endif
 AM_DEFAULT_SOURCE_EXT = .c
 LDADD = libcore.la $(CMOCKA_LIBS)
+
+# Ring 5. One harness a parser: tests/fuzz/fuzz_NAME.c, seeds in tests/fuzz/corpus/NAME.
+FUZZ_TESTS = \
+	tests/fuzz/fuzz_socks5
+check_PROGRAMS += $(FUZZ_TESTS)
+TESTS += $(FUZZ_TESTS)
+if FUZZING
+FUZZ_LDADD = libcore.la -fsanitize=fuzzer
+else
+check_LTLIBRARIES += libreplay.la
+libreplay_la_SOURCES = tests/fuzz/replay.c
+FUZZ_LDADD = libreplay.la libcore.la
+endif
+tests_fuzz_fuzz_socks5_LDADD = $(FUZZ_LDADD)
+
+# Fuzz each harness for FUZZ_SECONDS; what it finds to be worth keeping goes into the build directory.
+FUZZ_SECONDS = 60
+.PHONY: fuzz
+fuzz: $(FUZZ_TESTS)
+if FUZZING
+	@for program in $(FUZZ_TESTS); do \
+		name=$${program#tests/fuzz/fuzz_}; \
+		mkdir -p tests/fuzz/found/$$name; \
+		dict=$(srcdir)/tests/fuzz/$$name.dict; \
+		test -e $$dict && dict=-dict=$$dict || dict=; \
+		(cd tests/fuzz && $(abs_builddir)/$$program -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 \
+			$$dict found/$$name $(abs_srcdir)/tests/fuzz/corpus/$$name) || exit 1; \
+	done
+else
+	@echo "fuzzing needs: ../configure CC=clang --enable-fuzzing --enable-sanitizers"; exit 1
+endif

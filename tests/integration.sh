@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# The integration ring: pytest over the programs that were built. What it prints goes to the log and,
+# as it comes, to the terminal (descriptor 9).
+set -euo pipefail
+if ! "$PYTHON" -c 'import pytest' 2>/dev/null; then
+	echo "pytest is not installed for $PYTHON: the integration tests are skipped"
+	exit 77
+fi
+cd "$ALKNET_SRCDIR/tests/integration"
+{ : >&9; } 2>/dev/null || exec 9>/dev/null
+PYTHONDONTWRITEBYTECODE=1 "$PYTHON" -m pytest -rfE "$@" 2>&1 | tee /dev/fd/9
