@@ -93,7 +93,9 @@ AS_IF([test "x$alk_fuzzing" = xyes], [
 		[AC_MSG_RESULT([no])
 		 AC_MSG_ERROR([--enable-fuzzing needs a compiler with libFuzzer: ../configure CC=clang --enable-fuzzing])])
 	CFLAGS="$alk_saved"
-	ALK_CFLAGS="$ALK_CFLAGS -fsanitize=fuzzer-no-link"])
+	ALK_CFLAGS="$ALK_CFLAGS -fsanitize=fuzzer-no-link"
+	FUZZ_LIBS=-fsanitize=fuzzer])
+AC_SUBST([FUZZ_LIBS])
 AM_CONDITIONAL([FUZZING], [test "x$alk_fuzzing" = xyes])
 ])
 

@@ -51,7 +51,7 @@ FUZZ_TESTS = \
 check_PROGRAMS += $(FUZZ_TESTS)
 TESTS += $(FUZZ_TESTS)
 if FUZZING
-FUZZ_LDADD = libcore.la -fsanitize=fuzzer
+FUZZ_LDADD = libcore.la $(FUZZ_LIBS)
 else
 check_LTLIBRARIES += libreplay.la
 libreplay_la_SOURCES = tests/fuzz/replay.c
