@@ -72,30 +72,37 @@ static int wrong_file_say(const char *name, const char *text, struct alk_err *er
 	while (w < end && strncmp(text, w->begin, strlen(w->begin)) != 0)
 		w++;
 	if (w == end)
-		return alk_err_set(err, -EINVAL, "%s is not a private key in OpenSSH's form: " NEW_KEY, name);
+		return alk_err_set(err, -EINVAL,
+				   "%s is not a private key in OpenSSH's form: " NEW_KEY, name);
 	switch (w->fix) {
 	case FIX_FORM:
-		return alk_err_set(err, -EINVAL,
-				   "%s is %s, not in OpenSSH's own form: change it with `ssh-keygen -p -f %s`, "
-				   "or " NEW_KEY, name, w->what, name);
+		return alk_err_set(
+			err, -EINVAL,
+			"%s is %s, not in OpenSSH's own form: change it with `ssh-keygen -p -f %s`, "
+			"or " NEW_KEY,
+			name, w->what, name);
 	case FIX_TYPE:
-		return alk_err_set(err, -EINVAL,
-				   "%s is %s: only Ed25519 keys in OpenSSH's own form are read; "
-				   "`ssh-keygen -p -f %s` changes the form but not the type, so " NEW_KEY,
-				   name, w->what, name);
+		return alk_err_set(
+			err, -EINVAL,
+			"%s is %s: only Ed25519 keys in OpenSSH's own form are read; "
+			"`ssh-keygen -p -f %s` changes the form but not the type, so " NEW_KEY,
+			name, w->what, name);
 	case FIX_PUTTY:
 		return alk_err_set(err, -EINVAL,
 				   "%s is %s: turn it into an OpenSSH key with "
-				   "`puttygen %s -O private-openssh-new -o FILE`", name, w->what, name);
+				   "`puttygen %s -O private-openssh-new -o FILE`",
+				   name, w->what, name);
 	case FIX_FILE:
 		break;
 	}
-	return alk_err_set(err, -EINVAL, "%s is %s: name the file that has the private key", name, w->what);
+	return alk_err_set(err, -EINVAL, "%s is %s: name the file that has the private key", name,
+			   w->what);
 }
 
 static int damaged_say(const char *name, struct alk_err *err)
 {
-	return alk_err_set(err, -EINVAL, "%s is damaged: take a whole copy of the key, or " NEW_KEY, name);
+	return alk_err_set(err, -EINVAL, "%s is damaged: take a whole copy of the key, or " NEW_KEY,
+			   name);
 }
 
 static bool text_is(const uint8_t *text, size_t len, const char *word)
@@ -136,11 +143,12 @@ static int cipher_check(const char *name, const uint8_t *cipher, size_t len, str
 			return 0;
 	return alk_err_set(err, -EINVAL,
 			   "%s is encrypted with a cipher that cannot be read: change it with "
-			   "`ssh-keygen -p -Z aes256-ctr -f %s`", name, name);
+			   "`ssh-keygen -p -Z aes256-ctr -f %s`",
+			   name, name);
 }
 
-static int kdf_check(const char *name, bool encrypted, const uint8_t *kdf, size_t kdf_len, struct alk_wire options,
-		     struct alk_err *err)
+static int kdf_check(const char *name, bool encrypted, const uint8_t *kdf, size_t kdf_len,
+		     struct alk_wire options, struct alk_err *err)
 {
 	const uint8_t *salt;
 	size_t salt_len;
@@ -152,9 +160,11 @@ static int kdf_check(const char *name, bool encrypted, const uint8_t *kdf, size_
 	    !alk_wire_u32(&options, &rounds) || options.left != 0 || salt_len == 0 || rounds == 0)
 		return damaged_say(name, err);
 	if (rounds > ROUNDS_LIMIT)
-		return alk_err_set(err, -EINVAL,
-				   "%s asks for %u rounds of key derivation, more than %d: change it with "
-				   "`ssh-keygen -p -a 100 -f %s`", name, rounds, ROUNDS_LIMIT, name);
+		return alk_err_set(
+			err, -EINVAL,
+			"%s asks for %u rounds of key derivation, more than %d: change it with "
+			"`ssh-keygen -p -a 100 -f %s`",
+			name, rounds, ROUNDS_LIMIT, name);
 	return 0;
 }
 
@@ -170,8 +180,10 @@ static int type_check(const char *name, const struct envelope *e, struct alk_err
 		for (size_t i = 0; i < type_len; i++)
 			if (type[i] <= ' ' || type[i] >= 0x7f)
 				return damaged_say(name, err);
-		return alk_err_set(err, -EINVAL, "%s is a key of type %.*s, only ssh-ed25519 is accepted: " NEW_KEY,
-				   name, type_len > 64 ? 64 : (int)type_len, (const char *)type);
+		return alk_err_set(
+			err, -EINVAL,
+			"%s is a key of type %.*s, only ssh-ed25519 is accepted: " NEW_KEY, name,
+			type_len > 64 ? 64 : (int)type_len, (const char *)type);
 	}
 	if (!alk_wire_string(&wire, &key, &key_len) || key_len != 32 || wire.left != 0)
 		return damaged_say(name, err);
@@ -179,7 +191,8 @@ static int type_check(const char *name, const struct envelope *e, struct alk_err
 }
 
 /* Check everything that can be read without a passphrase. */
-static int envelope_open(const char *name, const char *text, struct envelope *e, struct alk_err *err)
+static int envelope_open(const char *name, const char *text, struct envelope *e,
+			 struct alk_err *err)
 {
 	struct alk_wire wire, options;
 	const uint8_t *cipher, *kdf, *secret;
@@ -187,12 +200,14 @@ static int envelope_open(const char *name, const char *text, struct envelope *e,
 	uint32_t count;
 	int rc;
 
-	if (envelope_decode(text, e) < 0 || e->len < sizeof(MAGIC) || memcmp(e->data, MAGIC, sizeof(MAGIC)) != 0)
+	if (envelope_decode(text, e) < 0 || e->len < sizeof(MAGIC) ||
+	    memcmp(e->data, MAGIC, sizeof(MAGIC)) != 0)
 		return damaged_say(name, err);
 	wire = (struct alk_wire){e->data + sizeof(MAGIC), e->len - sizeof(MAGIC)};
-	if (!alk_wire_string(&wire, &cipher, &cipher_len) || !alk_wire_string(&wire, &kdf, &kdf_len) ||
-	    !alk_wire_string(&wire, &options.p, &options.left) || !alk_wire_u32(&wire, &count) || count != 1 ||
-	    !alk_wire_string(&wire, &e->pub, &e->pub_len))
+	if (!alk_wire_string(&wire, &cipher, &cipher_len) ||
+	    !alk_wire_string(&wire, &kdf, &kdf_len) ||
+	    !alk_wire_string(&wire, &options.p, &options.left) || !alk_wire_u32(&wire, &count) ||
+	    count != 1 || !alk_wire_string(&wire, &e->pub, &e->pub_len))
 		return damaged_say(name, err);
 	rc = type_check(name, e, err);
 	if (rc == 0)
@@ -200,7 +215,8 @@ static int envelope_open(const char *name, const char *text, struct envelope *e,
 	if (rc < 0)
 		return rc;
 	e->encrypted = !text_is(cipher, cipher_len, "none");
-	if (!alk_wire_string(&wire, &secret, &secret_len) || wire.left != 0 || secret_len == 0 || secret_len % 8 != 0)
+	if (!alk_wire_string(&wire, &secret, &secret_len) || wire.left != 0 || secret_len == 0 ||
+	    secret_len % 8 != 0)
 		return damaged_say(name, err);
 	return kdf_check(name, e->encrypted, kdf, kdf_len, options, err);
 }
@@ -231,24 +247,27 @@ static ssh_key key_import(const char *text, const char *passphrase, const struct
 	return key;
 }
 
-static ssh_key key_decrypt(const char *name, const char *text, const struct envelope *e, alk_passphrase_fn *ask,
-			   void *user, struct alk_err *err)
+static ssh_key key_decrypt(const char *name, const char *text, const struct envelope *e,
+			   alk_passphrase_fn *ask, void *user, struct alk_err *err)
 {
 	char prompt[512], passphrase[PASSPHRASE_SIZE];
 	ssh_key key = NULL;
 	int rc = ask ? 0 : -ENOTTY;
 
 	for (int i = 0; rc == 0 && !key && i < TRIES; i++) {
-		snprintf(prompt, sizeof(prompt), "%sPassphrase for %.400s: ", i ? "Wrong passphrase. " : "", name);
+		snprintf(prompt, sizeof(prompt),
+			 "%sPassphrase for %.400s: ", i ? "Wrong passphrase. " : "", name);
 		rc = ask(user, prompt, passphrase, sizeof(passphrase));
 		if (rc == 0)
 			key = key_import(text, passphrase, e);
 		explicit_bzero(passphrase, sizeof(passphrase));
 	}
 	if (rc == -ENOTTY)
-		alk_err_set(err, rc,
-			    "%s is encrypted and nobody can be asked for its passphrase here: run this on a "
-			    "terminal, or take the passphrase off with `ssh-keygen -p -f %s`", name, name);
+		alk_err_set(
+			err, rc,
+			"%s is encrypted and nobody can be asked for its passphrase here: run this on a "
+			"terminal, or take the passphrase off with `ssh-keygen -p -f %s`",
+			name, name);
 	else if (rc < 0)
 		alk_err_set(err, rc, "no passphrase for %s: %s", name, strerror(-rc));
 	else if (!key)
@@ -256,15 +275,16 @@ static ssh_key key_decrypt(const char *name, const char *text, const struct enve
 	return key;
 }
 
-ssh_key alk_identity_parse(const char *name, const char *text, size_t len, alk_passphrase_fn *ask, void *user,
-			   struct alk_err *err)
+ssh_key alk_identity_parse(const char *name, const char *text, size_t len, alk_passphrase_fn *ask,
+			   void *user, struct alk_err *err)
 {
 	struct envelope e = {0};
 	ssh_key key = NULL;
 	char *copy;
 
 	if (len > FILE_LIMIT) {
-		alk_err_set(err, -EFBIG, "%s is larger than 64 KiB, so it is not a private key: " NEW_KEY, name);
+		alk_err_set(err, -EFBIG,
+			    "%s is larger than 64 KiB, so it is not a private key: " NEW_KEY, name);
 		return NULL;
 	}
 	copy = strndup(text, len);
@@ -396,7 +416,8 @@ static int tty_ask(int fd, const char *prompt, char *buf, size_t size, const sig
 	quiet = loud;
 	quiet.c_lflag &= ~(tcflag_t)(ECHO | ECHOE | ECHOK | ECHONL);
 	quiet.c_lflag |= ICANON | ISIG;
-	quiet.c_cc[VSUSP] = _POSIX_VDISABLE; /* a stopped program would leave the shell without echo */
+	quiet.c_cc[VSUSP] =
+		_POSIX_VDISABLE; /* a stopped program would leave the shell without echo */
 	if (tcsetattr(fd, TCSAFLUSH, &quiet) < 0)
 		return -errno;
 	rc = tty_write(fd, prompt);

@@ -19,8 +19,8 @@ typedef int alk_passphrase_fn(void *user, const char *prompt, char *buf, size_t 
 
 /* `text` is the file's content, `name` its path for messages. `ask` may be NULL: then an encrypted key
  * is an error that says so. Up to three tries. Gives the key (ssh_key_free), or NULL with `err`. */
-ssh_key alk_identity_parse(const char *name, const char *text, size_t len, alk_passphrase_fn *ask, void *user,
-			   struct alk_err *err);
+ssh_key alk_identity_parse(const char *name, const char *text, size_t len, alk_passphrase_fn *ask,
+			   void *user, struct alk_err *err);
 /* Ask on the controlling terminal without echo. -ENOTTY when there is none, -ECANCELED at end of file,
  * -E2BIG when the line does not fit. SIGINT, SIGTERM, SIGHUP and SIGQUIT are held back until the terminal
  * is as it was, then delivered: -EINTR when the process survives that. Blocks, so only before the loop

@@ -100,7 +100,8 @@ ssize_t alk_base64_decode(const char *text, size_t len, uint8_t *out, size_t siz
 
 ssize_t alk_base64_encode(const uint8_t *data, size_t len, char *out, size_t size)
 {
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	static const char digits[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 	size_t n = 0;
 
 	if (size == 0 || (size - 1) / 4 < len / 3 + (len % 3 != 0))
@@ -265,9 +266,10 @@ static const char *line_read(struct reader *r, struct span line, const struct ke
 	if (!type)
 		return other_check(line);
 	if (!list_has(r->types, type->name)) {
-		snprintf(r->why, sizeof(r->why),
-			 "%s keys are not accepted, only %s: make a key with `ssh-keygen -t ed25519`",
-			 type->name, r->types);
+		snprintf(
+			r->why, sizeof(r->why),
+			"%s keys are not accepted, only %s: make a key with `ssh-keygen -t ed25519`",
+			type->name, r->types);
 		return r->why;
 	}
 	word = span_word(&rest, false);
@@ -284,8 +286,8 @@ static const char *line_read(struct reader *r, struct span line, const struct ke
 	return blob_check(type, blob, (size_t)n);
 }
 
-static int reader_add(struct reader *r, const struct key_type *type, const uint8_t *blob, size_t len,
-		      struct span comment)
+static int reader_add(struct reader *r, const struct key_type *type, const uint8_t *blob,
+		      size_t len, struct span comment)
 {
 	struct alk_keys *keys = r->keys;
 	struct alk_key_entry *entry;
@@ -377,7 +379,8 @@ void alk_keys_free(struct alk_keys **keys_)
 	*keys_ = NULL;
 }
 
-const struct alk_key_entry *alk_keys_find(const struct alk_keys *keys, const uint8_t *blob, size_t len)
+const struct alk_key_entry *alk_keys_find(const struct alk_keys *keys, const uint8_t *blob,
+					  size_t len)
 {
 	size_t found = keys->count;
 

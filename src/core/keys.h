@@ -15,8 +15,8 @@
 #define ALK_KEY_BLOB_MAX 8192
 
 struct alk_key_entry {
-	char *type;	/* "ssh-ed25519" */
-	uint8_t *blob;	/* RFC 4253 6.6 wire form */
+	char *type;    /* "ssh-ed25519" */
+	uint8_t *blob; /* RFC 4253 6.6 wire form */
 	size_t blob_len;
 	char *comment; /* "" when none; bytes outside printable ASCII are kept: escape when shown */
 	unsigned line;
@@ -38,7 +38,8 @@ struct alk_keys *alk_keys_parse(const char *name, const char *text, size_t len, 
 				alk_keys_bad *bad, void *user);
 void alk_keys_free(struct alk_keys **keys);
 /* The entry with this blob, or NULL. Looks at every entry, compares in constant time. */
-const struct alk_key_entry *alk_keys_find(const struct alk_keys *keys, const uint8_t *blob, size_t len);
+const struct alk_key_entry *alk_keys_find(const struct alk_keys *keys, const uint8_t *blob,
+					  size_t len);
 
 /* base64 (RFC 4648 4): padding required, no blanks, spare bits zero. Returns the length; -EINVAL; -ENOSPC
  * when `size` is too small. out may be NULL to measure. */

@@ -29,7 +29,7 @@ enum rank {
 };
 
 static const enum alk_host_verdict rank_verdict[] = {
-	[RANK_NONE] = ALK_HOST_UNKNOWN, [RANK_OTHER_TYPE] = ALK_HOST_CHANGED,
+	[RANK_NONE] = ALK_HOST_UNKNOWN,	     [RANK_OTHER_TYPE] = ALK_HOST_CHANGED,
 	[RANK_OTHER_KEY] = ALK_HOST_CHANGED, [RANK_OK] = ALK_HOST_OK,
 	[RANK_REVOKED] = ALK_HOST_REVOKED,
 };
@@ -70,12 +70,14 @@ static int lookup_make(const char *host, uint16_t port, char *out, struct alk_er
 		unsigned char c = (unsigned char)host[i];
 
 		if (c <= ' ' || c >= 0x7f || strchr(",*?![]|\"\\#@", c))
-			return alk_err_set(err, -EINVAL,
-					   "the server's name has a character that no host name has: correct it");
+			return alk_err_set(
+				err, -EINVAL,
+				"the server's name has a character that no host name has: correct it");
 		name[i] = (char)tolower(c);
 	}
 	if (len == 0 || len > HOST_LIMIT)
-		return alk_err_set(err, -EINVAL, "the server's name must have 1 to %d characters", HOST_LIMIT);
+		return alk_err_set(err, -EINVAL, "the server's name must have 1 to %d characters",
+				   HOST_LIMIT);
 	name[len] = '\0';
 	snprintf(out, LOOKUP_SIZE, port == 22 ? "%s" : "[%s]:%u", name, port);
 	return 0;
@@ -139,8 +141,8 @@ static bool key_is_exact(ssh_key key, const char *base64)
 }
 
 /* 1 with an entry, 0 when the line is of another host, -EINVAL when it cannot be read. */
-static int entry_read(const struct judge *judge, const char *names, const char *type, const char *base64,
-		      struct ssh_knownhosts_entry **entry)
+static int entry_read(const struct judge *judge, const char *names, const char *type,
+		      const char *base64, struct ssh_knownhosts_entry **entry)
 {
 	bool hashed = names[0] == '|';
 	char line[LINE_LIMIT + 4];
@@ -173,7 +175,8 @@ static void answer_where(struct alk_host_answer *answer, const char *name, unsig
 	if (len < room)
 		snprintf(answer->where, sizeof(answer->where), "%s%s", name, number);
 	else
-		snprintf(answer->where, sizeof(answer->where), "...%s%s", name + len - room + 4, number);
+		snprintf(answer->where, sizeof(answer->where), "...%s%s", name + len - room + 4,
+			 number);
 }
 
 static int judge_entry(struct judge *judge, ssh_key known, bool revoked, unsigned line)
@@ -252,8 +255,9 @@ static void judge_text(struct judge *judge, const char *text, size_t len)
 	}
 }
 
-int alk_knownhosts_judge(const char *name, const char *text, size_t len, const char *host, uint16_t port,
-			 ssh_key key, struct alk_host_answer *answer, struct alk_err *err)
+int alk_knownhosts_judge(const char *name, const char *text, size_t len, const char *host,
+			 uint16_t port, ssh_key key, struct alk_host_answer *answer,
+			 struct alk_err *err)
 {
 	char lookup[LOOKUP_SIZE];
 	struct judge judge = {.name = name, .lookup = lookup, .key = key, .answer = answer};
@@ -266,7 +270,8 @@ int alk_knownhosts_judge(const char *name, const char *text, size_t len, const c
 	rc = alk_key_fingerprint(key, answer->seen, sizeof(answer->seen));
 	if (rc < 0)
 		return alk_err_set(err, rc, "the server's host key cannot be read");
-	snprintf(answer->key_type, sizeof(answer->key_type), "%s", ssh_key_type_to_char(ssh_key_type(key)));
+	snprintf(answer->key_type, sizeof(answer->key_type), "%s",
+		 ssh_key_type_to_char(ssh_key_type(key)));
 	judge_text(&judge, text, len);
 	return 0;
 }
@@ -290,9 +295,11 @@ static int file_read(const char *path, char **text, size_t *len, struct alk_err 
 			break;
 	}
 	if (*len > FILE_LIMIT)
-		rc = alk_err_set(err, -EFBIG, "known_hosts %s is larger than 4 MiB: remove old lines", path);
+		rc = alk_err_set(err, -EFBIG,
+				 "known_hosts %s is larger than 4 MiB: remove old lines", path);
 	else if (n != 0)
-		rc = alk_err_set(err, -errno, "cannot read known_hosts %s: %s", path, strerror(errno));
+		rc = alk_err_set(err, -errno, "cannot read known_hosts %s: %s", path,
+				 strerror(errno));
 	else
 		rc = 0;
 	if (fd >= 0)
@@ -308,7 +315,8 @@ int alk_knownhosts_check(const char *path, const char *host, uint16_t port, ssh_
 	int rc = file_read(path, &text, &len, err);
 
 	if (rc == 0)
-		rc = alk_knownhosts_judge(path, text ? text : "", len, host, port, key, answer, err);
+		rc = alk_knownhosts_judge(path, text ? text : "", len, host, port, key, answer,
+					  err);
 	free(text);
 	return rc;
 }
@@ -467,7 +475,8 @@ int alk_knownhosts_add(const char *path, const char *host, uint16_t port, ssh_ke
 		return alk_err_set(err, -EINVAL, "the server's host key cannot be written");
 	if (hash)
 		rc = lookup_hash(lookup);
-	if (rc == 0 && asprintf(&line, "%s %s %s\n", lookup, ssh_key_type_to_char(ssh_key_type(key)), base64) < 0)
+	if (rc == 0 && asprintf(&line, "%s %s %s\n", lookup,
+				ssh_key_type_to_char(ssh_key_type(key)), base64) < 0)
 		rc = -ENOMEM;
 	if (rc == 0) {
 		rc = file_append(path, line);
@@ -475,7 +484,8 @@ int alk_knownhosts_add(const char *path, const char *host, uint16_t port, ssh_ke
 	}
 	ssh_string_free_char(base64);
 	if (rc < 0)
-		return alk_err_set(err, rc, "cannot add the host key to known_hosts %s: %s", path, strerror(-rc));
+		return alk_err_set(err, rc, "cannot add the host key to known_hosts %s: %s", path,
+				   strerror(-rc));
 	return 0;
 }
 
@@ -494,11 +504,13 @@ int alk_knownhosts_default(char *path, size_t size, struct alk_err *err)
 			home = user ? user->pw_dir : NULL;
 		}
 		if (!home || home[0] != '/')
-			return alk_err_set(err, -ENOENT,
-					   "there is no home directory for known_hosts: set --known-hosts");
+			return alk_err_set(
+				err, -ENOENT,
+				"there is no home directory for known_hosts: set --known-hosts");
 		n = snprintf(path, size, "%s/.local/state/alknet/known_hosts", home);
 	}
 	if (n < 0 || (size_t)n >= size)
-		return alk_err_set(err, -ENAMETOOLONG, "the path of known_hosts is too long: set --known-hosts");
+		return alk_err_set(err, -ENAMETOOLONG,
+				   "the path of known_hosts is too long: set --known-hosts");
 	return 0;
 }

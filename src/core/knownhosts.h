@@ -26,9 +26,9 @@ enum alk_host_verdict {
 
 struct alk_host_answer {
 	enum alk_host_verdict verdict;
-	char seen[64];	/* SHA256:... of the key that the server showed */
-	char known[64]; /* of the key that was expected (CHANGED, else "") */
-	char where[300]; /* file:line of the entry that decided, "" when UNKNOWN */
+	char seen[64];	     /* SHA256:... of the key that the server showed */
+	char known[64];	     /* of the key that was expected (CHANGED, else "") */
+	char where[300];     /* file:line of the entry that decided, "" when UNKNOWN */
 	char key_type[64];   /* of the key that the server showed */
 	char known_type[64]; /* of the key that was expected (CHANGED, else "") */
 	unsigned bad_lines;  /* lines that could not be read and were passed over */
@@ -41,8 +41,9 @@ struct alk_host_answer {
 int alk_knownhosts_check(const char *path, const char *host, uint16_t port, ssh_key key,
 			 struct alk_host_answer *answer, struct alk_err *err);
 /* The same for text that was read already; `name` is for `where`. */
-int alk_knownhosts_judge(const char *name, const char *text, size_t len, const char *host, uint16_t port,
-			 ssh_key key, struct alk_host_answer *answer, struct alk_err *err);
+int alk_knownhosts_judge(const char *name, const char *text, size_t len, const char *host,
+			 uint16_t port, ssh_key key, struct alk_host_answer *answer,
+			 struct alk_err *err);
 /* Append an entry (the file and its directory are made, 0600/0700; names are hashed when
  * `hash`). One write, O_APPEND. */
 int alk_knownhosts_add(const char *path, const char *host, uint16_t port, ssh_key key, bool hash,
