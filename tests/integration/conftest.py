@@ -8,6 +8,7 @@ ALKNET_TEST_SCALE                         every deadline is multiplied by it
 import getpass
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from harness import procs, waiting  # noqa: E402
-from harness.net import have_ipv6  # noqa: E402
+from harness.net import have_ipv6, socks_connect  # noqa: E402
 
 USER = "tester"
 
@@ -212,3 +213,70 @@ def tunnel(server, client):
 @pytest.fixture(params=[0, 1, 2], ids=lambda n: f"workers{n}")
 def workers(request):
     return request.param
+
+
+class Pair:
+    """Two ends with a SOCKS5 proxy on loopback `port`; `ours` are alknet's processes of the two."""
+
+    def __init__(self, serving, connecting, port):
+        self.server, self.client, self.port = serving, connecting, port
+        self.ours = [p for p in (serving, connecting) if isinstance(p, procs.Alknet)]
+
+    def connect(self, to, host="127.0.0.1", **more):
+        return socks_connect(self.port, host, to, **more)
+
+    def memory(self):
+        return [p.memory() for p in self.ours]
+
+
+def ssh_socks(ssh, to, *more, user):
+    """ssh -D does not take port 0: try ports until one is free."""
+    for _ in range(10):
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        program = ssh.start(to, "-N", "-D", f"127.0.0.1:{port}", *more, user=user)
+
+        def answers():
+            if not program.running():
+                return True
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                return True
+            except OSError:
+                return False
+
+        waiting.wait_until(answers, 20, "ssh -D to listen")
+        if program.running():
+            return program, port
+        if "in use" not in program.log() and "cannot listen" not in program.log():
+            raise AssertionError(f"ssh -D failed:\n{program.log()}")
+    raise AssertionError("no free port for ssh -D")
+
+
+@pytest.fixture
+def make_pair(request, server, client, ssh):
+    """make_pair("SERVER+CLIENT"): each of them alknet or openssh."""
+
+    def make(name, serve=(), connect=(), sshd_config="", ssh_flags=(), **options):
+        left, right = name.split("+")
+        if left == "openssh":
+            serving = request.getfixturevalue("sshd")(sshd_config)
+            user = serving.user
+        else:
+            serving, user = server(*serve, **options), USER
+        if right == "openssh":
+            connecting, port = ssh_socks(ssh, serving, *ssh_flags, user=user)
+        else:
+            connecting = client(serving, *connect, user=user)
+            port = connecting.port
+        return Pair(serving, connecting, port)
+
+    return make
+
+
+PAIRS = ["alknet+alknet", "alknet+openssh", "openssh+alknet"]
+
+
+@pytest.fixture(params=PAIRS)
+def pair(request, make_pair):
+    return make_pair(request.param)

@@ -10,6 +10,7 @@ Run as `python3 -m harness.targets DIR`; prints one JSON line of ports and ends 
   bye       sends "bye\n", closes its half at once, then reads to the end (see control: `ended`)
   slow      reads "NAME\n", then nothing until control says `wake NAME`; from then on a sink
   drip      as slow, but reads 1 KiB each 10 ms until it is woken
+  http      answers any request with a small page
   reset     reads one byte, then resets the connection
   refused   a port that is bound and does not listen
   blackhole a port whose queue is full: a connect to it gets no answer at all
@@ -38,7 +39,7 @@ class Targets:
         self.stats = {"accepted": {}, "ended": {}, "read": {}}
         self.keep = []
         self.ports = {}
-        for name in ("echo", "sink", "discard", "source", "bye", "slow", "drip", "reset", "control"):
+        for name in ("echo", "sink", "discard", "source", "bye", "slow", "drip", "http", "reset", "control"):
             self.ports[name] = self.listen(name, ("127.0.0.1", 0), socket.AF_INET)
         for name, path in (("unix", "echo"), ("unix_sink", "sink")):
             where = os.path.join(directory, path + ".sock")
@@ -149,6 +150,16 @@ class Targets:
             total += len(data)
             self.count("read", name, len(data))
         sock.sendall(f"{total} {digest.hexdigest()}\n".encode())
+
+    def do_http(self, sock, _):
+        head = bytearray()
+        while b"\r\n\r\n" not in head:
+            data = sock.recv(4096)
+            if not data:
+                return
+            head += data
+        page = b"the page behind the tunnel\n"
+        sock.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(page) + page)
 
     def do_reset(self, sock, _):
         sock.recv(1)
