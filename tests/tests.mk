@@ -36,6 +36,7 @@ endif
 UNIT_TESTS = \
 	tests/unit/test_board \
 	tests/unit/test_ctl \
+	tests/unit/test_keys \
 	tests/unit/test_loop \
 	tests/unit/test_socks5
 if WITH_CMOCKA
