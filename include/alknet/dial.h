@@ -21,13 +21,17 @@ ALK_EXPORT struct alk_resolver *alk_resolver_of(struct alk_loop *loop, struct al
 struct alk_dial;
 
 /* Runs exactly once, from the loop, never before the call returned. rc 0: takes `fd`.
- * Else fd is -1 and rc says why: -ENOENT (no such name), -ETIMEDOUT, -ECONNREFUSED, -EHOSTUNREACH,
- * -ENETUNREACH, -EMFILE, other -errno; `err` has the sentence. */
+ * Else fd is -1 and rc says why: -ENOENT (no such name, no such unix socket), -EREMOTEIO (the name
+ * server failed), -ETIMEDOUT, -ECONNREFUSED, -EHOSTUNREACH, -ENETUNREACH, -EMFILE, other -errno. Where
+ * addresses failed in different ways it is what tells most: refused, then unreachable, then timed out.
+ * `err` has the sentence; it does not name the destination, so that it can be logged. */
 typedef void alk_dial_fn(void *user, int rc, int fd, const struct alk_err *err);
 
-/* Connect to host:port. `host` is a name, an IPv4 or an IPv6 address (no brackets); it is borrowed for
- * the call alone. `bind` may be NULL or the local address to use. `timeout_ms` covers all of it.
- * Gives a handle to cancel with; NULL with `err` when out of memory or `host` cannot be one. */
+/* Connect to host:port. `host` is a name, an IPv4 or an IPv6 address (no brackets, a zone behind %
+ * is taken); it is borrowed for the call alone. `bind` may be NULL, "" or the local numeric address to
+ * use; then addresses of the other family are left out. `timeout_ms` covers all of it. At most 16
+ * addresses are tried. Gives a handle to cancel with; NULL with `err` when out of memory, or when `host`
+ * or `bind` cannot be one. */
 ALK_EXPORT struct alk_dial *alk_dial_tcp(struct alk_loop *loop, const char *host, uint16_t port,
 					 const char *bind, uint64_t timeout_ms, alk_dial_fn *done, void *user,
 					 struct alk_err *err);

@@ -9,7 +9,9 @@
  *   worker       admit()   finishes the transport's own handshake on it (NULL: nothing to do)
  *   client       dial()    connects and yields a link
  *
- * Every member of the table is optional; what is missing the transport cannot do. */
+ * Every member of the table is optional; what is missing the transport cannot do. It must have `listen` or
+ * `dial`; `listen` comes with `unlisten` and `describe`, `admit` with `admit_cancel`, `dial` with
+ * `dial_cancel`. */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -33,6 +35,9 @@ struct alk_link {
 
 #define ALK_LINK_NONE ((struct alk_link){.fd = -1})
 ALK_EXPORT void alk_link_close(struct alk_link *link);
+/* Make a link of a connected socket: both addresses are asked of the kernel. Takes *fd (sets it to -1),
+ * also on failure. 0, or -errno with `err` when the connection is gone already. */
+ALK_EXPORT int alk_link_of_fd(struct alk_link *link, const char *transport, int *fd, struct alk_err *err);
 
 /* Who listens. `accepted` takes link->fd always and is called from the loop. */
 struct alk_acceptor {
@@ -56,7 +61,7 @@ struct alk_transport_ops {
 	void (*unlisten)(void *state, struct alk_listener **listener);
 	/* Stop taking connections for a while (drain, file descriptors short), or go on. */
 	void (*pause)(void *state, struct alk_listener *listener, bool paused);
-	/* The bound address as text ("127.0.0.1:2222"), for people and for `:0`. */
+	/* The bound address as text ("127.0.0.1:2222"), for people and for `:0`; several are split by ", ". */
 	void (*describe)(void *state, const struct alk_listener *listener, char *text, size_t size);
 
 	/* Worker half. Takes link->fd. Cancel with `admit_cancel` (then `done` does not run). */
@@ -71,7 +76,10 @@ struct alk_transport_ops {
 
 /* Help for transports over TCP (tcp, tls): an accept loop with SO_REUSEADDR, TCP_NODELAY, keepalive,
  * several addresses for a name, and a pause of 10 ms to 1 s when file descriptors run out (logged once
- * a pause). Options are read from `options`: backlog, keepalive (see ALK_TCP_OPTIONS). */
+ * a pause). Options are read from `options`: backlog, keepalive (see ALK_TCP_OPTIONS); NULL is their
+ * defaults. `address` is HOST:PORT, [V6]:PORT or :PORT, which is every address of both families; a name
+ * is resolved at once, which may block, and all its addresses are listened on, with the same port. An IPv6
+ * socket takes IPv6 alone. `transport` is borrowed for life. `accepted` may unlisten and pause. */
 ALK_EXPORT int alk_tcp_listen(struct alk_loop *loop, const char *transport, const char *address,
 			      const struct alk_options *options, const struct alk_acceptor *up,
 			      struct alk_listener **out, struct alk_err *err);
