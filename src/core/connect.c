@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* The program `alknet connect`. */
+#include "connect_private.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "log_private.h"
+#include "main.h"
+
+#define SIGNALS 3
+
+struct connect {
+	struct alk_front front;
+	const struct alk_options *options;
+	struct alk_stdio *stdio; /* NULL without --stdio */
+	struct alk_signal *signals[SIGNALS];
+	bool was_up;
+	bool stopping;
+	int status;
+};
+
+/* End with `status` when the session has been closed. */
+static void connect_stop(struct connect *connect, int status)
+{
+	if (connect->stopping)
+		return;
+	connect->stopping = true;
+	connect->status = status;
+	alk_conn_close_all(&connect->front);
+	alk_accept_close_all(&connect->front);
+	if (alk_client_get_state(connect->front.client) == ALK_CLIENT_DOWN)
+		alk_loop_stop(connect->front.loop);
+	else
+		alk_client_stop(connect->front.client);
+}
+
+static void on_up(void *user)
+{
+	struct connect *connect = user;
+
+	if (connect->stopping)
+		return;
+	if (!connect->was_up && connect->stdio == NULL) {
+		fprintf(stderr, "alknet: connected to %s\n", alk_client_server(connect->front.client));
+		alk_accept_announce(&connect->front);
+	}
+	connect->was_up = true;
+	alk_conn_open_waiting(&connect->front);
+	if (connect->stdio != NULL)
+		alk_stdio_open(connect->stdio);
+}
+
+static void on_down(void *user, int rc, const struct alk_err *err)
+{
+	struct connect *connect = user;
+	struct alk_err why = {""};
+
+	if (!connect->stopping) {
+		if (err != NULL)
+			why = *err;
+		if (why.text[0] == '\0')
+			alk_err_set(&why, rc, "%s", rc != 0 ? strerror(-rc) : "the server closed the session");
+		if (connect->was_up)
+			alk_err_prefix(&why, rc, "the session with %s ended",
+				       alk_client_server(connect->front.client));
+		connect->status = alk_main_fail(1, &why);
+		connect->stopping = true;
+	}
+	alk_loop_stop(connect->front.loop);
+}
+
+static void on_stdio_done(void *user, int rc, const struct alk_err *err)
+{
+	connect_stop(user, rc == 0 ? 0 : alk_main_fail(1, err));
+}
+
+static void on_signal(void *user, int signo)
+{
+	struct connect *connect = user;
+
+	(void)signo;
+	if (connect->stopping) {
+		alk_accept_close_all(&connect->front);
+		alk_stdio_free(&connect->stdio);
+		_exit(connect->status);
+	}
+	connect_stop(connect, 0);
+}
+
+/* Nobody can be asked for a hangup without a terminal, and who ignored it before us (nohup) wants that. */
+static bool hangup_wanted(void)
+{
+	struct sigaction action;
+
+	return sigaction(SIGHUP, NULL, &action) == 0 && action.sa_handler != SIG_IGN && isatty(STDERR_FILENO);
+}
+
+static int connect_catch_signals(struct connect *connect, struct alk_err *err)
+{
+	static const int signals[SIGNALS] = {SIGINT, SIGTERM, SIGHUP};
+
+	for (size_t i = 0; i < SIGNALS; i++) {
+		if (signals[i] == SIGHUP && !hangup_wanted()) {
+			signal(SIGHUP, SIG_IGN);
+			continue;
+		}
+		connect->signals[i] =
+			alk_signal_new(connect->front.loop, signals[i], "stop", on_signal, connect);
+		if (connect->signals[i] == NULL)
+			return alk_err_set(err, -ENOMEM, "out of memory");
+	}
+	return 0;
+}
+
+/* Before the session: a port that is in use is told before a passphrase is asked for. */
+static int connect_listen(struct connect *connect, struct alk_err *err)
+{
+	const char *address = alk_options_str(connect->options, "socks5");
+	const char *spec;
+	int rc = 0;
+
+	if (address != NULL && strcmp(address, "none") != 0)
+		rc = alk_accept_proxy(&connect->front, address, err);
+	for (size_t i = 0; rc == 0 && (spec = alk_options_nth(connect->options, "forward", i)) != NULL; i++)
+		rc = alk_accept_forward(&connect->front, spec, err);
+	return rc;
+}
+
+static int connect_prepare(struct connect *connect, struct alk_conf *conf, struct alk_err *err)
+{
+	static const struct alk_client_ops ops = {.up = on_up, .down = on_down};
+	const char *stdio = alk_options_str(connect->options, "stdio");
+	int rc = connect_listen(connect, err);
+
+	if (rc != 0)
+		return rc;
+	connect->front.client = alk_client_new(connect->front.loop, conf, &ops, connect, err);
+	if (connect->front.client == NULL)
+		return -EINVAL;
+	if (stdio != NULL) {
+		connect->stdio = alk_stdio_new(&connect->front, stdio, on_stdio_done, connect, err);
+		if (connect->stdio == NULL)
+			return -EINVAL;
+	}
+	return connect_catch_signals(connect, err);
+}
+
+static int connect_run(struct connect *connect, struct alk_err *err)
+{
+	int rc = alk_client_start(connect->front.client, err);
+
+	if (rc != 0)
+		return rc;
+	rc = alk_accept_start(&connect->front);
+	if (rc != 0)
+		return alk_err_set(err, rc, "out of memory");
+	alk_loop_run(connect->front.loop);
+	return 0;
+}
+
+static void connect_deinit(struct connect *connect)
+{
+	alk_conn_close_all(&connect->front);
+	alk_accept_close_all(&connect->front);
+	for (size_t i = 0; i < SIGNALS; i++)
+		alk_signal_free(&connect->signals[i]);
+	alk_client_free(&connect->front.client);
+	alk_stdio_free(&connect->stdio);
+	alk_log_attach(NULL);
+	alk_loop_free(&connect->front.loop);
+}
+
+int alk_main_connect(int argc, char **argv)
+{
+	struct connect connect = {.status = 0};
+	struct alk_err err = {""};
+	struct alk_conf *conf;
+	int rc;
+
+	if (alk_stdio_fill() != 0)
+		return 1;
+	conf = alk_main_conf(argc, argv, ALK_ROLE_CLIENT, &connect.status);
+	if (conf == NULL)
+		return connect.status;
+	connect.options = alk_conf_values(conf);
+	connect.front.loop = alk_loop_new(&err);
+	if (connect.front.loop == NULL) {
+		connect.status = alk_main_fail(1, &err);
+		goto out;
+	}
+	alk_log_attach(connect.front.loop);
+	rc = connect_prepare(&connect, conf, &err);
+	if (rc != 0) {
+		connect.status = alk_main_fail(rc == -ENOMEM ? 1 : 2, &err);
+		goto out;
+	}
+	if (connect_run(&connect, &err) != 0)
+		connect.status = alk_main_fail(1, &err);
+out:
+	connect_deinit(&connect);
+	alk_conf_free(&conf);
+	return connect.status;
+}
