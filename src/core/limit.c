@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "limit.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#define BUCKETS_MIN 64
+#define KEY_MAX 64
+
+struct source {
+	struct source *next;
+	unsigned links;
+	char key[KEY_MAX];
+};
+
+struct alk_limit {
+	struct alk_limit_conf conf;
+	unsigned links, startups;
+	struct source **bucket;
+	size_t buckets, sources;
+	uint64_t seed, random;
+};
+
+static const char *const refusal_label[ALK_REFUSAL_COUNT] = {
+	[ALK_REFUSAL_NONE] = "none",
+#define X(id_, label_, text_) [ALK_REFUSAL_##id_] = (label_),
+	ALK_REFUSALS(X)
+#undef X
+};
+
+const char *alk_refusal_str(enum alk_refusal why)
+{
+	return refusal_label[why];
+}
+
+int alk_limit_parse_startups(const char *text, struct alk_limit_conf *conf, struct alk_err *err)
+{
+	unsigned n[3] = {0};
+	int fields = 0;
+	const char *p = text;
+
+	while (fields < 3) {
+		char *end;
+		unsigned long v;
+
+		if (*p < '0' || *p > '9')
+			break;
+		errno = 0;
+		v = strtoul(p, &end, 10);
+		if (errno != 0 || v > 1000000)
+			break;
+		n[fields++] = (unsigned)v;
+		p = end;
+		if (*p != ':')
+			break;
+		p++;
+	}
+	if (*p != '\0' || p == text || p[-1] == ':' || (fields != 1 && fields != 3))
+		return alk_err_set(err, -EINVAL,
+				   "max_startups: \"%s\" is not start:rate:full (like 10:30:100) or one number", text);
+	if (fields == 1) {
+		n[1] = 100;
+		n[2] = n[0];
+	}
+	if (n[1] > 100)
+		return alk_err_set(err, -EINVAL, "max_startups: the rate %u is more than 100 percent", n[1]);
+	if (n[2] < n[0])
+		return alk_err_set(err, -EINVAL, "max_startups: full (%u) is less than start (%u)", n[2], n[0]);
+	conf->start = n[0];
+	conf->rate = n[1];
+	conf->full = n[2];
+	return 0;
+}
+
+static uint64_t seed_random(void)
+{
+	uint64_t seed = 0;
+
+	if (getrandom(&seed, sizeof(seed), GRND_NONBLOCK) != sizeof(seed)) {
+		struct timespec ts;
+
+		clock_gettime(CLOCK_REALTIME, &ts);
+		seed = (uint64_t)ts.tv_nsec * 0x9e3779b97f4a7c15u ^ (uint64_t)ts.tv_sec;
+	}
+	return seed | 1;
+}
+
+struct alk_limit *alk_limit_new(const struct alk_limit_conf *conf)
+{
+	struct alk_limit *limits = calloc(1, sizeof(*limits));
+
+	if (limits == NULL)
+		return NULL;
+	limits->conf = *conf;
+	limits->seed = seed_random();
+	limits->random = seed_random();
+	limits->buckets = BUCKETS_MIN;
+	limits->bucket = calloc(limits->buckets, sizeof(*limits->bucket));
+	if (limits->bucket == NULL)
+		alk_limit_free(&limits);
+	return limits;
+}
+
+void alk_limit_free(struct alk_limit **limitsp)
+{
+	struct alk_limit *limits = *limitsp;
+
+	*limitsp = NULL;
+	if (limits == NULL)
+		return;
+	for (size_t i = 0; limits->bucket != NULL && i < limits->buckets; i++) {
+		while (limits->bucket[i] != NULL) {
+			struct source *source = limits->bucket[i];
+
+			limits->bucket[i] = source->next;
+			free(source);
+		}
+	}
+	free(limits->bucket);
+	free(limits);
+}
+
+void alk_limit_key(const char *addr, char *key, size_t size)
+{
+	struct in6_addr in6;
+	char net[INET6_ADDRSTRLEN];
+	char plain[INET6_ADDRSTRLEN];
+	size_t n = strcspn(addr, "%"); /* fe80::1%eth0 */
+
+	if (strchr(addr, ':') == NULL || n >= sizeof(plain))
+		goto as_it_stands;
+	memcpy(plain, addr, n);
+	plain[n] = '\0';
+	if (inet_pton(AF_INET6, plain, &in6) != 1)
+		goto as_it_stands;
+	memset(&in6.s6_addr[8], 0, 8);
+	snprintf(key, size, "%s/64", inet_ntop(AF_INET6, &in6, net, sizeof(net)));
+	return;
+as_it_stands:
+	snprintf(key, size, "%s", addr);
+}
+
+/* FNV-1a with a secret start, so that nobody can choose addresses that share a bucket. */
+static size_t bucket_of(const struct alk_limit *limits, const char *key)
+{
+	uint64_t h = limits->seed ^ 0xcbf29ce484222325u;
+
+	for (; *key != '\0'; key++)
+		h = (h ^ (uint8_t)*key) * 0x100000001b3u;
+	h ^= h >> 32;
+	return (size_t)h & (limits->buckets - 1);
+}
+
+static struct source **source_find(struct alk_limit *limits, const char *key)
+{
+	struct source **at = &limits->bucket[bucket_of(limits, key)];
+
+	while (*at != NULL && strcmp((*at)->key, key) != 0)
+		at = &(*at)->next;
+	return at;
+}
+
+/* Twice the buckets; without memory the chains get longer, no more. */
+static void buckets_grow(struct alk_limit *limits)
+{
+	size_t old = limits->buckets;
+	struct source **from = limits->bucket;
+	struct source **bucket = calloc(old * 2, sizeof(*bucket));
+
+	if (bucket == NULL)
+		return;
+	limits->bucket = bucket;
+	limits->buckets = old * 2;
+	for (size_t i = 0; i < old; i++) {
+		while (from[i] != NULL) {
+			struct source *source = from[i];
+			size_t b = bucket_of(limits, source->key);
+
+			from[i] = source->next;
+			source->next = bucket[b];
+			bucket[b] = source;
+		}
+	}
+	free(from);
+}
+
+unsigned alk_limit_drop_rate(const struct alk_limit_conf *conf, unsigned startups)
+{
+	if (conf->full == 0 || startups < conf->start)
+		return 0;
+	if (startups >= conf->full || conf->rate == 100)
+		return 100;
+	return conf->rate + (100 - conf->rate) * (startups - conf->start) / (conf->full - conf->start);
+}
+
+static bool startup_dropped(struct alk_limit *limits)
+{
+	unsigned rate = alk_limit_drop_rate(&limits->conf, limits->startups);
+
+	if (rate == 0 || rate == 100)
+		return rate == 100;
+	limits->random ^= limits->random << 13;
+	limits->random ^= limits->random >> 7;
+	limits->random ^= limits->random << 17;
+	return (limits->random >> 11) % 100 < rate;
+}
+
+enum alk_refusal alk_limit_admit(struct alk_limit *limits, const char *addr)
+{
+	struct source **at, *source;
+	char key[KEY_MAX];
+
+	if (limits->conf.sessions != 0 && limits->links >= limits->conf.sessions)
+		return ALK_REFUSAL_SESSIONS;
+	alk_limit_key(addr, key, sizeof(key));
+	at = source_find(limits, key);
+	source = *at;
+	if (source != NULL && limits->conf.per_address != 0 && source->links >= limits->conf.per_address)
+		return ALK_REFUSAL_ADDRESS;
+	if (startup_dropped(limits))
+		return ALK_REFUSAL_STARTUPS;
+	if (source == NULL) {
+		source = calloc(1, sizeof(*source));
+		if (source == NULL)
+			return ALK_REFUSAL_SESSIONS;
+		memcpy(source->key, key, sizeof(key));
+		*at = source;
+		if (++limits->sources > limits->buckets)
+			buckets_grow(limits);
+	}
+	source->links++;
+	limits->links++;
+	limits->startups++;
+	return ALK_REFUSAL_NONE;
+}
+
+void alk_limit_auth(struct alk_limit *limits)
+{
+	limits->startups--;
+}
+
+void alk_limit_end(struct alk_limit *limits, const char *addr, bool authenticated)
+{
+	struct source **at, *source;
+	char key[KEY_MAX];
+
+	alk_limit_key(addr, key, sizeof(key));
+	at = source_find(limits, key);
+	source = *at;
+	if (source != NULL && --source->links == 0) {
+		*at = source->next;
+		free(source);
+		limits->sources--;
+	}
+	limits->links--;
+	if (!authenticated)
+		limits->startups--;
+}
+
+unsigned alk_limit_links(const struct alk_limit *limits)
+{
+	return limits->links;
+}
+
+unsigned alk_limit_startups(const struct alk_limit *limits)
+{
+	return limits->startups;
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef ALK_LIMIT_H
+#define ALK_LIMIT_H
+
+/* Who may connect, decided at accept: links an address, start-ups in flight, sessions in all, and
+ * penalties. No I/O and no clock here: the supervisor says what time it is.
+ *
+ * A link is counted from alk_limit_admit() to alk_limit_end(); it is a start-up in flight until
+ * alk_limit_auth(). IPv6 addresses are counted by their /64, which one host has all to itself; text
+ * that is no IP address (an endpoint id) counts as it stands.
+ *
+ * Start here if you add a reason to refuse a link: a line in ALK_REFUSALS and a check in
+ * alk_limit_admit(). */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <alknet/err.h>
+
+/* id, label in metrics and logs, what the limit is called. */
+#define ALK_REFUSALS(X)                                                                                      \
+	X(PENALTY, "penalty", "a penalty")                                                                   \
+	X(ADDRESS, "max_connections_per_ip", "max_connections_per_ip")                                       \
+	X(STARTUPS, "max_startups", "max_startups")                                                          \
+	X(SESSIONS, "max_sessions", "max_sessions")                                                          \
+	X(WORKER, "no_worker", "no worker that is ready")
+
+enum alk_refusal {
+	ALK_REFUSAL_NONE = 0,
+#define X(id_, label_, text_) ALK_REFUSAL_##id_,
+	ALK_REFUSALS(X)
+#undef X
+	ALK_REFUSAL_COUNT
+};
+const char *alk_refusal_str(enum alk_refusal why); /* the label */
+
+/* 0 = no limit. */
+struct alk_limit_conf {
+	unsigned per_address;
+	unsigned sessions;
+	/* Start-ups in flight: from `start` on a link is refused with `rate` percent, more the more there
+	 * are, and always from `full` on. */
+	unsigned start, rate, full;
+};
+
+/* "10:30:100" (start:rate:full) or "10" (= 10:100:10); "0" is no limit. -EINVAL with `err`. */
+int alk_limit_parse_startups(const char *text, struct alk_limit_conf *conf, struct alk_err *err);
+
+struct alk_limit;
+
+/* Copies conf. NULL when out of memory. */
+struct alk_limit *alk_limit_new(const struct alk_limit_conf *conf);
+void alk_limit_free(struct alk_limit **limits);
+/* May one more link from `addr` come? ALK_REFUSAL_NONE: it is counted. Out of memory refuses. */
+enum alk_refusal alk_limit_admit(struct alk_limit *limits, const char *addr);
+/* A counted link is a start-up no more. */
+void alk_limit_auth(struct alk_limit *limits);
+/* A counted link is gone. `authenticated`: alk_limit_auth() was called for it. */
+void alk_limit_end(struct alk_limit *limits, const char *addr, bool authenticated);
+unsigned alk_limit_links(const struct alk_limit *limits);
+unsigned alk_limit_startups(const struct alk_limit *limits);
+/* Percent of links that are refused with `startups` in flight. */
+unsigned alk_limit_drop_rate(const struct alk_limit_conf *conf, unsigned startups);
+
+/* What an address is counted as: itself, or its /64. */
+void alk_limit_key(const char *addr, char *key, size_t size);
+
+#endif

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "limit.h"
+#include "penalty.h"
+
+static void test_parse(void **state)
+{
+	static const char *const bad[] = {"", "a", "10:30", "10:30:", ":30:100", "10:30:100:5", "10:101:100", "10:30:5",
+					  "-1", " 1", "1 ", "10::100", "99999999999999999999", "1000001", "10:30:100 ", "0x10"};
+	struct alk_limit_conf conf = {.per_address = 7};
+	struct alk_err err;
+
+	(void)state;
+	assert_int_equal(alk_limit_parse_startups("10:30:100", &conf, &err), 0);
+	assert_int_equal(conf.start, 10);
+	assert_int_equal(conf.rate, 30);
+	assert_int_equal(conf.full, 100);
+	assert_int_equal(conf.per_address, 7);
+	assert_int_equal(alk_limit_parse_startups("5", &conf, &err), 0);
+	assert_int_equal(conf.start, 5);
+	assert_int_equal(conf.rate, 100);
+	assert_int_equal(conf.full, 5);
+	assert_int_equal(alk_limit_parse_startups("0", &conf, &err), 0);
+	assert_int_equal(conf.full, 0);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		err.text[0] = '\0';
+		assert_int_equal(alk_limit_parse_startups(bad[i], &conf, &err), -EINVAL);
+		assert_non_null(strstr(err.text, "max_startups"));
+	}
+}
+
+/* THREATS 2: random early drop, as OpenSSH's MaxStartups. */
+static void test_drop_rate(void **state)
+{
+	struct alk_limit_conf conf = {.start = 10, .rate = 30, .full = 100};
+
+	(void)state;
+	assert_int_equal(alk_limit_drop_rate(&conf, 0), 0);
+	assert_int_equal(alk_limit_drop_rate(&conf, 9), 0);
+	assert_int_equal(alk_limit_drop_rate(&conf, 10), 30);
+	assert_int_equal(alk_limit_drop_rate(&conf, 55), 65);
+	assert_int_equal(alk_limit_drop_rate(&conf, 99), 99);
+	assert_int_equal(alk_limit_drop_rate(&conf, 100), 100);
+	assert_int_equal(alk_limit_drop_rate(&conf, 5000), 100);
+	conf = (struct alk_limit_conf){0};
+	assert_int_equal(alk_limit_drop_rate(&conf, 5000), 0);
+	conf = (struct alk_limit_conf){.start = 3, .rate = 100, .full = 3};
+	assert_int_equal(alk_limit_drop_rate(&conf, 2), 0);
+	assert_int_equal(alk_limit_drop_rate(&conf, 3), 100);
+}
+
+static void test_startups(void **state)
+{
+	struct alk_limit_conf conf = {.start = 10, .rate = 30, .full = 20};
+	struct alk_limit *limits = alk_limit_new(&conf);
+	unsigned admitted = 0, refused = 0;
+
+	(void)state;
+	assert_non_null(limits);
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(alk_limit_admit(limits, "192.0.2.1"), ALK_REFUSAL_NONE);
+	for (int i = 0; i < 10000; i++) {
+		enum alk_refusal why = alk_limit_admit(limits, "192.0.2.1");
+
+		if (why == ALK_REFUSAL_NONE) {
+			admitted++;
+			alk_limit_end(limits, "192.0.2.1", false);
+		} else {
+			assert_int_equal(why, ALK_REFUSAL_STARTUPS);
+			refused++;
+		}
+	}
+	/* 30 % of 10000, give or take ten standard deviations. */
+	assert_in_range(refused, 3000 - 460, 3000 + 460);
+	assert_int_equal(admitted + refused, 10000);
+	while (alk_limit_startups(limits) < 20)
+		alk_limit_admit(limits, "192.0.2.2");
+	for (int i = 0; i < 100; i++)
+		assert_int_equal(alk_limit_admit(limits, "192.0.2.3"), ALK_REFUSAL_STARTUPS);
+	for (int i = 0; i < 20; i++)
+		alk_limit_auth(limits);
+	assert_int_equal(alk_limit_startups(limits), 0);
+	assert_int_equal(alk_limit_links(limits), 20);
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.3"), ALK_REFUSAL_NONE);
+	alk_limit_free(&limits);
+	assert_null(limits);
+}
+
+static void test_per_address(void **state)
+{
+	struct alk_limit_conf conf = {.per_address = 2, .sessions = 6};
+	struct alk_limit *limits = alk_limit_new(&conf);
+
+	(void)state;
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.1"), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.1"), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.1"), ALK_REFUSAL_ADDRESS);
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.10"), ALK_REFUSAL_NONE);
+	/* One /64 is one source, two are two. */
+	assert_int_equal(alk_limit_admit(limits, "2001:db8:1:2::1"), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "2001:db8:1:2:ffff::2"), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "2001:db8:1:2::3"), ALK_REFUSAL_ADDRESS);
+	assert_int_equal(alk_limit_admit(limits, "2001:db8:1:3::3"), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "2001:db8:1:4::3"), ALK_REFUSAL_SESSIONS);
+	alk_limit_end(limits, "192.0.2.1", false);
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.1"), ALK_REFUSAL_NONE);
+	alk_limit_free(&limits);
+}
+
+/* Thousands of sources come and go, and nothing is left. */
+static void test_many(void **state)
+{
+	struct alk_limit_conf conf = {.per_address = 1};
+	struct alk_limit *limits = alk_limit_new(&conf);
+	char addr[64];
+
+	(void)state;
+	for (int i = 0; i < 5000; i++) {
+		snprintf(addr, sizeof(addr), "10.%d.%d.1", i / 256, i % 256);
+		assert_int_equal(alk_limit_admit(limits, addr), ALK_REFUSAL_NONE);
+		assert_int_equal(alk_limit_admit(limits, addr), ALK_REFUSAL_ADDRESS);
+	}
+	assert_int_equal(alk_limit_links(limits), 5000);
+	for (int i = 0; i < 5000; i++) {
+		snprintf(addr, sizeof(addr), "10.%d.%d.1", i / 256, i % 256);
+		alk_limit_end(limits, addr, false);
+	}
+	assert_int_equal(alk_limit_links(limits), 0);
+	assert_int_equal(alk_limit_startups(limits), 0);
+	alk_limit_free(&limits);
+}
+
+static void test_key(void **state)
+{
+	static const char *const key[][2] = {
+		{"203.0.113.50", "203.0.113.50"},
+		{"2001:db8::1", "2001:db8::/64"},
+		{"fe80::1%eth0", "fe80::/64"},
+		{"unix", "unix"},
+		{"not:an:address", "not:an:address"},
+		{"", ""},
+	};
+	char got[64];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(key) / sizeof(key[0]); i++) {
+		alk_limit_key(key[i][0], got, sizeof(got));
+		assert_string_equal(got, key[i][1]);
+	}
+}
+
+static void count_one(void *user, enum alk_penalty_kind kind, const char *name, uint64_t left)
+{
+	size_t *n = user;
+
+	assert_true(kind == ALK_PENALTY_ADDRESS || kind == ALK_PENALTY_IDENTITY);
+	assert_true(name[0] != '\0' && left > 0);
+	++*n;
+}
+
+static void test_penalties(void **state)
+{
+	struct alk_penalty *penalties = alk_penalty_new();
+	size_t n = 0;
+
+	(void)state;
+	assert_non_null(penalties);
+	assert_int_equal(alk_penalty_left(penalties, ALK_PENALTY_ADDRESS, "192.0.2.1", 1000), 0);
+	assert_int_equal(alk_penalty_add(penalties, ALK_PENALTY_ADDRESS, "192.0.2.1", 61000), 0);
+	assert_int_equal(alk_penalty_add(penalties, ALK_PENALTY_IDENTITY, "alice", 31000), 0);
+	assert_int_equal(alk_penalty_left(penalties, ALK_PENALTY_ADDRESS, "192.0.2.1", 1000), 60000);
+	assert_int_equal(alk_penalty_left(penalties, ALK_PENALTY_IDENTITY, "192.0.2.1", 1000), 0);
+	alk_penalty_each(penalties, 1000, count_one, &n);
+	assert_int_equal(n, 2);
+	assert_int_equal(alk_penalty_left(penalties, ALK_PENALTY_IDENTITY, "alice", 31000), 0);
+	assert_int_equal(alk_penalty_count(penalties), 1);
+	assert_int_equal(alk_penalty_add(penalties, ALK_PENALTY_ADDRESS, "192.0.2.1", 90000), 0);
+	assert_int_equal(alk_penalty_count(penalties), 1);
+	assert_int_equal(alk_penalty_left(penalties, ALK_PENALTY_ADDRESS, "192.0.2.1", 70000), 20000);
+	alk_penalty_free(&penalties);
+	assert_null(penalties);
+}
+
+/* The table is bounded: the oldest goes. */
+static void test_penalties_bound(void **state)
+{
+	struct alk_penalty *penalties = alk_penalty_new();
+	char name[300];
+
+	(void)state;
+	for (int i = 0; i < ALK_PENALTY_MAX + 10; i++) {
+		snprintf(name, sizeof(name), "id-%d", i);
+		assert_int_equal(alk_penalty_add(penalties, ALK_PENALTY_IDENTITY, name, 5000), 0);
+	}
+	assert_int_equal(alk_penalty_count(penalties), ALK_PENALTY_MAX);
+	assert_int_equal(alk_penalty_left(penalties, ALK_PENALTY_IDENTITY, "id-9", 1000), 0);
+	assert_int_equal(alk_penalty_left(penalties, ALK_PENALTY_IDENTITY, "id-10", 1000), 4000);
+	/* A name that is too long is cut, and still found. */
+	memset(name, 'n', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	assert_int_equal(alk_penalty_add(penalties, ALK_PENALTY_IDENTITY, name, 5000), 0);
+	assert_int_equal(alk_penalty_left(penalties, ALK_PENALTY_IDENTITY, name, 1000), 4000);
+	alk_penalty_free(&penalties);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_parse),
+		cmocka_unit_test(test_drop_rate),
+		cmocka_unit_test(test_startups),
+		cmocka_unit_test(test_per_address),
+		cmocka_unit_test(test_many),
+		cmocka_unit_test(test_key),
+		cmocka_unit_test(test_penalties),
+		cmocka_unit_test(test_penalties_bound),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
