@@ -46,7 +46,8 @@ AC_DEFUN([ALK_WARNINGS], [
 AC_ARG_ENABLE([werror], [AS_HELP_STRING([--enable-werror], [treat warnings as errors])],
 	[alk_werror=$enableval], [alk_werror=no])
 ALK_TRY_FLAGS([ALK_CFLAGS], [-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes dnl
--Wpointer-arith -Wwrite-strings -Wformat=2 -Wundef -Wvla -Wimplicit-fallthrough], [CFLAGS])
+-Wpointer-arith -Wwrite-strings -Wformat=2 -Wundef -Wvla -Wimplicit-fallthrough dnl
+-Werror=implicit-function-declaration], [CFLAGS])
 AS_IF([test "x$alk_werror" = xyes], [ALK_CFLAGS="$ALK_CFLAGS -Werror"])
 ])
 

@@ -22,7 +22,7 @@ AM_TESTS_ENVIRONMENT = \
 	ALKNET_VALGRIND='$(TESTS_VALGRIND)'; export ALKNET_VALGRIND; \
 	PYTHON='$(PYTHON)'; export PYTHON; \
 	CC='$(CC)'; export CC;
-if USE_VALGRIND
+if WITH_VALGRIND
 TESTS_VALGRIND = $(VALGRIND)
 endif
 if SANITIZERS
@@ -35,8 +35,11 @@ endif
 # Ring 1. One binary a file: tests/unit/test_NAME.c, with the whole core inside.
 UNIT_TESTS = \
 	tests/unit/test_board \
+	tests/unit/test_connect \
 	tests/unit/test_ctl \
 	tests/unit/test_keys \
+	tests/unit/test_knownhosts \
+	tests/unit/test_limit \
 	tests/unit/test_loop \
 	tests/unit/test_socks5
 if WITH_CMOCKA
