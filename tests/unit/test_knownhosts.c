@@ -1,0 +1,544 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* known_hosts: which entry decides, and that OpenSSH and we read each other's lines. */
+#include "knownhosts.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <cmocka.h>
+
+#include "keygen.h"
+
+enum {
+	A,
+	B,
+	RSA,
+	EC,
+	KEYS
+};
+
+static const char *const key_files[KEYS] = {"a", "b", "rsa", "ec"};
+static ssh_key keys[KEYS];
+static char *base64[KEYS];
+static char print[KEYS][64];
+static const char *const key_types[KEYS] = {"ssh-ed25519", "ssh-ed25519", "ssh-rsa",
+					    "ecdsa-sha2-nistp256"};
+
+static int setup(void **state)
+{
+	if (keygen_setup(state) < 0)
+		return -1;
+	keygen_run("for k in a b; do ssh-keygen -q -t ed25519 -N '' -f $k; done");
+	keygen_run("ssh-keygen -q -t rsa -b 2048 -N '' -f rsa; ssh-keygen -q -t ecdsa -N '' -f ec");
+	for (int i = 0; i < KEYS; i++) {
+		char file[16];
+
+		snprintf(file, sizeof(file), "%s.pub", key_files[i]);
+		if (ssh_pki_import_pubkey_file(keygen_path(file), &keys[i]) != SSH_OK ||
+		    ssh_pki_export_pubkey_base64(keys[i], &base64[i]) != SSH_OK ||
+		    alk_key_fingerprint(keys[i], print[i], sizeof(print[i])) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	for (int i = 0; i < KEYS; i++) {
+		ssh_key_free(keys[i]);
+		ssh_string_free_char(base64[i]);
+	}
+	return keygen_teardown(state);
+}
+
+/* Lines of known_hosts in short: "%A" stands for "ssh-ed25519 AAAA...", so for B, R and E. */
+static char *expand(const char *text)
+{
+	char *out = calloc(1, 65536);
+	size_t n = 0;
+
+	assert_non_null(out);
+	for (; *text; text++) {
+		const char *letter = *text == '%' && text[1] ? strchr("ABRE", text[1]) : NULL;
+
+		if (letter) {
+			int i = (int)(letter - (const char *)"ABRE");
+
+			i = text[1] == 'A' ? A : text[1] == 'B' ? B : text[1] == 'R' ? RSA : EC;
+			n += (size_t)snprintf(out + n, 65536 - n, "%s %s", key_types[i], base64[i]);
+			text++;
+		} else {
+			out[n++] = *text;
+		}
+	}
+	return out;
+}
+
+static int judge(const char *text, size_t len, const char *host, uint16_t port, int key,
+		 struct alk_host_answer *answer)
+{
+	/* from a copy of the exact size, so that reading past it is caught */
+	char *copy = malloc(len ? len : 1);
+	int rc;
+
+	assert_non_null(copy);
+	memcpy(copy, text, len);
+	rc = alk_knownhosts_judge("FILE", copy, len, host, port, keys[key], answer, NULL);
+	free(copy);
+	if (rc == 0) {
+		assert_string_equal(answer->seen, print[key]);
+		assert_string_equal(answer->key_type, key_types[key]);
+	}
+	return rc;
+}
+
+struct row {
+	const char *text;
+	const char *host;
+	uint16_t port;
+	int key;
+	enum alk_host_verdict verdict;
+	const char *where;
+	int known; /* -1 none */
+};
+
+#define OK(text_, host_, port_, line_)                                                             \
+	{                                                                                          \
+		text_, host_, port_, A, ALK_HOST_OK, "FILE:" line_, -1                             \
+	}
+#define NO(text_, host_, port_)                                                                    \
+	{                                                                                          \
+		text_, host_, port_, A, ALK_HOST_UNKNOWN, "", -1                                   \
+	}
+#define CHANGED(text_, key_, line_, known_)                                                        \
+	{                                                                                          \
+		text_, "host", 22, key_, ALK_HOST_CHANGED, "FILE:" line_, known_                   \
+	}
+#define REVOKED(text_, line_)                                                                      \
+	{                                                                                          \
+		text_, "host", 22, A, ALK_HOST_REVOKED, "FILE:" line_, -1                          \
+	}
+
+static void test_rows(void **state)
+{
+	static const struct row rows[] = {
+		NO("", "host", 22),
+		NO("\n# x\n \t\r\n", "host", 22),
+		OK("host %A\n", "host", 22, "1"),
+		OK("host %A", "host", 22, "1"),
+		OK("host %A\r\n", "host", 22, "1"),
+		OK("host %A a comment of words\n", "host", 22, "1"),
+		OK(" \thost\t%A\n", "host", 22, "1"),
+		OK("# x\n\nhost %A\n", "host", 22, "3"),
+		OK("a,host,b %A\n", "host", 22, "1"),
+		OK("HOST %A\n", "host", 22, "1"),
+		OK("host %A\n", "HoSt", 22, "1"),
+		NO("hos %A\nhostt %A\nxhost %A\n", "host", 22),
+		NO("# host %A\n#host %A\n", "host", 22),
+		OK("192.0.2.7 %A\n", "192.0.2.7", 22, "1"),
+		OK("2001:db8::1 %A\n", "2001:DB8::1", 22, "1"),
+		OK("[2001:db8::1]:2222 %A\n", "2001:db8::1", 2222, "1"),
+		/* a port of its own is a host of its own */
+		OK("[host]:2222 %A\n", "host", 2222, "1"),
+		NO("host %A\n", "host", 2222),
+		NO("[host]:2222 %A\n", "host", 22),
+		NO("[host]:2222 %A\n", "host", 2223),
+		NO("[host]:22 %A\n", "host", 22),
+		NO("[host]:2222 %A\n", "host", 222),
+		/* patterns */
+		OK("*.example.org %A\n", "a.example.org", 22, "1"),
+		OK("*.example.org %A\n", "a.b.example.org", 22, "1"),
+		NO("*.example.org %A\n", "example.org", 22),
+		NO("*.example.org %A\n", "a.example.org", 2222),
+		OK("[*.example.org]:* %A\n", "a.example.org", 2222, "1"),
+		OK("192.0.2.? %A\n", "192.0.2.7", 22, "1"),
+		NO("192.0.2.? %A\n", "192.0.2.77", 22),
+		OK("* %A\n", "host", 22, "1"),
+		OK("h**t %A\n", "host", 22, "1"),
+		OK("*,!other %A\n", "host", 22, "1"),
+		NO("*,!host %A\n", "host", 22),
+		NO("!host,* %A\n", "host", 22),
+		NO("*,!h?s* %A\n", "host", 22),
+		NO("!other %A\n", "host", 22),
+		NO("!*,host %A\n", "host", 22),
+		NO(",, %A\n", "host", 22),
+		NO("|1| %A\n|1|!!|!! %A\n|1|| %A\n", "host", 22),
+		/* the strongest line wins, wherever it stands */
+		OK("host %B\nhost %A\n", "host", 22, "2"),
+		OK("host %A\nhost %B\n", "host", 22, "1"),
+		OK("host %R\nhost %E\nhost %B\nhost %A\nhost %A\n", "host", 22, "4"),
+		CHANGED("host %B\n", A, "1", B),
+		CHANGED("other %A\nhost %B\n", A, "2", B),
+		CHANGED("host %R\nhost %B\n", A, "2", B),
+		CHANGED("host %B\nhost %R\n", A, "1", B),
+		CHANGED("host %R\n", A, "1", RSA),
+		CHANGED("host %E\nhost %R\n", A, "1", EC),
+		CHANGED("host %A\n", RSA, "1", A),
+		CHANGED("host %R\nhost %A\n", EC, "1", RSA),
+		REVOKED("@revoked host %A\n", "1"),
+		REVOKED("host %A\n@revoked host %A\n", "2"),
+		REVOKED("@revoked * %A\nhost %A\n", "1"),
+		REVOKED("host %B\n@revoked\thost\t%A # gone\n", "2"),
+		NO("@revoked other %A\n", "host", 22),
+		NO("@revoked host %B\n", "host", 22),
+		NO("@revoked host %R\n", "host", 22),
+		OK("@revoked host %B\nhost %A\n", "host", 22, "2"),
+		CHANGED("@revoked host %B\nhost %B\n", A, "2", B),
+		NO("@cert-authority host %A\n", "host", 22),
+		OK("@cert-authority * %B\nhost %A\n", "host", 22, "2"),
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		const struct row *row = &rows[i];
+		struct alk_host_answer answer;
+		char *text = expand(row->text);
+
+		assert_int_equal(judge(text, strlen(text), row->host, row->port, row->key, &answer),
+				 0);
+		if (answer.verdict != row->verdict || strcmp(answer.where, row->where) != 0)
+			fail_msg("%s for [%s]:%u: verdict %d at \"%s\"", row->text, row->host,
+				 row->port, answer.verdict, answer.where);
+		assert_string_equal(answer.known, row->known < 0 ? "" : print[row->known]);
+		assert_string_equal(answer.known_type, row->known < 0 ? "" : key_types[row->known]);
+		assert_int_equal(answer.bad_lines, 0);
+		free(text);
+	}
+}
+
+/* Lines that cannot be read are passed over and counted; the rest stands. */
+static void test_bad_lines(void **state)
+{
+	static const char *const bad[] = {
+		"host",
+		"host ssh-ed25519",
+		"host ssh-ed25519 !!!!",
+		"host ssh-ed25519 AAAA",
+		"@revoked",
+		"@revoked host",
+		"@something host %A",
+		"host ssh-foo AAAA",
+		/* bytes behind the key, another type inside, base64 that is not the usual one */
+		"host %AAAAA",
+		"host ssh-ed25519 AAAAB3NzaC1yc2EAAAAgQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkI=",
+		"host ecdsa-sha2-nistp256 AAAAC3NzaC1lZDI1NTE5AAAAIEJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJC",
+		"|1|x,* %A",
+		"|2|c2FsdA==|aGFzaA== %A",
+		"host ssh-ed25519-cert-v01@openssh.com AAAA",
+	};
+	struct alk_host_answer answer;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		char line[512];
+		char *text;
+
+		snprintf(line, sizeof(line), "\n%s\nhost %%A\n%s\n", bad[i], bad[i]);
+		text = expand(line);
+		assert_int_equal(judge(text, strlen(text), "host", 22, A, &answer), 0);
+		assert_int_equal(answer.verdict, ALK_HOST_OK);
+		assert_string_equal(answer.where, "FILE:3");
+		if (answer.bad_lines != 2 || answer.bad_line != 2)
+			fail_msg("%s: %u bad lines, line %u", bad[i], answer.bad_lines,
+				 answer.bad_line);
+		free(text);
+	}
+}
+
+static void test_long_and_nul(void **state)
+{
+	struct alk_host_answer answer;
+	char *key = expand("%A");
+	size_t len = strlen(key);
+	char *text = malloc(40000);
+
+	(void)state;
+	assert_non_null(text);
+	memset(text, 'x', 40000);
+	memcpy(text, "host ", 5);
+	memcpy(text + 5, key, len);
+	text[5 + len] = ' ';
+	assert_int_equal(judge(text, 16384, "host", 22, A, &answer), 0);
+	assert_int_equal(answer.verdict, ALK_HOST_OK);
+	assert_int_equal(judge(text, 16385, "host", 22, A, &answer), 0);
+	assert_int_equal(answer.verdict, ALK_HOST_UNKNOWN);
+	assert_int_equal(answer.bad_line, 1);
+	/* a name as long as a line may be */
+	memset(text, 'x', 40000);
+	memcpy(text + 16384 - len, key, len);
+	text[16384 - len - 1] = ' ';
+	assert_int_equal(judge(text, 16384, "host", 22, A, &answer), 0);
+	assert_int_equal(answer.verdict, ALK_HOST_UNKNOWN);
+	assert_int_equal(answer.bad_lines, 0);
+	/* a NUL does not end the line for us and not for libssh either */
+	len = (size_t)snprintf(text, 40000, "host %s", key);
+	text[len] = '\0';
+	text[len + 1] = '\n';
+	assert_int_equal(judge(text, len + 2, "host", 22, A, &answer), 0);
+	assert_int_equal(answer.verdict, ALK_HOST_UNKNOWN);
+	assert_int_equal(answer.bad_lines, 1);
+	free(text);
+	free(key);
+}
+
+/* Patterns that would take a backtracking matcher for ever. */
+static void test_pattern_cost(void **state)
+{
+	char *text = calloc(1, 16384);
+	struct alk_host_answer answer;
+	char host[256];
+	size_t n = 0;
+
+	(void)state;
+	assert_non_null(text);
+	for (int i = 0; i < 4000; i++)
+		n += (size_t)snprintf(text + n, 16384 - n, "*a");
+	n += (size_t)snprintf(text + n, 16384 - n, "*b %s %s\n", key_types[A], base64[A]);
+	memset(host, 'a', 255);
+	host[255] = '\0';
+	assert_int_equal(judge(text, n, host, 22, A, &answer), 0);
+	assert_int_equal(answer.verdict, ALK_HOST_UNKNOWN);
+	free(text);
+}
+
+static void test_bad_host(void **state)
+{
+	static const char *const hosts[] = {"",	  "a b", "a\tb", "a\nb",  "a,b",
+					    "*",  "a?",	 "!a",	 "[a]",	  "a\x1b",
+					    "#a", "@a",	 "|1|a", "a\x7f", "caf\xc3\xa9"};
+	struct alk_host_answer answer;
+	struct alk_err err;
+	char host[257];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(hosts) / sizeof(*hosts); i++) {
+		assert_int_equal(alk_knownhosts_judge("FILE", "", 0, hosts[i], 22, keys[A], &answer,
+						      &err),
+				 -EINVAL);
+		assert_non_null(strstr(err.text, "name"));
+		assert_int_equal(alk_knownhosts_add(keygen_path("never"), hosts[i], 22, keys[A],
+						    false, NULL),
+				 -EINVAL);
+	}
+	memset(host, 'a', 256);
+	host[256] = '\0';
+	assert_int_equal(judge("", 0, host, 22, A, &answer), -EINVAL);
+	assert_int_equal(judge("", 0, host + 1, 65535, A, &answer), 0);
+	assert_int_not_equal(access(keygen_path("never"), F_OK), 0);
+}
+
+static int check(const char *file, const char *host, uint16_t port, int key,
+		 struct alk_host_answer *answer)
+{
+	struct alk_err err = {""};
+	int rc = alk_knownhosts_check(keygen_path(file), host, port, keys[key], answer, &err);
+
+	if (rc < 0)
+		fail_msg("%s", err.text);
+	return rc;
+}
+
+/* Names hashed by ssh-keygen. */
+static void test_hashed_by_openssh(void **state)
+{
+	struct alk_host_answer answer;
+	char *text = expand("host %A\n[host]:2222 %B\n192.0.2.7 %R\n@revoked bad %A\n");
+
+	(void)state;
+	keygen_write("hashed", text);
+	free(text);
+	keygen_run("ssh-keygen -q -H -f hashed && rm hashed.old && grep -c '^|1|' hashed");
+	check("hashed", "host", 22, A, &answer);
+	assert_int_equal(answer.verdict, ALK_HOST_OK);
+	assert_string_equal(strrchr(answer.where, ':'), ":1");
+	check("hashed", "HOST", 2222, B, &answer);
+	assert_int_equal(answer.verdict, ALK_HOST_OK);
+	check("hashed", "host", 2222, A, &answer);
+	assert_int_equal(answer.verdict, ALK_HOST_CHANGED);
+	assert_string_equal(answer.known, print[B]);
+	check("hashed", "192.0.2.7", 22, A, &answer);
+	assert_int_equal(answer.verdict, ALK_HOST_CHANGED);
+	assert_string_equal(answer.known_type, "ssh-rsa");
+	check("hashed", "hos", 22, A, &answer);
+	assert_int_equal(answer.verdict, ALK_HOST_UNKNOWN);
+	assert_int_equal(answer.bad_lines, 0);
+}
+
+static unsigned mode_of(const char *path)
+{
+	struct stat st;
+
+	assert_int_equal(stat(path, &st), 0);
+	return st.st_mode & 07777;
+}
+
+/* What we write, we and ssh-keygen find again. */
+static void test_add(void **state)
+{
+	static const struct {
+		const char *host;
+		uint16_t port;
+		const char *find;
+	} hosts[] = {
+		{"Host.Example.Org", 22, "host.example.org"},
+		{"host.example.org", 2222, "[host.example.org]:2222"},
+		{"2001:db8::1", 22, "2001:db8::1"},
+		{"2001:db8::1", 65535, "[2001:db8::1]:65535"},
+	};
+	struct alk_host_answer answer;
+	struct alk_err err = {""};
+
+	(void)state;
+	umask(022);
+	for (int hash = 0; hash < 2; hash++) {
+		keygen_run("rm -rf new");
+		for (size_t i = 0; i < sizeof(hosts) / sizeof(*hosts); i++) {
+			check("new/deep/known", hosts[i].host, hosts[i].port, A, &answer);
+			assert_int_equal(answer.verdict, ALK_HOST_UNKNOWN);
+			assert_int_equal(alk_knownhosts_add(keygen_path("new/deep/known"),
+							    hosts[i].host, hosts[i].port, keys[A],
+							    hash, &err),
+					 0);
+			check("new/deep/known", hosts[i].host, hosts[i].port, A, &answer);
+			assert_int_equal(answer.verdict, ALK_HOST_OK);
+			check("new/deep/known", hosts[i].host, hosts[i].port, B, &answer);
+			assert_int_equal(answer.verdict, ALK_HOST_CHANGED);
+			keygen_run("ssh-keygen -F '%s' -f new/deep/known | grep -qF '%s %s'",
+				   hosts[i].find, key_types[A], base64[A]);
+		}
+		keygen_run(
+			"test $(wc -l <new/deep/known) = 4 && test $(grep -c '^|1|' new/deep/known || true) = %d",
+			hash ? 4 : 0);
+	}
+	assert_int_equal(mode_of(keygen_path("new")), 0700);
+	assert_int_equal(mode_of(keygen_path("new/deep")), 0700);
+	assert_int_equal(mode_of(keygen_path("new/deep/known")), 0600);
+	/* keys of the other types */
+	alk_knownhosts_add(keygen_path("new/deep/known"), "rsa", 22, keys[RSA], false, &err);
+	alk_knownhosts_add(keygen_path("new/deep/known"), "ec", 22, keys[EC], true, &err);
+	check("new/deep/known", "rsa", 22, RSA, &answer);
+	assert_int_equal(answer.verdict, ALK_HOST_OK);
+	check("new/deep/known", "ec", 22, EC, &answer);
+	assert_int_equal(answer.verdict, ALK_HOST_OK);
+}
+
+/* A last line without its end stays a line, and what stands there is kept. */
+static void test_add_keeps(void **state)
+{
+	struct alk_host_answer answer;
+	char *text = expand("one %A");
+
+	(void)state;
+	keygen_write("open", text);
+	free(text);
+	assert_int_equal(chmod(keygen_path("open"), 0640), 0);
+	assert_int_equal(alk_knownhosts_add(keygen_path("open"), "two", 22, keys[B], false, NULL),
+			 0);
+	assert_int_equal(alk_knownhosts_add(keygen_path("open"), "three", 22, keys[B], false, NULL),
+			 0);
+	check("open", "one", 22, A, &answer);
+	assert_int_equal(answer.verdict, ALK_HOST_OK);
+	check("open", "two", 22, B, &answer);
+	assert_int_equal(answer.verdict, ALK_HOST_OK);
+	assert_string_equal(strrchr(answer.where, ':'), ":2");
+	check("open", "three", 22, B, &answer);
+	assert_int_equal(answer.verdict, ALK_HOST_OK);
+	assert_int_equal(mode_of(keygen_path("open")), 0640);
+}
+
+static void test_files(void **state)
+{
+	struct alk_host_answer answer;
+	struct alk_err err;
+	char where[512];
+
+	(void)state;
+	assert_int_equal(alk_knownhosts_check("/dev/null", "host", 22, keys[A], &answer, &err), 0);
+	assert_int_equal(answer.verdict, ALK_HOST_UNKNOWN);
+	assert_int_equal(alk_knownhosts_check("/dev/null/x", "host", 22, keys[A], &answer, &err),
+			 0);
+	assert_int_equal(answer.verdict, ALK_HOST_UNKNOWN);
+	assert_int_equal(alk_knownhosts_check(keygen_dir, "host", 22, keys[A], &answer, &err),
+			 -EISDIR);
+	assert_non_null(strstr(err.text, keygen_dir));
+	assert_int_equal(alk_knownhosts_check("/dev/zero", "host", 22, keys[A], &answer, &err),
+			 -EFBIG);
+	assert_non_null(strstr(err.text, "4 MiB"));
+	keygen_run("mkfifo fifo; ln -s loop loop");
+	assert_int_equal(alk_knownhosts_check(keygen_path("fifo"), "host", 22, keys[A], &answer,
+					      &err),
+			 0);
+	assert_int_equal(answer.verdict, ALK_HOST_UNKNOWN);
+	assert_int_equal(alk_knownhosts_check(keygen_path("loop"), "host", 22, keys[A], &answer,
+					      &err),
+			 -ELOOP);
+	assert_int_equal(alk_knownhosts_add(keygen_dir, "host", 22, keys[A], false, &err), -EISDIR);
+	assert_int_equal(alk_knownhosts_add("/dev/null/x/y", "host", 22, keys[A], false, &err),
+			 -ENOTDIR);
+	assert_non_null(strstr(err.text, "/dev/null/x/y"));
+	assert_int_equal(alk_knownhosts_add("/dev/full", "host", 22, keys[A], false, &err),
+			 -ENOSPC);
+	/* of a long path the end is kept */
+	memset(where, 'p', sizeof(where));
+	strcpy(where + 400, "/known_hosts");
+	char *text = expand("host %A");
+	assert_int_equal(alk_knownhosts_judge(where, text, strlen(text), "host", 22, keys[A],
+					      &answer, NULL),
+			 0);
+	free(text);
+	assert_int_equal(strlen(answer.where), sizeof(answer.where) - 1);
+	assert_memory_equal(answer.where, "...ppp", 6);
+	assert_string_equal(strrchr(answer.where, '/'), "/known_hosts:1");
+}
+
+static void test_default(void **state)
+{
+	char path[256];
+	struct alk_err err;
+
+	(void)state;
+	setenv("XDG_STATE_HOME", "/x/state", 1);
+	setenv("HOME", "/h", 1);
+	assert_int_equal(alk_knownhosts_default(path, sizeof(path), NULL), 0);
+	assert_string_equal(path, "/x/state/alknet/known_hosts");
+	assert_int_equal(alk_knownhosts_default(path, 27, &err), -ENAMETOOLONG);
+	assert_non_null(strstr(err.text, "--known-hosts"));
+	assert_int_equal(alk_knownhosts_default(path, 28, &err), 0);
+	setenv("XDG_STATE_HOME", "relative", 1);
+	assert_int_equal(alk_knownhosts_default(path, sizeof(path), NULL), 0);
+	assert_string_equal(path, "/h/.local/state/alknet/known_hosts");
+	unsetenv("XDG_STATE_HOME");
+	assert_int_equal(alk_knownhosts_default(path, sizeof(path), NULL), 0);
+	assert_string_equal(path, "/h/.local/state/alknet/known_hosts");
+	unsetenv("HOME");
+	assert_int_equal(alk_knownhosts_default(path, sizeof(path), NULL), 0);
+	assert_non_null(strstr(path, "/.local/state/alknet/known_hosts"));
+}
+
+static void test_fingerprint(void **state)
+{
+	char text[64];
+
+	(void)state;
+	for (int i = 0; i < KEYS; i++)
+		keygen_run("ssh-keygen -l -f %s.pub | grep -qF ' %s '", key_files[i], print[i]);
+	assert_int_equal(alk_key_fingerprint(keys[A], text, 50), -ENOSPC);
+	assert_int_equal(alk_key_fingerprint(keys[A], text, 51), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_rows),	     cmocka_unit_test(test_bad_lines),
+		cmocka_unit_test(test_long_and_nul), cmocka_unit_test(test_pattern_cost),
+		cmocka_unit_test(test_bad_host),     cmocka_unit_test(test_hashed_by_openssh),
+		cmocka_unit_test(test_add),	     cmocka_unit_test(test_add_keeps),
+		cmocka_unit_test(test_files),	     cmocka_unit_test(test_default),
+		cmocka_unit_test(test_fingerprint),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
