@@ -63,10 +63,10 @@ struct alk_max_startups {
 int alk_max_startups_parse(const char *text, struct alk_max_startups *out, struct alk_err *err);
 
 /* What `forward` says: [bind:]port:host:hostport, [bind:]port:/unix/path, /unix/path:host:hostport or
- * /unix/path:/unix/path; IPv6 in brackets. Without bind it is 127.0.0.1; a bind of * or nothing (":80:...")
- * is every address. */
+ * /unix/path:/unix/path; IPv6 in brackets. Without bind it is 127.0.0.1; a bind of * or nothing
+ * (":80:...") is every address. */
 struct alk_forward {
-	char bind[256];		/* no brackets; "" when listen_path is set */
+	char bind[256];		/* no brackets; "*" is every address; "" when listen_path is set */
 	uint16_t port;		/* 0 = the system chooses */
 	char listen_path[108];	/* unix socket to listen on, or "" */
 	char host[256];		/* no brackets; "" when path is set */

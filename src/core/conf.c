@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "conf_private.h"
+
+#include <errno.h>
+#include <libgen.h>
+#include <limits.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "text.h"
+
+/* --- life ----------------------------------------------------------------------------------------- */
+
+static struct alk_option *role_table(enum alk_role role)
+{
+	unsigned flag = alk_conf_role_flag(role);
+	struct alk_option *table;
+	size_t n = 0;
+
+	for (const struct alk_option *o = alk_conf_options; o->type != ALK_OPT_END; o++)
+		n++;
+	table = calloc(n + 1, sizeof(*table));
+	if (table == NULL)
+		return NULL;
+	n = 0;
+	for (const struct alk_option *o = alk_conf_options; o->type != ALK_OPT_END; o++)
+		if (o->flags & flag)
+			table[n++] = *o;
+	return table;
+}
+
+struct alk_conf *alk_conf_new(enum alk_role role)
+{
+	struct alk_conf *conf = calloc(1, sizeof(*conf));
+
+	if (conf == NULL)
+		return NULL;
+	conf->role = role;
+	conf->table = role_table(role);
+	if (conf->table != NULL)
+		conf->values = alk_options_new(conf->table);
+	if (conf->values == NULL)
+		alk_conf_free(&conf);
+	return conf;
+}
+
+static void plugin_free(struct alk_conf_plugin *plugin)
+{
+	free(plugin->name);
+	json_decref(plugin->section);
+	json_decref(plugin->sent);
+	alk_options_free(&plugin->options);
+	free(plugin);
+}
+
+void alk_conf_free(struct alk_conf **conf)
+{
+	if (*conf == NULL)
+		return;
+	while ((*conf)->plugins != NULL) {
+		struct alk_conf_plugin *next = (*conf)->plugins->next;
+
+		plugin_free((*conf)->plugins);
+		(*conf)->plugins = next;
+	}
+	alk_options_free(&(*conf)->values);
+	json_decref((*conf)->listen_texts);
+	free((*conf)->listen);
+	free((*conf)->table);
+	free((*conf)->path);
+	free((*conf)->dir);
+	free(*conf);
+	*conf = NULL;
+}
+
+struct alk_conf_plugin *alk_conf_plugin_add(struct alk_conf *conf, const char *name)
+{
+	struct alk_conf_plugin *plugin, **last = &conf->plugins;
+
+	for (; *last != NULL; last = &(*last)->next)
+		if (strcmp((*last)->name, name) == 0)
+			return *last;
+	plugin = calloc(1, sizeof(*plugin));
+	if (plugin == NULL)
+		return NULL;
+	plugin->name = strdup(name);
+	if (plugin->name == NULL) {
+		free(plugin);
+		return NULL;
+	}
+	*last = plugin;
+	return plugin;
+}
+
+/* --- unknown names ---------------------------------------------------------------------------------- */
+
+static int name_fail(struct alk_conf *conf, const char *where, const char *name, struct alk_err *err)
+{
+	const struct alk_option *elsewhere = alk_option_find(alk_conf_options, name);
+	unsigned best = UINT_MAX;
+	const char *nearest = alk_option_nearest(conf->table, name, &best);
+	char shown[128];
+
+	alk_text_escape(name, strlen(name), shown, sizeof(shown));
+	if (elsewhere != NULL)
+		return alk_err_set(err, -EINVAL, "%s%s: is an option of \"alknet %s\", not of \"alknet %s\"", where,
+				   shown, elsewhere->flags & ALK_OPT_SERVE ? "serve" : "connect",
+				   alk_conf_command(conf->role));
+	if (nearest != NULL)
+		return alk_err_set(err, -EINVAL, "%s%s: there is no such option; did you mean %s?", where, shown,
+				   nearest);
+	return alk_err_set(err, -EINVAL, "%s%s: there is no such option, and no plugin of that name", where, shown);
+}
+
+static bool is_stem(const char *name)
+{
+	return name[0] >= 'a' && name[0] <= 'z' && strlen(name) < 64 &&
+	       name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_")] == '\0';
+}
+
+/* A section must be some option table's: the program's plugins stand as files in plugin_dir. */
+static int sections_check(struct alk_conf *conf, struct alk_err *err)
+{
+	const char *dir = alk_options_str(conf->values, "plugin_dir");
+	char *path, where[300];
+
+	snprintf(where, sizeof(where), "%s: ", conf->path != NULL ? conf->path : "the configuration");
+	for (struct alk_conf_plugin *p = conf->plugins; p != NULL; p = p->next) {
+		struct stat st;
+		int rc;
+
+		if (p->section == NULL || p->options != NULL)
+			continue;
+		if (asprintf(&path, "%s/%s.so", dir, p->name) < 0)
+			return alk_err_set(err, -ENOMEM, "out of memory");
+		rc = stat(path, &st);
+		free(path);
+		if (rc < 0)
+			return name_fail(conf, where, p->name, err);
+	}
+	return 0;
+}
+
+/* --- file, environment, flags ------------------------------------------------------------------------ */
+
+static int section_keep(struct alk_conf *conf, const char *name, json_t *section, struct alk_err *err)
+{
+	struct alk_conf_plugin *plugin = alk_conf_plugin_add(conf, name);
+
+	if (plugin == NULL)
+		return alk_err_set(err, -ENOMEM, "out of memory");
+	plugin->section = json_incref(section);
+	return 0;
+}
+
+static int key_load(struct alk_conf *conf, const char *name, json_t *value, struct alk_err *err)
+{
+	const struct alk_option *option = alk_option_find(conf->table, name);
+	const struct alk_option *secret = alk_option_secret_file(conf->table, name);
+	int rc;
+
+	if (option != NULL)
+		rc = alk_options_set_json(conf->values, option, value, conf->path, conf->dir, err);
+	else if (secret != NULL)
+		rc = alk_options_set_secret_file(conf->values, secret, value, conf->path, conf->dir, err);
+	else if (json_is_object(value) && is_stem(name) && alk_option_find(alk_conf_options, name) == NULL)
+		return section_keep(conf, name, value, err);
+	else
+		return name_fail(conf, "", name, err);
+	return rc < 0 ? alk_err_prefix(err, rc, "%s", name) : 0;
+}
+
+static int table_load(struct alk_conf *conf, json_t *table, struct alk_err *err)
+{
+	const char *name;
+	json_t *value;
+
+	json_object_foreach(table, name, value) {
+		int rc = key_load(conf, name, value, err);
+
+		if (rc < 0)
+			return alk_err_prefix(err, rc, "%s", conf->path);
+	}
+	return 0;
+}
+
+int alk_conf_load_file(struct alk_conf *conf, const char *path, struct alk_err *err)
+{
+	struct alk_content content;
+	json_t *table;
+	char *copy;
+	int rc;
+
+	if (conf->path != NULL)
+		return alk_err_set(err, -EINVAL, "only one configuration file can be read");
+	rc = alk_content_read(path, false, &content, err);
+	if (rc < 0)
+		return rc;
+	table = alk_conf_lua_read(path, content.bytes, content.len, err);
+	alk_content_deinit(&content);
+	if (table == NULL)
+		return -EINVAL;
+	conf->path = strdup(path);
+	copy = strdup(path);
+	if (conf->path == NULL || copy == NULL || (conf->dir = strdup(dirname(copy))) == NULL)
+		rc = alk_err_set(err, -ENOMEM, "out of memory");
+	else
+		rc = table_load(conf, table, err);
+	free(copy);
+	json_decref(table);
+	return rc;
+}
+
+/* "--max-sessions" for a flag, the variable for the environment. */
+static void given_as(const struct alk_option *option, const char *source, char *out, size_t size)
+{
+	if (strcmp(source, "environment") == 0 && option->env != NULL) {
+		snprintf(out, size, "%s", option->env);
+		return;
+	}
+	snprintf(out, size, "--%s", option->name);
+	for (char *c = out; *c != '\0'; c++)
+		*c = *c == '_' ? '-' : *c;
+}
+
+int alk_conf_set(struct alk_conf *conf, const char *name, const char *value, const char *source,
+		 struct alk_err *err)
+{
+	const struct alk_option *option = alk_option_find(conf->table, name);
+	char shown[80];
+	int rc;
+
+	if (option == NULL)
+		return name_fail(conf, "", name, err);
+	rc = alk_options_set_text(conf->values, option, value, source, err);
+	if (rc < 0) {
+		given_as(option, source, shown, sizeof(shown));
+		alk_err_prefix(err, rc, "%s", shown);
+	}
+	return rc;
+}
+
+/* --- listeners -------------------------------------------------------------------------------------- */
+
+static int listen_add(struct alk_conf *conf, const char *transport, const char *address)
+{
+	struct alk_conf_listen *more =
+		realloc(conf->listen, (conf->listen_count + 1) * sizeof(*conf->listen));
+
+	if (more == NULL)
+		return -ENOMEM;
+	conf->listen = more;
+	more[conf->listen_count++] = (struct alk_conf_listen){transport, address};
+	return 0;
+}
+
+static int listen_entry(struct alk_conf *conf, json_t *entry, size_t number, struct alk_err *err)
+{
+	const char *transport = alk_options_str(conf->values, "transport"), *address = json_string_value(entry);
+	json_error_t why;
+
+	if (!json_is_object(entry) && address == NULL)
+		return alk_err_set(err, -EINVAL, "listen: entry %zu must be \"ADDR:PORT\" or { transport = ..., address = ... }",
+				   number);
+	if (address == NULL &&
+	    json_unpack_ex(entry, &why, 0, "{s?s, s:s !}", "transport", &transport, "address", &address) < 0)
+		return alk_err_set(err, -EINVAL,
+				   "listen: entry %zu must be { transport = \"NAME\", address = \"ADDR:PORT\" }: %s", number,
+				   why.text);
+	if (*address == '\0' || !is_stem(transport))
+		return alk_err_set(err, -EINVAL, "listen: entry %zu has an empty address or no transport's name", number);
+	return listen_add(conf, transport, address) < 0 ? alk_err_set(err, -ENOMEM, "out of memory") : 0;
+}
+
+int alk_conf_listen_build(struct alk_conf *conf, struct alk_err *err)
+{
+	const char *text;
+	int rc = 0;
+
+	conf->listen_texts = json_array();
+	if (conf->listen_texts == NULL)
+		return alk_err_set(err, -ENOMEM, "out of memory");
+	for (size_t i = 0; rc == 0 && (text = alk_options_nth(conf->values, "listen", i)) != NULL; i++) {
+		json_t *entry = json_loads(text, JSON_DECODE_ANY, NULL);
+
+		if (entry == NULL || json_array_append_new(conf->listen_texts, entry) < 0)
+			return alk_err_set(err, -ENOMEM, "out of memory");
+		rc = listen_entry(conf, entry, i + 1, err);
+	}
+	if (rc == 0 && conf->listen_count == 0) {
+		const char *transport = alk_options_str(conf->values, "transport");
+
+		if (listen_add(conf, transport, "0.0.0.0:22") < 0 || listen_add(conf, transport, "[::]:22") < 0)
+			rc = alk_err_set(err, -ENOMEM, "out of memory");
+	}
+	return rc;
+}
+
+size_t alk_conf_listeners(const struct alk_conf *conf, struct alk_conf_listen *out, size_t max)
+{
+	for (size_t i = 0; i < conf->listen_count && i < max; i++)
+		out[i] = conf->listen[i];
+	return conf->listen_count;
+}
+
+/* --- the end ---------------------------------------------------------------------------------------- */
+
+/* Defaults that depend on something. */
+static int client_defaults(struct alk_conf *conf, struct alk_err *err)
+{
+	const struct passwd *self = NULL;
+	int rc = 0;
+
+	if (alk_options_has(conf->values, "stdio") && !alk_options_has(conf->values, "socks5"))
+		rc = alk_conf_set(conf, "socks5", "none", "default", err);
+	if (rc < 0 || alk_options_has(conf->values, "user"))
+		return rc;
+	self = getpwuid(getuid());
+	if (self == NULL)
+		return alk_err_set(err, -ENOENT, "uid %u has no name here: give --user NAME", (unsigned)getuid());
+	return alk_conf_set(conf, "user", self->pw_name, "default", err);
+}
+
+int alk_conf_finish(struct alk_conf *conf, struct alk_err *err)
+{
+	int rc = 0;
+
+	if (conf->role == ALK_ROLE_CLIENT)
+		rc = client_defaults(conf, err);
+	if (rc == 0)
+		rc = alk_options_defaults(conf->values, err);
+	if (rc == 0)
+		rc = sections_check(conf, err);
+	if (rc == 0 && !is_stem(alk_options_str(conf->values, "transport")))
+		rc = alk_err_set(err, -EINVAL, "transport: must be the name of a plugin: small letters, digits and _");
+	if (rc == 0 && conf->role != ALK_ROLE_CLIENT)
+		rc = alk_conf_listen_build(conf, err);
+	return rc == 0 ? alk_conf_cross_check(conf, err) : rc;
+}
+
+int alk_conf_read_files(struct alk_conf *conf, struct alk_err *err)
+{
+	return alk_options_read_files(conf->values, err);
+}
+
+const struct alk_options *alk_conf_values(const struct alk_conf *conf)
+{
+	return conf->values;
+}
+
+const char *alk_conf_file(const struct alk_conf *conf, const char *name, size_t n, size_t *len)
+{
+	return alk_options_file(conf->values, name, n, len);
+}
+
+const char *alk_conf_source(const struct alk_conf *conf, const char *name)
+{
+	const struct alk_value *value = alk_options_value(conf->values, name);
+
+	return value != NULL ? value->source : NULL;
+}
+
+/* --- plugins ---------------------------------------------------------------------------------------- */
+
+static int section_key(struct alk_conf *conf, const struct alk_plugin *plugin, struct alk_options *options,
+		       const char *name, const json_t *value, struct alk_err *err)
+{
+	const struct alk_option *option = alk_option_find(plugin->options, name);
+	const struct alk_option *secret = alk_option_secret_file(plugin->options, name);
+	unsigned best = UINT_MAX;
+	const char *nearest;
+	char shown[128];
+	int rc;
+
+	if (option == NULL && secret == NULL) {
+		nearest = alk_option_nearest(plugin->options, name, &best);
+		alk_text_escape(name, strlen(name), shown, sizeof(shown));
+		return alk_err_set(err, -EINVAL, "%s.%s: the plugin has no such option%s%s%s%s%s", plugin->name, shown,
+				   nearest != NULL ? "; did you mean " : "", nearest != NULL ? plugin->name : "",
+				   nearest != NULL ? "." : "", nearest != NULL ? nearest : "",
+				   nearest != NULL ? "?" : "");
+	}
+	if (option != NULL)
+		rc = alk_options_set_json(options, option, value, conf->path, conf->dir, err);
+	else
+		rc = alk_options_set_secret_file(options, secret, value, conf->path, conf->dir, err);
+	return rc < 0 ? alk_err_prefix(err, rc, "%s.%s", plugin->name, name) : 0;
+}
+
+static int section_load(struct alk_conf *conf, const struct alk_plugin *plugin, struct alk_conf_plugin *entry,
+			struct alk_options *options, struct alk_err *err)
+{
+	const char *name;
+	json_t *value;
+
+	json_object_foreach(entry->section, name, value) {
+		int rc = section_key(conf, plugin, options, name, value, err);
+
+		if (rc < 0)
+			return alk_err_prefix(err, rc, "%s", conf->path);
+	}
+	return 0;
+}
+
+const struct alk_options *alk_conf_plugin(struct alk_conf *conf, const struct alk_plugin *plugin,
+					  struct alk_err *err)
+{
+	struct alk_conf_plugin *entry = alk_conf_plugin_add(conf, plugin->name);
+	struct alk_options *options;
+	int rc = 0;
+
+	if (entry != NULL && entry->options != NULL)
+		return entry->options;
+	options = alk_options_new(plugin->options);
+	if (entry == NULL || options == NULL) {
+		alk_options_free(&options);
+		alk_err_set(err, -ENOMEM, "out of memory");
+		return NULL;
+	}
+	if (entry->sent != NULL)
+		rc = alk_options_decode(options, entry->sent, err);
+	else if (entry->section != NULL)
+		rc = section_load(conf, plugin, entry, options, err);
+	if (rc == 0)
+		rc = alk_options_defaults(options, err);
+	if (rc == 0) {
+		rc = alk_options_read_files(options, err);
+		if (rc < 0)
+			alk_err_prefix(err, rc, "%s", plugin->name);
+	}
+	if (rc < 0)
+		alk_options_free(&options);
+	entry->options = options;
+	return options;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef ALK_CONF_PRIVATE_H
+#define ALK_CONF_PRIVATE_H
+
+#include "conf.h"
+#include "options_private.h"
+
+struct alk_conf_plugin {
+	char *name;
+	json_t *section;	     /* as it stood in the file, NULL = none */
+	struct alk_options *options; /* once it was checked */
+	json_t *sent;		     /* checked values that came from the supervisor, or NULL */
+	struct alk_conf_plugin *next;
+};
+
+struct alk_conf {
+	enum alk_role role;
+	struct alk_option *table; /* the role's part of alk_conf_options */
+	struct alk_options *values;
+	struct alk_conf_plugin *plugins;
+	char *path, *dir; /* of the file that was loaded */
+	struct alk_conf_listen *listen;
+	json_t *listen_texts; /* owns the strings of `listen` */
+	size_t listen_count;
+};
+
+/* Run the file ("return { ... }") and give its table. `name` is what messages call it. NULL with `err`:
+ * file:line and why. */
+json_t *alk_conf_lua_read(const char *name, const char *text, size_t len, struct alk_err *err);
+
+/* What the options say about one another (conf_options.c). */
+int alk_conf_cross_check(struct alk_conf *conf, struct alk_err *err);
+/* The word for a role in sentences: "serve" or "connect". */
+const char *alk_conf_command(enum alk_role role);
+/* The flag of a role in struct alk_option. */
+unsigned alk_conf_role_flag(enum alk_role role);
+int alk_conf_listen_build(struct alk_conf *conf, struct alk_err *err);
+/* The entry of this plugin, made when it is not there; NULL when out of memory. */
+struct alk_conf_plugin *alk_conf_plugin_add(struct alk_conf *conf, const char *name);
+
+#endif
