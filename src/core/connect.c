@@ -175,7 +175,7 @@ static void connect_deinit(struct connect *connect)
 
 int alk_main_connect(int argc, char **argv)
 {
-	struct connect connect = {.status = 0};
+	struct connect connect = {.front.patience_ms = ALK_FRONT_PATIENCE_MS};
 	struct alk_err err = {""};
 	struct alk_conf *conf;
 	int rc;

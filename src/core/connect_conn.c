@@ -11,9 +11,7 @@
 #include "pump.h"
 #include "socks5.h"
 
-#define REQUEST_TIMEOUT_MS 10000 /* to say what it wants */
-#define WAIT_TIMEOUT_MS 10000	 /* for a session */
-#define LINGER_MS 2000		 /* to read why it failed */
+#define LINGER_MS 2000 /* to read why it failed */
 #define WAITING_MAX 256
 #define HEAD_FIRST_SIZE 512 /* holds any SOCKS request */
 
@@ -184,7 +182,7 @@ static void conn_wait(struct alk_conn *conn)
 		return;
 	}
 	conn_set_phase(conn, CONN_WAITING);
-	alk_timer_start(conn->timer, WAIT_TIMEOUT_MS);
+	alk_timer_start(conn->timer, conn->front->patience_ms);
 }
 
 static void conn_open(struct alk_conn *conn)
@@ -371,7 +369,7 @@ void alk_conn_new(struct alk_front *front, int *fd, const struct alk_destination
 	alk_io_set(conn->io, ALK_IO_READ);
 	if (to == NULL) {
 		alk_socks5_init(&conn->head->socks);
-		alk_timer_start(conn->timer, REQUEST_TIMEOUT_MS);
+		alk_timer_start(conn->timer, front->patience_ms);
 		return;
 	}
 	conn->to = *to;

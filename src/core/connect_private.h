@@ -24,7 +24,10 @@ struct alk_front {
 	struct alk_accept *accepts;
 	struct alk_conn *conns; /* whose channels are not open yet, or that are being closed */
 	unsigned waiting;	/* conns that wait for a session */
+	/* How long an application may take to say what it wants, and how long it waits for a session. */
+	uint64_t patience_ms;
 };
+#define ALK_FRONT_PATIENCE_MS 10000
 
 /* Bind and listen, without accepting yet. `address` is HOST:PORT of the proxy, `spec` a --forward. May
  * warn on stderr (a proxy that others can reach). -errno with `err` naming the option and the address. */
