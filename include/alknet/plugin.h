@@ -54,11 +54,12 @@ struct alk_plugin {
 	uint16_t abi_major, abi_minor;
 	uint32_t struct_size;
 	uint32_t kind; /* enum alk_plugin_kind */
-	const char *name; /* equal to the file's stem */
+	const char *name; /* equal to the file's stem; 1 to 15 of a-z, 0-9, - and _ */
 
 	const char *version;
 	const struct alk_option *options; /* ends with ALK_OPT_END; NULL = none */
-	/* Optional. `*state` goes into every operation. Returns 0 or -errno with `err` set. */
+	/* Optional. `*state` goes into every operation. Returns 0 or -errno with `err` set; then deinit is
+	 * not called. */
 	int (*init)(const struct alk_plugin_env *env, void **state, struct alk_err *err);
 	void (*deinit)(void **state);
 	union {

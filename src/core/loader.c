@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include <assert.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <link.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <alknet/service.h>
+#include <alknet/transport.h>
+#include "loader.h"
+#include "loader_file.h"
+
+#define LOADED_MAGIC 0x616c6c64u
+#define NAME_MAX_BYTES 15 /* struct alk_link keeps 16 with the NUL */
+/* Where the record of ABI 1.0 ends: what a plugin of any 1.x has at least. */
+#define PLUGIN_SIZE_1_0 (offsetof(struct alk_plugin, ops) + sizeof(((struct alk_plugin *)0)->ops))
+
+struct alk_loaded {
+	uint32_t magic;
+	void *library;
+	const struct alk_plugin *plugin;
+	struct alk_plugin_env env;
+	void *state;
+	char *path;
+	struct alk_loaded *next;
+};
+
+struct alk_loader {
+	struct alk_loop *loop;
+	enum alk_role role;
+	struct alk_conf *conf;
+	char *dir;
+	struct alk_loaded *loaded; /* the last one first: deinit goes backwards */
+};
+
+static const char *kind_str(uint32_t kind)
+{
+	return kind == ALK_PLUGIN_TRANSPORT ? "transport" : "service";
+}
+
+/* ---- the record ---- */
+
+static int check_abi(const struct alk_plugin *plugin, size_t symbol_size, struct alk_err *err)
+{
+	if (symbol_size < offsetof(struct alk_plugin, name))
+		return alk_err_set(err, -EINVAL, "its alk_plugin has %zu bytes, which is no plugin record", symbol_size);
+	if (plugin->magic != ALK_PLUGIN_MAGIC)
+		return alk_err_set(err, -EINVAL, "its magic number is 0x%08x instead of 0x%08x: it is no alknet plugin",
+				   (unsigned)plugin->magic, ALK_PLUGIN_MAGIC);
+	if (plugin->abi_major != ALK_ABI_MAJOR)
+		return alk_err_set(err, -EINVAL, "it was made for plugin ABI %u.%u, this program has %u.%u: build it again",
+				   plugin->abi_major, plugin->abi_minor, ALK_ABI_MAJOR, ALK_ABI_MINOR);
+	if (plugin->abi_minor > ALK_ABI_MINOR)
+		return alk_err_set(err, -EINVAL, "it needs plugin ABI %u.%u, this program has %u.%u: update alknet",
+				   plugin->abi_major, plugin->abi_minor, ALK_ABI_MAJOR, ALK_ABI_MINOR);
+	if (plugin->struct_size < PLUGIN_SIZE_1_0 || plugin->struct_size > symbol_size)
+		return alk_err_set(err, -EINVAL, "its record says it has %u bytes; it must have %zu or more, and has %zu",
+				   (unsigned)plugin->struct_size, PLUGIN_SIZE_1_0, symbol_size);
+	return 0;
+}
+
+static int check_transport(const struct alk_transport_ops *ops, struct alk_err *err)
+{
+	if (ALK_OP(ops, listen) == NULL && ALK_OP(ops, dial) == NULL)
+		return alk_err_set(err, -EINVAL, "it has neither of the operations listen and dial");
+	if (ALK_OP(ops, listen) != NULL && (ALK_OP(ops, unlisten) == NULL || ALK_OP(ops, describe) == NULL))
+		return alk_err_set(err, -EINVAL, "it has the operation listen without unlisten and describe");
+	if (ALK_OP(ops, admit) != NULL && ALK_OP(ops, admit_cancel) == NULL)
+		return alk_err_set(err, -EINVAL, "it has the operation admit without admit_cancel");
+	if (ALK_OP(ops, dial) != NULL && ALK_OP(ops, dial_cancel) == NULL)
+		return alk_err_set(err, -EINVAL, "it has the operation dial without dial_cancel");
+	return 0;
+}
+
+static int check_ops(const struct alk_plugin *plugin, struct alk_err *err)
+{
+	if (plugin->kind != ALK_PLUGIN_TRANSPORT && plugin->kind != ALK_PLUGIN_SERVICE)
+		return alk_err_set(err, -EINVAL, "it is of kind %u, which this program does not know",
+				   (unsigned)plugin->kind);
+	if (plugin->kind == ALK_PLUGIN_TRANSPORT)
+		return check_transport(plugin->ops.transport, err);
+	if (ALK_OP(plugin->ops.service, open) == NULL)
+		return alk_err_set(err, -EINVAL, "it lacks the operation open");
+	return 0;
+}
+
+/* The file's name without directory and .so; -EINVAL when it has no .so. */
+static int path_stem(const char *path, char *stem, size_t size, struct alk_err *err)
+{
+	const char *base = strrchr(path, '/');
+	size_t len;
+
+	base = base != NULL ? base + 1 : path;
+	len = strlen(base);
+	if (len <= 3 || strcmp(base + len - 3, ".so") != 0 || len - 3 >= size)
+		return alk_err_set(err, -EINVAL, "%s is not called NAME.so", path);
+	memcpy(stem, base, len - 3);
+	stem[len - 3] = '\0';
+	return 0;
+}
+
+static int check_record(const struct alk_plugin *plugin, size_t symbol_size, const char *stem, struct alk_err *err)
+{
+	int rc = check_abi(plugin, symbol_size, err);
+
+	if (rc < 0)
+		return rc;
+	if (plugin->name == NULL || strcmp(plugin->name, stem) != 0)
+		return alk_err_set(err, -EINVAL, "it calls itself \"%.32s\": a plugin has the name of its file",
+				   plugin->name != NULL ? plugin->name : "");
+	if (plugin->version == NULL)
+		return alk_err_set(err, -EINVAL, "it has no version");
+	return check_ops(plugin, err);
+}
+
+/* The record, if it is the library's own and not that of something it is linked with. */
+static const struct alk_plugin *library_find(void *library, size_t *size)
+{
+	const ElfW(Sym) *symbol = NULL;
+	const void *found = dlsym(library, "alk_plugin");
+	struct link_map *map;
+	Dl_info info;
+
+	if (found == NULL || dlinfo(library, RTLD_DI_LINKMAP, &map) != 0 ||
+	    dladdr1(found, &info, (void **)&symbol, RTLD_DL_SYMENT) == 0 || symbol == NULL ||
+	    info.dli_saddr != found || strcmp(info.dli_fname, map->l_name) != 0)
+		return NULL;
+	*size = symbol->st_size;
+	return found;
+}
+
+/* Open and check. 0 gives the library and its record. */
+static int library_open(const char *path, void **library, const struct alk_plugin **plugin, struct alk_err *err)
+{
+	char stem[NAME_MAX_BYTES + 1];
+	size_t size;
+	int rc;
+
+	rc = path_stem(path, stem, sizeof(stem), err);
+	if (rc == 0)
+		rc = alk_loader_file_check(path, err);
+	if (rc < 0)
+		return rc;
+	*library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	if (*library == NULL)
+		return alk_err_set(err, -ENOEXEC, "%s", dlerror());
+	*plugin = library_find(*library, &size);
+	if (*plugin == NULL)
+		rc = alk_err_set(err, -EINVAL, "%s has no symbol alk_plugin: it is no alknet plugin", path);
+	else if ((rc = check_record(*plugin, size, stem, err)) < 0)
+		alk_err_prefix(err, rc, "%s", path);
+	if (rc < 0)
+		dlclose(*library);
+	return rc;
+}
+
+int alk_loader_check_file(const char *path, struct alk_err *err)
+{
+	const struct alk_plugin *plugin;
+	void *library;
+	int rc = library_open(path, &library, &plugin, err);
+
+	if (rc == 0)
+		dlclose(library);
+	return rc;
+}
+
+/* ---- what is loaded ---- */
+
+static void loaded_free(struct alk_loaded *loaded)
+{
+	/* init may have failed: then there is no env, and nothing to take back. */
+	if (loaded->env.size != 0 && loaded->plugin->deinit != NULL)
+		loaded->plugin->deinit(&loaded->state);
+	if (loaded->library != NULL)
+		dlclose(loaded->library);
+	loaded->magic = 0;
+	free(loaded->path);
+	free(loaded);
+}
+
+static int loaded_init(struct alk_loaded *loaded, const struct alk_loader *loader, struct alk_err *err)
+{
+	struct alk_plugin_env env = {.size = sizeof(env), .role = loader->role, .loop = loader->loop};
+	int rc;
+
+	env.options = alk_conf_plugin(loader->conf, loaded->plugin, err);
+	if (env.options == NULL)
+		return -EINVAL;
+	if (loader->role == ALK_ROLE_CHECK)
+		return 0;
+	loaded->env = env;
+	if (loaded->plugin->init == NULL)
+		return 0;
+	rc = loaded->plugin->init(&loaded->env, &loaded->state, err);
+	if (rc < 0) {
+		loaded->env.size = 0;
+		return alk_err_prefix(err, rc, "plugin %s", loaded->plugin->name);
+	}
+	return 0;
+}
+
+static int loaded_open(struct alk_loaded *loaded, const struct alk_loader *loader, enum alk_plugin_kind kind,
+		       const char *name, struct alk_err *err)
+{
+	int rc;
+
+	if (asprintf(&loaded->path, "%s/%s.so", loader->dir, name) < 0) {
+		loaded->path = NULL;
+		return alk_err_set(err, -ENOMEM, "plugin %s: out of memory", name);
+	}
+	/* Again, because a directory's mode may have changed since the program began. */
+	rc = alk_loader_dir_check(loader->dir, err);
+	if (rc == 0)
+		rc = library_open(loaded->path, &loaded->library, &loaded->plugin, err);
+	if (rc < 0) {
+		loaded->library = NULL;
+		return alk_err_prefix(err, rc, "plugin %s", name);
+	}
+	if (loaded->plugin->kind != kind)
+		return alk_err_set(err, -EINVAL, "plugin %s is a %s, not a %s", name, kind_str(loaded->plugin->kind),
+				   kind_str(kind));
+	return loaded_init(loaded, loader, err);
+}
+
+static struct alk_loaded *loader_find(const struct alk_loader *loader, const char *name)
+{
+	struct alk_loaded *loaded;
+
+	for (loaded = loader->loaded; loaded != NULL; loaded = loaded->next)
+		if (strcmp(loaded->plugin->name, name) == 0)
+			return loaded;
+	return NULL;
+}
+
+static int name_check(const char *name, struct alk_err *err)
+{
+	size_t len = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-_");
+
+	if (len == 0 || name[len] != '\0' || len > NAME_MAX_BYTES)
+		return alk_err_set(err, -EINVAL, "\"%.64s\" is no name of a plugin: it has 1 to %d of a-z, 0-9, - and _", name,
+				   NAME_MAX_BYTES);
+	return 0;
+}
+
+struct alk_loaded *alk_loader_get(struct alk_loader *loader, enum alk_plugin_kind kind, const char *name,
+				  struct alk_err *err)
+{
+	struct alk_loaded *loaded;
+
+	if (name_check(name, err) < 0)
+		return NULL;
+	loaded = loader_find(loader, name);
+	if (loaded != NULL && loaded->plugin->kind != kind) {
+		alk_err_set(err, -EINVAL, "plugin %s is a %s, not a %s", name, kind_str(loaded->plugin->kind),
+			    kind_str(kind));
+		return NULL;
+	}
+	if (loaded != NULL)
+		return loaded;
+	loaded = calloc(1, sizeof(*loaded));
+	if (loaded == NULL) {
+		alk_err_set(err, -ENOMEM, "plugin %s: out of memory", name);
+		return NULL;
+	}
+	loaded->magic = LOADED_MAGIC;
+	if (loaded_open(loaded, loader, kind, name, err) < 0) {
+		loaded_free(loaded);
+		return NULL;
+	}
+	loaded->next = loader->loaded;
+	loader->loaded = loaded;
+	return loaded;
+}
+
+const struct alk_plugin *alk_loaded_plugin(const struct alk_loaded *loaded)
+{
+	assert(loaded->magic == LOADED_MAGIC);
+	return loaded->plugin;
+}
+
+void *alk_loaded_state(const struct alk_loaded *loaded)
+{
+	assert(loaded->magic == LOADED_MAGIC);
+	return loaded->state;
+}
+
+/* ---- the loader ---- */
+
+struct alk_loader *alk_loader_new(struct alk_loop *loop, enum alk_role role, const char *dir, struct alk_conf *conf,
+				  struct alk_err *err)
+{
+	struct alk_loader *loader;
+
+	if (alk_loader_dir_check(dir, err) < 0)
+		return NULL;
+	loader = calloc(1, sizeof(*loader));
+	if (loader == NULL || (loader->dir = strdup(dir)) == NULL) {
+		free(loader);
+		alk_err_set(err, -ENOMEM, "cannot load plugins: out of memory");
+		return NULL;
+	}
+	loader->loop = loop;
+	loader->role = role;
+	loader->conf = conf;
+	return loader;
+}
+
+void alk_loader_free(struct alk_loader **loader)
+{
+	struct alk_loader *l = *loader;
+	struct alk_loaded *loaded;
+
+	if (l == NULL)
+		return;
+	while ((loaded = l->loaded) != NULL) {
+		l->loaded = loaded->next;
+		loaded_free(loaded);
+	}
+	free(l->dir);
+	free(l);
+	*loader = NULL;
+}
+
+json_t *alk_loader_list(const struct alk_loader *loader)
+{
+	const struct alk_loaded *loaded;
+	json_t *list = json_array();
+	char abi[16];
+
+	for (loaded = loader->loaded; loaded != NULL; loaded = loaded->next) {
+		snprintf(abi, sizeof(abi), "%u.%u", loaded->plugin->abi_major, loaded->plugin->abi_minor);
+		json_array_insert_new(list, 0,
+				      json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", loaded->plugin->name, "kind",
+						kind_str(loaded->plugin->kind), "version", loaded->plugin->version, "abi",
+						abi, "path", loaded->path));
+	}
+	return list;
+}
