@@ -16,6 +16,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <alknet/loop.h>
 #include <alknet/service.h>
 #include <alknet/transport.h>
@@ -73,7 +74,7 @@ struct alk_ask {
 struct alk_answer {
 	enum alk_verdict verdict;
 	bool failed; /* the script erred, timed out or spoke nonsense; verdict is DENY */
-	char reason[256];
+	char reason[256]; /* the script's for a DENY; when it failed: what went wrong, not for the peer */
 	struct alk_grant *grant; /* AUTH allow: given to `done` (take a reference to keep) */
 	/* OPEN forward: */
 	char host[256]; /* "" = as asked for */
@@ -99,9 +100,10 @@ struct alk_policy_limits {
 };
 
 /* Compile and run the script's main chunk. `name` is what messages call it; text NULL = built-in.
- * -EINVAL via NULL and `err`: file:line and why. The loop may be NULL for alk_policy_ask_now. */
+ * NULL with `err`: file:line and why. The loop may be NULL for alk_policy_ask_now. */
 struct alk_policy *alk_policy_new(struct alk_loop *loop, const char *name, const char *text, size_t len,
 				  const struct alk_policy_limits *limits, struct alk_err *err);
+/* Cancel what was asked first: questions still under way are dropped, `done` does not run. */
 void alk_policy_free(struct alk_policy **policy);
 /* Does the script define this function? */
 bool alk_policy_has(const struct alk_policy *policy, enum alk_question question);
@@ -118,5 +120,10 @@ void alk_policy_ask_now(struct alk_policy *policy, const struct alk_ask *ask, st
 
 /* Reserved destinations begin with "alknet-" (case-sensitive). */
 bool alk_destination_reserved(const char *host);
+
+/* Run the tests of the policy in the file `path`: NAME_test.lua beside NAME.lua (docs/POLICY_API.md).
+ * Prints TAP and "N passed, N failed" to `out`. Returns how many failed; -ENOENT when there is no such
+ * test file; -EINVAL when the policy or its tests cannot be loaded, or test nothing; with `err`. */
+int alk_policy_test_file(const char *path, FILE *out, struct alk_err *err);
 
 #endif

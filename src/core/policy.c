@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <alknet/log.h>
+#include "board.h"
+#include "policy_private.h"
+
+/* The questions: who asked, when each runs, what is counted and logged. */
+
+#define ASKED_MAGIC 0x4b53414bu
+#define LOG_EVERY_NS 1000000000ull
+
+static_assert(ALK_VERDICT_DENY == 0, "the zero value must be the safe one");
+
+enum asked_state {
+	ASKED_QUEUED,
+	ASKED_DONE, /* `done` runs now */
+};
+
+struct alk_policy_asked {
+	uint32_t magic;
+	enum asked_state state;
+	struct alk_policy *policy;
+	struct alk_ask ask;
+	alk_policy_done *done;
+	void *user;
+	struct alk_task task;
+	struct alk_policy_asked *next, **prev;
+};
+
+struct alk_policy {
+	struct alk_loop *loop;
+	char *name;
+	bool scripted;
+	struct alk_policy_limits limits;
+	struct alk_sandbox box;
+	int function[ALK_QUESTION_COUNT]; /* references in the registry, or LUA_NOREF */
+	struct alk_policy_asked *asked;	  /* under way */
+	uint64_t logged_at;		/* 0 = never */
+	unsigned suppressed;		/* errors not logged since */
+};
+
+static const char *const question_names[ALK_QUESTION_COUNT] = {
+#define X(id_, name_, words_) [ALK_QUESTION_##id_] = name_,
+	ALK_QUESTIONS(X)
+#undef X
+};
+
+const char *alk_verdict_str(enum alk_verdict verdict)
+{
+	switch (verdict) {
+	case ALK_VERDICT_DENY:
+		return "deny";
+	case ALK_VERDICT_ALLOW:
+		return "allow";
+	case ALK_VERDICT_PASS:
+		return "pass";
+	case ALK_VERDICT_FORWARD:
+		return "forward";
+	case ALK_VERDICT_SERVICE:
+		return "service";
+	}
+	return "deny";
+}
+
+bool alk_destination_reserved(const char *host)
+{
+	return strncmp(host, "alknet-", 7) == 0;
+}
+
+static void built_in_open(const struct alk_destination *to, struct alk_answer *answer)
+{
+	static const char *const services[][2] = {
+		{"alknet-control", "bus"},
+		{"alknet-secret", "secret"},
+		{"alknet-status", "status"},
+	};
+	size_t i;
+
+	if (to->path[0] || !alk_destination_reserved(to->host)) {
+		answer->verdict = ALK_VERDICT_FORWARD;
+		return;
+	}
+	for (i = 0; i < sizeof(services) / sizeof(services[0]); i++)
+		if (strcmp(to->host, services[i][0]) == 0) {
+			answer->verdict = ALK_VERDICT_SERVICE;
+			snprintf(answer->service, sizeof(answer->service), "%s", services[i][1]);
+			return;
+		}
+	snprintf(answer->reason, sizeof(answer->reason), "no such service");
+}
+
+static void built_in_answer(const struct alk_ask *ask, struct alk_answer *answer)
+{
+	snprintf(answer->where, sizeof(answer->where), "built-in");
+	switch (ask->question) {
+	case ALK_QUESTION_LINK:
+		answer->verdict = ALK_VERDICT_ALLOW;
+		break;
+	case ALK_QUESTION_AUTH:
+		answer->verdict = ALK_VERDICT_PASS;
+		break;
+	case ALK_QUESTION_OPEN:
+		built_in_open(ask->to, answer);
+		break;
+	case ALK_QUESTION_CLOSE:
+	case ALK_QUESTION_COUNT:
+		break;
+	}
+}
+
+/* What a question needs while it is in Lua. */
+struct question {
+	const struct alk_policy *policy;
+	const struct alk_ask *ask;
+	struct alk_run run;
+	struct alk_answer *answer;
+};
+
+static int question_push(lua_State *L, void *user)
+{
+	struct question *question = user;
+
+	lua_rawgeti(L, LUA_REGISTRYINDEX, question->policy->function[question->ask->question]);
+	return 1 + alk_policy_push_ask(L, question->ask);
+}
+
+static int question_read(lua_State *L)
+{
+	struct question *question = lua_touserdata(L, 1);
+
+	alk_answer_read(question->run.co, question->run.nresults, question->ask, question->answer);
+	return 0;
+}
+
+static void answer_fail(struct alk_answer *answer, const char *why)
+{
+	alk_grant_unref(&answer->grant);
+	memset(answer, 0, sizeof(*answer));
+	answer->failed = true;
+	snprintf(answer->reason, sizeof(answer->reason), "%s", why);
+}
+
+static void script_answer(struct alk_policy *policy, const struct alk_ask *ask, struct alk_answer *answer)
+{
+	const struct alk_policy_limits *limits = &policy->limits;
+	struct question question = {.policy = policy, .ask = ask, .answer = answer};
+	struct alk_run *run = &question.run;
+	int rc;
+
+	rc = alk_run_start(&policy->box, run, limits->total_ms, question_push, &question);
+	if (rc == 0)
+		rc = alk_run_resume(&policy->box, run, limits->resume_ms);
+	if (rc == 0)
+		rc = alk_sandbox_call(&policy->box, question_read, &question, run->error,
+				      sizeof(run->error));
+	if (rc == -EAGAIN)
+		answer_fail(answer, "the script yielded");
+	else if (rc < 0)
+		answer_fail(answer, run->error);
+	snprintf(answer->where, sizeof(answer->where), "%s", run->where[0] ? run->where : policy->name);
+	answer->elapsed_us = (uint32_t)(run->elapsed_ns / 1000);
+	alk_run_end(&policy->box, run);
+}
+
+/* A broken script must not fill the disk: one line a second, with the number of those left out. */
+static void failure_log(struct alk_policy *policy, const struct alk_ask *ask,
+			const struct alk_answer *answer)
+{
+	uint64_t now = alk_policy_clock();
+
+	if (policy->logged_at && now - policy->logged_at < LOG_EVERY_NS) {
+		policy->suppressed++;
+		return;
+	}
+	alk_log(ALK_LOG_ERROR, "policy failed", ALK_STR("question", question_names[ask->question]),
+		ALK_STR("where", answer->where), ALK_STR("error", answer->reason),
+		ALK_INT("suppressed", policy->suppressed));
+	policy->logged_at = now;
+	policy->suppressed = 0;
+}
+
+void alk_policy_ask_now(struct alk_policy *policy, const struct alk_ask *ask, struct alk_answer *answer)
+{
+	memset(answer, 0, sizeof(*answer));
+	if (alk_policy_has(policy, ask->question))
+		script_answer(policy, ask, answer);
+	else
+		built_in_answer(ask, answer);
+	alk_count(ALK_M_POLICY_ASKED, 1);
+	if (answer->verdict == ALK_VERDICT_DENY && ask->question != ALK_QUESTION_CLOSE)
+		alk_count(ALK_M_POLICY_DENIED, 1);
+	if (!answer->failed)
+		return;
+	alk_count(ALK_M_POLICY_ERRORS, 1);
+	failure_log(policy, ask, answer);
+}
+
+static void asked_unlink(struct alk_policy_asked *asked)
+{
+	if (!asked->prev)
+		return;
+	*asked->prev = asked->next;
+	if (asked->next)
+		asked->next->prev = asked->prev;
+	asked->prev = NULL;
+}
+
+static void asked_free(struct alk_policy_asked *asked)
+{
+	asked->magic = 0;
+	free(asked);
+}
+
+static void asked_run(void *user)
+{
+	struct alk_policy_asked *asked = user;
+	struct alk_answer answer;
+
+	assert(asked->magic == ASKED_MAGIC && asked->state == ASKED_QUEUED);
+	alk_policy_ask_now(asked->policy, &asked->ask, &answer);
+	asked_unlink(asked);
+	asked->state = ASKED_DONE;
+	asked->policy = NULL;
+	if (asked->done)
+		asked->done(asked->user, &answer);
+	alk_grant_unref(&answer.grant);
+	asked_free(asked);
+}
+
+struct alk_policy_asked *alk_policy_ask(struct alk_policy *policy, const struct alk_ask *ask,
+					alk_policy_done *done, void *user)
+{
+	struct alk_policy_asked *asked = calloc(1, sizeof(*asked));
+
+	if (!asked)
+		return NULL;
+	asked->magic = ASKED_MAGIC;
+	asked->policy = policy;
+	asked->ask = *ask;
+	asked->done = done;
+	asked->user = user;
+	asked->next = policy->asked;
+	asked->prev = &policy->asked;
+	if (asked->next)
+		asked->next->prev = &asked->next;
+	policy->asked = asked;
+	asked->task.fn = asked_run;
+	asked->task.user = asked;
+	alk_task_queue(policy->loop, &asked->task);
+	return asked;
+}
+
+/* From inside of its own `done` there is nothing to stop any more. */
+void alk_policy_cancel(struct alk_policy_asked **asked)
+{
+	struct alk_policy_asked *a = *asked;
+
+	*asked = NULL;
+	if (!a)
+		return;
+	assert(a->magic == ASKED_MAGIC);
+	if (a->state == ASKED_DONE)
+		return;
+	alk_task_cancel(a->policy->loop, &a->task);
+	asked_unlink(a);
+	asked_free(a);
+}
+
+bool alk_policy_has(const struct alk_policy *policy, enum alk_question question)
+{
+	return policy->scripted && question < ALK_QUESTION_COUNT && policy->function[question] != LUA_NOREF;
+}
+
+struct loading {
+	struct alk_policy *policy;
+	struct alk_run run;
+};
+
+static int question_find(const char *name)
+{
+	int i;
+
+	for (i = 0; i < ALK_QUESTION_COUNT; i++)
+		if (strcmp(name, question_names[i]) == 0)
+			return i;
+	return -1;
+}
+
+/* A misspelt on_open would leave the built-in answer in force: no key may be unknown. */
+static int functions_take(lua_State *L)
+{
+	struct loading *loading = lua_touserdata(L, 1);
+	const char *name;
+	int question;
+
+	if (loading->run.nresults != 1 || !lua_istable(loading->run.co, -1))
+		return luaL_error(L, "must return one table of functions");
+	lua_xmove(loading->run.co, L, 1);
+	if (lua_getmetatable(L, -1))
+		return luaL_error(L, "the table that it returns has a metatable");
+	for (lua_pushnil(L); lua_next(L, -2);) {
+		name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : luaL_typename(L, -2);
+		question = question_find(name);
+		if (question < 0)
+			return luaL_error(L, "%s is not a question; they are on_link, on_auth, on_open and "
+					     "on_close", name);
+		if (!lua_isfunction(L, -1))
+			return luaL_error(L, "%s is a %s, not a function", name, luaL_typename(L, -1));
+		loading->policy->function[question] = luaL_ref(L, LUA_REGISTRYINDEX);
+	}
+	return 0;
+}
+
+static int script_load(struct alk_policy *policy, const char *text, size_t len, struct alk_err *err)
+{
+	struct loading loading = {.policy = policy};
+	char why[256];
+	int rc;
+
+	rc = alk_sandbox_init(&policy->box, policy->name, policy->limits.memory, err);
+	if (rc < 0)
+		return rc;
+	rc = alk_sandbox_load(&policy->box, &loading.run, text, len, ALK_POLICY_LOAD_MS, err);
+	if (rc == 0 && alk_sandbox_call(&policy->box, functions_take, &loading, why, sizeof(why)) < 0)
+		rc = alk_err_set(err, -EINVAL, "%s: %s", policy->name, why);
+	alk_run_end(&policy->box, &loading.run);
+	policy->scripted = true;
+	return rc;
+}
+
+struct alk_policy *alk_policy_new(struct alk_loop *loop, const char *name, const char *text, size_t len,
+				  const struct alk_policy_limits *limits, struct alk_err *err)
+{
+	struct alk_policy *policy = calloc(1, sizeof(*policy));
+	int i;
+
+	if (policy)
+		policy->name = strdup(name ? name : "policy");
+	if (!policy || !policy->name) {
+		free(policy);
+		alk_err_set(err, -ENOMEM, "not enough memory");
+		return NULL;
+	}
+	policy->loop = loop;
+	if (limits)
+		policy->limits = *limits;
+	for (i = 0; i < ALK_QUESTION_COUNT; i++)
+		policy->function[i] = LUA_NOREF;
+	if (text && script_load(policy, text, len, err) < 0)
+		alk_policy_free(&policy);
+	return policy;
+}
+
+void alk_policy_free(struct alk_policy **policy)
+{
+	struct alk_policy *p = *policy;
+	struct alk_policy_asked *asked;
+
+	*policy = NULL;
+	if (!p)
+		return;
+	while (p->asked) {
+		asked = p->asked;
+		alk_policy_cancel(&asked);
+	}
+	alk_sandbox_deinit(&p->box);
+	free(p->name);
+	free(p);
+}

@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <alknet/log.h>
+#include "policy_private.h"
+
+/* `alknet`: what a policy may ask the program for; and the tables that describe a question. */
+
+#define CIDR_NAME "alknet.cidr"
+#define CIDR_MAGIC 0x52444943u
+#define LOG_RATE 10 /* lines a second */
+#define LOG_BURST 20
+
+/* An IPv4 network is kept as its IPv4-mapped one, so that ::ffff:10.0.0.1 is in 10.0.0.0/8. */
+struct cidr {
+	uint32_t magic;
+	unsigned bits;
+	struct in6_addr net;
+};
+
+static bool address_parse(const char *text, struct in6_addr *addr, bool *v4)
+{
+	char plain[INET6_ADDRSTRLEN];
+	size_t len = strcspn(text, "%");
+	struct in_addr addr4;
+
+	*v4 = inet_pton(AF_INET, text, &addr4) == 1;
+	if (*v4) {
+		memset(addr, 0, sizeof(*addr));
+		addr->s6_addr[10] = addr->s6_addr[11] = 0xff;
+		memcpy(&addr->s6_addr[12], &addr4, 4);
+		return true;
+	}
+	if (len >= sizeof(plain))
+		return false;
+	memcpy(plain, text, len);
+	plain[len] = '\0';
+	return inet_pton(AF_INET6, plain, addr) == 1;
+}
+
+static bool bits_equal(const struct in6_addr *a, const struct in6_addr *b, unsigned bits)
+{
+	unsigned whole = bits / 8, rest = bits % 8;
+	uint8_t mask = (uint8_t)(0xff00u >> rest);
+
+	if (memcmp(a->s6_addr, b->s6_addr, whole) != 0)
+		return false;
+	return rest == 0 || ((a->s6_addr[whole] ^ b->s6_addr[whole]) & mask) == 0;
+}
+
+static bool has_host_bits(const struct cidr *cidr)
+{
+	unsigned i;
+
+	for (i = cidr->bits; i < 128; i++)
+		if (cidr->net.s6_addr[i / 8] & (0x80u >> (i % 8)))
+			return true;
+	return false;
+}
+
+/* "10.0.0.0/8", "fd00::/8", or one address. */
+static const char *cidr_parse(const char *text, struct cidr *cidr)
+{
+	char addr[INET6_ADDRSTRLEN + 1];
+	size_t len = strcspn(text, "/");
+	unsigned bits = 0, most;
+	const char *p;
+	bool v4;
+
+	if (len >= sizeof(addr))
+		return "not an address";
+	memcpy(addr, text, len);
+	addr[len] = '\0';
+	if (strchr(addr, '%') || !address_parse(addr, &cidr->net, &v4))
+		return "not an address";
+	most = v4 ? 32 : 128;
+	if (text[len] == '\0')
+		bits = most;
+	else if (text[len + 1] == '\0' || strlen(text + len + 1) > 3)
+		return "the length must be a number";
+	else
+		for (p = text + len + 1; *p; p++) {
+			if (!isdigit((unsigned char)*p))
+				return "the length must be a number";
+			bits = bits * 10 + (unsigned)(*p - '0');
+		}
+	if (bits > most)
+		return "the length is too great";
+	cidr->bits = v4 ? bits + 96 : bits;
+	return has_host_bits(cidr) ? "bits are set behind the length" : NULL;
+}
+
+static int api_cidr(lua_State *L)
+{
+	size_t len;
+	const char *text = luaL_checklstring(L, 1, &len), *why;
+	struct cidr *cidr = lua_newuserdatauv(L, sizeof(*cidr), 0);
+
+	memset(cidr, 0, sizeof(*cidr));
+	cidr->magic = CIDR_MAGIC;
+	why = strlen(text) == len ? cidr_parse(text, cidr) : "not an address";
+	if (why)
+		return luaL_error(L, "not a network: %s", why);
+	luaL_setmetatable(L, CIDR_NAME);
+	return 1;
+}
+
+static const struct cidr *check_cidr(lua_State *L, int arg)
+{
+	const struct cidr *cidr = luaL_checkudata(L, arg, CIDR_NAME);
+
+	if (cidr->magic != CIDR_MAGIC)
+		luaL_error(L, "not a network");
+	return cidr;
+}
+
+static int cidr_contains(lua_State *L)
+{
+	const struct cidr *cidr = check_cidr(L, 1);
+	struct in6_addr addr;
+	size_t len;
+	const char *text = lua_type(L, 2) == LUA_TSTRING ? lua_tolstring(L, 2, &len) : NULL;
+	bool v4;
+
+	if (!text || strlen(text) != len || !address_parse(text, &addr, &v4)) {
+		lua_pushnil(L);
+		lua_pushliteral(L, "not an address");
+		return 2;
+	}
+	lua_pushboolean(L, bits_equal(&cidr->net, &addr, cidr->bits));
+	return 1;
+}
+
+static int cidr_tostring(lua_State *L)
+{
+	const struct cidr *cidr = check_cidr(L, 1);
+	char text[INET6_ADDRSTRLEN];
+
+	inet_ntop(AF_INET6, &cidr->net, text, sizeof(text));
+	lua_pushfstring(L, "%s/%d", text, (int)cidr->bits);
+	return 1;
+}
+
+/* `*` is any run of characters, `?` is one; letters match in either case. */
+static bool glob_matches(const char *p, const char *p_end, const char *s, const char *s_end)
+{
+	const char *star = NULL, *retry = NULL;
+
+	while (s < s_end) {
+		if (p < p_end && *p == '*') {
+			star = ++p;
+			retry = s;
+		} else if (p < p_end &&
+			   (*p == '?' || tolower((unsigned char)*p) == tolower((unsigned char)*s))) {
+			p++;
+			s++;
+		} else if (star) {
+			p = star;
+			s = ++retry;
+		} else {
+			return false;
+		}
+	}
+	while (p < p_end && *p == '*')
+		p++;
+	return p == p_end;
+}
+
+static const char *check_short(lua_State *L, int arg, size_t *len)
+{
+	const char *text = luaL_checklstring(L, arg, len);
+
+	luaL_argcheck(L, *len <= ALK_POLICY_TEXT_MAX, arg, "longer than 255 bytes");
+	return text;
+}
+
+/* "www.example.com." is the same name as without the dot. */
+static size_t without_dot(const char *text, size_t len)
+{
+	return len > 1 && text[len - 1] == '.' ? len - 1 : len;
+}
+
+static int api_glob(lua_State *L)
+{
+	size_t plen, len;
+	const char *p = check_short(L, 1, &plen), *s = check_short(L, 2, &len);
+
+	lua_pushboolean(L, glob_matches(p, p + plen, s, s + len) ||
+				   glob_matches(p, p + plen, s, s + without_dot(s, len)));
+	return 1;
+}
+
+/* ".example.com": what is below it; "example.com": itself too. */
+static bool suffix_matches(const char *s, size_t len, const char *suffix, size_t slen)
+{
+	if (slen == 0 || len < slen || strncasecmp(s + len - slen, suffix, slen) != 0)
+		return false;
+	if (suffix[0] == '.')
+		return len > slen;
+	return len == slen || s[len - slen - 1] == '.';
+}
+
+static int api_suffix(lua_State *L)
+{
+	size_t len, slen;
+	const char *s = check_short(L, 1, &len), *suffix = check_short(L, 2, &slen);
+
+	lua_pushboolean(L, suffix_matches(s, without_dot(s, len), suffix, without_dot(suffix, slen)));
+	return 1;
+}
+
+static int api_now(lua_State *L)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	lua_pushnumber(L, (double)ts.tv_sec + (double)ts.tv_nsec / 1e9);
+	return 1;
+}
+
+static bool log_allowed(struct alk_sandbox *box)
+{
+	uint64_t now = alk_policy_clock(), each = 1000000000u / LOG_RATE;
+	uint64_t fresh = (now - box->log_at) / each;
+
+	if (fresh > 0) {
+		box->log_tokens = fresh + box->log_tokens > LOG_BURST ? LOG_BURST
+								      : (unsigned)fresh + box->log_tokens;
+		box->log_at = box->log_tokens == LOG_BURST ? now : box->log_at + fresh * each;
+	}
+	if (box->log_tokens == 0) {
+		box->log_dropped++;
+		return false;
+	}
+	box->log_tokens--;
+	return true;
+}
+
+void alk_policy_api_log(lua_State *L, int level, const char *text)
+{
+	struct alk_sandbox *box = alk_sandbox_of(L);
+
+	if (!alk_log_enabled((enum alk_log_level)level) || !log_allowed(box))
+		return;
+	alk_log((enum alk_log_level)level, "policy", ALK_STR("policy", box->name), ALK_STR("text", text),
+		ALK_INT("dropped", box->log_dropped));
+	box->log_dropped = 0;
+}
+
+static int api_log(lua_State *L)
+{
+	static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
+	int level = luaL_checkoption(L, 1, NULL, levels);
+
+	alk_policy_api_log(L, level, luaL_checkstring(L, 2));
+	return 0;
+}
+
+static void open_cidr(lua_State *L)
+{
+	luaL_newmetatable(L, CIDR_NAME);
+	lua_newtable(L);
+	lua_pushcfunction(L, cidr_contains);
+	lua_setfield(L, -2, "contains");
+	alk_sandbox_freeze(L);
+	lua_setfield(L, -2, "__index");
+	lua_pushcfunction(L, cidr_tostring);
+	lua_setfield(L, -2, "__tostring");
+	lua_pushliteral(L, "frozen");
+	lua_setfield(L, -2, "__metatable");
+	lua_pop(L, 1);
+}
+
+void alk_policy_api_open(lua_State *L)
+{
+	static const luaL_Reg functions[] = {
+		{"cidr", api_cidr}, {"glob", api_glob}, {"log", api_log},
+		{"now", api_now},   {"suffix", api_suffix}, {NULL, NULL},
+	};
+
+	open_cidr(L);
+	luaL_newlib(L, functions);
+	alk_sandbox_freeze(L);
+	lua_setglobal(L, "alknet");
+}
+
+/* Nothing is nil in Lua: "" would be true. */
+static void set_text(lua_State *L, const char *key, const char *text)
+{
+	if (!text || !*text)
+		return;
+	lua_pushlstring(L, text, strnlen(text, ALK_POLICY_TEXT_MAX));
+	lua_setfield(L, -2, key);
+}
+
+static void set_port(lua_State *L, const char *key, uint16_t port)
+{
+	if (port == 0)
+		return;
+	lua_pushinteger(L, port);
+	lua_setfield(L, -2, key);
+}
+
+static void push_link(lua_State *L, const struct alk_link *link)
+{
+	lua_createtable(L, 0, 8);
+	set_text(L, "transport", link->transport);
+	set_text(L, "remote_addr", link->remote_addr);
+	set_port(L, "remote_port", link->remote_port);
+	set_text(L, "local_addr", link->local_addr);
+	set_port(L, "local_port", link->local_port);
+	set_text(L, "sni", link->sni);
+	set_text(L, "alpn", link->alpn);
+	set_text(L, "peer_id", link->peer_id);
+}
+
+static void set_list(lua_State *L, const char *key, char *const *list)
+{
+	lua_Integer i;
+
+	lua_newtable(L);
+	for (i = 0; list && list[i]; i++) {
+		lua_pushlstring(L, list[i], strnlen(list[i], ALK_POLICY_TEXT_MAX));
+		lua_rawseti(L, -2, i + 1);
+	}
+	lua_setfield(L, -2, key);
+}
+
+static void push_identity(lua_State *L, const struct alk_grant *grant)
+{
+	lua_createtable(L, 0, 3);
+	if (grant)
+		set_text(L, "id", grant->identity.id);
+	set_list(L, "scopes", grant ? grant->scopes : NULL);
+	set_list(L, "resources", grant ? grant->resources : NULL);
+}
+
+static void push_session(lua_State *L, const struct alk_ask *ask)
+{
+	lua_createtable(L, 0, 4);
+	lua_pushinteger(L, (lua_Integer)ask->session);
+	lua_setfield(L, -2, "id");
+	set_text(L, "user", ask->user);
+	push_identity(L, ask->grant);
+	lua_setfield(L, -2, "identity");
+	push_link(L, ask->link);
+	lua_setfield(L, -2, "link");
+}
+
+static void push_request(lua_State *L, const struct alk_ask *ask)
+{
+	lua_createtable(L, 0, 5);
+	set_text(L, "user", ask->user);
+	set_text(L, "key_type", ask->key_type);
+	set_text(L, "key_fingerprint", ask->key_fingerprint);
+	/* Not cut: half a key would be equal to another's half. */
+	if (ask->key && strlen(ask->key) <= ALK_POLICY_KEY_MAX) {
+		lua_pushstring(L, ask->key);
+		lua_setfield(L, -2, "key");
+	}
+	push_link(L, ask->link);
+	lua_setfield(L, -2, "link");
+}
+
+static void push_destination(lua_State *L, const struct alk_destination *to)
+{
+	lua_createtable(L, 0, 6);
+	lua_pushlstring(L, to->host, strnlen(to->host, ALK_POLICY_TEXT_MAX));
+	lua_setfield(L, -2, "host");
+	lua_pushinteger(L, to->port);
+	lua_setfield(L, -2, "port");
+	set_text(L, "path", to->path);
+	set_text(L, "originator", to->originator);
+	set_port(L, "originator_port", to->originator_port);
+	lua_pushboolean(L, alk_destination_reserved(to->host));
+	lua_setfield(L, -2, "reserved");
+}
+
+static void push_stats(lua_State *L, const struct alk_ask *ask)
+{
+	lua_createtable(L, 0, 2);
+	lua_pushnumber(L, ask->duration);
+	lua_setfield(L, -2, "duration");
+	set_text(L, "reason", ask->reason);
+}
+
+int alk_policy_push_ask(lua_State *L, const struct alk_ask *ask)
+{
+	switch (ask->question) {
+	case ALK_QUESTION_LINK:
+		push_link(L, ask->link);
+		return 1;
+	case ALK_QUESTION_AUTH:
+		push_request(L, ask);
+		return 1;
+	case ALK_QUESTION_OPEN:
+		push_session(L, ask);
+		push_destination(L, ask->to);
+		return 2;
+	case ALK_QUESTION_CLOSE:
+		push_session(L, ask);
+		push_stats(L, ask);
+		return 2;
+	case ALK_QUESTION_COUNT:
+		break;
+	}
+	return luaL_error(L, "no such question");
+}
