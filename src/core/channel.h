@@ -21,6 +21,8 @@ struct alk_channel_ops {
 
 /* Change who is told (ops is borrowed for life). */
 void alk_channel_set_ops(struct alk_channel *channel, const struct alk_channel_ops *ops, void *user);
+/* Change `user` if `ops` are still the ones. */
+void alk_channel_set_user(struct alk_channel *channel, const struct alk_channel_ops *ops, void *user);
 uint64_t alk_channel_id(const struct alk_channel *channel);
 
 #endif

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "board.h"
+#include "route.h"
+
+#define SERVICES_MAX 32
+
+struct route_service {
+	char name[32];
+	const struct alk_service_ops *table;
+	void *state;
+	struct alk_channel_ops ops; /* the table's, as channels call them */
+};
+
+struct alk_route {
+	struct alk_policy *policy;
+	struct route_service service[SERVICES_MAX];
+	size_t count;
+};
+
+/* A channel whose way is being decided. */
+struct route_asking {
+	struct alk_route *route;
+	struct alk_channel *channel;
+	struct alk_destination to;
+	struct alk_policy_asked *asked;
+	struct alk_ask ask;
+};
+
+static void on_loaded(void *user, struct alk_loaded *loaded)
+{
+	struct alk_route *route = user;
+	const struct alk_plugin *plugin = alk_loaded_plugin(loaded);
+	struct route_service *s;
+
+	if (route->count == SERVICES_MAX)
+		return;
+	s = &route->service[route->count++];
+	snprintf(s->name, sizeof(s->name), "%s", plugin->name);
+	s->table = plugin->ops.service;
+	s->state = alk_loaded_state(loaded);
+	s->ops.data = ALK_OP(s->table, data);
+	s->ops.drain = ALK_OP(s->table, drain);
+	s->ops.eof = ALK_OP(s->table, eof);
+	s->ops.close = ALK_OP(s->table, close);
+}
+
+static struct route_service *route_find(struct alk_route *route, const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < route->count; i++)
+		if (strcmp(route->service[i].name, name) == 0)
+			return &route->service[i];
+	return NULL;
+}
+
+static void on_bad_plugin(void *user, const char *path, const struct alk_err *why)
+{
+	(void)user;
+	alk_log(ALK_LOG_WARN, "plugin refused", ALK_STR("path", path), ALK_STR("reason", why->text));
+}
+
+struct alk_route *alk_route_new(struct alk_policy *policy, struct alk_loader *loader, struct alk_err *err)
+{
+	struct alk_route *route = calloc(1, sizeof(*route));
+	struct alk_loaded *forward;
+
+	if (!route) {
+		alk_err_set(err, -ENOMEM, "out of memory for the services");
+		return NULL;
+	}
+	route->policy = policy;
+	forward = alk_loader_get(loader, ALK_PLUGIN_SERVICE, "forward", err);
+	if (!forward) {
+		alk_route_free(&route);
+		return NULL;
+	}
+	alk_loader_scan(loader, ALK_PLUGIN_SERVICE, on_loaded, on_bad_plugin, route);
+	return route;
+}
+
+void alk_route_free(struct alk_route **route)
+{
+	free(*route);
+	*route = NULL;
+}
+
+static void asking_free(struct route_asking *a)
+{
+	if (a->asked)
+		alk_policy_cancel(&a->asked);
+	free(a);
+}
+
+/* The session or the peer gave up before the policy answered. */
+static void on_given_up(void *user, struct alk_channel *channel)
+{
+	(void)channel;
+	asking_free(user);
+}
+
+static const struct alk_channel_ops asking_ops = {.close = on_given_up};
+
+static void route_serve(struct route_service *s, struct alk_channel *channel, const struct alk_destination *to)
+{
+	struct alk_err err = {""};
+	void *user = NULL;
+	int rc;
+
+	alk_channel_set_ops(channel, &s->ops, NULL);
+	rc = ALK_OP(s->table, open)(s->state, channel, to, &user, &err);
+	if (rc < 0) {
+		alk_channel_set_ops(channel, NULL, NULL);
+		alk_channel_refuse(channel, alk_open_failure_of(rc), err.text);
+		return;
+	}
+	/* The service may have handed the channel to the pump already. */
+	alk_channel_set_user(channel, &s->ops, user);
+}
+
+static void on_answer(void *user, const struct alk_answer *answer)
+{
+	struct route_asking *a = user;
+	struct alk_channel *channel = a->channel;
+	struct route_service *s = NULL;
+	const char *name = "forward";
+
+	a->asked = NULL;
+	alk_channel_set_ops(channel, NULL, NULL);
+	if (answer->verdict == ALK_VERDICT_SERVICE)
+		name = answer->service;
+	if (answer->verdict == ALK_VERDICT_FORWARD || answer->verdict == ALK_VERDICT_SERVICE)
+		s = route_find(a->route, name);
+	if (answer->verdict == ALK_VERDICT_FORWARD) {
+		if (answer->path[0]) {
+			snprintf(a->to.path, sizeof(a->to.path), "%s", answer->path);
+			a->to.host[0] = '\0';
+		} else if (answer->host[0]) {
+			snprintf(a->to.host, sizeof(a->to.host), "%s", answer->host);
+			a->to.path[0] = '\0';
+		} else if (a->to.path[0]) {
+			/* A unix socket (the admin socket, a container engine's) is never a default: the
+			 * script has to name it. */
+			s = NULL;
+		}
+		if (answer->port)
+			a->to.port = answer->port;
+		snprintf(a->to.bind, sizeof(a->to.bind), "%s", answer->bind);
+		if (alk_destination_reserved(a->to.host))
+			s = NULL;
+	}
+	if (s)
+		route_serve(s, channel, &a->to);
+	else if (answer->verdict == ALK_VERDICT_SERVICE)
+		alk_channel_refuse(channel, ALK_OPEN_PROHIBITED, "open failed: no such service");
+	else
+		alk_channel_refuse(channel, ALK_OPEN_PROHIBITED, "open failed: denied by policy");
+	asking_free(a);
+}
+
+void alk_route_open(struct alk_route *route, const struct alk_route_session *from, struct alk_channel *channel,
+		    const struct alk_destination *to)
+{
+	struct route_asking *a = calloc(1, sizeof(*a));
+
+	if (!a) {
+		alk_channel_refuse(channel, ALK_OPEN_RESOURCE_SHORTAGE, "open failed: out of memory");
+		return;
+	}
+	a->route = route;
+	a->channel = channel;
+	a->to = *to;
+	a->ask = (struct alk_ask){
+		.question = ALK_QUESTION_OPEN,
+		.session = from->id,
+		.link = from->link,
+		.user = from->user,
+		.grant = from->grant,
+		.to = &a->to,
+	};
+	alk_channel_set_ops(channel, &asking_ops, a);
+	a->asked = alk_policy_ask(route->policy, &a->ask, on_answer, a);
+	if (!a->asked)
+		alk_channel_refuse(channel, ALK_OPEN_RESOURCE_SHORTAGE, "open failed: out of memory");
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef ALK_SERVER_H
+#define ALK_SERVER_H
+
+/* One SSH session of a peer, on a worker, from the link to its end.
+ *
+ *   ADMIT ─transport's handshake, on_link─▶ KEX ─keys exchanged─▶ AUTH ─proved, allowed─▶ OPEN ─▶ (ended)
+ *     └──────────── handshake_timeout covers all of it ────────────────┘
+ *
+ * ssh_server.c. The worker owns the host (what all sessions share) and a list of sessions. */
+
+#include <jansson.h>
+#include "auth.h"
+#include "route.h"
+
+struct alk_server;
+struct alk_server_host;
+
+struct alk_server_ops {
+	/* The session is authenticated: it leaves the start-ups in flight. */
+	void (*authenticated)(void *user, uint64_t link);
+	/* The session is gone, and so is `server`. Once for each, from the loop. */
+	void (*ended)(void *user, uint64_t link);
+	/* For watch; takes `event`. NULL while nobody watches. */
+	void (*event)(void *user, json_t *event);
+};
+
+/* What all sessions of a worker share. Borrows everything for life; reads the host key. */
+struct alk_server_host *alk_server_host_new(struct alk_loop *loop, const struct alk_conf *conf,
+					    struct alk_auth *auth, struct alk_policy *policy,
+					    struct alk_route *route, struct alk_loader *loader,
+					    const struct alk_server_ops *ops, void *user, struct alk_err *err);
+void alk_server_host_free(struct alk_server_host **host);
+void alk_server_host_watch(struct alk_server_host *host, bool on);
+
+/* Takes link->fd, on failure too. */
+int alk_server_start(struct alk_server_host *host, uint64_t number, struct alk_link *link, struct alk_err *err);
+/* DISCONNECT, what is queued first, at most 2 s. */
+void alk_server_finish(struct alk_server *server, const char *why);
+struct alk_server *alk_server_find(struct alk_server_host *host, uint64_t number);
+struct alk_server *alk_server_next(struct alk_server_host *host, struct alk_server *after);
+/* About once in five seconds: keepalives. */
+void alk_server_host_tick(struct alk_server_host *host);
+/* For session.list, session.show and channel.list; new references. */
+json_t *alk_server_describe(const struct alk_server *server);
+json_t *alk_server_channels(const struct alk_server *server);
+bool alk_server_close_channel(struct alk_server *server, uint64_t id);
+
+#endif

@@ -1,0 +1,503 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <termios.h>
+#include <unistd.h>
+#include <libssh/server.h>
+#include <alknet/dial.h>
+#include <alknet/log.h>
+#include <alknet/transport.h>
+#include "client.h"
+#include "identity.h"
+#include "knownhosts.h"
+#include "loader.h"
+#include "ssh_session.h"
+
+struct alk_client {
+	struct alk_loop *loop;
+	struct alk_conf *conf;
+	const struct alk_options *values;
+	const struct alk_client_ops *ops;
+	void *user;
+	enum alk_client_state state;
+	ssh_key key;
+	char server[300], host[256], known_hosts[512], login[256];
+	uint16_t port;
+	struct alk_loader *loader;
+	const struct alk_transport_ops *transport;
+	void *transport_state, *dialing;
+	struct alk_ssh ssh;
+	bool ssh_made, connect_begun;
+	struct alk_timer *deadline, *tick;
+	struct alk_task down; /* a failure before there is a session */
+	int rc;
+	struct alk_err err;
+};
+
+const char *alk_client_state_str(enum alk_client_state state)
+{
+	static const char *const names[] = {"down", "dialing", "handshake", "authentication", "up"};
+
+	return state <= ALK_CLIENT_UP ? names[state] : "?";
+}
+
+/* ---- going down --------------------------------------------------------------------------------- */
+
+static void client_down(struct alk_client *c)
+{
+	c->state = ALK_CLIENT_DOWN;
+	alk_timer_stop(c->deadline);
+	alk_timer_stop(c->tick);
+	if (c->ssh_made) {
+		alk_ssh_deinit(&c->ssh);
+		c->ssh_made = false;
+	}
+	c->ops->down(c->user, c->rc, &c->err);
+}
+
+static void on_down(void *user)
+{
+	client_down(user);
+}
+
+/* Fail with the sentence that is in c->err. */
+static void client_fail(struct alk_client *c, int rc)
+{
+	c->rc = rc;
+	if (c->ssh_made)
+		alk_ssh_die(&c->ssh, rc, "%s", c->err.text);
+	else
+		alk_task_queue(c->loop, &c->down);
+}
+
+static void on_dead(void *user, int rc, const char *why)
+{
+	struct alk_client *c = user;
+
+	if (!c->err.text[0]) {
+		const char *text = why;
+
+		c->rc = rc;
+		if (c->state == ALK_CLIENT_HANDSHAKE)
+			alk_err_set(&c->err, rc, "%s: the SSH handshake failed: %s", c->server, text);
+		else if (c->state == ALK_CLIENT_AUTH)
+			alk_err_set(&c->err, rc, "%s: the server closed the connection during authentication",
+				    c->server);
+		else
+			alk_err_set(&c->err, rc, "%s: %s", c->server, text);
+	}
+	client_down(c);
+}
+
+static void on_deadline(void *user)
+{
+	struct alk_client *c = user;
+
+	if (c->dialing)
+		ALK_OP(c->transport, dial_cancel)(c->transport_state, &c->dialing);
+	alk_err_set(&c->err, 0, "%s: no answer within the handshake timeout (%s)", c->server,
+		    alk_client_state_str(c->state));
+	client_fail(c, -ETIMEDOUT);
+}
+
+static void on_tick(void *user)
+{
+	struct alk_client *c = user;
+	uint64_t every = (uint64_t)alk_options_int(c->values, "keepalive");
+
+	if (c->state == ALK_CLIENT_UP)
+		alk_ssh_keepalive(&c->ssh, every, 3 * every);
+	alk_timer_start(c->tick, every > 3000 ? every / 3 : 1000);
+}
+
+/* ---- the server's key --------------------------------------------------------------------------- */
+
+/* One yes or no from the person at the terminal. */
+static bool tofu_ask(const char *host, const struct alk_host_answer *answer)
+{
+	int tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
+	char line[16];
+	ssize_t n;
+
+	if (tty < 0)
+		return false;
+	tcflush(tty, TCIFLUSH);
+	dprintf(tty,
+		"The server %s is not known yet. Its %s key has the fingerprint\n  %s\n"
+		"Trust it from now on (yes/no)? ",
+		host, answer->key_type, answer->seen);
+	n = read(tty, line, sizeof(line) - 1);
+	close(tty);
+	if (n <= 0)
+		return false;
+	line[n] = '\0';
+	return strncmp(line, "yes\n", 4) == 0;
+}
+
+static bool client_has_tty(void)
+{
+	int tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
+
+	if (tty < 0)
+		return false;
+	close(tty);
+	return true;
+}
+
+static int hostkey_unknown(struct alk_client *c, ssh_key key, const struct alk_host_answer *answer)
+{
+	bool accept = alk_options_bool(c->values, "accept_new_host_key");
+
+	if (!accept && client_has_tty())
+		accept = tofu_ask(c->server, answer);
+	else if (!accept)
+		return alk_err_set(&c->err, -EACCES,
+				   "%s: the host key is not known: %s %s: check it, then say --accept-new-host-key "
+				   "once, or --host-key-fingerprint %s",
+				   c->server, answer->key_type, answer->seen, answer->seen);
+	if (!accept)
+		return alk_err_set(&c->err, -EACCES, "%s: the host key %s was not accepted", c->server, answer->seen);
+	return alk_knownhosts_add(c->known_hosts, c->host, c->port, key,
+				  alk_options_bool(c->values, "hash_known_hosts"), &c->err);
+}
+
+static int hostkey_pinned(struct alk_client *c, ssh_key key, const char *pin)
+{
+	char seen[64];
+
+	if (alk_key_fingerprint(key, seen, sizeof(seen)) < 0)
+		return alk_err_set(&c->err, -ENOMEM, "%s: cannot read the host key", c->server);
+	if (strcmp(seen, pin) != 0)
+		return alk_err_set(&c->err, -EACCES,
+				   "%s: the host key is %s, but --host-key-fingerprint says %s: somebody may be in "
+				   "between",
+				   c->server, seen, pin);
+	return 0;
+}
+
+static int hostkey_check(struct alk_client *c, ssh_key key)
+{
+	const char *pin = alk_options_str(c->values, "host_key_fingerprint");
+	struct alk_host_answer answer;
+	int rc;
+
+	if (pin)
+		return hostkey_pinned(c, key, pin);
+	rc = alk_knownhosts_check(c->known_hosts, c->host, c->port, key, &answer, &c->err);
+	if (rc < 0)
+		return rc;
+	switch (answer.verdict) {
+	case ALK_HOST_OK:
+		return 0;
+	case ALK_HOST_UNKNOWN:
+		return hostkey_unknown(c, key, &answer);
+	case ALK_HOST_REVOKED:
+		return alk_err_set(&c->err, -EACCES, "%s: the host key %s is revoked (%s)", c->server, answer.seen,
+				   answer.where);
+	case ALK_HOST_CHANGED:
+	default:
+		return alk_err_set(&c->err, -EACCES,
+				   "%s: THE HOST KEY HAS CHANGED: the server shows %s, but %s has %s: somebody may be "
+				   "in between; if the change is right, remove that line",
+				   c->server, answer.seen, answer.where, answer.known);
+	}
+}
+
+/* ---- the turn ----------------------------------------------------------------------------------- */
+
+static int step_handshake(struct alk_client *c)
+{
+	ssh_key key = NULL;
+	int rc;
+
+	c->ssh.depth++;
+	rc = ssh_connect(c->ssh.ssh);
+	c->ssh.depth--;
+	if (!c->connect_begun) {
+		/* The library makes the fd blocking and inheritable. */
+		fcntl(c->ssh.fd, F_SETFL, O_RDWR | O_NONBLOCK);
+		fcntl(c->ssh.fd, F_SETFD, FD_CLOEXEC);
+		c->connect_begun = true;
+	}
+	if (rc == SSH_ERROR) {
+		alk_err_set(&c->err, 0, "%s: the SSH handshake failed: %s", c->server, ssh_get_error(c->ssh.ssh));
+		client_fail(c, -EPROTO);
+		return 0;
+	}
+	if (alk_ssh_attach(&c->ssh) < 0)
+		return -ENOMEM;
+	if (rc != SSH_OK)
+		return 0;
+	fcntl(c->ssh.fd, F_SETFL, O_RDWR | O_NONBLOCK);
+	fcntl(c->ssh.fd, F_SETFD, FD_CLOEXEC);
+	if (ssh_get_server_publickey(c->ssh.ssh, &key) != SSH_OK)
+		return -EPROTO;
+	rc = hostkey_check(c, key);
+	ssh_key_free(key);
+	if (rc < 0) {
+		client_fail(c, rc);
+		return 0;
+	}
+	c->state = ALK_CLIENT_AUTH;
+	return 0;
+}
+
+static int step_auth(struct alk_client *c)
+{
+	int rc;
+
+	c->ssh.depth++;
+	rc = ssh_userauth_publickey(c->ssh.ssh, NULL, c->key);
+	c->ssh.depth--;
+	switch (rc) {
+	case SSH_AUTH_AGAIN:
+		return 0;
+	case SSH_AUTH_SUCCESS:
+		c->state = ALK_CLIENT_UP;
+		alk_timer_stop(c->deadline);
+		on_tick(c);
+		c->ops->up(c->user);
+		return 0;
+	case SSH_AUTH_DENIED:
+	case SSH_AUTH_PARTIAL:
+		alk_err_set(&c->err, 0, "%s: the server refused the key %s for user %s", c->server,
+			    alk_options_str(c->values, "identity"), c->login);
+		client_fail(c, -EACCES);
+		return 0;
+	default:
+		return -EPROTO;
+	}
+}
+
+static int on_step(void *user)
+{
+	struct alk_client *c = user;
+	ssh_message m;
+	int rc = 0;
+
+	if (c->state == ALK_CLIENT_HANDSHAKE)
+		rc = step_handshake(c);
+	if (rc == 0 && c->state == ALK_CLIENT_AUTH && !c->ssh.dying)
+		rc = step_auth(c);
+	/* The server has nothing to ask of us: whatever it is, no. */
+	while (rc == 0 && c->state == ALK_CLIENT_UP && !c->ssh.dying) {
+		c->ssh.depth++;
+		m = ssh_message_get(c->ssh.ssh);
+		if (m) {
+			ssh_message_reply_default(m);
+			ssh_message_free(m);
+		}
+		c->ssh.depth--;
+		if (!m)
+			break;
+	}
+	return rc;
+}
+
+static const struct alk_ssh_ops client_ssh_ops = {.step = on_step, .dead = on_dead};
+
+/* ---- going up ----------------------------------------------------------------------------------- */
+
+static int client_options(struct alk_client *c, int fd)
+{
+	static const char kex[] = "curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256,"
+				  "ecdh-sha2-nistp384,ecdh-sha2-nistp521,diffie-hellman-group16-sha512,"
+				  "diffie-hellman-group14-sha256";
+	static const char ciphers[] = "aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,"
+				      "aes128-gcm@openssh.com,aes256-ctr,aes128-ctr";
+	static const char hostkeys[] = "ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,"
+				       "rsa-sha2-512,rsa-sha2-256";
+	ssh_session ssh = c->ssh.ssh;
+
+	if (ssh_options_set(ssh, SSH_OPTIONS_FD, &fd) < 0 || ssh_options_set(ssh, SSH_OPTIONS_USER, c->login) < 0 ||
+	    ssh_options_set(ssh, SSH_OPTIONS_KEY_EXCHANGE, kex) < 0 ||
+	    ssh_options_set(ssh, SSH_OPTIONS_CIPHERS_C_S, ciphers) < 0 ||
+	    ssh_options_set(ssh, SSH_OPTIONS_CIPHERS_S_C, ciphers) < 0 ||
+	    ssh_options_set(ssh, SSH_OPTIONS_HOSTKEYS, hostkeys) < 0)
+		return alk_err_set(&c->err, -EINVAL, "libssh: %s", ssh_get_error(ssh));
+	return 0;
+}
+
+static void on_link(void *user, int rc, struct alk_link *link, const struct alk_err *err)
+{
+	struct alk_client *c = user;
+
+	c->dialing = NULL;
+	if (rc < 0) {
+		c->err = *err;
+		client_fail(c, rc);
+		return;
+	}
+	rc = alk_ssh_init(&c->ssh, c->loop, &client_ssh_ops, c, &c->err);
+	if (rc < 0) {
+		alk_link_close(link);
+		client_fail(c, rc);
+		return;
+	}
+	c->ssh_made = true;
+	c->connect_begun = false;
+	c->ssh.max_channels = (unsigned)alk_options_int(c->values, "max_channels");
+	c->state = ALK_CLIENT_HANDSHAKE;
+	rc = client_options(c, link->fd);
+	if (rc < 0)
+		alk_link_close(link);
+	else
+		rc = alk_ssh_start(&c->ssh, link->fd, &c->err);
+	if (rc < 0) {
+		client_fail(c, rc);
+		return;
+	}
+	alk_ssh_wrote(&c->ssh);
+}
+
+static int client_load(struct alk_client *c, struct alk_err *err)
+{
+	const char *identity = alk_options_str(c->values, "identity");
+	const char *transport = alk_options_str(c->values, "transport");
+	const char *user = alk_options_str(c->values, "user");
+	const char *path = alk_options_str(c->values, "known_hosts");
+	const struct passwd *pw = user ? NULL : getpwuid(getuid());
+	struct alk_loaded *loaded;
+	const char *text;
+	size_t len = 0;
+	int rc;
+
+	snprintf(c->login, sizeof(c->login), "%s", user ? user : pw ? pw->pw_name : "alknet");
+	snprintf(c->server, sizeof(c->server), "%s", alk_options_str(c->values, "server"));
+	rc = alk_addr_split(c->server, c->host, sizeof(c->host), &c->port, false, NULL);
+	if (rc < 0) {
+		/* No port: a name, an IPv4 address, or an IPv6 address with or without brackets. */
+		size_t n = strlen(c->server);
+		bool brackets = c->server[0] == '[' && c->server[n - 1] == ']';
+
+		snprintf(c->host, sizeof(c->host), "%.*s", (int)(brackets ? n - 2 : n), c->server + brackets);
+		c->port = 22;
+		snprintf(c->server, sizeof(c->server), strchr(c->host, ':') ? "[%s]:22" : "%s:22", c->host);
+	}
+	if (path)
+		snprintf(c->known_hosts, sizeof(c->known_hosts), "%s", path);
+	else if ((rc = alk_knownhosts_default(c->known_hosts, sizeof(c->known_hosts), err)) < 0)
+		return rc;
+	text = alk_conf_file(c->conf, "identity", 0, &len);
+	if (!text)
+		return alk_err_set(err, -EINVAL, "no identity: say --identity PATH");
+	c->key = alk_identity_parse(identity, text, len, alk_passphrase_tty, NULL, err);
+	if (!c->key)
+		return -EINVAL;
+	c->loader = alk_loader_new(c->loop, ALK_ROLE_CLIENT, alk_options_str(c->values, "plugin_dir"), c->conf, err);
+	loaded = c->loader ? alk_loader_get(c->loader, ALK_PLUGIN_TRANSPORT, transport, err) : NULL;
+	if (!loaded)
+		return -EINVAL;
+	c->transport = alk_loaded_plugin(loaded)->ops.transport;
+	c->transport_state = alk_loaded_state(loaded);
+	if (!ALK_OP(c->transport, dial))
+		return alk_err_set(err, -EINVAL, "transport %s cannot connect", transport);
+	return 0;
+}
+
+struct alk_client *alk_client_new(struct alk_loop *loop, struct alk_conf *conf, const struct alk_client_ops *ops,
+				  void *user, struct alk_err *err)
+{
+	struct alk_client *c = calloc(1, sizeof(*c));
+
+	if (!c) {
+		alk_err_set(err, -ENOMEM, "out of memory");
+		return NULL;
+	}
+	c->loop = loop;
+	c->conf = conf;
+	c->values = alk_conf_values(conf);
+	c->ops = ops;
+	c->user = user;
+	c->down = (struct alk_task){.fn = on_down, .user = c};
+	c->deadline = alk_timer_new(loop, "client handshake", on_deadline, c);
+	c->tick = alk_timer_new(loop, "client keepalive", on_tick, c);
+	if (!c->deadline || !c->tick)
+		alk_err_set(err, -ENOMEM, "out of memory");
+	if (!c->deadline || !c->tick || client_load(c, err) < 0)
+		alk_client_free(&c);
+	return c;
+}
+
+void alk_client_free(struct alk_client **client)
+{
+	struct alk_client *c = *client;
+
+	if (!c)
+		return;
+	alk_task_cancel(c->loop, &c->down);
+	if (c->dialing)
+		ALK_OP(c->transport, dial_cancel)(c->transport_state, &c->dialing);
+	if (c->ssh_made)
+		alk_ssh_deinit(&c->ssh);
+	alk_timer_free(&c->deadline);
+	alk_timer_free(&c->tick);
+	alk_loader_free(&c->loader);
+	ssh_key_free(c->key);
+	free(c);
+	*client = NULL;
+}
+
+int alk_client_start(struct alk_client *c, struct alk_err *err)
+{
+	if (c->state != ALK_CLIENT_DOWN)
+		return -EALREADY;
+	c->err.text[0] = '\0';
+	c->rc = 0;
+	c->dialing = ALK_OP(c->transport, dial)(c->transport_state, c->server, on_link, c, err);
+	if (!c->dialing)
+		return -EINVAL;
+	c->state = ALK_CLIENT_DIALING;
+	alk_timer_start(c->deadline, (uint64_t)alk_options_int(c->values, "handshake_timeout"));
+	return 0;
+}
+
+void alk_client_stop(struct alk_client *c)
+{
+	if (c->state == ALK_CLIENT_DOWN)
+		return;
+	if (c->dialing)
+		ALK_OP(c->transport, dial_cancel)(c->transport_state, &c->dialing);
+	alk_timer_stop(c->deadline);
+	if (c->ssh_made && c->state == ALK_CLIENT_UP)
+		alk_ssh_finish(&c->ssh, "stopped");
+	else
+		client_fail(c, 0);
+}
+
+enum alk_client_state alk_client_get_state(const struct alk_client *c)
+{
+	return c->state;
+}
+
+const char *alk_client_server(const struct alk_client *c)
+{
+	return c->server;
+}
+
+struct alk_channel *alk_client_open(struct alk_client *c, const struct alk_destination *to,
+				    const struct alk_channel_ops *ops, void *user, struct alk_err *err)
+{
+	struct alk_channel *channel;
+
+	if (c->state != ALK_CLIENT_UP || c->ssh.dying || c->ssh.finishing) {
+		alk_err_set(err, -ENOTCONN, "the session is not up");
+		return NULL;
+	}
+	channel = alk_ssh_channel_new(&c->ssh, ops, user);
+	if (!channel) {
+		alk_err_set(err, -EMFILE, "too many channels");
+		return NULL;
+	}
+	if (alk_ssh_channel_ask(channel, to) < 0) {
+		alk_channel_set_ops(channel, NULL, NULL);
+		alk_channel_close(channel);
+		alk_err_set(err, -ENOMEM, "out of memory for a channel");
+		return NULL;
+	}
+	return channel;
+}

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <fcntl.h>
+#include <libssh/server.h>
+#include <alknet/log.h>
+#include "board.h"
+#include "readahead.h"
+#include "ssh_session.h"
+
+#define SSH_MAGIC 0x53534831u
+/* dopolls a turn: 256 KiB with libssh's reads of 4096 bytes */
+#define TURN_BUDGET 64
+/* A peer that makes us queue more than this without reading is cut (replies to a request flood;
+ * channel data stops far below). */
+#define QUEUE_MAX (8u << 20)
+/* A control packet that costs more than this is a rekey (or worse); so many a minute are allowed. */
+#define COSTLY_NS 300000
+#define COSTLY_MAX 120
+
+static void ssh_end(struct alk_ssh *s);
+
+static void hold_in_hand(const struct alk_ssh *s)
+{
+	atomic_store_explicit(&alk_board_self->in_hand_link, s->link, memory_order_relaxed);
+}
+
+static uint64_t cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static size_t ssh_queued(const struct alk_ssh *s)
+{
+	uint64_t made = s->raw.out_bytes + 48 * s->raw.out_packets;
+
+	return made > s->sock.out_bytes ? made - s->sock.out_bytes : 0;
+}
+
+/* Rekeys cannot be seen through the library, but cost more CPU than any other control packet. */
+static void ssh_judge_cost(struct alk_ssh *s, uint64_t ns, uint64_t data_before)
+{
+	if (ns < COSTLY_NS || !s->grant || s->sock.in_bytes - data_before > 4096)
+		return;
+	if (alk_loop_now(s->loop) - s->costly_since > 60000) {
+		s->costly_since = alk_loop_now(s->loop);
+		s->costly = 0;
+	}
+	if (++s->costly > COSTLY_MAX) {
+		alk_count(ALK_M_SESSIONS_KILLED, 1);
+		alk_ssh_die(s, -EPROTO, "too many key exchanges in a minute");
+	}
+}
+
+static void ssh_dispatch(struct alk_ssh *s)
+{
+	uint64_t packets = s->raw.in_packets, bytes = s->sock.in_bytes;
+	uint64_t began = s->grant ? cpu_ns() : 0;
+	int budget = TURN_BUDGET, rc = SSH_OK;
+
+	while (rc >= 0 && budget-- > 0 && !s->dying) {
+		s->depth++;
+		rc = ssh_event_dopoll(s->event, 0);
+		s->depth--;
+	}
+	if (rc == SSH_ERROR || (ssh_get_status(s->ssh) & (SSH_CLOSED | SSH_CLOSED_ERROR))) {
+		alk_ssh_die(s, -ECONNRESET, "connection lost");
+		return;
+	}
+	if (s->sock.in_bytes != bytes)
+		s->idle_since = alk_loop_now(s->loop);
+	if (s->raw.in_packets != packets)
+		ssh_judge_cost(s, began ? cpu_ns() - began : 0, bytes);
+}
+
+/* Leave nothing in libssh's queue that the kernel would take, and wait for the kernel if it is full. */
+static void ssh_flush(struct alk_ssh *s)
+{
+	int events = ALK_IO_READ;
+
+	if (s->event && (ssh_get_status(s->ssh) & SSH_WRITE_PENDING)) {
+		s->depth++;
+		if (ssh_event_dopoll(s->event, 0) == SSH_ERROR)
+			alk_ssh_die(s, -ECONNRESET, "connection lost");
+		s->depth--;
+	}
+	if (ssh_get_status(s->ssh) & SSH_WRITE_PENDING) {
+		events |= ALK_IO_WRITE;
+		if (ssh_queued(s) > QUEUE_MAX && !s->dying) {
+			alk_count(ALK_M_SESSIONS_KILLED, 1);
+			alk_ssh_die(s, -ENOBUFS, "the peer does not read our answers");
+		}
+	} else {
+		s->queued = 0;
+		s->raw.out_bytes = s->raw.out_packets = s->sock.out_bytes = 0;
+	}
+	alk_io_set(s->io, events);
+}
+
+static void ssh_turn(struct alk_ssh *s, int events)
+{
+	if (s->turning || s->dead)
+		return;
+	s->turning = true;
+	hold_in_hand(s);
+	alk_readahead_ready(s->fd, events);
+	if (s->event && !s->dying)
+		ssh_dispatch(s);
+	if (!s->dying) {
+		int rc = s->ops->step(s->user);
+
+		if (rc < 0)
+			alk_ssh_die(s, rc, "%s", "protocol error");
+	}
+	if (!s->dying) {
+		alk_ssh_channels_scan(s);
+		alk_ssh_channels_work(s);
+		ssh_flush(s);
+	}
+	if (!s->dying && (ssh_get_status(s->ssh) & (SSH_CLOSED | SSH_CLOSED_ERROR)))
+		alk_ssh_die(s, -ECONNRESET, "connection lost");
+	/* A flush may have made room, or brought packets in. */
+	if (!s->dying && !s->finishing && (s->work || alk_readahead_more(s->fd)))
+		alk_timer_start(s->again, 0);
+	if (!s->dying && s->finishing && !(ssh_get_status(s->ssh) & SSH_WRITE_PENDING))
+		alk_ssh_die(s, 0, "%s", s->why);
+	s->turning = false;
+}
+
+static void on_ready(void *user, int events)
+{
+	struct alk_ssh *s = user;
+
+	ssh_turn(s, events);
+}
+
+static void on_again(void *user)
+{
+	struct alk_ssh *s = user;
+
+	if (s->finishing)
+		alk_ssh_die(s, 0, "%s", s->why);
+	ssh_turn(s, 0);
+}
+
+static void on_task(void *user)
+{
+	struct alk_ssh *s = user;
+
+	if (s->dying && !s->dead) {
+		s->dead = true;
+		ssh_end(s);
+		s->ops->dead(s->user, s->rc, s->why);
+		return; /* s may be gone */
+	}
+	ssh_turn(s, 0);
+}
+
+int alk_ssh_init(struct alk_ssh *s, struct alk_loop *loop, const struct alk_ssh_ops *ops, void *user,
+		 struct alk_err *err)
+{
+	bool no = false;
+
+	memset(s, 0, sizeof(*s));
+	s->magic = SSH_MAGIC;
+	s->fd = -1;
+	s->loop = loop;
+	s->ops = ops;
+	s->user = user;
+	s->max_channels = 256;
+	s->next_channel = 1;
+	s->task.fn = on_task;
+	s->task.user = s;
+	s->ssh = ssh_new();
+	s->again = alk_timer_new(loop, "ssh again", on_again, s);
+	if (!s->ssh || !s->again) {
+		alk_ssh_deinit(s);
+		return alk_err_set(err, -ENOMEM, "out of memory for a session");
+	}
+	ssh_set_blocking(s->ssh, 0);
+	ssh_options_set(s->ssh, SSH_OPTIONS_PROCESS_CONFIG, &no);
+	ssh_options_set(s->ssh, SSH_OPTIONS_COMPRESSION_C_S, "none");
+	ssh_options_set(s->ssh, SSH_OPTIONS_COMPRESSION_S_C, "none");
+	ssh_set_counters(s->ssh, &s->sock, &s->raw);
+	return 0;
+}
+
+int alk_ssh_start(struct alk_ssh *s, int fd, struct alk_err *err)
+{
+	s->fd = fd;
+	s->idle_since = alk_loop_now(s->loop);
+	s->io = alk_io_new(s->loop, fd, "ssh", on_ready, s);
+	if (!s->io || alk_readahead_add(fd) < 0)
+		return alk_err_set(err, -ENOMEM, "out of memory for a session");
+	alk_io_set(s->io, ALK_IO_READ);
+	return 0;
+}
+
+int alk_ssh_attach(struct alk_ssh *s)
+{
+	if (s->event)
+		return 0;
+	s->event = ssh_event_new();
+	if (!s->event || ssh_event_add_session(s->event, s->ssh) != SSH_OK)
+		return -ENOMEM;
+	return 0;
+}
+
+/* Channels first, then the library; the owner still has `s`. */
+static void ssh_end(struct alk_ssh *s)
+{
+	alk_io_free(&s->io);
+	alk_timer_free(&s->again);
+	alk_ssh_channels_end(s);
+	if (s->event && s->rc == 0 && s->ssh) {
+		/* Room for the DISCONNECT: libssh sends only after it saw POLLOUT. */
+		s->depth++;
+		ssh_event_dopoll(s->event, 0);
+		s->depth--;
+		ssh_session_set_disconnect_message(s->ssh, s->why[0] ? s->why : "closed");
+		ssh_disconnect(s->ssh);
+	}
+	if (s->fd >= 0)
+		alk_readahead_remove(s->fd);
+	if (s->event) {
+		ssh_event_remove_session(s->event, s->ssh);
+		ssh_event_free(s->event);
+		s->event = NULL;
+	}
+	if (s->ssh) {
+		/* ssh_free alone would leave the socket to a peer that never closes its end. */
+		ssh_silent_disconnect(s->ssh);
+		ssh_free(s->ssh);
+		s->ssh = NULL;
+	}
+	s->fd = -1;
+}
+
+void alk_ssh_deinit(struct alk_ssh *s)
+{
+	if (s->magic != SSH_MAGIC)
+		return;
+	s->dying = s->dead = true;
+	alk_task_cancel(s->loop, &s->task);
+	ssh_end(s);
+	alk_grant_unref(&s->grant);
+	s->magic = 0;
+}
+
+void alk_ssh_die(struct alk_ssh *s, int rc, const char *fmt, ...)
+{
+	va_list ap;
+	char why[sizeof(s->why)];
+
+	if (s->dying)
+		return;
+	s->dying = true;
+	s->rc = rc;
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof(why), fmt, ap);
+	va_end(ap);
+	memcpy(s->why, why, sizeof(why));
+	alk_io_set(s->io, 0);
+	alk_task_queue(s->loop, &s->task);
+}
+
+void alk_ssh_finish(struct alk_ssh *s, const char *why)
+{
+	if (s->dying || s->finishing)
+		return;
+	s->finishing = true;
+	snprintf(s->why, sizeof(s->why), "%s", why);
+	alk_timer_start(s->again, 2000);
+	alk_task_queue(s->loop, &s->task);
+}
+
+void alk_ssh_wrote(struct alk_ssh *s)
+{
+	if (!s->turning)
+		alk_task_queue(s->loop, &s->task);
+}
+
+void alk_ssh_keepalive(struct alk_ssh *s, uint64_t every, uint64_t limit)
+{
+	uint64_t idle = alk_loop_now(s->loop) - s->idle_since;
+
+	if (!every || s->dying || idle < every)
+		return;
+	if (idle >= limit) {
+		alk_ssh_die(s, -ETIMEDOUT, "the peer does not answer");
+		return;
+	}
+	/* The library's first call sends, the next one only collects the answer: a second then sends. When no
+	 * answer comes neither sends, and the silence above decides. */
+	s->depth++;
+	ssh_send_keepalive(s->ssh);
+	s->depth--;
+	alk_ssh_wrote(s);
+}
+
+void alk_ssh_set_grant(struct alk_ssh *s, struct alk_grant *grant)
+{
+	alk_grant_unref(&s->grant);
+	s->grant = alk_grant_ref(grant);
+}

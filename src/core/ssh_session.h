@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef ALK_SSH_SESSION_H
+#define ALK_SSH_SESSION_H
+
+/* What a server's and a client's session share: the libssh session on its fd, the turn that drives it,
+ * and its channels. ssh_server.c and ssh_client.c own one each and are its users; ssh_channel.c is the
+ * channel half. Nothing else includes libssh for sessions.
+ *
+ * A turn, once an fd is ready or something was written:
+ *   1 dispatch   ssh_event_dopoll() until nothing is left or the budget is spent. libssh's callbacks run
+ *                in here: they hand bytes to a channel's owner and set flags, they never call libssh.
+ *   2 step       the owner's: handshake, messages, answers. May call libssh.
+ *   3 channels   what was flagged: rest of data, eof, close, drain.
+ *   4 flush      what all that wrote; wait for EV_WRITE if the kernel is full.
+ * `depth` > 0 while libssh may be dispatching: writes are then refused as "full" and done in 3.
+ * The session dies only in its own task, never inside a turn. */
+
+#include <libssh/callbacks.h>
+#include <libssh/libssh.h>
+#include "channel.h"
+#include "policy.h"
+
+struct alk_ssh;
+
+struct alk_ssh_ops {
+	/* 0 to go on, -errno to end the session (say why with alk_ssh_die first for a text). */
+	int (*step)(void *user);
+	/* The session is over; every channel has been told. Once, from the loop. The owner frees it. */
+	void (*dead)(void *user, int rc, const char *why);
+};
+
+struct alk_ssh {
+	uint32_t magic;
+	int fd; /* libssh closes it */
+	struct alk_loop *loop;
+	ssh_session ssh;
+	ssh_event event; /* NULL before the first step of the key exchange */
+	struct alk_io *io;
+	struct alk_task task;	 /* something to do after this callback */
+	struct alk_timer *again; /* the budget was spent with bytes ahead */
+	const struct alk_ssh_ops *ops;
+	void *user;
+	uint64_t link; /* the link's number, for the board */
+	struct alk_grant *grant;
+	struct alk_channel *channels, *work;
+	unsigned n_channels, max_channels;
+	uint64_t next_channel;
+	unsigned opens; /* channels that this side asked for */
+	unsigned depth;
+	size_t queued; /* bytes written since libssh's queue was last empty */
+	struct ssh_counter_struct raw, sock;
+	uint64_t idle_since; /* loop time of the last byte received */
+	unsigned costly;     /* expensive control packets in this minute: rekey floods */
+	uint64_t costly_since;
+	int rc; /* why it died */
+	char why[160];
+	bool turning, dying, dead, writing, finishing;
+};
+
+/* Takes *fd on success and on failure. `server` differs only in who calls what. Gives a session in
+ * *s (caller's memory). The libssh session exists then; the caller sets its options. */
+int alk_ssh_init(struct alk_ssh *s, struct alk_loop *loop, const struct alk_ssh_ops *ops, void *user,
+		 struct alk_err *err);
+/* Start turning on fd, which libssh has been given. */
+int alk_ssh_start(struct alk_ssh *s, int fd, struct alk_err *err);
+/* Attach the event, after the first step of the key exchange. */
+int alk_ssh_attach(struct alk_ssh *s);
+/* Tell every channel, free everything. Not from inside a turn. */
+void alk_ssh_deinit(struct alk_ssh *s);
+/* End the session soon, from the loop. The first reason stays. */
+void alk_ssh_die(struct alk_ssh *s, int rc, const char *fmt, ...) ALK_PRINTF(3, 4);
+/* Send DISCONNECT once what is queued has gone, at most 2 s, then die with rc 0 and `why`. */
+void alk_ssh_finish(struct alk_ssh *s, const char *why);
+/* Something was written outside of a turn: flush it soon. */
+void alk_ssh_wrote(struct alk_ssh *s);
+/* Peer is dead after `limit` ms of silence; asks for a sign of life each `every` ms. Call about once a
+ * second to once in five. */
+void alk_ssh_keepalive(struct alk_ssh *s, uint64_t every, uint64_t limit);
+
+/* ssh_channel.c */
+struct alk_channel *alk_ssh_channel_new(struct alk_ssh *s, const struct alk_channel_ops *ops, void *user);
+/* Server: a direct-tcpip open that waits for its answer. Takes `message`. */
+struct alk_channel *alk_ssh_channel_asked(struct alk_ssh *s, ssh_message message);
+/* Client: ask. 0 or -errno. Borrows `to` for the call. */
+int alk_ssh_channel_ask(struct alk_channel *channel, const struct alk_destination *to);
+void alk_ssh_channels_work(struct alk_ssh *s);
+/* Each channel: an open answered, room again? */
+void alk_ssh_channels_scan(struct alk_ssh *s);
+void alk_ssh_channels_end(struct alk_ssh *s);
+/* Attach a grant: what alk_channel_identity() gives. Takes a reference. */
+void alk_ssh_set_grant(struct alk_ssh *s, struct alk_grant *grant);
+
+struct alk_channel_info {
+	uint64_t id;
+	bool open, eof_in, eof_out;
+	uint64_t bytes_in, bytes_out;
+	double age;
+};
+void alk_channel_get_info(const struct alk_channel *channel, struct alk_channel_info *info);
+struct alk_channel *alk_ssh_channel_next(const struct alk_ssh *s, const struct alk_channel *after);
+
+#endif

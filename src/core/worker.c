@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <alknet/log.h>
+#include "board.h"
+#include "ctl.h"
+#include "log_private.h"
+#include "privileges.h"
+#include "server.h"
+#include "worker.h"
+
+#define WORKER_MAGIC 0x574b5252u
+#define TICK_MS 5000
+
+struct alk_worker {
+	uint32_t magic;
+	struct alk_loop *loop;
+	bool in_process, started, draining, stopping, done_told;
+	void (*done)(void *user, int status);
+	void *user;
+	int status;
+	struct alk_ctl *ctl;
+	struct alk_board *board;
+	struct alk_conf *conf;
+	struct alk_auth *auth;
+	struct alk_policy *policy;
+	struct alk_loader *loader;
+	struct alk_route *route;
+	struct alk_server_host *host;
+	struct alk_timer *tick, *end;
+	struct alk_task leave;
+};
+
+/* ---- leaving ------------------------------------------------------------------------------------ */
+
+static void on_leave(void *user)
+{
+	struct alk_worker *w = user;
+
+	if (w->done_told)
+		return;
+	w->done_told = true;
+	w->done(w->user, w->status);
+}
+
+static void worker_leave(struct alk_worker *w, int status)
+{
+	w->status = status;
+	alk_task_queue(w->loop, &w->leave);
+}
+
+static void on_end(void *user)
+{
+	worker_leave(user, 0);
+}
+
+static bool worker_empty(const struct alk_worker *w)
+{
+	return !w->host || !alk_server_next(w->host, NULL);
+}
+
+static void worker_stop(struct alk_worker *w)
+{
+	struct alk_server *v, *next;
+
+	if (w->stopping)
+		return;
+	w->stopping = w->draining = true;
+	for (v = w->host ? alk_server_next(w->host, NULL) : NULL; v; v = next) {
+		next = alk_server_next(w->host, v);
+		alk_server_finish(v, "the server stops");
+	}
+	alk_timer_start(w->end, 2500);
+	if (worker_empty(w))
+		worker_leave(w, 0);
+}
+
+/* ---- what sessions tell ------------------------------------------------------------------------- */
+
+static void worker_send(struct alk_worker *w, json_t *message)
+{
+	if (!message || alk_ctl_send(w->ctl, message, NULL) < 0)
+		worker_leave(w, 1);
+}
+
+static void on_authenticated(void *user, uint64_t link)
+{
+	worker_send(user, json_pack("{s:s, s:I}", "op", "auth", "link", (json_int_t)link));
+}
+
+static void on_ended(void *user, uint64_t link)
+{
+	struct alk_worker *w = user;
+
+	if (w->done_told)
+		return;
+	worker_send(w, json_pack("{s:s, s:I}", "op", "end", "link", (json_int_t)link));
+	if (w->draining && worker_empty(w)) {
+		if (!w->stopping)
+			worker_send(w, json_pack("{s:s}", "op", "drained"));
+		worker_leave(w, 0);
+	}
+}
+
+static void on_event(void *user, json_t *event)
+{
+	json_object_set_new(event, "op", json_string("event"));
+	worker_send(user, event);
+}
+
+static const struct alk_server_ops server_ops = {
+	.authenticated = on_authenticated,
+	.ended = on_ended,
+	.event = on_event,
+};
+
+/* ---- start -------------------------------------------------------------------------------------- */
+
+static void on_wake(void *user)
+{
+	const struct alk_worker *w = user;
+
+	atomic_store_explicit(&w->board->busy_since, alk_loop_now(w->loop), memory_order_relaxed);
+}
+
+static void on_sleep(void *user)
+{
+	const struct alk_worker *w = user;
+
+	atomic_store_explicit(&w->board->busy_since, 0, memory_order_relaxed);
+}
+
+static void on_tick(void *user)
+{
+	struct alk_worker *w = user;
+
+	alk_server_host_tick(w->host);
+	alk_timer_start(w->tick, TICK_MS);
+}
+
+static int worker_policy(struct alk_worker *w, const struct alk_options *values, struct alk_err *err)
+{
+	size_t len = 0;
+	const char *text = alk_conf_file(w->conf, "policy", 0, &len);
+
+	w->policy = alk_policy_new(w->loop, text ? alk_options_str(values, "policy") : "built-in", text, len, NULL,
+				   err);
+	if (!w->policy)
+		return -EINVAL;
+	if (alk_auth_key_count(w->auth) == 0 && !alk_policy_has(w->policy, ALK_QUESTION_AUTH))
+		return alk_err_set(err, -EINVAL,
+				   "nobody could log in: authorized_keys has no usable key and the policy has no on_auth");
+	return 0;
+}
+
+/* Everything that reads or binds happens before the privileges go. */
+static int worker_start(struct alk_worker *w, const json_t *message, int board_fd, struct alk_err *err)
+{
+	const struct alk_options *values;
+	int rc;
+
+	w->board = board_fd >= 0 ? alk_board_map(board_fd, err) : NULL;
+	if (!w->board)
+		return alk_err_prefix(err, -EINVAL, "board");
+	alk_board_use(w->board);
+	w->conf = alk_conf_decode(json_object_get(message, "conf"), err);
+	if (!w->conf)
+		return -EINVAL;
+	values = alk_conf_values(w->conf);
+	if (!w->in_process && (rc = alk_log_setup_options(values, err)) < 0)
+		return rc;
+	w->auth = alk_auth_new(w->conf, err);
+	if (!w->auth || (rc = worker_policy(w, values, err)) < 0)
+		return -EINVAL;
+	w->loader = alk_loader_new(w->loop, ALK_ROLE_WORKER, alk_options_str(values, "plugin_dir"), w->conf, err);
+	w->route = w->loader ? alk_route_new(w->policy, w->loader, err) : NULL;
+	if (!w->route)
+		return -EINVAL;
+	w->host = alk_server_host_new(w->loop, w->conf, w->auth, w->policy, w->route, w->loader, &server_ops, w, err);
+	if (!w->host)
+		return -EINVAL;
+	if (!w->in_process || alk_options_str(values, "user")) {
+		rc = alk_privileges_drop(alk_options_str(values, "user"), err);
+		if (rc < 0)
+			return rc;
+	}
+	if (!w->in_process)
+		alk_loop_set_hooks(w->loop, on_wake, on_sleep, w);
+	alk_timer_start(w->tick, TICK_MS);
+	w->started = true;
+	return 0;
+}
+
+/* ---- messages of the supervisor ----------------------------------------------------------------- */
+
+static const char *text_of(const json_t *message, const char *key)
+{
+	const char *text = json_string_value(json_object_get(message, key));
+
+	return text ? text : "";
+}
+
+static uint64_t number_of(const json_t *message, const char *key)
+{
+	json_int_t n = json_integer_value(json_object_get(message, key));
+
+	return n > 0 ? (uint64_t)n : 0;
+}
+
+static void set_text(char *to, size_t size, const char *from)
+{
+	strncpy(to, from, size - 1);
+	to[size - 1] = '\0';
+}
+
+static void do_link(struct alk_worker *w, const json_t *message, int *fd)
+{
+	struct alk_link link = ALK_LINK_NONE;
+	uint64_t number = number_of(message, "link");
+	struct alk_err err = {""};
+
+	link.fd = *fd;
+	*fd = -1;
+	set_text(link.transport, sizeof(link.transport), text_of(message, "transport"));
+	set_text(link.remote_addr, sizeof(link.remote_addr), text_of(message, "remote_addr"));
+	set_text(link.local_addr, sizeof(link.local_addr), text_of(message, "local_addr"));
+	link.remote_port = (uint16_t)number_of(message, "remote_port");
+	link.local_port = (uint16_t)number_of(message, "local_port");
+	if (w->draining || !w->host) {
+		alk_link_close(&link);
+		on_ended(w, number);
+	} else if (alk_server_start(w->host, number, &link, &err) < 0) {
+		alk_log(ALK_LOG_WARN, "session refused", ALK_STR("reason", err.text));
+		on_ended(w, number);
+	}
+}
+
+static json_t *list_all(struct alk_worker *w, uint64_t only, bool channels)
+{
+	json_t *list = json_array();
+	struct alk_server *v = NULL;
+
+	while ((v = alk_server_next(w->host, v))) {
+		json_t *one = alk_server_describe(v);
+
+		if (only && number_of(one, "id") != only) {
+			json_decref(one);
+		} else if (channels) {
+			json_t *of = alk_server_channels(v);
+
+			json_array_extend(list, of);
+			json_decref(of);
+			json_decref(one);
+		} else {
+			json_array_append_new(list, one);
+		}
+	}
+	return list;
+}
+
+static json_t *do_method(struct alk_worker *w, const char *method, const json_t *params)
+{
+	uint64_t id = number_of(params, "id");
+	struct alk_server *v;
+
+	if (strcmp(method, "session.list") == 0)
+		return json_pack("{s:o}", "sessions", list_all(w, 0, false));
+	if (strcmp(method, "channel.list") == 0)
+		return json_pack("{s:o}", "channels", list_all(w, number_of(params, "session"), true));
+	if (strcmp(method, "plugin.list") == 0)
+		return json_pack("{s:o}", "plugins", alk_loader_list(w->loader));
+	if (strcmp(method, "channel.close") == 0) {
+		v = alk_server_find(w->host, number_of(params, "session"));
+		return json_pack("{s:i}", "closed", v && alk_server_close_channel(v, id) ? 1 : 0);
+	}
+	v = alk_server_find(w->host, id);
+	if (strcmp(method, "session.kill") == 0) {
+		if (v)
+			alk_server_finish(v, "ended by the operator");
+		return json_pack("{s:i}", "killed", v ? 1 : 0);
+	}
+	if (strcmp(method, "session.show") == 0 && v) {
+		json_t *session = alk_server_describe(v);
+
+		json_object_set_new(session, "channel_list", alk_server_channels(v));
+		return json_pack("{s:o}", "session", session);
+	}
+	return NULL;
+}
+
+static void do_request(struct alk_worker *w, const json_t *message)
+{
+	const json_t *params = json_object_get(message, "params");
+	json_t *result = w->host ? do_method(w, text_of(message, "method"), params) : NULL;
+	json_int_t id = (json_int_t)number_of(message, "id");
+
+	if (result)
+		worker_send(w, json_pack("{s:s, s:I, s:o}", "op", "reply", "id", id, "result", result));
+	else
+		worker_send(w, json_pack("{s:s, s:I, s:{s:i, s:s}}", "op", "reply", "id", id, "error", "code", -32000,
+					 "message", "no such session"));
+}
+
+static void do_penalty(struct alk_worker *w, const json_t *message)
+{
+	uint64_t until = alk_loop_now(w->loop) + 1000 * number_of(message, "seconds");
+
+	if (w->auth && *text_of(message, "identity"))
+		alk_auth_penalise(w->auth, text_of(message, "identity"), until);
+	if (w->auth && *text_of(message, "remote_addr"))
+		alk_auth_penalise(w->auth, text_of(message, "remote_addr"), until);
+}
+
+static void do_start(struct alk_worker *w, const json_t *message, int fd)
+{
+	struct alk_err err = {""};
+
+	if (w->started)
+		return;
+	if (worker_start(w, message, fd, &err) == 0) {
+		worker_send(w, json_pack("{s:s, s:i}", "op", "ready", "pid", (int)getpid()));
+		return;
+	}
+	worker_send(w, json_pack("{s:s, s:s, s:i}", "op", "failed", "error", err.text, "status", 2));
+	/* Leave when the supervisor has read it and closes. */
+	alk_timer_start(w->end, 2500);
+	w->status = 1;
+}
+
+static void on_message(void *user, struct alk_ctl *ctl, json_t *message, int fd)
+{
+	struct alk_worker *w = user;
+	const char *op = text_of(message, "op");
+	enum alk_log_level level;
+
+	(void)ctl;
+	if (strcmp(op, "start") == 0) {
+		do_start(w, message, fd);
+	} else if (strcmp(op, "link") == 0 && fd >= 0) {
+		do_link(w, message, &fd);
+	} else if (strcmp(op, "request") == 0) {
+		do_request(w, message);
+	} else if (strcmp(op, "watch") == 0 && w->host) {
+		alk_server_host_watch(w->host, json_is_true(json_object_get(message, "on")));
+	} else if (strcmp(op, "penalty") == 0) {
+		do_penalty(w, message);
+	} else if (strcmp(op, "loglevel") == 0) {
+		if (alk_log_level_parse(text_of(message, "level"), &level) == 0)
+			alk_log_set_level(level);
+	} else if (strcmp(op, "drain") == 0) {
+		w->draining = true;
+		alk_timer_start(w->end, number_of(message, "timeout_ms"));
+		if (worker_empty(w)) {
+			worker_send(w, json_pack("{s:s}", "op", "drained"));
+			worker_leave(w, 0);
+		}
+	} else if (strcmp(op, "stop") == 0) {
+		worker_stop(w);
+	}
+	alk_fd_close(&fd);
+}
+
+static void on_closed(void *user, struct alk_ctl *ctl, int rc)
+{
+	(void)ctl, (void)rc;
+	/* Without a supervisor there is no reason to stay. */
+	worker_leave(user, 1);
+}
+
+static const struct alk_ctl_ops ctl_ops = {.message = on_message, .closed = on_closed};
+
+struct alk_worker *alk_worker_new(struct alk_loop *loop, int *fd, bool in_process,
+				  void (*done)(void *user, int status), void *user, struct alk_err *err)
+{
+	struct alk_worker *w = calloc(1, sizeof(*w));
+
+	if (!w) {
+		alk_fd_close(fd);
+		alk_err_set(err, -ENOMEM, "out of memory");
+		return NULL;
+	}
+	w->magic = WORKER_MAGIC;
+	w->loop = loop;
+	w->in_process = in_process;
+	w->done = done;
+	w->user = user;
+	w->leave = (struct alk_task){.fn = on_leave, .user = w};
+	w->tick = alk_timer_new(loop, "worker tick", on_tick, w);
+	w->end = alk_timer_new(loop, "worker end", on_end, w);
+	w->ctl = alk_ctl_new(loop, fd, &ctl_ops, w, err);
+	if (!w->tick || !w->end || !w->ctl)
+		alk_worker_free(&w);
+	return w;
+}
+
+void alk_worker_free(struct alk_worker **worker)
+{
+	struct alk_worker *w = *worker;
+
+	if (!w)
+		return;
+	w->done_told = true; /* nothing is told any more */
+	alk_task_cancel(w->loop, &w->leave);
+	if (w->started && !w->in_process)
+		alk_loop_set_hooks(w->loop, NULL, NULL, NULL);
+	alk_server_host_free(&w->host);
+	alk_route_free(&w->route);
+	alk_loader_free(&w->loader);
+	alk_policy_free(&w->policy);
+	alk_auth_free(&w->auth);
+	alk_conf_free(&w->conf);
+	alk_timer_free(&w->tick);
+	alk_timer_free(&w->end);
+	alk_ctl_free(&w->ctl);
+	alk_board_use(NULL);
+	alk_board_free(&w->board);
+	free(w);
+	*worker = NULL;
+}
