@@ -767,24 +767,37 @@ static void test_bad_addresses(void **state)
 	assert_null(front.accepts);
 }
 
+static bool has_second(void *user)
+{
+	(void)user;
+	return n_channels > 0 && strcmp(channels[n_channels - 1]->to.host, "second") == 0;
+}
+
 static void test_descriptors_run_out(void **state)
 {
 	uint16_t port = proxy_start();
-	int fd = dial(port);
+	int first = dial(port), second = dial(port);
 	struct rlimit old, tight;
-	size_t never = 2;
 
 	(void)state;
-	SAY(fd, ASK);
+	SAY(first, ASK);
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
 	tight = old;
 	tight.rlim_cur = 3;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
-	assert_false(run_until(has_channels, &never, 100));
+	assert_false(run_until(has_second, NULL, 100));
 	assert_null(front.conns);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
-	expect_channels(1);
-	close(fd);
+	/* valgrind plays the limit by accepting and closing, so the first may be lost there. */
+	SAY(second, "CONNECT second:1 HTTP/1.1\r\n\r\n");
+	if (!run_until(has_second, NULL, 2000)) {
+		close(second);
+		second = dial(port);
+		SAY(second, "CONNECT second:1 HTTP/1.1\r\n\r\n");
+	}
+	assert_true(run_until(has_second, NULL, 20000));
+	close(first);
+	close(second);
 }
 
 /* ---- --stdio ------------------------------------------------------------------------------------ */
