@@ -190,13 +190,27 @@ static int type_check(const char *name, const struct envelope *e, struct alk_err
 	return 0;
 }
 
+/* The secret part of a key without a passphrase; libssh leaks when it is of another type. */
+static int secret_check(const char *name, struct alk_wire secret, struct alk_err *err)
+{
+	const uint8_t *type;
+	size_t type_len;
+	uint32_t check1, check2;
+
+	if (!alk_wire_u32(&secret, &check1) || !alk_wire_u32(&secret, &check2) ||
+	    check1 != check2 || !alk_wire_string(&secret, &type, &type_len) ||
+	    !text_is(type, type_len, "ssh-ed25519"))
+		return damaged_say(name, err);
+	return 0;
+}
+
 /* Check everything that can be read without a passphrase. */
 static int envelope_open(const char *name, const char *text, struct envelope *e,
 			 struct alk_err *err)
 {
-	struct alk_wire wire, options;
-	const uint8_t *cipher, *kdf, *secret;
-	size_t cipher_len, kdf_len, secret_len;
+	struct alk_wire wire, options, secret;
+	const uint8_t *cipher, *kdf;
+	size_t cipher_len, kdf_len;
 	uint32_t count;
 	int rc;
 
@@ -215,10 +229,11 @@ static int envelope_open(const char *name, const char *text, struct envelope *e,
 	if (rc < 0)
 		return rc;
 	e->encrypted = !text_is(cipher, cipher_len, "none");
-	if (!alk_wire_string(&wire, &secret, &secret_len) || wire.left != 0 || secret_len == 0 ||
-	    secret_len % 8 != 0)
+	if (!alk_wire_string(&wire, &secret.p, &secret.left) || wire.left != 0 ||
+	    secret.left == 0 || secret.left % 8 != 0)
 		return damaged_say(name, err);
-	return kdf_check(name, e->encrypted, kdf, kdf_len, options, err);
+	rc = kdf_check(name, e->encrypted, kdf, kdf_len, options, err);
+	return rc < 0 || e->encrypted ? rc : secret_check(name, secret, err);
 }
 
 /* The key, or NULL: wrong passphrase or damaged. libssh never asks by itself: a passphrase that is not
