@@ -37,6 +37,7 @@ UNIT_TESTS = \
 	tests/unit/test_board \
 	tests/unit/test_connect \
 	tests/unit/test_ctl \
+	tests/unit/test_identity \
 	tests/unit/test_keys \
 	tests/unit/test_knownhosts \
 	tests/unit/test_limit \
