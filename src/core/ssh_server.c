@@ -527,8 +527,11 @@ static int server_begin(struct alk_server *v, struct alk_err *err)
 	if (rekey_time)
 		ssh_options_set(v->ssh.ssh, SSH_OPTIONS_REKEY_TIME, &rekey_time);
 	v->link.fd = -1; /* the library closes it from here on */
-	if (ssh_bind_accept_fd(host->bind, v->ssh.ssh, fd) != SSH_OK)
+	if (ssh_bind_accept_fd(host->bind, v->ssh.ssh, fd) != SSH_OK) {
+		if (ssh_get_fd(v->ssh.ssh) != fd)
+			alk_fd_close(&fd);
 		return alk_err_set(err, -ENOMEM, "cannot begin SSH: %s", ssh_get_error(host->bind));
+	}
 	ssh_set_auth_methods(v->ssh.ssh, SSH_AUTH_METHOD_PUBLICKEY);
 	v->state = SERVER_KEX;
 	rc = alk_ssh_start(&v->ssh, fd, err);

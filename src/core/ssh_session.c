@@ -268,7 +268,8 @@ void alk_ssh_die(struct alk_ssh *s, int rc, const char *fmt, ...)
 	vsnprintf(why, sizeof(why), fmt, ap);
 	va_end(ap);
 	memcpy(s->why, why, sizeof(why));
-	alk_io_set(s->io, 0);
+	if (s->io)
+		alk_io_set(s->io, 0);
 	alk_task_queue(s->loop, &s->task);
 }
 
@@ -284,7 +285,7 @@ void alk_ssh_finish(struct alk_ssh *s, const char *why)
 
 void alk_ssh_wrote(struct alk_ssh *s)
 {
-	if (!s->turning)
+	if (!s->turning && !s->dead)
 		alk_task_queue(s->loop, &s->task);
 }
 
