@@ -46,6 +46,7 @@ struct alk_plugin_env {
 	enum alk_role role;
 	struct alk_loop *loop;
 	const struct alk_options *options; /* checked values of the plugin's own table */
+	uint64_t connect_timeout;	   /* ms: the program's option, for who connects somewhere */
 };
 
 struct alk_plugin {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include <assert.h>
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
@@ -193,6 +194,7 @@ static int loaded_init(struct alk_loaded *loaded, const struct alk_loader *loade
 		return -EINVAL;
 	if (loader->role == ALK_ROLE_CHECK)
 		return 0;
+	env.connect_timeout = (uint64_t)alk_options_int(alk_conf_values(loader->conf), "connect_timeout");
 	loaded->env = env;
 	if (loaded->plugin->init == NULL)
 		return 0;
@@ -202,6 +204,17 @@ static int loaded_init(struct alk_loaded *loaded, const struct alk_loader *loade
 		return alk_err_prefix(err, rc, "plugin %s", loaded->plugin->name);
 	}
 	return 0;
+}
+
+/* -EPROTOTYPE when it is of another kind. */
+static int loaded_check_kind(const struct alk_loaded *loaded, enum alk_plugin_kind kind, struct alk_err *err)
+{
+	const struct alk_plugin *plugin = loaded->plugin;
+
+	if (plugin->kind == kind)
+		return 0;
+	return alk_err_set(err, -EPROTOTYPE, "plugin %s is a %s, not a %s", plugin->name, kind_str(plugin->kind),
+			   kind_str(kind));
 }
 
 static int loaded_open(struct alk_loaded *loaded, const struct alk_loader *loader, enum alk_plugin_kind kind,
@@ -221,10 +234,8 @@ static int loaded_open(struct alk_loaded *loaded, const struct alk_loader *loade
 		loaded->library = NULL;
 		return alk_err_prefix(err, rc, "plugin %s", name);
 	}
-	if (loaded->plugin->kind != kind)
-		return alk_err_set(err, -EINVAL, "plugin %s is a %s, not a %s", name, kind_str(loaded->plugin->kind),
-				   kind_str(kind));
-	return loaded_init(loaded, loader, err);
+	rc = loaded_check_kind(loaded, kind, err);
+	return rc < 0 ? rc : loaded_init(loaded, loader, err);
 }
 
 static struct alk_loaded *loader_find(const struct alk_loader *loader, const char *name)
@@ -247,34 +258,69 @@ static int name_check(const char *name, struct alk_err *err)
 	return 0;
 }
 
+static int loader_load(struct alk_loader *loader, enum alk_plugin_kind kind, const char *name,
+		       struct alk_loaded **out, struct alk_err *err)
+{
+	struct alk_loaded *loaded;
+	int rc = name_check(name, err);
+
+	if (rc < 0)
+		return rc;
+	*out = loaded = loader_find(loader, name);
+	if (loaded != NULL)
+		return loaded_check_kind(loaded, kind, err);
+	loaded = calloc(1, sizeof(*loaded));
+	if (loaded == NULL)
+		return alk_err_set(err, -ENOMEM, "plugin %s: out of memory", name);
+	loaded->magic = LOADED_MAGIC;
+	rc = loaded_open(loaded, loader, kind, name, err);
+	if (rc < 0) {
+		loaded_free(loaded);
+		return rc;
+	}
+	loaded->next = loader->loaded;
+	*out = loader->loaded = loaded;
+	return 0;
+}
+
 struct alk_loaded *alk_loader_get(struct alk_loader *loader, enum alk_plugin_kind kind, const char *name,
 				  struct alk_err *err)
 {
 	struct alk_loaded *loaded;
 
-	if (name_check(name, err) < 0)
-		return NULL;
-	loaded = loader_find(loader, name);
-	if (loaded != NULL && loaded->plugin->kind != kind) {
-		alk_err_set(err, -EINVAL, "plugin %s is a %s, not a %s", name, kind_str(loaded->plugin->kind),
-			    kind_str(kind));
-		return NULL;
+	return loader_load(loader, kind, name, &loaded, err) == 0 ? loaded : NULL;
+}
+
+static int is_plugin_file(const struct dirent *entry)
+{
+	size_t len = strlen(entry->d_name);
+
+	return len > 3 && strcmp(entry->d_name + len - 3, ".so") == 0;
+}
+
+int alk_loader_scan(struct alk_loader *loader, enum alk_plugin_kind kind, alk_loaded_fn *on_loaded,
+		    alk_loader_refused_fn *on_refused, void *user)
+{
+	struct dirent **entries;
+	struct alk_loaded *loaded;
+	struct alk_err err;
+	int i, rc, n = scandir(loader->dir, &entries, is_plugin_file, alphasort);
+
+	if (n < 0)
+		return -errno;
+	for (i = 0; i < n; i++) {
+		char *name = entries[i]->d_name;
+
+		name[strlen(name) - 3] = '\0';
+		rc = loader_load(loader, kind, name, &loaded, &err);
+		if (rc == 0)
+			on_loaded(user, loaded);
+		else if (rc != -EPROTOTYPE)
+			on_refused(user, name, &err);
+		free(entries[i]);
 	}
-	if (loaded != NULL)
-		return loaded;
-	loaded = calloc(1, sizeof(*loaded));
-	if (loaded == NULL) {
-		alk_err_set(err, -ENOMEM, "plugin %s: out of memory", name);
-		return NULL;
-	}
-	loaded->magic = LOADED_MAGIC;
-	if (loaded_open(loaded, loader, kind, name, err) < 0) {
-		loaded_free(loaded);
-		return NULL;
-	}
-	loaded->next = loader->loaded;
-	loader->loaded = loaded;
-	return loaded;
+	free(entries);
+	return 0;
 }
 
 const struct alk_plugin *alk_loaded_plugin(const struct alk_loaded *loaded)

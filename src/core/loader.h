@@ -7,6 +7,7 @@
  * the file's stem, unknown kind, a required operation missing, a file or directory that others may
  * write, a path that is not absolute. Opened with RTLD_NOW | RTLD_LOCAL. */
 
+#include <stddef.h>
 #include "conf.h"
 
 struct alk_loader;
@@ -21,6 +22,14 @@ void alk_loader_free(struct alk_loader **loader);
  * second call gives the same one. NULL with `err`. */
 struct alk_loaded *alk_loader_get(struct alk_loader *loader, enum alk_plugin_kind kind, const char *name,
 				  struct alk_err *err);
+/* Load every plugin of `kind` in the directory, in the order of their names: `on_loaded` for each, also
+ * for one that was loaded before, and `on_refused` with the sentence for each file NAME.so that does not fit;
+ * the others are loaded all the same. Plugins of another kind are left alone. -errno when the directory
+ * cannot be read. */
+typedef void alk_loaded_fn(void *user, struct alk_loaded *loaded);
+typedef void alk_loader_refused_fn(void *user, const char *name, const struct alk_err *why);
+int alk_loader_scan(struct alk_loader *loader, enum alk_plugin_kind kind, alk_loaded_fn *on_loaded,
+		    alk_loader_refused_fn *on_refused, void *user);
 const struct alk_plugin *alk_loaded_plugin(const struct alk_loaded *loaded);
 void *alk_loaded_state(const struct alk_loaded *loaded);
 /* [{"name","kind","version","abi","path"}], new reference; for plugin.list. */
