@@ -44,7 +44,8 @@ static void on_up(void *user)
 	if (connect->stopping)
 		return;
 	if (!connect->was_up && connect->stdio == NULL) {
-		fprintf(stderr, "alknet: connected to %s\n", alk_client_server(connect->front.client));
+		fprintf(stderr, "alknet: connected to %s\n",
+			alk_client_server(connect->front.client));
 		alk_accept_announce(&connect->front);
 	}
 	connect->was_up = true;
@@ -62,7 +63,8 @@ static void on_down(void *user, int rc, const struct alk_err *err)
 		if (err != NULL)
 			why = *err;
 		if (why.text[0] == '\0')
-			alk_err_set(&why, rc, "%s", rc != 0 ? strerror(-rc) : "the server closed the session");
+			alk_err_set(&why, rc, "%s",
+				    rc != 0 ? strerror(-rc) : "the server closed the session");
 		if (connect->was_up)
 			alk_err_prefix(&why, rc, "the session with %s ended",
 				       alk_client_server(connect->front.client));
@@ -95,7 +97,8 @@ static bool hangup_wanted(void)
 {
 	struct sigaction action;
 
-	return sigaction(SIGHUP, NULL, &action) == 0 && action.sa_handler != SIG_IGN && isatty(STDERR_FILENO);
+	return sigaction(SIGHUP, NULL, &action) == 0 && action.sa_handler != SIG_IGN &&
+	       isatty(STDERR_FILENO);
 }
 
 static int connect_catch_signals(struct connect *connect, struct alk_err *err)
@@ -107,8 +110,8 @@ static int connect_catch_signals(struct connect *connect, struct alk_err *err)
 			signal(SIGHUP, SIG_IGN);
 			continue;
 		}
-		connect->signals[i] =
-			alk_signal_new(connect->front.loop, signals[i], "stop", on_signal, connect);
+		connect->signals[i] = alk_signal_new(connect->front.loop, signals[i], "stop",
+						     on_signal, connect);
 		if (connect->signals[i] == NULL)
 			return alk_err_set(err, -ENOMEM, "out of memory");
 	}
@@ -124,7 +127,8 @@ static int connect_listen(struct connect *connect, struct alk_err *err)
 
 	if (address != NULL && strcmp(address, "none") != 0)
 		rc = alk_accept_proxy(&connect->front, address, err);
-	for (size_t i = 0; rc == 0 && (spec = alk_options_nth(connect->options, "forward", i)) != NULL; i++)
+	for (size_t i = 0;
+	     rc == 0 && (spec = alk_options_nth(connect->options, "forward", i)) != NULL; i++)
 		rc = alk_accept_forward(&connect->front, spec, err);
 	return rc;
 }

@@ -67,7 +67,8 @@ static void accept_add(struct alk_front *front, struct alk_accept *accept)
 }
 
 /* Takes *fd, always. */
-static struct alk_accept *accept_new(struct alk_front *front, int *fd, const struct alk_destination *to)
+static struct alk_accept *accept_new(struct alk_front *front, int *fd,
+				     const struct alk_destination *to)
 {
 	struct alk_accept *accept = calloc(1, sizeof(*accept));
 
@@ -145,24 +146,28 @@ static void addr_set_port(struct alk_sockaddr *addr, uint16_t port)
 static int tcp_error(int rc, const char *option, const char *text, struct alk_err *err)
 {
 	if (rc == -EADDRINUSE)
-		return alk_err_set(err, rc, "--%s %s: the port is in use; choose another, or 0", option, text);
+		return alk_err_set(err, rc, "--%s %s: the port is in use; choose another, or 0",
+				   option, text);
 	if (rc == -EADDRNOTAVAIL)
-		return alk_err_set(err, rc, "--%s %s: this machine does not have the address", option, text);
+		return alk_err_set(err, rc, "--%s %s: this machine does not have the address",
+				   option, text);
 	return alk_err_set(err, rc, "--%s %s: cannot listen: %s", option, text, strerror(-rc));
 }
 
 /* `option` and `text` are how the user wrote it. */
-static int accept_tcp(struct alk_front *front, const char *option, const char *text, const char *host,
-		      uint16_t port, const struct alk_destination *to, struct alk_err *err)
+static int accept_tcp(struct alk_front *front, const char *option, const char *text,
+		      const char *host, uint16_t port, const struct alk_destination *to,
+		      struct alk_err *err)
 {
 	struct alk_sockaddr addrs[2];
 	size_t n = bind_addresses(host, port, addrs), bound = 0;
 	int rc = 0;
 
 	if (n == 0)
-		return alk_err_set(err, -EINVAL,
-				   "--%s %s: '%s' is not an address to listen on; write an IP address, localhost or *",
-				   option, text, host);
+		return alk_err_set(
+			err, -EINVAL,
+			"--%s %s: '%s' is not an address to listen on; write an IP address, localhost or *",
+			option, text, host);
 	for (size_t i = 0; i < n; i++) {
 		struct alk_accept *accept;
 		int fd;
@@ -208,7 +213,8 @@ int alk_accept_proxy(struct alk_front *front, const char *address, struct alk_er
 		return alk_err_prefix(err, rc, "--socks5");
 	rc = accept_tcp(front, "socks5", address, host, port, NULL, err);
 	if (rc == 0 && !host_is_local(host))
-		fprintf(stderr, "alknet: warning: whoever can reach %s can use the proxy, it asks for no password\n",
+		fprintf(stderr,
+			"alknet: warning: whoever can reach %s can use the proxy, it asks for no password\n",
 			address);
 	return rc;
 }
@@ -251,7 +257,9 @@ static int unix_listen(const char *path)
 	if (fd < 0)
 		return -errno;
 	mask = umask(0177);
-	rc = bind(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0 && listen(fd, BACKLOG) == 0 ? 0 : -errno;
+	rc = bind(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0 && listen(fd, BACKLOG) == 0
+		     ? 0
+		     : -errno;
 	umask(mask);
 	if (rc != 0)
 		alk_fd_close(&fd);
@@ -266,11 +274,14 @@ static int accept_unix(struct alk_front *front, const char *spec, const char *pa
 	int fd = unix_listen(path);
 
 	if (fd == -EADDRINUSE)
-		return alk_err_set(err, fd, "--forward %s: another program listens on %s", spec, path);
+		return alk_err_set(err, fd, "--forward %s: another program listens on %s", spec,
+				   path);
 	if (fd == -EEXIST)
-		return alk_err_set(err, fd, "--forward %s: %s is there already and is no socket", spec, path);
+		return alk_err_set(err, fd, "--forward %s: %s is there already and is no socket",
+				   spec, path);
 	if (fd < 0)
-		return alk_err_set(err, fd, "--forward %s: cannot listen on %s: %s", spec, path, strerror(-fd));
+		return alk_err_set(err, fd, "--forward %s: cannot listen on %s: %s", spec, path,
+				   strerror(-fd));
 	accept = accept_new(front, &fd, to);
 	if (accept == NULL) {
 		unlink(path);
@@ -292,7 +303,7 @@ int alk_accept_forward(struct alk_front *front, const char *spec, struct alk_err
 	int rc = alk_forward_parse(spec, &forward, err);
 
 	if (rc != 0)
-		return rc;
+		return alk_err_prefix(err, rc, "--forward");
 	memcpy(to.host, forward.host, sizeof(to.host));
 	memcpy(to.path, forward.path, sizeof(to.path));
 	to.port = forward.host_port;
@@ -308,7 +319,8 @@ static void accept_pause(struct alk_accept *accept, int error)
 		alk_log(ALK_LOG_WARN, "accepting paused", ALK_STR("error", strerror(error)));
 		accept->pause_ms = PAUSE_FIRST_MS;
 	} else if (accept->pause_ms < PAUSE_MAX_MS) {
-		accept->pause_ms = accept->pause_ms * 2 < PAUSE_MAX_MS ? accept->pause_ms * 2 : PAUSE_MAX_MS;
+		accept->pause_ms = accept->pause_ms * 2 < PAUSE_MAX_MS ? accept->pause_ms * 2
+								       : PAUSE_MAX_MS;
 	}
 	alk_io_set(accept->io, 0);
 	alk_timer_start(accept->pause, accept->pause_ms);
@@ -338,7 +350,8 @@ static void on_connection(void *user, int revents)
 	for (int i = 0; i < ACCEPTS_A_TURN; i++) {
 		int fd = accept4(accept->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-		if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
+		if (fd < 0 &&
+		    (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
 			accept_pause(accept, errno);
 			return;
 		}
@@ -387,7 +400,8 @@ static void accept_text(const struct alk_accept *accept, char *out, size_t size)
 
 void alk_accept_announce(const struct alk_front *front)
 {
-	for (const struct alk_accept *accept = front->accepts; accept != NULL; accept = accept->next) {
+	for (const struct alk_accept *accept = front->accepts; accept != NULL;
+	     accept = accept->next) {
 		char from[128], to[300];
 
 		accept_text(accept, from, sizeof(from));

@@ -94,7 +94,8 @@ static bool conn_say(struct alk_conn *conn)
 	size_t len = socks->reply_len;
 
 	socks->reply_len = 0;
-	return len == 0 || send(conn->fd, socks->reply, len, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)len;
+	return len == 0 ||
+	       send(conn->fd, socks->reply, len, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)len;
 }
 
 /* Say why and close, but let the application read it first: a close with unread bytes resets the
@@ -209,12 +210,13 @@ static void conn_set_originator(struct alk_conn *conn)
 	socklen_t len = sizeof(peer);
 
 	/* The protocol wants an address here: a local one stands for a unix socket. */
-	if (getpeername(conn->fd, (struct sockaddr *)&peer, &len) != 0 || peer.ss_family == AF_UNIX) {
+	if (getpeername(conn->fd, (struct sockaddr *)&peer, &len) != 0 ||
+	    peer.ss_family == AF_UNIX) {
 		strcpy(conn->to.originator, "127.0.0.1");
 		return;
 	}
-	alk_addr_format((struct sockaddr *)&peer, len, conn->to.originator, sizeof(conn->to.originator),
-			&conn->to.originator_port);
+	alk_addr_format((struct sockaddr *)&peer, len, conn->to.originator,
+			sizeof(conn->to.originator), &conn->to.originator_port);
 }
 
 static bool head_room(struct conn_head *head)
@@ -289,7 +291,8 @@ static void conn_check(struct alk_conn *conn)
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (n < 0 || (n == 0 && (conn_hung_up(conn) || (conn->head != NULL && conn->head->len == 0))))
+	if (n < 0 ||
+	    (n == 0 && (conn_hung_up(conn) || (conn->head != NULL && conn->head->len == 0))))
 		conn_free(conn);
 	else
 		alk_io_set(conn->io, 0);

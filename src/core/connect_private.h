@@ -52,8 +52,8 @@ struct alk_stdio;
 /* `done` runs at most once, from the loop: 0 the stream ended, else -errno with `err`. NULL with `err`
  * when the address is not HOST:PORT or a descriptor cannot be prepared. */
 struct alk_stdio *alk_stdio_new(struct alk_front *front, const char *address,
-				void (*done)(void *user, int rc, const struct alk_err *err), void *user,
-				struct alk_err *err);
+				void (*done)(void *user, int rc, const struct alk_err *err),
+				void *user, struct alk_err *err);
 /* The session is up: open the channel. */
 void alk_stdio_open(struct alk_stdio *stdio);
 /* Leaves the descriptors as they were found. */

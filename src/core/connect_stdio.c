@@ -96,8 +96,8 @@ static int stdio_give_up(void)
 }
 
 struct alk_stdio *alk_stdio_new(struct alk_front *front, const char *address,
-				void (*done)(void *user, int rc, const struct alk_err *err), void *user,
-				struct alk_err *err)
+				void (*done)(void *user, int rc, const struct alk_err *err),
+				void *user, struct alk_err *err)
 {
 	struct alk_stdio *stdio = calloc(1, sizeof(*stdio));
 	int rc;
@@ -111,7 +111,9 @@ struct alk_stdio *alk_stdio_new(struct alk_front *front, const char *address,
 	snprintf(stdio->address, sizeof(stdio->address), "%s", address);
 	/* The protocol wants to know where the channel comes from: from this machine. */
 	strcpy(stdio->to.originator, "127.0.0.1");
-	rc = alk_addr_split(address, stdio->to.host, sizeof(stdio->to.host), &stdio->to.port, false, err);
+	/* Port 0 means something at a reserved destination alone. */
+	rc = alk_addr_split(address, stdio->to.host, sizeof(stdio->to.host), &stdio->to.port,
+			    strncmp(address, "alknet-", 7) == 0, err);
 	if (rc == 0 && stdio->to.host[0] == '\0')
 		rc = alk_err_set(err, -EINVAL, "'%s' has no host", address);
 	if (rc != 0) {
@@ -153,7 +155,8 @@ static void on_pump_done(void *user)
 {
 	struct alk_stdio *stdio = user;
 
-	if (stdio->front->client != NULL && alk_client_get_state(stdio->front->client) == ALK_CLIENT_UP)
+	if (stdio->front->client != NULL &&
+	    alk_client_get_state(stdio->front->client) == ALK_CLIENT_UP)
 		stdio->done(stdio->user, 0, NULL);
 }
 
@@ -181,9 +184,11 @@ static void on_channel_refused(void *user, struct alk_channel *channel, enum alk
 	if (why == ALK_OPEN_GONE)
 		return;
 	if (text != NULL && text[0] != '\0')
-		alk_err_set(&err, -ECONNREFUSED, "%s: %s (%s)", stdio->address, alk_open_failure_str(why), text);
+		alk_err_set(&err, -ECONNREFUSED, "%s: %s (%s)", stdio->address,
+			    alk_open_failure_str(why), text);
 	else
-		alk_err_set(&err, -ECONNREFUSED, "%s: %s", stdio->address, alk_open_failure_str(why));
+		alk_err_set(&err, -ECONNREFUSED, "%s: %s", stdio->address,
+			    alk_open_failure_str(why));
 	stdio->done(stdio->user, -ECONNREFUSED, &err);
 }
 

@@ -71,7 +71,8 @@ static void reply_socks(struct alk_socks5 *socks, uint8_t code)
 	reply_add(socks, reply, sizeof(reply));
 }
 
-static void reply_http(struct alk_socks5 *socks, const char *status, const char *header, const char *body)
+static void reply_http(struct alk_socks5 *socks, const char *status, const char *header,
+		       const char *body)
 {
 	char text[sizeof(socks->reply)];
 	int n = snprintf(text, sizeof(text),
@@ -171,6 +172,12 @@ static bool name_set(struct alk_destination *to, const uint8_t *name, size_t len
 	return true;
 }
 
+/* Port 0 means something at a reserved destination alone. */
+static bool port_ok(const struct alk_destination *to)
+{
+	return to->port != 0 || strncmp(to->host, "alknet-", 7) == 0;
+}
+
 /* Where the address begins and how long it is; bytes[4] is there. */
 static bool address_find(const uint8_t *bytes, size_t *at, size_t *len)
 {
@@ -194,8 +201,8 @@ static bool address_set(struct alk_destination *to, uint8_t type, const uint8_t 
 {
 	if (type == SOCKS_ATYP_NAME)
 		return name_set(to, bytes, len);
-	return inet_ntop(type == SOCKS_ATYP_IPV4 ? AF_INET : AF_INET6, bytes, to->host, sizeof(to->host)) !=
-	       NULL;
+	return inet_ntop(type == SOCKS_ATYP_IPV4 ? AF_INET : AF_INET6, bytes, to->host,
+			 sizeof(to->host)) != NULL;
 }
 
 /* VER CMD RSV ATYP DST.ADDR DST.PORT (RFC 1928 4) */
@@ -214,7 +221,7 @@ static size_t feed_request(struct alk_socks5 *socks, const uint8_t *bytes, size_
 	if (n < at + len + 2)
 		return 0;
 	socks->to.port = (uint16_t)(bytes[at + len] << 8 | bytes[at + len + 1]);
-	if (socks->to.port == 0 || !address_set(&socks->to, bytes[3], bytes + at, len))
+	if (!address_set(&socks->to, bytes[3], bytes + at, len) || !port_ok(&socks->to))
 		return fail_socks(socks, SOCKS_FAILURE, n);
 	socks->state = ALK_SOCKS5_ASKED;
 	return at + len + 2;
@@ -264,7 +271,7 @@ static bool port_parse(const struct span *text, uint16_t *port)
 			return false;
 		value = value * 10 + (uint32_t)(text->at[i] - '0');
 	}
-	if (value == 0 || value > UINT16_MAX)
+	if (value > UINT16_MAX)
 		return false;
 	*port = (uint16_t)value;
 	return true;
@@ -282,7 +289,7 @@ static bool authority_parse(struct span text, struct alk_destination *to)
 			return false;
 		text = (struct span){text.at + 1, text.len - 1};
 		return port_parse(&text, &to->port) && name_set(to, host.at, host.len) &&
-		       inet_pton(AF_INET6, to->host, &v6) == 1;
+		       port_ok(to) && inet_pton(AF_INET6, to->host, &v6) == 1;
 	}
 	if (!span_cut(&text, ':', &host))
 		return false;
@@ -290,7 +297,7 @@ static bool authority_parse(struct span text, struct alk_destination *to)
 		if (host.at[i] >= 0x80 || strchr(" /\\?#@[]", host.at[i]) != NULL)
 			return false;
 	}
-	return port_parse(&text, &to->port) && name_set(to, host.at, host.len);
+	return port_parse(&text, &to->port) && name_set(to, host.at, host.len) && port_ok(to);
 }
 
 static bool version_parse(const struct span *text)
@@ -303,12 +310,13 @@ static size_t http_judge(struct alk_socks5 *socks, struct span head, size_t cons
 {
 	struct span line, method, target, name;
 
-	if (!span_cut(&head, '\r', &line) || !span_cut(&line, ' ', &method) || !span_is_token(&method) ||
-	    !span_cut(&line, ' ', &target) || target.len == 0)
+	if (!span_cut(&head, '\r', &line) || !span_cut(&line, ' ', &method) ||
+	    !span_is_token(&method) || !span_cut(&line, ' ', &target) || target.len == 0)
 		return fail_bad_request(socks, n);
 	if (!span_is(&method, "CONNECT")) {
-		reply_http(socks, "405 Method Not Allowed", "Allow: CONNECT\r\n",
-			   "This proxy takes CONNECT only; use it for https, or as a SOCKS5 proxy.\n");
+		reply_http(
+			socks, "405 Method Not Allowed", "Allow: CONNECT\r\n",
+			"This proxy takes CONNECT only; use it for https, or as a SOCKS5 proxy.\n");
 		return fail(socks, n);
 	}
 	if (!version_parse(&line) || !authority_parse(target, &socks->to))
@@ -316,7 +324,8 @@ static size_t http_judge(struct alk_socks5 *socks, struct span head, size_t cons
 	/* head is "\n", or "\nNAME: VALUE\r\n..." now; each round skips the LF. */
 	while (head.len > 1) {
 		head = (struct span){head.at + 1, head.len - 1};
-		if (!span_cut(&head, '\r', &line) || !span_cut(&line, ':', &name) || !span_is_token(&name))
+		if (!span_cut(&head, '\r', &line) || !span_cut(&line, ':', &name) ||
+		    !span_is_token(&name))
 			return fail_bad_request(socks, n);
 	}
 	socks->state = ALK_SOCKS5_ASKED;
@@ -344,7 +353,8 @@ static size_t feed_http(struct alk_socks5 *socks, const uint8_t *bytes, size_t n
 	socks->scanned = limit;
 	if (limit < ALK_SOCKS5_HEAD_MAX)
 		return 0;
-	reply_http(socks, "431 Request Header Fields Too Large", "", "The head of this request is too long.\n");
+	reply_http(socks, "431 Request Header Fields Too Large", "",
+		   "The head of this request is too long.\n");
 	return fail(socks, n);
 }
 
@@ -422,9 +432,11 @@ static void answer_http(struct alk_socks5 *socks, enum alk_open_failure why)
 	if (why == ALK_OPEN_OK)
 		reply_add(socks, established, sizeof(established) - 1);
 	else if (why == ALK_OPEN_PROHIBITED)
-		reply_http(socks, "403 Forbidden", "", "The server does not allow this destination.\n");
+		reply_http(socks, "403 Forbidden", "",
+			   "The server does not allow this destination.\n");
 	else if (why == ALK_OPEN_TIMEOUT)
-		reply_http(socks, "504 Gateway Timeout", "", "The destination did not answer in time.\n");
+		reply_http(socks, "504 Gateway Timeout", "",
+			   "The destination did not answer in time.\n");
 	else
 		reply_http(socks, "502 Bad Gateway", "", http_sentence(why));
 }

@@ -11,8 +11,9 @@
  *     └─▶ FAILED ◀─ from each of them
  *
  * SOCKS: CONNECT alone, no authentication. BIND and UDP ASSOCIATE get 0x07, an unknown address type
- * 0x08, a name that is empty or has control bytes and port 0 get 0x01, no acceptable method 0xff. SOCKS4
- * is answered with its own rejection (0x5b); any other first byte with nothing.
+ * 0x08, a name that is empty or has control bytes gets 0x01, and so does port 0 but at a reserved
+ * destination; no acceptable method 0xff. SOCKS4 is answered with its own rejection (0x5b); any other first
+ * byte with nothing.
  * HTTP: another method gets 405, a bad request 400 (a NUL, a bare LF or CR and a folded line are bad),
  * a head of more than ALK_SOCKS5_HEAD_MAX bytes 431.
  *

@@ -41,7 +41,7 @@ static void check_destination(const struct alk_destination *to)
 	size_t len = strnlen(to->host, sizeof(to->host));
 
 	require(len > 0 && len < sizeof(to->host));
-	require(to->port != 0);
+	require(to->port != 0 || strncmp(to->host, "alknet-", 7) == 0);
 	require(to->path[0] == '\0');
 	for (size_t i = 0; i < len; i++)
 		require((uint8_t)to->host[i] >= 0x20 && to->host[i] != 0x7f);

@@ -51,7 +51,8 @@ enum alk_client_state alk_client_get_state(const struct alk_client *c)
 }
 
 struct alk_channel *alk_client_open(struct alk_client *c, const struct alk_destination *to,
-				    const struct alk_channel_ops *ops, void *user, struct alk_err *err)
+				    const struct alk_channel_ops *ops, void *user,
+				    struct alk_err *err)
 {
 	struct alk_channel *channel;
 
@@ -80,8 +81,8 @@ void alk_channel_close(struct alk_channel *channel)
 	channel->closed = true;
 }
 
-int alk_pump_start(struct alk_channel *channel, int *fd, int *fd_out, const void *first, size_t first_len,
-		   void (*done)(void *user), void *user)
+int alk_pump_start(struct alk_channel *channel, int *fd, int *fd_out, const void *first,
+		   size_t first_len, void (*done)(void *user), void *user)
 {
 	static const struct alk_channel_ops none;
 
@@ -119,7 +120,9 @@ static int setup(void **state)
 
 	(void)state;
 	client = (struct alk_client){.state = ALK_CLIENT_UP};
-	front = (struct alk_front){.loop = alk_loop_new(&err), .client = &client, .patience_ms = 10000};
+	front = (struct alk_front){.loop = alk_loop_new(&err),
+				   .client = &client,
+				   .patience_ms = 10000};
 	assert_non_null(front.loop);
 	n_channels = 0;
 	memset(&pumped, 0, sizeof(pumped));
@@ -222,8 +225,8 @@ struct reading {
 static bool has_read(void *user)
 {
 	struct reading *reading = user;
-	ssize_t n = recv(reading->fd, reading->bytes + reading->len, sizeof(reading->bytes) - reading->len - 1,
-			 MSG_DONTWAIT);
+	ssize_t n = recv(reading->fd, reading->bytes + reading->len,
+			 sizeof(reading->bytes) - reading->len - 1, MSG_DONTWAIT);
 
 	if (n > 0)
 		reading->len += (size_t)n;
@@ -303,7 +306,10 @@ static void say(int fd, const void *bytes, size_t n)
 }
 
 #define SAY(fd_, text_) say((fd_), (text_), sizeof(text_) - 1)
-#define ASK "\x05\x01\x00\x05\x01\x00\x03\x0b" "example.org" "\x00\x50"
+#define ASK                                                                                        \
+	"\x05\x01\x00\x05\x01\x00\x03\x0b"                                                         \
+	"example.org"                                                                              \
+	"\x00\x50"
 #define REPLY(code_) "\x05\x00\x05" code_ "\x00\x01\x00\x00\x00\x00\x00\x00"
 
 /* ---- the proxy port ----------------------------------------------------------------------------- */
@@ -537,7 +543,9 @@ static void test_row68_silence(void **state)
 
 static void test_only_so_many_wait(void **state)
 {
-	enum { MANY = 257 };
+	enum {
+		MANY = 257
+	};
 	uint16_t port = proxy_start();
 	int fds[MANY];
 
@@ -754,7 +762,11 @@ static void test_port_in_use(void **state)
 
 static void test_bad_addresses(void **state)
 {
-	static const char *const bad[] = {"", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:65536", "no.such.name:1080",
+	static const char *const bad[] = {"",
+					  "127.0.0.1",
+					  "127.0.0.1:x",
+					  "127.0.0.1:65536",
+					  "no.such.name:1080",
 					  "[::1:1080"};
 	struct alk_err err;
 
@@ -941,7 +953,8 @@ static void test_stdio_refused(void **state)
 
 static void test_stdio_bad_address(void **state)
 {
-	static const char *const bad[] = {"", "h", "h:", "h:0", ":22", "h:ssh", "::1:22", "h:65536"};
+	static const char *const bad[] = {"",	 "h",	  "h:",	    "h:0",
+					  ":22", "h:ssh", "::1:22", "h:65536"};
 	struct alk_err err;
 
 	(void)state;
