@@ -42,6 +42,7 @@ UNIT_TESTS = \
 	tests/unit/test_knownhosts \
 	tests/unit/test_limit \
 	tests/unit/test_loop \
+	tests/unit/test_pump \
 	tests/unit/test_socks5
 if WITH_CMOCKA
 check_PROGRAMS += $(UNIT_TESTS)
