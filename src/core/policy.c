@@ -39,8 +39,8 @@ struct alk_policy {
 	struct alk_sandbox box;
 	int function[ALK_QUESTION_COUNT]; /* references in the registry, or LUA_NOREF */
 	struct alk_policy_asked *asked;	  /* under way */
-	uint64_t logged_at;		/* 0 = never */
-	unsigned suppressed;		/* errors not logged since */
+	uint64_t logged_at;		  /* 0 = never */
+	unsigned suppressed;		  /* errors not logged since */
 };
 
 static const char *const question_names[ALK_QUESTION_COUNT] = {
@@ -144,7 +144,8 @@ static void answer_fail(struct alk_answer *answer, const char *why)
 	snprintf(answer->reason, sizeof(answer->reason), "%s", why);
 }
 
-static void script_answer(struct alk_policy *policy, const struct alk_ask *ask, struct alk_answer *answer)
+static void script_answer(struct alk_policy *policy, const struct alk_ask *ask,
+			  struct alk_answer *answer)
 {
 	const struct alk_policy_limits *limits = &policy->limits;
 	struct question question = {.policy = policy, .ask = ask, .answer = answer};
@@ -161,7 +162,8 @@ static void script_answer(struct alk_policy *policy, const struct alk_ask *ask, 
 		answer_fail(answer, "the script yielded");
 	else if (rc < 0)
 		answer_fail(answer, run->error);
-	snprintf(answer->where, sizeof(answer->where), "%s", run->where[0] ? run->where : policy->name);
+	snprintf(answer->where, sizeof(answer->where), "%s",
+		 run->where[0] ? run->where : policy->name);
 	answer->elapsed_us = (uint32_t)(run->elapsed_ns / 1000);
 	alk_run_end(&policy->box, run);
 }
@@ -183,7 +185,8 @@ static void failure_log(struct alk_policy *policy, const struct alk_ask *ask,
 	policy->suppressed = 0;
 }
 
-void alk_policy_ask_now(struct alk_policy *policy, const struct alk_ask *ask, struct alk_answer *answer)
+void alk_policy_ask_now(struct alk_policy *policy, const struct alk_ask *ask,
+			struct alk_answer *answer)
 {
 	memset(answer, 0, sizeof(*answer));
 	if (alk_policy_has(policy, ask->question))
@@ -272,7 +275,8 @@ void alk_policy_cancel(struct alk_policy_asked **asked)
 
 bool alk_policy_has(const struct alk_policy *policy, enum alk_question question)
 {
-	return policy->scripted && question < ALK_QUESTION_COUNT && policy->function[question] != LUA_NOREF;
+	return policy->scripted && question < ALK_QUESTION_COUNT &&
+	       policy->function[question] != LUA_NOREF;
 }
 
 struct loading {
@@ -306,10 +310,14 @@ static int functions_take(lua_State *L)
 		name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : luaL_typename(L, -2);
 		question = question_find(name);
 		if (question < 0)
-			return luaL_error(L, "%s is not a question; they are on_link, on_auth, on_open and "
-					     "on_close", name);
+			return luaL_error(
+				L,
+				"%s is not a question; they are on_link, on_auth, on_open and "
+				"on_close",
+				name);
 		if (!lua_isfunction(L, -1))
-			return luaL_error(L, "%s is a %s, not a function", name, luaL_typename(L, -1));
+			return luaL_error(L, "%s is a %s, not a function", name,
+					  luaL_typename(L, -1));
 		loading->policy->function[question] = luaL_ref(L, LUA_REGISTRYINDEX);
 	}
 	return 0;
@@ -325,15 +333,17 @@ static int script_load(struct alk_policy *policy, const char *text, size_t len, 
 	if (rc < 0)
 		return rc;
 	rc = alk_sandbox_load(&policy->box, &loading.run, text, len, ALK_POLICY_LOAD_MS, err);
-	if (rc == 0 && alk_sandbox_call(&policy->box, functions_take, &loading, why, sizeof(why)) < 0)
+	if (rc == 0 &&
+	    alk_sandbox_call(&policy->box, functions_take, &loading, why, sizeof(why)) < 0)
 		rc = alk_err_set(err, -EINVAL, "%s: %s", policy->name, why);
 	alk_run_end(&policy->box, &loading.run);
 	policy->scripted = true;
 	return rc;
 }
 
-struct alk_policy *alk_policy_new(struct alk_loop *loop, const char *name, const char *text, size_t len,
-				  const struct alk_policy_limits *limits, struct alk_err *err)
+struct alk_policy *alk_policy_new(struct alk_loop *loop, const char *name, const char *text,
+				  size_t len, const struct alk_policy_limits *limits,
+				  struct alk_err *err)
 {
 	struct alk_policy *policy = calloc(1, sizeof(*policy));
 	int i;

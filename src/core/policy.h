@@ -31,10 +31,10 @@ enum alk_verdict {
 const char *alk_verdict_str(enum alk_verdict verdict);
 
 /* The questions: on_NAME in the script, and the words that it may answer with. */
-#define ALK_QUESTIONS(X)                                                                                     \
-	X(LINK, "on_link", "allow|deny")                                                                     \
-	X(AUTH, "on_auth", "allow|deny|pass")                                                                \
-	X(OPEN, "on_open", "forward|service|deny")                                                           \
+#define ALK_QUESTIONS(X)                                                                           \
+	X(LINK, "on_link", "allow|deny")                                                           \
+	X(AUTH, "on_auth", "allow|deny|pass")                                                      \
+	X(OPEN, "on_open", "forward|service|deny")                                                 \
 	X(CLOSE, "on_close", "")
 
 enum alk_question {
@@ -74,7 +74,8 @@ struct alk_ask {
 struct alk_answer {
 	enum alk_verdict verdict;
 	bool failed; /* the script erred, timed out or spoke nonsense; verdict is DENY */
-	char reason[256]; /* the script's for a DENY; when it failed: what went wrong, not for the peer */
+	char reason
+		[256]; /* the script's for a DENY; when it failed: what went wrong, not for the peer */
 	struct alk_grant *grant; /* AUTH allow: given to `done` (take a reference to keep) */
 	/* OPEN forward: */
 	char host[256]; /* "" = as asked for */
@@ -84,7 +85,7 @@ struct alk_answer {
 	char bind[64];
 	/* OPEN service: */
 	char service[32];
-	char where[128];      /* "policy.lua:12", the line that decided, or "built-in" */
+	char where[128];     /* "policy.lua:12", the line that decided, or "built-in" */
 	uint32_t elapsed_us; /* time in Lua */
 };
 
@@ -101,8 +102,9 @@ struct alk_policy_limits {
 
 /* Compile and run the script's main chunk. `name` is what messages call it; text NULL = built-in.
  * NULL with `err`: file:line and why. The loop may be NULL for alk_policy_ask_now. */
-struct alk_policy *alk_policy_new(struct alk_loop *loop, const char *name, const char *text, size_t len,
-				  const struct alk_policy_limits *limits, struct alk_err *err);
+struct alk_policy *alk_policy_new(struct alk_loop *loop, const char *name, const char *text,
+				  size_t len, const struct alk_policy_limits *limits,
+				  struct alk_err *err);
 /* Cancel what was asked first: questions still under way are dropped, `done` does not run. */
 void alk_policy_free(struct alk_policy **policy);
 /* Does the script define this function? */
@@ -116,7 +118,8 @@ struct alk_policy_asked *alk_policy_ask(struct alk_policy *policy, const struct 
 void alk_policy_cancel(struct alk_policy_asked **asked);
 /* Ask where the answer does not wait: fills `answer` before it returns. A script that yields is denied
  * (failed). For tests and tools; unref answer->grant. */
-void alk_policy_ask_now(struct alk_policy *policy, const struct alk_ask *ask, struct alk_answer *answer);
+void alk_policy_ask_now(struct alk_policy *policy, const struct alk_ask *ask,
+			struct alk_answer *answer);
 
 /* Reserved destinations begin with "alknet-" (case-sensitive). */
 bool alk_destination_reserved(const char *host);

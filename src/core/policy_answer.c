@@ -34,7 +34,8 @@ static const char *text_at(lua_State *L, int index, size_t max)
 	return text;
 }
 
-static int copy_text(lua_State *L, const char *key, char *out, size_t size, struct alk_answer *answer)
+static int copy_text(lua_State *L, const char *key, char *out, size_t size,
+		     struct alk_answer *answer)
 {
 	const char *text = text_at(L, -1, size - 1);
 
@@ -47,7 +48,8 @@ static int copy_text(lua_State *L, const char *key, char *out, size_t size, stru
 typedef int read_field(lua_State *L, void *user, const char *key, struct alk_answer *answer);
 
 /* Hands each key with its value, on top of the stack, to `read`. */
-static int table_each(lua_State *L, int index, read_field *read, void *user, struct alk_answer *answer)
+static int table_each(lua_State *L, int index, read_field *read, void *user,
+		      struct alk_answer *answer)
 {
 	int top = lua_gettop(L), rc = 0;
 
@@ -114,20 +116,23 @@ static int identity_field(lua_State *L, void *user, const char *key, struct alk_
 	return 0;
 }
 
-static int read_identity(lua_State *L, int index, const struct alk_ask *ask, struct alk_answer *answer)
+static int read_identity(lua_State *L, int index, const struct alk_ask *ask,
+			 struct alk_answer *answer)
 {
 	struct identity_fields *fields;
 	int rc = 0;
 
 	if (!lua_isnil(L, index) && !lua_istable(L, index))
-		return nonsense(answer, "the identity is a %s, not a table", luaL_typename(L, index));
+		return nonsense(answer, "the identity is a %s, not a table",
+				luaL_typename(L, index));
 	fields = calloc(1, sizeof(*fields));
 	if (!fields)
 		return nonsense(answer, "not enough memory");
 	if (lua_istable(L, index))
 		rc = table_each(L, index, identity_field, fields, answer);
 	if (rc == 0) {
-		answer->grant = alk_grant_new(fields->id, ask->user, ask->key_fingerprint, fields->scopes,
+		answer->grant = alk_grant_new(fields->id, ask->user, ask->key_fingerprint,
+					      fields->scopes,
 					      fields->resources[0] ? fields->resources : NULL);
 		if (!answer->grant)
 			rc = nonsense(answer, "not enough memory");
@@ -165,17 +170,20 @@ static int forward_field(lua_State *L, void *user, const char *key, struct alk_a
 		return nonsense(answer, "unknown key in the forward: %s", key);
 	if (copy_text(L, key, answer->bind, sizeof(answer->bind), answer) < 0)
 		return -1;
-	if (inet_pton(AF_INET, answer->bind, &addr) != 1 && inet_pton(AF_INET6, answer->bind, &addr) != 1)
+	if (inet_pton(AF_INET, answer->bind, &addr) != 1 &&
+	    inet_pton(AF_INET6, answer->bind, &addr) != 1)
 		return nonsense(answer, "bind must be an address");
 	return 0;
 }
 
-static int read_forward(lua_State *L, int index, const struct alk_ask *ask, struct alk_answer *answer)
+static int read_forward(lua_State *L, int index, const struct alk_ask *ask,
+			struct alk_answer *answer)
 {
 	const char *host;
 
 	if (!lua_isnil(L, index) && !lua_istable(L, index))
-		return nonsense(answer, "the forward is a %s, not a table", luaL_typename(L, index));
+		return nonsense(answer, "the forward is a %s, not a table",
+				luaL_typename(L, index));
 	if (lua_istable(L, index) && table_each(L, index, forward_field, NULL, answer) < 0)
 		return -1;
 	if (answer->path[0] && (answer->host[0] || answer->port || answer->bind[0]))

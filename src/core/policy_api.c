@@ -153,8 +153,8 @@ static bool glob_matches(const char *p, const char *p_end, const char *s, const 
 		if (p < p_end && *p == '*') {
 			star = ++p;
 			retry = s;
-		} else if (p < p_end &&
-			   (*p == '?' || tolower((unsigned char)*p) == tolower((unsigned char)*s))) {
+		} else if (p < p_end && (*p == '?' || tolower((unsigned char)*p) ==
+							      tolower((unsigned char)*s))) {
 			p++;
 			s++;
 		} else if (star) {
@@ -208,7 +208,8 @@ static int api_suffix(lua_State *L)
 	size_t len, slen;
 	const char *s = check_short(L, 1, &len), *suffix = check_short(L, 2, &slen);
 
-	lua_pushboolean(L, suffix_matches(s, without_dot(s, len), suffix, without_dot(suffix, slen)));
+	lua_pushboolean(L,
+			suffix_matches(s, without_dot(s, len), suffix, without_dot(suffix, slen)));
 	return 1;
 }
 
@@ -227,8 +228,9 @@ static bool log_allowed(struct alk_sandbox *box)
 	uint64_t fresh = (now - box->log_at) / each;
 
 	if (fresh > 0) {
-		box->log_tokens = fresh + box->log_tokens > LOG_BURST ? LOG_BURST
-								      : (unsigned)fresh + box->log_tokens;
+		box->log_tokens = fresh + box->log_tokens > LOG_BURST
+					  ? LOG_BURST
+					  : (unsigned)fresh + box->log_tokens;
 		box->log_at = box->log_tokens == LOG_BURST ? now : box->log_at + fresh * each;
 	}
 	if (box->log_tokens == 0) {
@@ -245,8 +247,8 @@ void alk_policy_api_log(lua_State *L, int level, const char *text)
 
 	if (!alk_log_enabled((enum alk_log_level)level) || !log_allowed(box))
 		return;
-	alk_log((enum alk_log_level)level, "policy", ALK_STR("policy", box->name), ALK_STR("text", text),
-		ALK_INT("dropped", box->log_dropped));
+	alk_log((enum alk_log_level)level, "policy", ALK_STR("policy", box->name),
+		ALK_STR("text", text), ALK_INT("dropped", box->log_dropped));
 	box->log_dropped = 0;
 }
 
@@ -277,7 +279,7 @@ static void open_cidr(lua_State *L)
 void alk_policy_api_open(lua_State *L)
 {
 	static const luaL_Reg functions[] = {
-		{"cidr", api_cidr}, {"glob", api_glob}, {"log", api_log},
+		{"cidr", api_cidr}, {"glob", api_glob},	    {"log", api_log},
 		{"now", api_now},   {"suffix", api_suffix}, {NULL, NULL},
 	};
 
@@ -287,12 +289,19 @@ void alk_policy_api_open(lua_State *L)
 	lua_setglobal(L, "alknet");
 }
 
+static void push_cut(lua_State *L, const char *text)
+{
+	size_t len = strlen(text);
+
+	lua_pushlstring(L, text, len < ALK_POLICY_TEXT_MAX ? len : ALK_POLICY_TEXT_MAX);
+}
+
 /* Nothing is nil in Lua: "" would be true. */
 static void set_text(lua_State *L, const char *key, const char *text)
 {
 	if (!text || !*text)
 		return;
-	lua_pushlstring(L, text, strnlen(text, ALK_POLICY_TEXT_MAX));
+	push_cut(L, text);
 	lua_setfield(L, -2, key);
 }
 
@@ -323,7 +332,7 @@ static void set_list(lua_State *L, const char *key, char *const *list)
 
 	lua_newtable(L);
 	for (i = 0; list && list[i]; i++) {
-		lua_pushlstring(L, list[i], strnlen(list[i], ALK_POLICY_TEXT_MAX));
+		push_cut(L, list[i]);
 		lua_rawseti(L, -2, i + 1);
 	}
 	lua_setfield(L, -2, key);
@@ -368,7 +377,7 @@ static void push_request(lua_State *L, const struct alk_ask *ask)
 static void push_destination(lua_State *L, const struct alk_destination *to)
 {
 	lua_createtable(L, 0, 6);
-	lua_pushlstring(L, to->host, strnlen(to->host, ALK_POLICY_TEXT_MAX));
+	push_cut(L, to->host);
 	lua_setfield(L, -2, "host");
 	lua_pushinteger(L, to->port);
 	lua_setfield(L, -2, "port");

@@ -67,8 +67,8 @@ struct alk_grant *alk_grant_new(const char *id, const char *user, const char *ke
 		scopes = none;
 	user = user ? user : "";
 	id = id ? id : user;
-	grant = calloc(1, sizeof(*grant) + list_space(scopes) + list_space(resources) + str_space(id) +
-				  str_space(user) + str_space(key_fingerprint));
+	grant = calloc(1, sizeof(*grant) + list_space(scopes) + list_space(resources) +
+				  str_space(id) + str_space(user) + str_space(key_fingerprint));
 	if (!grant)
 		return NULL;
 	space.list = (char **)(grant + 1);

@@ -11,7 +11,7 @@
  *   coroutine.wrap, .close          Lua runs __close with hooks off after a timeout
  *   setmetatable                    __gc would run outside of a question
  *   table.*, string.rep             loops in C as long as a number in the script says
- *   string.find, match, gmatch, gsub   policy_pattern.c
+ *   string.find, match, gmatch, gsub   policy_string.c
  */
 
 static const char frozen_mark;
@@ -265,8 +265,8 @@ static void publish(lua_State *L, const char *name)
 
 static void open_base(lua_State *L)
 {
-	static const char *const gone[] = {"load",	 "loadfile", "dofile", "collectgarbage",
-					   "warn", NULL};
+	static const char *const gone[] = {"load",	     "loadfile", "dofile",
+					   "collectgarbage", "warn",	 NULL};
 	static const luaL_Reg own[] = {
 		{"print", base_print},
 		{"rawset", base_rawset},

@@ -8,7 +8,8 @@
  *   policy_grant.c     identities
  *   policy_sandbox.c   one Lua state with its budgets; runs a function as a coroutine
  *   policy_lib.c       the standard libraries, cut down
- *   policy_pattern.c   string.find, match, gmatch, gsub with a clock in them
+ *   policy_pattern.c   Lua's patterns with a clock in the matcher
+ *   policy_string.c    string.find, match, gmatch, gsub on top of it
  *   policy_api.c       `alknet` and the tables that a question hands to the script
  *   policy_answer.c    what the script returned, read strictly
  *   policy_test.c      the tests of a policy
@@ -20,14 +21,15 @@
 #include <lua.h>
 #include "policy.h"
 
-#define ALK_POLICY_TEXT_MAX 255		      /* a peer's string in Lua; also a subject of a pattern */
-#define ALK_POLICY_PATTERN_MAX 64	      /* bytes of a pattern */
-#define ALK_POLICY_STRING_MAX (256 * 1024)    /* any string: a comparison of two is one instruction */
-#define ALK_POLICY_BLOCK_MAX (8 * 1024 * 1024) /* any block: a table that grows copies all of itself */
-#define ALK_POLICY_LIST_MAX (1 << 20)	      /* elements that one call of `table` may walk over */
-#define ALK_POLICY_SCRIPT_MAX (1024 * 1024)   /* bytes of a script */
-#define ALK_POLICY_LOAD_MS 1000		      /* for the main chunk */
-#define ALK_POLICY_KEY_MAX 4096		      /* bytes of a key in base64 */
+#define ALK_POLICY_TEXT_MAX 255		   /* a peer's string in Lua; also a subject of a pattern */
+#define ALK_POLICY_PATTERN_MAX 64	   /* bytes of a pattern */
+#define ALK_POLICY_STRING_MAX (256 * 1024) /* any string: a comparison of two is one instruction */
+#define ALK_POLICY_BLOCK_MAX                                                                       \
+	(8 * 1024 * 1024)		    /* any block: a table that grows copies all of itself */
+#define ALK_POLICY_LIST_MAX (1 << 20)	    /* elements that one call of `table` may walk over */
+#define ALK_POLICY_SCRIPT_MAX (1024 * 1024) /* bytes of a script */
+#define ALK_POLICY_LOAD_MS 1000		    /* for the main chunk */
+#define ALK_POLICY_KEY_MAX 4096		    /* bytes of a key in base64 */
 
 /* A Lua state and what it may use. Every coroutine of the state finds it through its extra space. */
 struct alk_sandbox {
@@ -37,18 +39,18 @@ struct alk_sandbox {
 	size_t used, cap;
 	unsigned refused; /* allocations refused in a row; the second is after a full collection */
 	/* Of the run under way: */
-	uint64_t cpu_end; /* the thread's CPU time at which the resume is over */
-	uint64_t look_at; /* monotonic: before this the CPU clock cannot have come so far */
-	uint64_t end;	  /* monotonic: over in all, waiting included */
+	uint64_t cpu_end;    /* the thread's CPU time at which the resume is over */
+	uint64_t look_at;    /* monotonic: before this the CPU clock cannot have come so far */
+	uint64_t end;	     /* monotonic: over in all, waiting included */
 	const char *stopped; /* why the run was stopped */
-	lua_State *asked; /* the coroutine whose outermost return is noted in `where` */
+	lua_State *asked;    /* the coroutine whose outermost return is noted in `where` */
 	char where[128];
 	/* What the script says in the log. */
 	uint64_t log_at;
 	unsigned log_tokens, log_dropped;
 };
 
-/* NULL cap = 32 MiB. -ENOMEM with `err`. `name` is borrowed for life. */
+/* `cap` 0 = 32 MiB. -ENOMEM with `err`. `name` is borrowed for life. */
 int alk_sandbox_init(struct alk_sandbox *box, const char *name, size_t cap, struct alk_err *err);
 void alk_sandbox_deinit(struct alk_sandbox *box);
 struct alk_sandbox *alk_sandbox_of(lua_State *L);
@@ -72,14 +74,15 @@ struct alk_run {
 	void *user;
 };
 
-int alk_run_start(struct alk_sandbox *box, struct alk_run *run, uint32_t total_ms, alk_sandbox_push *push,
-		  void *user);
+int alk_run_start(struct alk_sandbox *box, struct alk_run *run, uint32_t total_ms,
+		  alk_sandbox_push *push, void *user);
 /* 0 finished: the results are on top of run->co; -EIO it failed, see run->error; -EAGAIN it yielded. */
 int alk_run_resume(struct alk_sandbox *box, struct alk_run *run, uint32_t resume_ms);
 /* Let go of it and collect a little; everything after a failure for lack of memory. */
 void alk_run_end(struct alk_sandbox *box, struct alk_run *run);
 /* Call `fn` with `user` as its one argument, errors caught: 0, or -EIO with the text in `error`. */
-int alk_sandbox_call(struct alk_sandbox *box, lua_CFunction fn, void *user, char *error, size_t size);
+int alk_sandbox_call(struct alk_sandbox *box, lua_CFunction fn, void *user, char *error,
+		     size_t size);
 /* Compile the text and run it; what it returned is on top of run->co. Give back with alk_run_end(). */
 int alk_sandbox_load(struct alk_sandbox *box, struct alk_run *run, const char *text, size_t len,
 		     uint32_t ms, struct alk_err *err);

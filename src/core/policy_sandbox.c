@@ -23,7 +23,8 @@
 #define SANDBOX_STEP 16
 #define SANDBOX_HOOKS (LUA_MASKCOUNT | LUA_MASKCALL | LUA_MASKRET)
 
-static_assert(LUA_EXTRASPACE >= sizeof(void *), "a state must have room for the pointer to its sandbox");
+static_assert(LUA_EXTRASPACE >= sizeof(void *),
+	      "a state must have room for the pointer to its sandbox");
 
 static uint64_t clock_ns(clockid_t clock)
 {
@@ -47,7 +48,8 @@ struct alk_sandbox *alk_sandbox_of(lua_State *L)
 	return box;
 }
 
-static bool alloc_fits(const struct alk_sandbox *box, bool fresh, size_t kind, size_t old, size_t size)
+static bool alloc_fits(const struct alk_sandbox *box, bool fresh, size_t kind, size_t old,
+		       size_t size)
 {
 	if (size > ALK_POLICY_BLOCK_MAX || box->used - old + size > box->cap)
 		return false;
@@ -163,7 +165,8 @@ static void error_text(lua_State *L, int index, char *text, size_t size)
 		snprintf(text, size, "the error is a %s, not a text", luaL_typename(L, index));
 }
 
-int alk_sandbox_call(struct alk_sandbox *box, lua_CFunction fn, void *user, char *error, size_t size)
+int alk_sandbox_call(struct alk_sandbox *box, lua_CFunction fn, void *user, char *error,
+		     size_t size)
 {
 	int rc;
 
@@ -197,8 +200,8 @@ static int run_prepare(lua_State *L)
 	return 0;
 }
 
-int alk_run_start(struct alk_sandbox *box, struct alk_run *run, uint32_t total_ms, alk_sandbox_push *push,
-		  void *user)
+int alk_run_start(struct alk_sandbox *box, struct alk_run *run, uint32_t total_ms,
+		  alk_sandbox_push *push, void *user)
 {
 	memset(run, 0, sizeof(*run));
 	run->ref = LUA_NOREF;
@@ -304,8 +307,9 @@ int alk_sandbox_load(struct alk_sandbox *box, struct alk_run *run, const char *t
 
 	memset(run, 0, sizeof(*run));
 	if (len > ALK_POLICY_SCRIPT_MAX)
-		return alk_err_set(err, -EINVAL, "%s: longer than %d bytes", box->name, ALK_POLICY_SCRIPT_MAX);
-	rc = alk_run_start(box, run, ms, script_push, &script);
+		return alk_err_set(err, -EINVAL, "%s: longer than %d bytes", box->name,
+				   ALK_POLICY_SCRIPT_MAX);
+	rc = alk_run_start(box, run, 0, script_push, &script);
 	if (rc == 0)
 		rc = alk_run_resume(box, run, ms);
 	if (rc == -EAGAIN)
@@ -313,10 +317,12 @@ int alk_sandbox_load(struct alk_sandbox *box, struct alk_run *run, const char *t
 	if (rc == 0)
 		return 0;
 	if (box->stopped && script.compiled)
-		return alk_err_set(err, -EINVAL, "%s: %s", run->where[0] ? run->where : box->name, run->error);
+		return alk_err_set(err, -EINVAL, "%s: %s", run->where[0] ? run->where : box->name,
+				   run->error);
 	if (strncmp(run->error, box->name, strlen(box->name)) == 0)
 		return alk_err_set(err, -EINVAL, "%s", run->error);
-	return alk_err_set(err, -EINVAL, "%s: %s", run->where[0] ? run->where : box->name, run->error);
+	return alk_err_set(err, -EINVAL, "%s: %s", run->where[0] ? run->where : box->name,
+			   run->error);
 }
 
 static int sandbox_open(lua_State *L)

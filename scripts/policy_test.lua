@@ -1,0 +1,44 @@
+-- SPDX-License-Identifier: MIT OR Apache-2.0
+-- The tests of policy.lua; run by `alknet check`.
+
+local session = { user = "alice", identity = { id = "alice" } }
+
+test("every link is allowed", function()
+	expect_equal(policy.on_link({ remote_addr = "203.0.113.50" }), "allow")
+	expect_equal(policy.on_link({ remote_addr = "2001:db8::1", transport = "tls" }), "allow")
+end)
+
+test("the authorized keys decide who may log in", function()
+	expect_equal(policy.on_auth({ user = "alice" }), "pass")
+	expect_equal(policy.on_auth({ user = "" }), "pass")
+end)
+
+test("a destination is forwarded as it was asked for", function()
+	for _, host in ipairs({ "www.example.com", "127.0.0.1", "::1", "alknet", "Alknet-control" }) do
+		local word, to = policy.on_open(session, { host = host, port = 443 })
+		expect_equal(word, "forward")
+		expect_equal(next(to), nil)
+	end
+end)
+
+test("the reserved destinations go to their services", function()
+	local services = {
+		["alknet-control"] = "bus",
+		["alknet-secret"] = "secret",
+		["alknet-status"] = "status",
+	}
+	for host, name in pairs(services) do
+		local word, service = policy.on_open(session, { host = host, port = 0 })
+		expect_equal(word, "service")
+		expect_equal(service, name)
+	end
+end)
+
+test("other reserved destinations are denied", function()
+	for _, host in ipairs({ "alknet-", "alknet-controls", "alknet-x.example.com" }) do
+		local word, reason, how = policy.on_open(session, { host = host, port = 1 })
+		expect_equal(word, "deny")
+		expect_equal(reason, "no such service")
+		expect(not how.failed)
+	end
+end)
