@@ -53,6 +53,9 @@ LDADD = libcore.la $(CMOCKA_LIBS)
 
 # Ring 5. One harness a parser: tests/fuzz/fuzz_NAME.c, seeds in tests/fuzz/corpus/NAME.
 FUZZ_TESTS = \
+	tests/fuzz/fuzz_identity \
+	tests/fuzz/fuzz_keys \
+	tests/fuzz/fuzz_knownhosts \
 	tests/fuzz/fuzz_socks5
 check_PROGRAMS += $(FUZZ_TESTS)
 TESTS += $(FUZZ_TESTS)
@@ -63,6 +66,9 @@ check_LTLIBRARIES += libreplay.la
 libreplay_la_SOURCES = tests/fuzz/replay.c
 FUZZ_LDADD = libreplay.la libcore.la
 endif
+tests_fuzz_fuzz_identity_LDADD = $(FUZZ_LDADD)
+tests_fuzz_fuzz_keys_LDADD = $(FUZZ_LDADD)
+tests_fuzz_fuzz_knownhosts_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_socks5_LDADD = $(FUZZ_LDADD)
 
 # Fuzz each harness for FUZZ_SECONDS; what it finds to be worth keeping goes into the build directory.
