@@ -59,16 +59,17 @@ static struct route_service *route_find(struct alk_route *route, const char *nam
 	return NULL;
 }
 
-static void on_bad_plugin(void *user, const char *path, const struct alk_err *why)
+static void on_bad_plugin(void *user, const char *name, const struct alk_err *why)
 {
 	(void)user;
-	alk_log(ALK_LOG_WARN, "plugin refused", ALK_STR("path", path), ALK_STR("reason", why->text));
+	alk_log(ALK_LOG_WARN, "plugin refused", ALK_STR("name", name), ALK_STR("reason", why->text));
 }
 
 struct alk_route *alk_route_new(struct alk_policy *policy, struct alk_loader *loader, struct alk_err *err)
 {
 	struct alk_route *route = calloc(1, sizeof(*route));
 	struct alk_loaded *forward;
+	int rc;
 
 	if (!route) {
 		alk_err_set(err, -ENOMEM, "out of memory for the services");
@@ -80,7 +81,11 @@ struct alk_route *alk_route_new(struct alk_policy *policy, struct alk_loader *lo
 		alk_route_free(&route);
 		return NULL;
 	}
-	alk_loader_scan(loader, ALK_PLUGIN_SERVICE, on_loaded, on_bad_plugin, route);
+	rc = alk_loader_scan(loader, ALK_PLUGIN_SERVICE, on_loaded, on_bad_plugin, route);
+	if (rc < 0) {
+		alk_err_set(err, rc, "cannot list the plugins: %s", strerror(-rc));
+		alk_route_free(&route);
+	}
 	return route;
 }
 
