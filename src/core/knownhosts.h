@@ -4,8 +4,8 @@
 
 /* The client's known_hosts: OpenSSH's format (plain, wildcard, negated, [host]:port and hashed names).
  * libssh reads keys and hashed names; patterns are matched here, since libssh lets "*,!host" match
- * host. An entry without a port stands for port 22 alone. @revoked keys are refused; @cert-authority
- * lines are passed over. Fuzzed (tests/fuzz/fuzz_knownhosts.c).
+ * host. A name without a port stands for port 22 alone (but "*" is any host at any port). @revoked keys
+ * are refused; @cert-authority lines are passed over. Fuzzed (tests/fuzz/fuzz_knownhosts.c).
  *
  * One matching line decides, the strongest wins whatever their order: revoked, same key, another key of
  * the same type, only keys of other types. The last two are both CHANGED: a server that suddenly shows

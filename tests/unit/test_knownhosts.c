@@ -157,6 +157,7 @@ static void test_rows(void **state)
 		OK("192.0.2.? %A\n", "192.0.2.7", 22, "1"),
 		NO("192.0.2.? %A\n", "192.0.2.77", 22),
 		OK("* %A\n", "host", 22, "1"),
+		OK("* %A\n", "host", 2222, "1"),
 		OK("h**t %A\n", "host", 22, "1"),
 		OK("*,!other %A\n", "host", 22, "1"),
 		NO("*,!host %A\n", "host", 22),
