@@ -8,7 +8,6 @@ ALKNET_TEST_SCALE                         every deadline is multiplied by it
 import getpass
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -29,7 +28,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes more than ten seconds")
     try:
         sanitized = procs.is_sanitized()
-    except (FileNotFoundError, StopIteration):
+    except FileNotFoundError:
         return
     if sanitized and "ALKNET_TEST_SCALE" not in os.environ:
         waiting.SCALE = 4.0
@@ -230,27 +229,11 @@ class Pair:
 
 
 def ssh_socks(ssh, to, *more, user):
-    """ssh -D does not take port 0: try ports until one is free."""
-    for _ in range(10):
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        program = ssh.start(to, "-N", "-D", f"127.0.0.1:{port}", *more, user=user)
-
-        def answers():
-            if not program.running():
-                return True
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                return True
-            except OSError:
-                return False
-
-        waiting.wait_until(answers, 20, "ssh -D to listen")
-        if program.running():
-            return program, port
-        if "in use" not in program.log() and "cannot listen" not in program.log():
-            raise AssertionError(f"ssh -D failed:\n{program.log()}")
-    raise AssertionError("no free port for ssh -D")
+    """ssh -D, ended with the test."""
+    name = f"socks{len(ssh.started)}_"
+    program = procs.start_ssh_socks(ssh.keys, ssh.dir, getattr(to, "port", to), user, *more, name=name)
+    ssh.started.append(program)
+    return program, program.port
 
 
 @pytest.fixture

@@ -53,7 +53,10 @@ def real_binary():
     path = Path(alknet())
     if path.read_bytes()[:4] == b"\x7fELF":
         return path
-    return next(p for p in (path.parent / ".libs" / ("lt-" + path.name), path.parent / ".libs" / path.name) if p.exists())
+    for inner in (path.parent / ".libs" / ("lt-" + path.name), path.parent / ".libs" / path.name):
+        if inner.exists():
+            return inner
+    return path
 
 
 def is_sanitized():
@@ -430,3 +433,36 @@ def start_sshd(keys, directory, extra="", name="sshd"):
     raise AssertionError("no free port for sshd")
 
 
+
+
+def ssh_argv(keys, directory, port, user, *more, identity="user", name="ssh_known"):
+    known = keys.known_hosts(Path(directory) / name, port)
+    return [
+        "ssh", *SSH_OPTIONS, "-o", f"UserKnownHostsFile={known}", "-i", keys.path(identity), "-p", str(port), "-l", user, *more,
+    ]
+
+
+def start_ssh_socks(keys, directory, to, user, *more, name="ssh_socks"):
+    """ssh -D; it takes no port 0, so ports are tried until one is free. Gives the program, with `port`."""
+    for attempt in range(10):
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        argv = ssh_argv(keys, directory, to, user, "-N", "-D", f"127.0.0.1:{port}", *more, "127.0.0.1", name=name + "_known")
+        program = Program(argv, Path(directory) / f"{name}{attempt}.log")
+        program.port = port
+
+        def answers():
+            if not program.running():
+                return True
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                return True
+            except OSError:
+                return False
+
+        wait_until(answers, 20, "ssh -D to listen")
+        if program.running():
+            return program
+        if "in use" not in program.log() and "cannot listen" not in program.log():
+            raise AssertionError(f"ssh -D failed:\n{program.log()}")
+    raise AssertionError("no free port for ssh -D")

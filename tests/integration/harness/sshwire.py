@@ -177,21 +177,27 @@ class Wire:
             body = self.open_.open(head, body, self.take(16))
         return body[1 : n - body[0]]
 
+    def step(self):
+        """One packet: the message, or None when it was chatter. A key exchange of the server's is answered here."""
+        payload = self.packet()
+        kind = payload[0]
+        if kind == DISCONNECT:
+            fields = Reader(payload[1:])
+            fields.u32()
+            raise Closed(fields.string().decode("utf-8", "replace"))
+        if kind == DEBUG:
+            self.debug.append(Reader(payload[2:]).string().decode("utf-8", "replace"))
+        elif kind == KEXINIT and self.session_id:
+            self.exchange_keys(payload)
+        elif kind not in (IGNORE, EXT_INFO, AUTH_BANNER):
+            return payload
+        return None
+
     def recv(self):
-        """The next message that is not chatter. A key exchange of the server's is answered here."""
+        """The next message that is not chatter."""
         while True:
-            payload = self.packet()
-            kind = payload[0]
-            if kind == DISCONNECT:
-                fields = Reader(payload[1:])
-                fields.u32()
-                raise Closed(fields.string().decode("utf-8", "replace"))
-            if kind == DEBUG:
-                fields = Reader(payload[2:])
-                self.debug.append(fields.string().decode("utf-8", "replace"))
-            elif kind == KEXINIT and self.session_id:
-                self.exchange_keys(payload)
-            elif kind not in (IGNORE, EXT_INFO, AUTH_BANNER):
+            payload = self.step()
+            if payload is not None:
                 return payload
 
     def expect(self, *kinds):
@@ -214,7 +220,9 @@ class Wire:
     def pump(self, seconds=0):
         """Answer what has come already; for sessions that idle."""
         while self.buffer or select.select([self.sock], [], [], seconds)[0]:
-            self.chatter(self.recv())
+            payload = self.step()
+            if payload is not None:
+                self.chatter(payload)
 
     def kexinit(self, strict=True, guess=False, kex="curve25519-sha256", cipher="aes256-gcm@openssh.com"):
         lists = [kex + (",kex-strict-c-v00@openssh.com" if strict else ""), "ssh-ed25519"]
