@@ -66,8 +66,7 @@ static void on_down(void *user, int rc, const struct alk_err *err)
 			alk_err_set(&why, rc, "%s",
 				    rc != 0 ? strerror(-rc) : "the server closed the session");
 		if (connect->was_up)
-			alk_err_prefix(&why, rc, "the session with %s ended",
-				       alk_client_server(connect->front.client));
+			alk_err_prefix(&why, rc, "the session ended");
 		connect->status = alk_main_fail(1, &why);
 		connect->stopping = true;
 	}

@@ -26,9 +26,13 @@ struct alk_stdio {
 	struct alk_destination to;
 	char address[300];
 	struct stdio_end in, out;
+	struct alk_task ended;
 	void (*done)(void *user, int rc, const struct alk_err *err);
 	void *user;
 };
+
+/* Of a channel that nobody waits for any more: what comes is thrown away. */
+static const struct alk_channel_ops detached_ops;
 
 int alk_stdio_fill(void)
 {
@@ -95,6 +99,88 @@ static int stdio_give_up(void)
 	return rc;
 }
 
+static void stdio_fail(struct alk_stdio *stdio, int rc, const char *why)
+{
+	struct alk_err err;
+
+	alk_err_set(&err, rc, "%s: %s", stdio->address, why);
+	stdio->done(stdio->user, rc, &err);
+}
+
+static void on_ended(void *user)
+{
+	struct alk_stdio *stdio = user;
+
+	if (alk_client_get_state(stdio->front->client) == ALK_CLIENT_UP)
+		stdio->done(stdio->user, 0, NULL);
+}
+
+/* A session that ends closes its channels first: look a moment later whether this was the stream's own
+ * end. If not, the session says why. */
+static void on_pump_done(void *user)
+{
+	struct alk_stdio *stdio = user;
+
+	alk_task_queue(stdio->front->loop, &stdio->ended);
+}
+
+static void on_channel_opened(void *user, struct alk_channel *channel)
+{
+	struct alk_stdio *stdio = user;
+	int rc;
+
+	stdio->channel = NULL;
+	rc = alk_pump_start(channel, &stdio->in.fd, &stdio->out.fd, NULL, 0, on_pump_done, stdio);
+	if (rc == 0)
+		return;
+	alk_channel_set_ops(channel, &detached_ops, NULL);
+	alk_channel_close(channel);
+	stdio_fail(stdio, rc, strerror(-rc));
+}
+
+static void on_channel_refused(void *user, struct alk_channel *channel, enum alk_open_failure why,
+			       const char *text)
+{
+	char both[256];
+
+	(void)channel;
+	switch (why) {
+	case ALK_OPEN_GONE:
+		/* The session says why. */
+		return;
+	case ALK_OPEN_PROHIBITED:
+	case ALK_OPEN_CONNECT_FAILED:
+	case ALK_OPEN_RESOURCE_SHORTAGE:
+		snprintf(both, sizeof(both), "%s (%s)", alk_open_failure_str(why), text);
+		stdio_fail(user, -ECONNREFUSED, both);
+		return;
+	default:
+		stdio_fail(user, -ECONNREFUSED, alk_open_failure_str(why));
+	}
+}
+
+static void on_channel_close(void *user, struct alk_channel *channel)
+{
+	struct alk_stdio *stdio = user;
+
+	(void)channel;
+	stdio->channel = NULL;
+}
+
+void alk_stdio_open(struct alk_stdio *stdio)
+{
+	static const struct alk_channel_ops ops = {
+		.opened = on_channel_opened,
+		.refused = on_channel_refused,
+		.close = on_channel_close,
+	};
+	struct alk_err err = {""};
+
+	stdio->channel = alk_client_open(stdio->front->client, &stdio->to, &ops, stdio, &err);
+	if (stdio->channel == NULL)
+		stdio_fail(stdio, -ECONNREFUSED, err.text);
+}
+
 struct alk_stdio *alk_stdio_new(struct alk_front *front, const char *address,
 				void (*done)(void *user, int rc, const struct alk_err *err),
 				void *user, struct alk_err *err)
@@ -107,6 +193,7 @@ struct alk_stdio *alk_stdio_new(struct alk_front *front, const char *address,
 		return NULL;
 	}
 	*stdio = (struct alk_stdio){.front = front, .done = done, .user = user};
+	stdio->ended = (struct alk_task){.fn = on_ended, .user = stdio};
 	stdio->in = stdio->out = (struct stdio_end){.fd = -1, .again = -1};
 	snprintf(stdio->address, sizeof(stdio->address), "%s", address);
 	/* The protocol wants to know where the channel comes from: from this machine. */
@@ -135,10 +222,9 @@ fail:
 
 void alk_stdio_free(struct alk_stdio **stdio)
 {
-	static const struct alk_channel_ops detached_ops;
-
 	if (*stdio == NULL)
 		return;
+	alk_task_cancel((*stdio)->front->loop, &(*stdio)->ended);
 	if ((*stdio)->channel != NULL) {
 		alk_channel_set_ops((*stdio)->channel, &detached_ops, NULL);
 		alk_channel_close((*stdio)->channel);
@@ -147,69 +233,4 @@ void alk_stdio_free(struct alk_stdio **stdio)
 	end_close(&(*stdio)->out);
 	free(*stdio);
 	*stdio = NULL;
-}
-
-/* The session may have ended with the channel: then its end was not the stream's, and the session's
- * own says why. */
-static void on_pump_done(void *user)
-{
-	struct alk_stdio *stdio = user;
-
-	if (stdio->front->client != NULL &&
-	    alk_client_get_state(stdio->front->client) == ALK_CLIENT_UP)
-		stdio->done(stdio->user, 0, NULL);
-}
-
-static void on_channel_opened(void *user, struct alk_channel *channel)
-{
-	struct alk_stdio *stdio = user;
-	struct alk_err err;
-	int rc;
-
-	stdio->channel = NULL;
-	rc = alk_pump_start(channel, &stdio->in.fd, &stdio->out.fd, NULL, 0, on_pump_done, stdio);
-	if (rc != 0) {
-		alk_err_set(&err, rc, "%s: %s", stdio->address, strerror(-rc));
-		stdio->done(stdio->user, rc, &err);
-	}
-}
-
-static void on_channel_refused(void *user, struct alk_channel *channel, enum alk_open_failure why,
-			       const char *text)
-{
-	struct alk_stdio *stdio = user;
-	struct alk_err err;
-
-	(void)channel;
-	if (why == ALK_OPEN_GONE)
-		return;
-	if (text != NULL && text[0] != '\0')
-		alk_err_set(&err, -ECONNREFUSED, "%s: %s (%s)", stdio->address,
-			    alk_open_failure_str(why), text);
-	else
-		alk_err_set(&err, -ECONNREFUSED, "%s: %s", stdio->address,
-			    alk_open_failure_str(why));
-	stdio->done(stdio->user, -ECONNREFUSED, &err);
-}
-
-static void on_channel_close(void *user, struct alk_channel *channel)
-{
-	struct alk_stdio *stdio = user;
-
-	(void)channel;
-	stdio->channel = NULL;
-}
-
-void alk_stdio_open(struct alk_stdio *stdio)
-{
-	static const struct alk_channel_ops ops = {
-		.opened = on_channel_opened,
-		.refused = on_channel_refused,
-		.close = on_channel_close,
-	};
-	struct alk_err err = {""};
-
-	stdio->channel = alk_client_open(stdio->front->client, &stdio->to, &ops, stdio, &err);
-	if (stdio->channel == NULL)
-		stdio->done(stdio->user, -ECONNREFUSED, &err);
 }

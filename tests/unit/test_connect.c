@@ -827,6 +827,12 @@ static void on_stdio_end(void *user, int rc, const struct alk_err *err)
 	snprintf(stdio_end.text, sizeof(stdio_end.text), "%s", err != NULL ? err->text : "");
 }
 
+static bool has_ended(void *user)
+{
+	(void)user;
+	return stdio_end.calls > 0;
+}
+
 /* Give the process other standard descriptors for a while. */
 static int saved_in, saved_out;
 
@@ -879,12 +885,34 @@ static void test_stdio_pipes(void **state)
 	alk_fd_close(&pumped.fd_out);
 	assert_int_equal(read(out[0], &byte, 1), 0);
 	pumped.done(pumped.user);
+	assert_true(run_until(has_ended, NULL, 20000));
 	assert_int_equal(stdio_end.calls, 1);
 	assert_int_equal(stdio_end.rc, 0);
 	alk_stdio_free(&stdio);
 	close(in[0]);
 	close(in[1]);
 	close(out[0]);
+}
+
+static void test_stdio_ends_with_the_session(void **state)
+{
+	struct alk_err err = {""};
+	struct alk_stdio *stdio;
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	(void)state;
+	stdio_replace(null, null);
+	stdio = alk_stdio_new(&front, "h:22", on_stdio_end, NULL, &err);
+	stdio_restore();
+	assert_non_null(stdio);
+	alk_stdio_open(stdio);
+	channels[0]->ops->opened(channels[0]->user, channels[0]);
+	pumped.done(pumped.user);
+	client.state = ALK_CLIENT_DOWN;
+	/* That is the session's to report. */
+	assert_false(run_until(has_ended, NULL, 50));
+	alk_stdio_free(&stdio);
+	close(null);
 }
 
 static void test_stdio_sockets_are_restored(void **state)
@@ -997,6 +1025,7 @@ int main(void)
 		TEST(test_bad_addresses),
 		TEST(test_descriptors_run_out),
 		TEST(test_stdio_pipes),
+		TEST(test_stdio_ends_with_the_session),
 		TEST(test_stdio_sockets_are_restored),
 		TEST(test_stdio_files_keep_their_place),
 		TEST(test_stdio_refused),
