@@ -215,30 +215,38 @@ int alk_conf_load_file(struct alk_conf *conf, const char *path, struct alk_err *
 	return rc;
 }
 
-/* "--max-sessions" for a flag, the variable for the environment. */
-static void given_as(const struct alk_option *option, const char *source, char *out, size_t size)
+static void given_name(const struct alk_option *option, const char *source, char *out, size_t size)
 {
-	if (strcmp(source, "environment") == 0 && option->env != NULL) {
+	if (source != NULL && strcmp(source, "flag") == 0) {
+		snprintf(out, size, "--%s", option->name);
+		for (char *c = out; *c != '\0'; c++)
+			*c = *c == '_' ? '-' : *c;
+	} else if (source != NULL && strcmp(source, "environment") == 0 && option->env != NULL) {
 		snprintf(out, size, "%s", option->env);
-		return;
+	} else if (source != NULL && strcmp(source, "default") != 0) {
+		snprintf(out, size, "%s: %s", source, option->name);
+	} else {
+		snprintf(out, size, "%s", option->name);
 	}
-	snprintf(out, size, "--%s", option->name);
-	for (char *c = out; *c != '\0'; c++)
-		*c = *c == '_' ? '-' : *c;
+}
+
+void alk_conf_given_as(const struct alk_conf *conf, const char *name, char *out, size_t size)
+{
+	given_name(alk_option_find(conf->table, name), alk_conf_source(conf, name), out, size);
 }
 
 int alk_conf_set(struct alk_conf *conf, const char *name, const char *value, const char *source,
 		 struct alk_err *err)
 {
 	const struct alk_option *option = alk_option_find(conf->table, name);
-	char shown[80];
+	char shown[512];
 	int rc;
 
 	if (option == NULL)
 		return name_fail(conf, "", name, err);
 	rc = alk_options_set_text(conf->values, option, value, source, err);
 	if (rc < 0) {
-		given_as(option, source, shown, sizeof(shown));
+		given_name(option, source, shown, sizeof(shown));
 		alk_err_prefix(err, rc, "%s", shown);
 	}
 	return rc;
@@ -246,13 +254,13 @@ int alk_conf_set(struct alk_conf *conf, const char *name, const char *value, con
 
 /* --- listeners -------------------------------------------------------------------------------------- */
 
-static int listen_add(struct alk_conf *conf, const char *transport, const char *address)
+static int listen_add(struct alk_conf *conf, const char *transport, const char *address, struct alk_err *err)
 {
 	struct alk_conf_listen *more =
 		realloc(conf->listen, (conf->listen_count + 1) * sizeof(*conf->listen));
 
 	if (more == NULL)
-		return -ENOMEM;
+		return alk_err_set(err, -ENOMEM, "out of memory");
 	conf->listen = more;
 	more[conf->listen_count++] = (struct alk_conf_listen){transport, address};
 	return 0;
@@ -264,26 +272,25 @@ static int listen_entry(struct alk_conf *conf, json_t *entry, size_t number, str
 	json_error_t why;
 
 	if (!json_is_object(entry) && address == NULL)
-		return alk_err_set(err, -EINVAL, "listen: entry %zu must be \"ADDR:PORT\" or { transport = ..., address = ... }",
+		return alk_err_set(err, -EINVAL, "entry %zu must be \"ADDR:PORT\" or { transport = ..., address = ... }",
 				   number);
 	if (address == NULL &&
 	    json_unpack_ex(entry, &why, 0, "{s?s, s:s !}", "transport", &transport, "address", &address) < 0)
 		return alk_err_set(err, -EINVAL,
-				   "listen: entry %zu must be { transport = \"NAME\", address = \"ADDR:PORT\" }: %s", number,
+				   "entry %zu must be { transport = \"NAME\", address = \"ADDR:PORT\" }: %s", number,
 				   why.text);
 	if (*address == '\0' || !is_stem(transport))
-		return alk_err_set(err, -EINVAL, "listen: entry %zu has an empty address or no transport's name", number);
-	return listen_add(conf, transport, address) < 0 ? alk_err_set(err, -ENOMEM, "out of memory") : 0;
+		return alk_err_set(err, -EINVAL, "entry %zu has an empty address or no transport's name", number);
+	return listen_add(conf, transport, address, err);
 }
 
 int alk_conf_listen_build(struct alk_conf *conf, struct alk_err *err)
 {
-	const char *text;
+	const char *text, *transport = alk_options_str(conf->values, "transport");
+	char given[512];
 	int rc = 0;
 
 	conf->listen_texts = json_array();
-	if (conf->listen_texts == NULL)
-		return alk_err_set(err, -ENOMEM, "out of memory");
 	for (size_t i = 0; rc == 0 && (text = alk_options_nth(conf->values, "listen", i)) != NULL; i++) {
 		json_t *entry = json_loads(text, JSON_DECODE_ANY, NULL);
 
@@ -291,12 +298,14 @@ int alk_conf_listen_build(struct alk_conf *conf, struct alk_err *err)
 			return alk_err_set(err, -ENOMEM, "out of memory");
 		rc = listen_entry(conf, entry, i + 1, err);
 	}
-	if (rc == 0 && conf->listen_count == 0) {
-		const char *transport = alk_options_str(conf->values, "transport");
-
-		if (listen_add(conf, transport, "0.0.0.0:22") < 0 || listen_add(conf, transport, "[::]:22") < 0)
-			rc = alk_err_set(err, -ENOMEM, "out of memory");
+	if (rc < 0) {
+		alk_conf_given_as(conf, "listen", given, sizeof(given));
+		return alk_err_prefix(err, rc, "%s", given);
 	}
+	if (conf->listen_count == 0)
+		rc = listen_add(conf, transport, "0.0.0.0:22", err);
+	if (conf->listen_count == 1 && rc == 0 && !alk_options_has(conf->values, "listen"))
+		rc = listen_add(conf, transport, "[::]:22", err);
 	return rc;
 }
 
@@ -325,6 +334,16 @@ static int client_defaults(struct alk_conf *conf, struct alk_err *err)
 	return alk_conf_set(conf, "user", self->pw_name, "default", err);
 }
 
+static int transport_check(const struct alk_conf *conf, struct alk_err *err)
+{
+	char given[512];
+
+	if (is_stem(alk_options_str(conf->values, "transport")))
+		return 0;
+	alk_conf_given_as(conf, "transport", given, sizeof(given));
+	return alk_err_set(err, -EINVAL, "%s: must be the name of a plugin: small letters, digits and _", given);
+}
+
 int alk_conf_finish(struct alk_conf *conf, struct alk_err *err)
 {
 	int rc = 0;
@@ -335,8 +354,8 @@ int alk_conf_finish(struct alk_conf *conf, struct alk_err *err)
 		rc = alk_options_defaults(conf->values, err);
 	if (rc == 0)
 		rc = sections_check(conf, err);
-	if (rc == 0 && !is_stem(alk_options_str(conf->values, "transport")))
-		rc = alk_err_set(err, -EINVAL, "transport: must be the name of a plugin: small letters, digits and _");
+	if (rc == 0)
+		rc = transport_check(conf, err);
 	if (rc == 0 && conf->role != ALK_ROLE_CLIENT)
 		rc = alk_conf_listen_build(conf, err);
 	return rc == 0 ? alk_conf_cross_check(conf, err) : rc;

@@ -55,8 +55,8 @@ struct alk_conf_listen {
 };
 size_t alk_conf_listeners(const struct alk_conf *conf, struct alk_conf_listen *out, size_t max);
 
-/* max_startups: "START:RATE:FULL" or one number (START = FULL): from START start-ups in flight a new one
- * is dropped with RATE percent, which grows to all at FULL. 0 = no limit. */
+/* max_startups, "START:RATE:FULL": from START start-ups in flight a new one is dropped with RATE percent,
+ * which grows to all at FULL. */
 struct alk_max_startups {
 	unsigned start, rate, full;
 };

@@ -286,7 +286,7 @@ struct alk_conf *alk_conf_decode(const json_t *encoded, struct alk_err *err)
 
 static void default_print(FILE *out, const struct alk_option *option, bool comment)
 {
-	bool quoted = option->type != ALK_OPT_BOOL && option->type != ALK_OPT_INT;
+	bool number = option->type == ALK_OPT_INT || option->type == ALK_OPT_DURATION || option->type == ALK_OPT_SIZE;
 	const char *value = option->fallback;
 	int64_t n;
 
@@ -294,7 +294,8 @@ static void default_print(FILE *out, const struct alk_option *option, bool comme
 	if (value == NULL)
 		fprintf(out, "\"%s\",\n", option->arg != NULL ? option->arg : "");
 	else
-		fprintf(out, quoted && alk_text_int(value, &n) < 0 ? "\"%s\",\n" : "%s,\n", value);
+		fprintf(out, option->type == ALK_OPT_BOOL || (number && alk_text_int(value, &n) == 0) ? "%s,\n" : "\"%s\",\n",
+			value);
 }
 
 static void section_print(FILE *out, const char *title, unsigned want, unsigned without, bool comment)

@@ -290,6 +290,11 @@ static void fail(lua_State *L, int status, const char *name, struct alk_err *err
 	alk_err_set(err, -EINVAL, "%s%s%s", name, located ? "" : ": ", safe);
 }
 
+const char *alk_conf_lua_version(void)
+{
+	return LUA_RELEASE;
+}
+
 json_t *alk_conf_lua_read(const char *name, const char *text, size_t len, struct alk_err *err)
 {
 	struct reader reader = {.text = text, .len = len, .start = clock()};

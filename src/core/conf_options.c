@@ -2,6 +2,7 @@
 #include "conf_private.h"
 
 #include <errno.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <alknet/dial.h>
@@ -52,6 +53,9 @@ const struct alk_option alk_conf_options[] = {
 	{.name = "connect_timeout", .type = ALK_OPT_DURATION, .flags = ALK_OPT_SERVE, .fallback = "10",
 	 .min = SECONDS(1), .max = SECONDS(600), .arg = "TIME", .group = G_LIMITS,
 	 .help = "how long a connection to a destination may take"},
+	{.name = "keepalive", .type = ALK_OPT_DURATION, .flags = ALK_OPT_SERVE, .fallback = "30", .min = 0,
+	 .max = DAYS(1), .arg = "TIME", .group = G_LIMITS,
+	 .help = "ask a client that is silent so long whether it is there; three questions without an answer end the session; 0 is never"},
 	{.name = "rekey_bytes", .type = ALK_OPT_SIZE, .flags = ALK_OPT_SERVE, .fallback = "0", .min = 0,
 	 .max = 1LL << 40, .arg = "SIZE", .group = G_LIMITS,
 	 .help = "renew a session's keys after so much data; 0 is as the cipher needs it"},
@@ -144,34 +148,24 @@ unsigned alk_conf_role_flag(enum alk_role role)
 
 /* --- texts with a form of their own ------------------------------------------------------------------ */
 
-static int startups_fail(const char *text, struct alk_err *err)
-{
-	char shown[64];
-
-	alk_text_escape(text, strlen(text), shown, sizeof(shown));
-	return alk_err_set(err, -EINVAL,
-			   "must be START:RATE:FULL (10:30:100: a percentage in the middle, FULL not below START) or one number, not \"%s\"",
-			   shown);
-}
-
 int alk_max_startups_parse(const char *text, struct alk_max_startups *out, struct alk_err *err)
 {
-	int64_t part[3] = {0, 100, 0};
-	char copy[64], *rest = copy;
+	int64_t part[3] = {0};
+	char copy[64], shown[64], *rest = copy;
+	bool good = strlen(text) < sizeof(copy);
 	size_t n = 0;
 
-	if (strlen(text) >= sizeof(copy))
-		return startups_fail(text, err);
-	strcpy(copy, text);
-	for (char *word; (word = strsep(&rest, ":")) != NULL; n++)
-		if (n == 3 || alk_text_int(word, &part[n]) < 0 || part[n] < 0 || part[n] > 1000000)
-			return startups_fail(text, err);
-	if (n == 1)
-		part[2] = part[0];
-	if (n == 2 || part[1] > 100 || part[2] < part[0] || (n == 3 && part[0] == 0 && part[2] != 0))
-		return startups_fail(text, err);
-	*out = (struct alk_max_startups){(unsigned)part[0], (unsigned)part[1], (unsigned)part[2]};
-	return 0;
+	snprintf(copy, sizeof(copy), "%s", text);
+	for (char *word; good && (word = strsep(&rest, ":")) != NULL; n++)
+		good = n < 3 && alk_text_int(word, &part[n]) == 0 && part[n] >= 0 && part[n] <= 1000000;
+	if (good && n == 3 && part[1] <= 100 && part[2] >= part[0]) {
+		*out = (struct alk_max_startups){(unsigned)part[0], (unsigned)part[1], (unsigned)part[2]};
+		return 0;
+	}
+	alk_text_escape(text, strlen(text), shown, sizeof(shown));
+	return alk_err_set(err, -EINVAL,
+			   "must be START:RATE:FULL like 10:30:100, a percentage in the middle and FULL not below START, not \"%s\"",
+			   shown);
 }
 
 /* One field up to a colon or the end, brackets taken off; *s goes behind the colon, NULL at the end. */
@@ -287,8 +281,19 @@ int alk_forward_parse(const char *spec, struct alk_forward *out, struct alk_err 
 
 /* --- what options say about one another -------------------------------------------------------------- */
 
-static int serve_check(const struct alk_options *values, struct alk_err *err)
+/* Put the option as it was given before the sentence. */
+static int blame(const struct alk_conf *conf, const char *name, int rc, struct alk_err *err)
 {
+	char given[512];
+
+	alk_conf_given_as(conf, name, given, sizeof(given));
+	return alk_err_prefix(err, rc, "%s", given);
+}
+
+static int serve_check(const struct alk_conf *conf, struct alk_err *err)
+{
+	const struct alk_options *values = conf->values;
+	const char *user = alk_options_str(values, "user");
 	struct alk_max_startups startups;
 	int rc;
 
@@ -299,16 +304,48 @@ static int serve_check(const struct alk_options *values, struct alk_err *err)
 		return alk_err_set(err, -EINVAL,
 				   "nobody could log in: give --authorized-keys FILE, or --policy FILE with an on_auth function");
 	rc = alk_max_startups_parse(alk_options_str(values, "max_startups"), &startups, err);
-	return rc < 0 ? alk_err_prefix(err, rc, "max_startups") : 0;
+	if (rc < 0)
+		return blame(conf, "max_startups", rc, err);
+	if (user != NULL && getpwnam(user) == NULL)
+		return blame(conf, "user", alk_err_set(err, -ENOENT, "there is no account %s", user), err);
+	return 0;
 }
 
-static int address_check(const char *name, const char *text, bool zero_ok, struct alk_err *err)
+static int server_check(const char *text, struct alk_err *err)
+{
+	size_t len = strlen(text);
+	bool brackets = text[0] == '[' && text[len - 1] == ']';
+	struct alk_sockaddr addr;
+	char host[256];
+	uint16_t port;
+
+	if (alk_addr_split(text, host, sizeof(host), &port, false, err) == 0 && host[0] != '\0')
+		return 0;
+	snprintf(host, sizeof(host), "%.*s", (int)(len - (brackets ? 2 : 0)), text + brackets);
+	if (alk_addr_parse(&addr, host, 1) == 0)
+		return 0;
+	if (!brackets && strchr(text, ':') == NULL)
+		return alk_addr_check_name(text, err);
+	return alk_err_set(err, -EINVAL, "must be HOST or HOST:PORT, the port from 1 to 65535, not \"%s\"", host);
+}
+
+static int address_check(const char *text, bool zero_ok, struct alk_err *err)
 {
 	char host[256];
 	uint16_t port;
-	int rc = alk_addr_split(text, host, sizeof(host), &port, zero_ok, err);
 
-	return rc < 0 ? alk_err_prefix(err, rc, "%s", name) : 0;
+	return alk_addr_split(text, host, sizeof(host), &port, zero_ok, err);
+}
+
+/* The server takes the same. */
+static int user_check(const char *text, struct alk_err *err)
+{
+	if (strlen(text) > 64)
+		return alk_err_set(err, -EINVAL, "must not be longer than 64 bytes");
+	for (const unsigned char *c = (const unsigned char *)text; *c != '\0'; c++)
+		if (*c < 0x20 || *c == 0x7f)
+			return alk_err_set(err, -EINVAL, "must not hold control characters");
+	return 0;
 }
 
 static int fingerprint_check(const char *text, struct alk_err *err)
@@ -317,38 +354,48 @@ static int fingerprint_check(const char *text, struct alk_err *err)
 
 	if (strncmp(text, "SHA256:", 7) == 0 && strspn(text + 7, base64) == 43 && strlen(text) == 50)
 		return 0;
-	return alk_err_set(err, -EINVAL,
-			   "host_key_fingerprint: must be SHA256: and 43 characters, as ssh-keygen -l -f FILE prints it");
+	return alk_err_set(err, -EINVAL, "must be SHA256: and 43 characters, as ssh-keygen -l -f FILE prints it");
 }
 
-static int connect_check(const struct alk_options *values, struct alk_err *err)
+static int forwards_check(const struct alk_conf *conf, struct alk_err *err)
 {
-	const char *text, *stdio = alk_options_str(values, "stdio");
 	struct alk_forward forward;
-	int rc = 0;
+	const char *text;
+
+	for (size_t i = 0; (text = alk_options_nth(conf->values, "forward", i)) != NULL; i++) {
+		int rc = alk_forward_parse(text, &forward, err);
+
+		if (rc < 0)
+			return blame(conf, "forward", rc, err);
+	}
+	return 0;
+}
+
+static int connect_check(const struct alk_conf *conf, struct alk_err *err)
+{
+	const struct alk_options *values = conf->values;
+	const char *text, *name;
+	int rc;
 
 	if (!alk_options_has(values, "server"))
 		return alk_err_set(err, -EINVAL, "connect needs a server: give --server HOST[:PORT] or set ALKNET_SERVER");
 	if (!alk_options_has(values, "identity"))
 		return alk_err_set(err, -EINVAL,
 				   "connect needs a private key: give --identity FILE or set ALKNET_IDENTITY");
-	text = alk_options_str(values, "socks5");
-	if (strcmp(text, "none") != 0)
-		rc = address_check("socks5", text, true, err);
-	if (rc == 0 && stdio != NULL)
-		rc = address_check("stdio", stdio, strncmp(stdio, "alknet-", 7) == 0, err);
-	for (size_t i = 0; rc == 0 && (text = alk_options_nth(values, "forward", i)) != NULL; i++) {
-		rc = alk_forward_parse(text, &forward, err);
-		if (rc < 0)
-			alk_err_prefix(err, rc, "forward");
-	}
-	text = alk_options_str(values, "host_key_fingerprint");
-	if (rc == 0 && text != NULL)
+	rc = server_check(alk_options_str(values, name = "server"), err);
+	if (rc == 0)
+		rc = user_check(alk_options_str(values, name = "user"), err);
+	if (rc == 0 && strcmp(text = alk_options_str(values, name = "socks5"), "none") != 0)
+		rc = address_check(text, true, err);
+	/* Port 0 means something at a reserved destination alone. */
+	if (rc == 0 && (text = alk_options_str(values, name = "stdio")) != NULL)
+		rc = address_check(text, strncmp(text, "alknet-", 7) == 0, err);
+	if (rc == 0 && (text = alk_options_str(values, name = "host_key_fingerprint")) != NULL)
 		rc = fingerprint_check(text, err);
-	return rc;
+	return rc < 0 ? blame(conf, name, rc, err) : forwards_check(conf, err);
 }
 
 int alk_conf_cross_check(struct alk_conf *conf, struct alk_err *err)
 {
-	return conf->role == ALK_ROLE_CLIENT ? connect_check(conf->values, err) : serve_check(conf->values, err);
+	return conf->role == ALK_ROLE_CLIENT ? connect_check(conf, err) : serve_check(conf, err);
 }

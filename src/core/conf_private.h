@@ -28,6 +28,11 @@ struct alk_conf {
  * file:line and why. */
 json_t *alk_conf_lua_read(const char *name, const char *text, size_t len, struct alk_err *err);
 
+const char *alk_conf_lua_version(void);
+
+/* An option as it was given, for the beginning of a sentence: "--max-sessions", "ALKNET_SERVER",
+ * "FILE: max_sessions", or its name when nobody gave it. */
+void alk_conf_given_as(const struct alk_conf *conf, const char *name, char *out, size_t size);
 /* What the options say about one another (conf_options.c). */
 int alk_conf_cross_check(struct alk_conf *conf, struct alk_err *err);
 /* The word for a role in sentences: "serve" or "connect". */

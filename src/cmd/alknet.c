@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include "cmdline.h"
+#include "main.h"
+
+static const struct {
+	const char *name;
+	int (*run)(int argc, char **argv);
+} commands[] = {
+	{"serve", alk_main_serve},
+	{"connect", alk_main_connect},
+	{"check", alk_main_check},
+};
+
+/* What was printed must have reached its reader: --help into a full disk has failed. */
+static int printed(void)
+{
+	return fflush(stdout) == 0 && !ferror(stdout) ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+	const char *word = argc > 1 ? argv[1] : NULL;
+
+	if (word == NULL) {
+		fputs("alknet: a command is missing: serve, connect or check (alknet --help)\n", stderr);
+		return 2;
+	}
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		if (strcmp(word, commands[i].name) == 0)
+			return commands[i].run(argc - 1, argv + 1);
+	if (strcmp(word, "worker") == 0)
+		return alk_main_worker();
+	if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) {
+		alk_cmdline_help(argc > 2 ? argv[2] : NULL, stdout);
+		return printed();
+	}
+	if (strcmp(word, "--version") == 0) {
+		alk_cmdline_version(stdout);
+		return printed();
+	}
+	if (strcmp(word, "--help-man") == 0) {
+		alk_cmdline_manual(stdout);
+		return printed();
+	}
+	return alk_cmdline_unknown(word);
+}

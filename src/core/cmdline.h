@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef ALK_CMDLINE_H
+#define ALK_CMDLINE_H
+
+/* The command line: flags are made from the options table, and so are --help and the manual page.
+ * Used by serve, connect and check (main.h) and by the program (src/cmd/alknet.c). */
+
+#include <stdbool.h>
+#include <stdio.h>
+#include "conf.h"
+
+/* What the command line says besides options. */
+struct alk_cmdline {
+	const char *config; /* -c FILE */
+	bool help;
+	bool dump_defaults; /* check */
+	bool connect;	    /* check: the file is one for connect */
+};
+
+/* argv[0] is the subcommand. Sets the flags in `conf`, or, when that is NULL, only looks for the words of
+ * struct alk_cmdline and skips the rest. 0, or -EINVAL with `err` naming the flag. */
+int alk_cmdline_read(int argc, char **argv, struct alk_conf *conf, struct alk_cmdline *out, struct alk_err *err);
+/* Set what the environment says. */
+int alk_cmdline_environment(struct alk_conf *conf, struct alk_err *err);
+
+/* The commands; NULL ends the list. Hidden ones have no summary. */
+struct alk_command {
+	const char *name;
+	const char *usage;
+	const char *summary;
+	enum alk_role role; /* whose options it takes; ALK_ROLE_NONE = none */
+};
+extern const struct alk_command alk_commands[];
+
+/* `command` NULL: of the program. */
+ALK_EXPORT void alk_cmdline_help(const char *command, FILE *out);
+ALK_EXPORT void alk_cmdline_version(FILE *out);
+/* mdoc(7), manual.c. */
+ALK_EXPORT void alk_cmdline_manual(FILE *out);
+/* "frob is not a command; did you mean ...?" on stderr. Returns 2. */
+ALK_EXPORT int alk_cmdline_unknown(const char *word);
+
+/* "--max-sessions" from max_sessions. */
+void alk_cmdline_flag(const struct alk_option *option, char *out, size_t size);
+bool alk_cmdline_is_flag(const struct alk_option *option);
+
+#endif

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "cmdline.h"
+
+#include <string.h>
+
+#include "conf_private.h"
+
+/* alknet(1) in mdoc(7). What stands in the options table is printed from it; the rest is text. */
+
+static const char head[] =
+	".Dd November 23, 2026\n"
+	".Dt ALKNET 1\n"
+	".Os\n"
+	".Sh NAME\n"
+	".Nm alknet\n"
+	".Nd tunnel through SSH over transports that are plugins\n";
+
+static const char description[] =
+	".Sh DESCRIPTION\n"
+	".Nm\n"
+	"carries connections through an SSH session.\n"
+	"SSH runs over a link that a transport, a plugin, has made, so that what the network sees is the\n"
+	"transport.\n"
+	"The commands are:\n"
+	".Bl -tag -width connect\n"
+	".It Cm serve\n"
+	"Accept sessions and join their channels with the destinations that they ask for.\n"
+	"A supervisor listens; workers, processes of their own, speak SSH.\n"
+	"A policy written in Lua may decide who may do what.\n"
+	"Any SSH client that forwards ports can use it.\n"
+	".It Cm connect\n"
+	"Hold a session with a server,\n"
+	".Nm\n"
+	"or another SSH server, and offer it here: as a proxy for SOCKS5 and HTTP CONNECT, as forwarded\n"
+	"ports and sockets, or on standard input and output.\n"
+	"When the session is up it prints what listens where, on standard error.\n"
+	"When the session breaks it is made anew; what listens stays.\n"
+	".It Cm check\n"
+	"Check a configuration as the command would: options, files, the options of plugins, the policy.\n"
+	"If a file\n"
+	".Pa NAME_test.lua\n"
+	"stands beside the policy\n"
+	".Pa NAME.lua ,\n"
+	"the tests in it are run.\n"
+	"With\n"
+	".Fl -connect\n"
+	"the file is one for\n"
+	".Cm connect .\n"
+	"With\n"
+	".Fl -dump-defaults\n"
+	"a configuration with every option and its default is printed instead.\n"
+	"It takes the flags of the command that is checked besides.\n"
+	".El\n"
+	".Pp\n"
+	"Flags are written out in full.\n"
+	"One without a value can be undone with\n"
+	".Fl -no- Ns Ar flag .\n"
+	"A\n"
+	".Ar TIME\n"
+	"is in seconds, or has\n"
+	".Cm ms ,\n"
+	".Cm s ,\n"
+	".Cm m\n"
+	"or\n"
+	".Cm h\n"
+	"behind it; a\n"
+	".Ar SIZE\n"
+	"is in bytes, or has\n"
+	".Cm K ,\n"
+	".Cm M\n"
+	"or\n"
+	".Cm G\n"
+	"behind it.\n"
+	"These flags every command takes:\n"
+	".Bl -tag -width Ds\n"
+	".It Fl c Ar FILE , Fl -config Ar FILE\n"
+	"Read a configuration file, see\n"
+	".Sx CONFIGURATION FILE .\n"
+	".It Fl h , Fl -help\n"
+	"Print the flags of the command.\n"
+	".El\n";
+
+static const char forwards[] =
+	".Ss Forwards\n"
+	"A\n"
+	".Ar SPEC\n"
+	"of\n"
+	".Fl -forward\n"
+	"is one of\n"
+	".Bd -literal -offset indent\n"
+	"[bind:]port:host:hostport\n"
+	"[bind:]port:/unix/path\n"
+	"/unix/path:host:hostport\n"
+	"/unix/path:/unix/path\n"
+	".Ed\n"
+	".Pp\n"
+	"What stands first listens here, what stands last is reached from the server.\n"
+	"IPv6 addresses stand in brackets.\n"
+	"Without\n"
+	".Ar bind\n"
+	"it is 127.0.0.1; an empty one or\n"
+	".Cm *\n"
+	"is every address.\n"
+	"Port 0 is any free one, which is printed.\n";
+
+static const char configuration[] =
+	".Sh CONFIGURATION FILE\n"
+	"The file is one Lua table.\n"
+	"It is data: nothing is defined in it but what it says itself, and it runs once, at start.\n"
+	"Each flag is a key, with underscores for dashes; a flag that may be given several times is a list.\n"
+	"A flag counts more than the environment, the environment more than the file, the file more than the\n"
+	"default.\n"
+	"Relative paths begin at the directory of the file.\n"
+	"A key that is not known is an error.\n"
+	"The options of a plugin stand in a table with the plugin's name.\n"
+	".Bd -literal -offset indent\n"
+	"return {\n"
+	"\tkey = \"/etc/alknet/host_key\",\n"
+	"\tauthorized_keys = \"/etc/alknet/authorized_keys\",\n"
+	"\tlisten = { \"0.0.0.0:2222\", \"[::]:2222\" },\n"
+	"\tworkers = \"auto\",\n"
+	"\tpolicy = \"/etc/alknet/policy.lua\",\n"
+	"\ttcp = { backlog = 4096 },\n"
+	"}\n"
+	".Ed\n"
+	".Pp\n"
+	"An entry of\n"
+	".Cm listen\n"
+	"may also be a table:\n"
+	".Ql { transport = \\(dqtcp\\(dq, address = \\(dq[::]:22\\(dq } .\n"
+	"A secret is never a flag; instead of the secret\n"
+	".Va NAME\n"
+	"the key\n"
+	".Va NAME_file\n"
+	"may name a private file that holds it.\n";
+
+static const char tail[] =
+	".Sh FILES\n"
+	".Bl -tag -width Ds\n"
+	".It Pa /etc/alknet/alknet.conf\n"
+	"The usual place of the server's configuration; it is read when\n"
+	".Fl c\n"
+	"names it.\n"
+	".It Pa /run/alknet/admin.sock\n"
+	"Where\n"
+	".Xr alknet-admin 1\n"
+	"reaches the server.\n"
+	".It Pa ~/.local/state/alknet/known_hosts\n"
+	"Host keys that\n"
+	".Cm connect\n"
+	"knows, in the format of\n"
+	".Xr sshd 8 .\n"
+	".El\n"
+	".Pp\n"
+	"A private key must be a regular file of at most 64 KiB that belongs to root or to who runs\n"
+	".Nm\n"
+	"and that nobody else may read or write.\n"
+	".Sh EXIT STATUS\n"
+	".Bl -tag -width Ds\n"
+	".It 0\n"
+	"It ended as it was told to.\n"
+	".It 1\n"
+	"It failed while it ran:\n"
+	".Cm connect\n"
+	"could not reach the server, did not accept its host key, or was not let in.\n"
+	".It 2\n"
+	"A flag, a file, a key, the policy or an address to listen on is wrong; one sentence on standard error\n"
+	"names it.\n"
+	".El\n"
+	".Sh EXAMPLES\n"
+	"Make a host key and serve whoever has a key in\n"
+	".Pa authorized_keys :\n"
+	".Bd -literal -offset indent\n"
+	"$ ssh-keygen -t ed25519 -N '' -f host_key\n"
+	"$ alknet serve --key host_key --authorized-keys authorized_keys \\e\n"
+	"      --listen 0.0.0.0:2222\n"
+	".Ed\n"
+	".Pp\n"
+	"Go through it with a web client, names resolved by the server:\n"
+	".Bd -literal -offset indent\n"
+	"$ alknet connect --server example.org:2222 --identity ~/.ssh/id_ed25519 &\n"
+	"$ curl --socks5-hostname 127.0.0.1:1080 http://intranet/\n"
+	".Ed\n"
+	".Pp\n"
+	"Reach a database that only the server can reach:\n"
+	".Bd -literal -offset indent\n"
+	"$ alknet connect --server example.org:2222 --identity ~/.ssh/id_ed25519 \\e\n"
+	"      --socks5 none --forward 5432:db.internal:5432\n"
+	".Ed\n"
+	".Pp\n"
+	"In\n"
+	".Xr ssh_config 5 ,\n"
+	"reach a host behind it:\n"
+	".Bd -literal -offset indent\n"
+	"Host inside\n"
+	"    ProxyCommand alknet connect -c ~/.alknet.conf --stdio %h:%p\n"
+	".Ed\n"
+	".Pp\n"
+	"Check a configuration and the tests of its policy before a restart:\n"
+	".Dl $ alknet check -c /etc/alknet/alknet.conf\n"
+	".Sh SEE ALSO\n"
+	".Xr alknet-admin 1 ,\n"
+	".Xr ssh 1 ,\n"
+	".Xr ssh-keygen 1\n";
+
+/* What roff would take for its own. */
+static void text_print(FILE *out, const char *text)
+{
+	for (const char *c = text; *c != '\0'; c++) {
+		if (*c == '\\')
+			fputs("\\e", out);
+		else if (*c == '-' && c > text && c[-1] == '-')
+			fputs("\\-", out);
+		else if ((*c == '.' || *c == '\'') && c == text)
+			fprintf(out, "\\&%c", *c);
+		else if (*c == '\n')
+			fputc(' ', out);
+		else
+			fputc(*c, out);
+	}
+}
+
+static void sentence_print(FILE *out, const char *text)
+{
+	static const char *const upper = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+	char first[2] = {0};
+
+	if (*text >= 'a' && *text <= 'z')
+		first[0] = upper[*text++ - 'a'];
+	fputs(first, out);
+	text_print(out, text);
+	fputs(".\n", out);
+}
+
+static void option_print(FILE *out, const struct alk_option *option)
+{
+	char flag[64];
+
+	alk_cmdline_flag(option, flag, sizeof(flag));
+	if (alk_cmdline_is_flag(option))
+		fprintf(out, ".It Fl %s", flag + 1);
+	else
+		fprintf(out, ".It Va %s No =", option->name);
+	if (option->arg != NULL) {
+		fputs(" Ar ", out);
+		text_print(out, option->arg);
+	}
+	fputc('\n', out);
+	sentence_print(out, option->help);
+	if (option->flags & ALK_OPT_REPEAT)
+		fputs("It may be given several times.\n", out);
+	if (option->fallback != NULL && option->type != ALK_OPT_BOOL) {
+		fputs("The default is ", out);
+		text_print(out, option->fallback);
+		fputs(".\n", out);
+	}
+	if (option->env != NULL)
+		fprintf(out, "The environment variable\n.Ev %s\nfills it in.\n", option->env);
+	if (!alk_cmdline_is_flag(option))
+		fputs("This stands in the configuration file only.\n", out);
+}
+
+static void options_print(FILE *out, const char *title, unsigned want, unsigned without)
+{
+	const char *group = NULL;
+
+	fprintf(out, ".Sh %s\n", title);
+	for (const struct alk_option *o = alk_conf_options; o->type != ALK_OPT_END; o++) {
+		if ((o->flags & want) != want || (o->flags & without))
+			continue;
+		if (group == NULL || strcmp(group, o->group) != 0)
+			fprintf(out, "%s.Ss %s\n.Bl -tag -width Ds\n", group != NULL ? ".El\n" : "", o->group);
+		group = o->group;
+		option_print(out, o);
+	}
+	fputs(".El\n", out);
+}
+
+static void environment_print(FILE *out)
+{
+	fputs(".Sh ENVIRONMENT\n.Bl -tag -width ALKNET_PLUGIN_DIR\n", out);
+	for (const struct alk_option *o = alk_conf_options; o->type != ALK_OPT_END; o++) {
+		char flag[64];
+
+		alk_cmdline_flag(o, flag, sizeof(flag));
+		if (o->env != NULL)
+			fprintf(out, ".It Ev %s\nThe same as\n.Fl %s ,\nwhich counts more.\n", o->env, flag + 1);
+	}
+	fputs(".El\n", out);
+}
+
+void alk_cmdline_manual(FILE *out)
+{
+	fputs(head, out);
+	fputs(".Sh SYNOPSIS\n.Nm alknet Cm serve\n.Fl -key Ar FILE\n.Fl -authorized-keys Ar FILE | Fl -policy Ar FILE\n"
+	      ".Op Ar flags\n"
+	      ".Nm alknet Cm connect\n.Fl -server Ar HOST Ns Op : Ns Ar PORT\n.Fl -identity Ar FILE\n.Op Ar flags\n"
+	      ".Nm alknet Cm check\n.Op Fl -connect\n.Fl c Ar FILE\n.Op Ar flags\n"
+	      ".Nm alknet Cm check\n.Fl -dump-defaults\n"
+	      ".Nm alknet\n.Fl -version | Fl -help | Fl -help-man\n",
+	      out);
+	fputs(description, out);
+	options_print(out, "FLAGS OF SERVE", ALK_OPT_SERVE, ALK_OPT_CONNECT);
+	options_print(out, "FLAGS OF CONNECT", ALK_OPT_CONNECT, ALK_OPT_SERVE);
+	fputs(forwards, out);
+	options_print(out, "FLAGS OF SERVE AND CONNECT", ALK_OPT_SERVE | ALK_OPT_CONNECT, 0);
+	fputs(configuration, out);
+	environment_print(out);
+	fputs(tail, out);
+}

@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "main.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cmdline.h"
+#include "keys.h"
+#include "loader.h"
+#include "log_private.h"
+#include "policy.h"
+#include "supervisor.h"
+#include "text.h"
+#include "worker.h"
+
+#define CONTROL_FD 3
+#define LISTEN_MAX 64
+
+int alk_main_fail(int status, const struct alk_err *err)
+{
+	fprintf(stderr, "alknet: %s\n", err->text);
+	return status;
+}
+
+/* --- how every process of ours begins ---------------------------------------------------------------- */
+
+int alk_main_process(unsigned long *fd_limit)
+{
+	struct rlimit none = {0, 0}, files;
+	int rc = 0;
+
+	signal(SIGPIPE, SIG_IGN);
+	umask(077);
+	setrlimit(RLIMIT_CORE, &none);
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	/* Without this glibc raises both by itself, and buffers that were freed stay. */
+	mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+	mallopt(M_TRIM_THRESHOLD, 128 * 1024);
+	if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+		return -errno;
+	if (files.rlim_cur < files.rlim_max) {
+		struct rlimit raised = {files.rlim_max, files.rlim_max};
+
+		if (setrlimit(RLIMIT_NOFILE, &raised) < 0)
+			rc = -errno;
+		else
+			files = raised;
+	}
+	*fd_limit = (unsigned long)files.rlim_cur;
+	return rc;
+}
+
+static int conf_fill(struct alk_conf *conf, int argc, char **argv, struct alk_cmdline *line, struct alk_err *err)
+{
+	int rc = alk_cmdline_read(argc, argv, conf, line, err);
+
+	if (rc < 0 || line->help)
+		return rc;
+	if (line->config != NULL)
+		rc = alk_conf_load_file(conf, line->config, err);
+	if (rc == 0)
+		rc = alk_cmdline_environment(conf, err);
+	if (rc == 0)
+		rc = alk_conf_finish(conf, err);
+	if (rc == 0)
+		rc = alk_conf_read_files(conf, err);
+	return rc;
+}
+
+/* NULL after --help (*status 0) and after an error that was told (*status 2). */
+static struct alk_conf *conf_make(int argc, char **argv, enum alk_role role, int *status)
+{
+	struct alk_conf *conf = alk_conf_new(role);
+	struct alk_err err = {.text = "out of memory"};
+	struct alk_cmdline line;
+
+	*status = 0;
+	if (conf == NULL) {
+		*status = alk_main_fail(1, &err);
+		return NULL;
+	}
+	if (conf_fill(conf, argc, argv, &line, &err) < 0)
+		*status = alk_main_fail(2, &err);
+	else if (line.help)
+		alk_cmdline_help(argv[0], stdout);
+	else
+		return conf;
+	alk_conf_free(&conf);
+	return NULL;
+}
+
+struct alk_conf *alk_main_conf(int argc, char **argv, enum alk_role role, int *status)
+{
+	unsigned long limit = 0;
+	int raised = alk_main_process(&limit);
+	struct alk_conf *conf = conf_make(argc, argv, role, status);
+	struct alk_err err;
+
+	if (conf == NULL)
+		return NULL;
+	if (alk_log_setup_options(alk_conf_values(conf), &err) < 0) {
+		*status = alk_main_fail(2, &err);
+		alk_conf_free(&conf);
+		return NULL;
+	}
+	if (raised < 0)
+		alk_log(ALK_LOG_WARN, "file descriptors could not be raised", ALK_INT("limit", (int64_t)limit),
+			ALK_STR("error", strerror(-raised)));
+	else
+		alk_log(ALK_LOG_INFO, "file descriptors", ALK_INT("limit", (int64_t)limit));
+	return conf;
+}
+
+/* --- serve ---------------------------------------------------------------------------------------- */
+
+int alk_main_serve(int argc, char **argv)
+{
+	struct alk_supervisor *supervisor;
+	struct alk_loop *loop = NULL;
+	struct alk_err err;
+	int status;
+	struct alk_conf *conf = alk_main_conf(argc, argv, ALK_ROLE_SUPERVISOR, &status);
+
+	if (conf == NULL)
+		return status;
+	loop = alk_loop_new(&err);
+	if (loop == NULL) {
+		alk_conf_free(&conf);
+		return alk_main_fail(1, &err);
+	}
+	alk_log_attach(loop);
+	supervisor = alk_supervisor_new(loop, &conf, &err);
+	if (supervisor != NULL) {
+		alk_loop_run(loop);
+		status = alk_supervisor_status(supervisor);
+		alk_supervisor_free(&supervisor);
+	} else {
+		status = alk_main_fail(2, &err);
+	}
+	alk_conf_free(&conf);
+	alk_log_attach(NULL);
+	alk_loop_free(&loop);
+	alk_log_close();
+	return status;
+}
+
+/* --- worker --------------------------------------------------------------------------------------- */
+
+struct worker_end {
+	struct alk_loop *loop;
+	int status;
+};
+
+static void on_worker_done(void *user, int status)
+{
+	struct worker_end *end = user;
+
+	end->status = status;
+	alk_loop_stop(end->loop);
+}
+
+int alk_main_worker(void)
+{
+	struct worker_end end = {.status = 1};
+	struct alk_worker *worker;
+	unsigned long limit;
+	struct alk_err err;
+	struct stat st;
+	int fd = CONTROL_FD;
+
+	if (fstat(fd, &st) < 0 || !S_ISSOCK(st.st_mode)) {
+		alk_err_set(&err, -EBADF, "worker: is started by \"alknet serve\", not by hand");
+		return alk_main_fail(2, &err);
+	}
+	/* The supervisor has raised the limit and said so; a worker inherits it. */
+	alk_main_process(&limit);
+	end.loop = alk_loop_new(&err);
+	if (end.loop == NULL)
+		return alk_main_fail(1, &err);
+	alk_log_attach(end.loop);
+	worker = alk_worker_new(end.loop, &fd, false, on_worker_done, &end, &err);
+	if (worker != NULL)
+		alk_loop_run(end.loop);
+	else
+		alk_main_fail(1, &err);
+	alk_worker_free(&worker);
+	alk_log_attach(NULL);
+	alk_loop_free(&end.loop);
+	alk_log_close();
+	return end.status;
+}
+
+/* --- check ---------------------------------------------------------------------------------------- */
+
+static void on_bad_key(void *user, const char *name, unsigned line, const char *why)
+{
+	(void)user;
+	fprintf(stderr, "alknet: warning: %s:%u: %s\n", name, line, why);
+}
+
+static int keys_check(const struct alk_conf *conf, FILE *out, struct alk_err *err)
+{
+	const struct alk_options *values = alk_conf_values(conf);
+	const char *path = alk_options_str(values, "authorized_keys"), *text;
+	struct alk_keys *keys;
+	size_t len, count;
+
+	if (path == NULL)
+		return 0;
+	text = alk_conf_file(conf, "authorized_keys", 0, &len);
+	keys = alk_keys_parse(path, text, len, "ssh-ed25519", on_bad_key, NULL);
+	if (keys == NULL)
+		return alk_err_set(err, -ENOMEM, "authorized_keys: out of memory");
+	count = keys->count;
+	alk_keys_free(&keys);
+	if (count == 0 && !alk_options_has(values, "policy"))
+		return alk_err_set(err, -EINVAL, "authorized_keys: %s holds no key that can be used, so nobody could log in",
+				   path);
+	fprintf(out, "ok: authorized_keys: %zu %s\n", count, count == 1 ? "key" : "keys");
+	return 0;
+}
+
+static int plugin_check(struct alk_loader *loader, enum alk_plugin_kind kind, const char *name, FILE *out,
+			struct alk_err *err)
+{
+	struct alk_loaded *loaded = alk_loader_get(loader, kind, name, err);
+
+	if (loaded == NULL)
+		return -EINVAL;
+	fprintf(out, "ok: plugin %s %s\n", name, alk_loaded_plugin(loaded)->version);
+	return 0;
+}
+
+static int serve_plugins_check(const struct alk_conf *conf, struct alk_loader *loader, FILE *out,
+			       struct alk_err *err)
+{
+	struct alk_conf_listen listen[LISTEN_MAX];
+	size_t n = alk_conf_listeners(conf, listen, LISTEN_MAX);
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < n && i < LISTEN_MAX; i++) {
+		bool seen = false;
+
+		for (size_t j = 0; j < i; j++)
+			seen = seen || strcmp(listen[j].transport, listen[i].transport) == 0;
+		if (!seen)
+			rc = plugin_check(loader, ALK_PLUGIN_TRANSPORT, listen[i].transport, out, err);
+	}
+	return rc == 0 ? plugin_check(loader, ALK_PLUGIN_SERVICE, "forward", out, err) : rc;
+}
+
+static int plugins_check(struct alk_conf *conf, bool connect, FILE *out, struct alk_err *err)
+{
+	const struct alk_options *values = alk_conf_values(conf);
+	struct alk_loader *loader =
+		alk_loader_new(NULL, ALK_ROLE_CHECK, alk_options_str(values, "plugin_dir"), conf, err);
+	int rc;
+
+	if (loader == NULL)
+		return -EINVAL;
+	if (connect)
+		rc = plugin_check(loader, ALK_PLUGIN_TRANSPORT, alk_options_str(values, "transport"), out,
+				  err);
+	else
+		rc = serve_plugins_check(conf, loader, out, err);
+	alk_loader_free(&loader);
+	return rc;
+}
+
+static int policy_tests_run(const char *path, struct alk_err *err)
+{
+	int rc = alk_policy_test_file(path, stdout, err);
+
+	if (rc == -ENOENT)
+		return 0;
+	if (rc > 0)
+		return alk_err_set(err, -EINVAL, "policy: %d of the tests of %s failed", rc, path);
+	if (rc < 0)
+		return alk_err_prefix(err, rc, "policy");
+	printf("ok: policy tests\n");
+	return 0;
+}
+
+static int policy_check(const struct alk_conf *conf, FILE *out, struct alk_err *err)
+{
+	const struct alk_options *values = alk_conf_values(conf);
+	const char *path = alk_options_str(values, "policy"), *text;
+	struct alk_policy *policy;
+	bool lets_in;
+	size_t len;
+
+	if (path == NULL)
+		return 0;
+	text = alk_conf_file(conf, "policy", 0, &len);
+	policy = alk_policy_new(NULL, path, text, len, NULL, err);
+	if (policy == NULL)
+		return -EINVAL;
+	lets_in = alk_policy_has(policy, ALK_QUESTION_AUTH) || alk_options_has(values, "authorized_keys");
+	alk_policy_free(&policy);
+	if (!lets_in)
+		return alk_err_set(err, -EINVAL, "policy: %s has no on_auth function, and there are no authorized_keys: nobody could log in",
+				   path);
+	fprintf(out, "ok: policy %s\n", path);
+	return 0;
+}
+
+/* What was found good is printed when all of it is, so that one sentence says what is not. */
+static int all_check(struct alk_conf *conf, bool connect, const char *shown)
+{
+	const char *policy = connect ? NULL : alk_options_str(alk_conf_values(conf), "policy");
+	struct alk_err err = {.text = "out of memory"};
+	char *good = NULL;
+	size_t len;
+	FILE *out = open_memstream(&good, &len);
+	int rc = out != NULL ? 0 : -ENOMEM;
+
+	if (rc == 0) {
+		fprintf(out, "ok: configuration %s\n", shown);
+		rc = connect ? 0 : keys_check(conf, out, &err);
+		if (rc == 0)
+			rc = plugins_check(conf, connect, out, &err);
+		if (rc == 0 && !connect)
+			rc = policy_check(conf, out, &err);
+		fclose(out);
+	}
+	if (rc == 0)
+		fputs(good, stdout);
+	if (rc == 0 && policy != NULL)
+		rc = policy_tests_run(policy, &err);
+	free(good);
+	fflush(stdout);
+	return rc < 0 ? alk_main_fail(2, &err) : 0;
+}
+
+static int defaults_dump(void)
+{
+	char *text = alk_conf_dump_defaults();
+	struct alk_err err = {.text = "out of memory"};
+
+	if (text == NULL)
+		return alk_main_fail(1, &err);
+	fputs(text, stdout);
+	free(text);
+	return 0;
+}
+
+int alk_main_check(int argc, char **argv)
+{
+	struct alk_cmdline line;
+	struct alk_conf *conf;
+	struct alk_err err;
+	int status;
+
+	if (alk_cmdline_read(argc, argv, NULL, &line, &err) < 0)
+		return alk_main_fail(2, &err);
+	if (line.help) {
+		alk_cmdline_help("check", stdout);
+		return 0;
+	}
+	if (line.dump_defaults)
+		return defaults_dump();
+	conf = conf_make(argc, argv, line.connect ? ALK_ROLE_CLIENT : ALK_ROLE_SUPERVISOR, &status);
+	if (conf == NULL)
+		return status;
+	status = all_check(conf, line.connect, line.config != NULL ? line.config : "of the flags");
+	alk_conf_free(&conf);
+	return status;
+}
