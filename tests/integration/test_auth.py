@@ -31,7 +31,7 @@ def test_t09_unknown_user_and_wrong_key_look_the_same(server, ssh):
     serving = server()
     seen = []
     for user in (USER, "nobody-here"):
-        out = ssh.run(serving, "-N", "-o", "LogLevel=DEBUG2", user=user, identity="stranger")
+        out = ssh.run(serving, "-N", "-vv", user=user, identity="stranger")
         assert refused(out), out.stderr.decode()
         lines = [KEY_AND_NAME.sub(b"*", line) for line in out.stderr.splitlines() if b"Authenticating to" not in line]
         seen.append(lines)
@@ -112,7 +112,7 @@ def test_ssh_with_many_keys(server, ssh, keys, tmp_path):
     flags = []
     for n in range(5):
         flags += ["-i", procs.make_key(tmp_path / f"many{n}")]
-    out = ssh.run(serving, *flags[:4], "-W", "127.0.0.1:1", "-o", "LogLevel=DEBUG1")
+    out = ssh.run(serving, *flags[:4], "-W", "127.0.0.1:1", "-v")
     assert b"Authenticated to" in out.stderr, out.stderr.decode()
     out = ssh.run(serving, *flags, "-N", identity="stranger")
     assert out.returncode == 255

@@ -49,13 +49,12 @@ def test_large_transfer_down(pair, targets):
     check_down(pair, targets, 200 * MB)
 
 
-def test_both_ways_at_once(pair, targets):
-    """Full duplex on one session: nothing is lost and nothing stands still."""
+def both_ways(pair, targets, total):
     errors = []
 
     def run(check):
         try:
-            check(pair, targets, 50 * MB)
+            check(pair, targets, total)
         except BaseException as error:  # told to the main thread
             errors.append(error)
 
@@ -66,6 +65,11 @@ def test_both_ways_at_once(pair, targets):
         thread.join(scaled(60))
     assert not errors, errors
     assert not any(thread.is_alive() for thread in threads)
+
+
+def test_both_ways_at_once(pair, targets):
+    """Full duplex on one session: nothing is lost and nothing stands still."""
+    both_ways(pair, targets, 50 * MB)
 
 
 def test_core_paths_with_every_number_of_workers(tunnel, targets, workers):
@@ -168,9 +172,9 @@ def kex_count(program):
 
 @pytest.mark.parametrize("way", ["up", "down", "both"])
 def test_t30_rekey_asked_by_ssh(make_pair, targets, way):
-    pair = make_pair("alknet+openssh", ssh_flags=("-o", "RekeyLimit=1M", "-o", "LogLevel=DEBUG1"))
+    pair = make_pair("alknet+openssh", ssh_flags=("-o", "RekeyLimit=1M", "-v"))
     if way == "both":
-        test_both_ways_at_once(pair, targets)
+        both_ways(pair, targets, 5 * MB)
     else:
         (check_up if way == "up" else check_down)(pair, targets, 40 * MB)
     assert kex_count(pair.client) > 10
@@ -180,7 +184,7 @@ def test_t30_rekey_asked_by_ssh(make_pair, targets, way):
 def test_t30_rekey_asked_by_sshd(make_pair, targets, way):
     pair = make_pair("openssh+alknet", sshd_config="RekeyLimit 1M\nLogLevel DEBUG1")
     if way == "both":
-        test_both_ways_at_once(pair, targets)
+        both_ways(pair, targets, 5 * MB)
     else:
         (check_up if way == "up" else check_down)(pair, targets, 40 * MB)
     assert kex_count(pair.server) > 10
@@ -188,16 +192,16 @@ def test_t30_rekey_asked_by_sshd(make_pair, targets, way):
 
 @pytest.mark.parametrize("client_kind", ["alknet", "openssh"])
 def test_t30_rekey_asked_by_alknet_serve(make_pair, targets, client_kind):
-    pair = make_pair("alknet+" + client_kind, serve=("--rekey-bytes", "1M"), ssh_flags=("-o", "LogLevel=DEBUG1"))
-    check_up(pair, targets, 40 * MB)
-    check_down(pair, targets, 40 * MB)
-    test_both_ways_at_once(pair, targets)
+    pair = make_pair("alknet+" + client_kind, serve=("--rekey-bytes", "1M"), ssh_flags=("-v"))
+    check_up(pair, targets, 20 * MB)
+    check_down(pair, targets, 20 * MB)
+    both_ways(pair, targets, 10 * MB)
     if client_kind == "openssh":
         assert kex_count(pair.client) > 10
 
 
 def test_keepalive_is_answered(server, ssh):
     """ssh asks keepalive@openssh.com each second; each is answered (message 81 or 82)."""
-    program = ssh.start(server(), "-N", "-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=1", "-o", "LogLevel=DEBUG3")
+    program = ssh.start(server(), "-N", "-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=1", "-vvv")
     program.wait_log(r"receive packet: type 8[12]", count=3)
     assert program.running()

@@ -16,9 +16,10 @@ NAMES = {"refused": {5}, "unreachable": {3, 4}, "timeout": {4, 6}, "name": {4}}
 
 def socks_failure(pair, host, port):
     start = time.monotonic()
-    with pytest.raises(net.ProxyRefused) as refused:
+    # ssh -D closes without an answer, alknet says why.
+    with pytest.raises((net.ProxyRefused, EOFError)) as refused:
         pair.connect(port, host=host).close()
-    return refused.value.code, time.monotonic() - start
+    return getattr(refused.value, "code", None), time.monotonic() - start
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -121,7 +122,7 @@ def test_reserved_names_are_never_resolved(server, keys, targets):
 
 def test_t27_the_reason_is_told_besides(server, ssh, targets):
     """ssh -v shows why, whatever the reason code is."""
-    out = ssh.run(server(), "-W", f"127.0.0.1:{targets.refused}", "-o", "LogLevel=DEBUG1")
+    out = ssh.run(server(), "-W", f"127.0.0.1:{targets.refused}", "-v")
     assert out.returncode != 0
     assert b"refused" in out.stderr.lower(), out.stderr.decode()[-1500:]
 

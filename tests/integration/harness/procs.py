@@ -408,10 +408,10 @@ def start_sshd(keys, directory, extra="", name="sshd"):
             port = probe.getsockname()[1]
         config = directory / f"{name}_config"
         config.write_text(
-            f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {keys.path('host')}\nAuthorizedKeysFile {keys.authorized}\n"
+            # The first word counts: what a test asks for goes before.
+            extra + f"\nListenAddress 127.0.0.1\nPort {port}\nHostKey {keys.path('host')}\nAuthorizedKeysFile {keys.authorized}\n"
             "PidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
             "PermitRootLogin yes\nMaxStartups 1000:30:2000\nMaxSessions 1000\nLogLevel ERROR\nAllowStreamLocalForwarding yes\n"
-            + extra + "\n"
         )
         program = Program([find_sshd(), "-D", "-e", "-f", config], directory / f"{name}{attempt}.log")
         program.port = port
