@@ -245,14 +245,51 @@ def test_t43_no_core_no_dump(server, sanitized):
     """No core file, and no other process of the user reads the memory."""
     if sanitized:
         pytest.skip("a sanitizer needs to look into the process itself")
-    serving = server(workers=1)
+    root = os.geteuid() == 0
+    serving = server(*(("--user", "nobody") if root else ()), workers=1)
     for pid in procs.tree(serving.pid):
         assert limits_of(pid)["Max core file size"][0] == "0"
-        if os.geteuid() != 0:
-            with pytest.raises(PermissionError):
-                Path(f"/proc/{pid}/environ").read_bytes()
-        else:
-            assert os.stat(f"/proc/{pid}/environ").st_uid == 0
+    for pid in serving.workers():
+        # The files of a process that may not be dumped belong to root.
+        assert os.stat(f"/proc/{pid}/environ").st_uid == 0
+
+
+def test_t41_no_memory(server, login, targets, keys, sanitized):
+    """Sessions that find no memory end; the server goes on and serves when there is some again."""
+    if sanitized or not shutil.which("prlimit"):
+        pytest.skip("needs prlimit and a build without sanitizers")
+    probe = server(workers=1)
+    login(probe)
+    size = max(int(status_of(pid)["VmSize"].split()[0]) for pid in procs.tree(probe.pid)) * 1024
+    limit = size + (3 << 20)
+    serving = server("--max-startups", "1000:30:1000", workers=1, wrap=["prlimit", f"--as={limit}"])
+    key = sshwire.load_key(keys.path("user"))
+    wires, refused = [], 0
+    for _ in range(300):
+        wire = None
+        try:
+            wire = sshwire.Wire(serving.port, timeout=5)
+            wire.login(key).open_channel(1, "127.0.0.1", targets.echo)
+            wires.append(wire)
+        except (sshwire.Closed, PermissionError, AssertionError, OSError):
+            refused += 1
+            if wire:
+                wire.close()
+            if refused > 5:
+                break
+    for wire in wires:
+        wire.close()
+    assert refused, "the limit was never met"
+    assert serving.call("status")
+
+    def served():
+        try:
+            echoes(login(serving), targets)
+            return True
+        except (sshwire.Closed, AssertionError, OSError):
+            return False
+
+    wait_until(served, 60, "a session to be served again")
 
 
 def test_file_descriptor_limit_is_raised(server):
