@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include <alknet/dial.h>
 #include "addr.h"
@@ -103,6 +104,19 @@ int alk_addr_check_name(const char *name, struct alk_err *err)
 	if (label_is_number(label, len))
 		return alk_err_set(err, -EINVAL, "the host looks like an address, but is none");
 	return 0;
+}
+
+bool alk_addr_is_localhost(const char *name)
+{
+	static const char localhost[] = "localhost";
+	const size_t want = sizeof(localhost) - 1;
+	size_t len = strlen(name);
+
+	if (len > 0 && name[len - 1] == '.')
+		len--;
+	if (len < want || strncasecmp(name + len - want, localhost, want) != 0)
+		return false;
+	return len == want || name[len - want - 1] == '.';
 }
 
 static int port_parse(const char *text, uint16_t *port, bool zero_ok, struct alk_err *err)

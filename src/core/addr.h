@@ -5,6 +5,7 @@
 /* Socket addresses and what may be one. alk_addr_split and alk_addr_format are in alknet/dial.h. */
 
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <sys/socket.h>
 #include <alknet/err.h>
 
@@ -24,5 +25,8 @@ int alk_addr_parse(struct alk_sockaddr *addr, const char *host, uint16_t port);
  * last label is no number, because that would be an address to some and a name to others (0x7f.1).
  * 0, or -EINVAL with `err`. */
 int alk_addr_check_name(const char *name, struct alk_err *err);
+
+/* "localhost" and what ends in ".localhost": this machine, never asked of a name server (RFC 6761 6.3). */
+bool alk_addr_is_localhost(const char *name);
 
 #endif

@@ -455,19 +455,35 @@ static void dial_begin(struct alk_dial *dial)
 	alk_task_queue(dial->loop, &dial->start);
 }
 
-/* The one numeric address as the answer to a question that is never asked. */
-static int dial_set_numeric(struct alk_dial *dial, const struct alk_sockaddr *to, struct alk_err *err)
+/* An address as the answer to a question that is never asked. */
+static int dial_add(struct alk_dial *dial, const char *numeric, struct alk_err *err)
 {
-	struct pool *pool = &dial->pool[to->sa.sa_family == AF_INET6 ? FAMILY_V6 : FAMILY_V4];
+	struct alk_sockaddr to;
+	struct pool *pool;
 
-	if (dial->bind.len != 0 && dial->bind.sa.sa_family != to->sa.sa_family)
-		return alk_err_set(err, -EINVAL, "the local address to connect from is of the other family");
-	pool->addrs = malloc(sizeof(*to));
-	if (pool->addrs == NULL)
+	if (alk_addr_parse(&to, numeric, dial->port) < 0)
+		return alk_err_set(err, -EINVAL, "not an address");
+	pool = &dial->pool[to.sa.sa_family == AF_INET6 ? FAMILY_V6 : FAMILY_V4];
+	if (dial->bind.len != 0 && dial->bind.sa.sa_family != to.sa.sa_family)
+		return alk_err_set(err, -EADDRNOTAVAIL, "the local address to connect from is of the other family");
+	if (pool_fill(pool, &to, 1) < 0)
 		return alk_err_set(err, -ENOMEM, "out of memory");
-	pool->addrs[0] = *to;
-	pool->n = 1;
 	return 0;
+}
+
+/* 0 when there is something to try or to ask for. */
+static int dial_set_host(struct alk_dial *dial, const char *host, bool numeric, struct alk_err *err)
+{
+	int v6, v4;
+
+	if (numeric)
+		return dial_add(dial, host, err);
+	if (!alk_addr_is_localhost(host))
+		return 0;
+	dial->name[0] = '\0';
+	v6 = dial_add(dial, "::1", err);
+	v4 = dial_add(dial, "127.0.0.1", err);
+	return v6 < 0 ? v4 : 0;
 }
 
 struct alk_dial *alk_dial_tcp(struct alk_loop *loop, const char *host, uint16_t port, const char *bind,
@@ -488,7 +504,7 @@ struct alk_dial *alk_dial_tcp(struct alk_loop *loop, const char *host, uint16_t 
 		return NULL;
 	dial->port = port;
 	dial->bind = from;
-	if (numeric && dial_set_numeric(dial, &to, err) < 0) {
+	if (dial_set_host(dial, host, numeric, err) < 0) {
 		dial_free(dial);
 		return NULL;
 	}

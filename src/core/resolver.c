@@ -202,6 +202,15 @@ struct alk_resolver *alk_resolver_of(struct alk_loop *loop, struct alk_err *err)
 	return resolver;
 }
 
+int alk_resolver_set_servers(struct alk_resolver *resolver, const char *servers, struct alk_err *err)
+{
+	int rc = ares_set_servers_ports_csv(resolver->channel, servers);
+
+	if (rc != ARES_SUCCESS)
+		return alk_err_set(err, -EINVAL, "cannot use the name servers \"%s\": %s", servers, ares_strerror(rc));
+	return 0;
+}
+
 /* ---- queries ---- */
 
 static void query_free(struct alk_resolver_query *query)

@@ -26,4 +26,7 @@ struct alk_resolver_query *alk_resolver_ask(struct alk_resolver *resolver, const
 /* Then `done` does not run. Takes and clears the handle. */
 void alk_resolver_cancel(struct alk_resolver_query **query);
 
+/* Ask these name servers ("127.0.0.1:5353,[::1]:53") instead of the system's. */
+int alk_resolver_set_servers(struct alk_resolver *resolver, const char *servers, struct alk_err *err);
+
 #endif
