@@ -3,13 +3,16 @@
 #define ALK_ADMIN_H
 
 /* The admin socket: JSON-RPC 2.0, one object a line, at most 64 KiB, over a unix socket of mode 0600.
- * A table of commands (admin_commands.def) with the specification of their arguments, checked before the handler;
- * alknet-admin's help is made from the same table.
+ * A table of commands (admin_commands.def) with the specification of their arguments, which is checked
+ * before the handler runs; alknet-admin's help is made from the same table.
  *
  * Start here if you add a command: a line in admin_commands.def and its handler. */
 
 #include <jansson.h>
 #include <alknet/loop.h>
+
+#define ALK_ADMIN_LINE_MAX 65536
+#define ALK_ADMIN_CLIENTS_MAX 128
 
 struct alk_admin;
 struct alk_admin_call; /* one request that waits for its answer */
@@ -23,6 +26,7 @@ struct alk_admin_param {
 
 struct alk_admin_command {
 	const char *name; /* "session.list" */
+	bool changes;	  /* something: then who called is logged */
 	const char *help;
 	struct alk_admin_param params[4];
 	/* Answer now or later, exactly once, with alk_admin_result or alk_admin_error. `params` is
@@ -30,22 +34,25 @@ struct alk_admin_command {
 	void (*run)(void *user, struct alk_admin_call *call, json_t *params);
 };
 
-/* Bind `path` (a stale socket is replaced after a probe; a live one is an error; the directory is made
- * 0700 if it is missing). `commands` ends with name NULL, borrowed for life. */
+/* Bind `path` (at most 107 bytes; a stale socket is replaced after a probe; a live one is an error; the
+ * directory is made 0700 if it is missing). `commands` ends with name NULL, borrowed for life. At most
+ * 128 clients, of uid 0 or our own. One file descriptor is kept in reserve, so that a client is heard
+ * when the process has no other left. NULL with `err`. */
 struct alk_admin *alk_admin_new(struct alk_loop *loop, const char *path, const struct alk_admin_command *commands,
 				void *user, struct alk_err *err);
 /* Closes every client and removes the socket file. */
 void alk_admin_free(struct alk_admin **admin);
 
-/* Takes `result`. */
+/* Takes `result`. The client may have gone meanwhile: then nothing is sent. */
 void alk_admin_result(struct alk_admin_call **call, json_t *result);
 #define ALK_ADMIN_FAILED (-32000)
 #define ALK_ADMIN_BAD_PARAMS (-32602)
 void alk_admin_error(struct alk_admin_call **call, int code, const char *fmt, ...) ALK_PRINTF(3, 4);
-/* A stream (watch): keep the call, send notifications {"method":"event","params":...} until the client
- * goes (then `closed` runs and the call is gone). A client that does not read is dropped at 1 MiB. Takes
- * `event`. */
-void alk_admin_stream(struct alk_admin_call *call, void (*closed)(void *user, struct alk_admin_call *call), void *user);
+/* A stream (watch): answers true, keeps the call and sends notifications {"method":"event","params":...}
+ * until the client goes (then `closed` runs, from the loop, and the call is gone). A client that does
+ * not read is dropped at 1 MiB. Takes `event`. */
+void alk_admin_stream(struct alk_admin_call *call, void (*closed)(void *user, struct alk_admin_call *call),
+		      void *user);
 void alk_admin_event(struct alk_admin_call *call, json_t *event);
 
 #endif

@@ -21,7 +21,7 @@
  *     stop     {}                                         disconnect all, flush for at most 2 s, exit 0
  *   worker → supervisor
  *     ready    {pid}                  started, privileges dropped
- *     failed   {error}                cannot start; exits 1 after it
+ *     failed   {error, status}        cannot start; exits with status after it: 2 when the configuration is wrong, 1 otherwise
  *     auth     {link}                 this link is authenticated: it leaves the start-ups in flight
  *     end      {link}                 this link is gone
  *     reply    {id, result | error:{code,message}, more?:true}

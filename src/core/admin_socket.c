@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "admin_socket.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+#include <alknet/loop.h>
+
+#define BACKLOG 64
+#define LOCK_TRIES 100
+#define LOCK_PAUSE_MS 20
+
+/* The name inside the open directory, whatever the directory is called by now. */
+static void address_in(struct sockaddr_un *sa, int dir, const char *name)
+{
+	*sa = (struct sockaddr_un){.sun_family = AF_UNIX};
+	snprintf(sa->sun_path, sizeof(sa->sun_path), "/proc/self/fd/%d/%.64s", dir, name);
+}
+
+static int split_path(const char *path, char *dir, size_t size, char *name, size_t name_size, struct alk_err *err)
+{
+	const char *slash = strrchr(path, '/'), *base = slash != NULL ? slash + 1 : path;
+
+	if (strlen(path) > sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
+		return alk_err_set(err, -ENAMETOOLONG, "admin_socket: %s is longer than 107 bytes", path);
+	if (base[0] == '\0' || strcmp(base, ".") == 0 || strcmp(base, "..") == 0)
+		return alk_err_set(err, -EINVAL, "admin_socket: %s is not the name of a socket", path);
+	if (strlen(base) > 64)
+		return alk_err_set(err, -ENAMETOOLONG, "admin_socket: the name %s is longer than 64 bytes", base);
+	snprintf(name, name_size, "%s", base);
+	if (slash == NULL)
+		snprintf(dir, size, ".");
+	else if (slash == path)
+		snprintf(dir, size, "/");
+	else
+		snprintf(dir, size, "%.*s", (int)(slash - path), path);
+	return 0;
+}
+
+static int open_dir(const char *dir, struct alk_err *err)
+{
+	struct stat st;
+	int fd;
+
+	if (mkdir(dir, 0700) != 0 && errno != EEXIST)
+		return alk_err_set(err, -errno, "admin_socket: cannot make the directory %s: %s", dir, strerror(errno));
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) != 0) {
+		int rc = alk_err_set(err, -errno, "admin_socket: cannot open the directory %s: %s", dir,
+				     strerror(errno));
+
+		alk_fd_close(&fd);
+		return rc;
+	}
+	if ((st.st_mode & S_IWOTH) != 0 && (st.st_mode & S_ISVTX) == 0) {
+		alk_fd_close(&fd);
+		return alk_err_set(err, -EPERM, "admin_socket: anybody may write in %s: choose another directory", dir);
+	}
+	return fd;
+}
+
+/* Two servers that start at once take turns. The lock is held for a moment only. */
+static int lock_dir(int dir, const char *path, struct alk_err *err)
+{
+	const struct timespec pause = {.tv_nsec = LOCK_PAUSE_MS * 1000000L};
+
+	for (int i = 0; i < LOCK_TRIES; i++) {
+		if (flock(dir, LOCK_EX | LOCK_NB) == 0)
+			return 0;
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	return alk_err_set(err, -EBUSY, "admin_socket: the directory of %s is locked by another process", path);
+}
+
+/* Does a server answer there? 1, 0 or -errno. */
+static int probe(int dir, const char *name)
+{
+	struct sockaddr_un sa;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), rc;
+
+	if (fd < 0)
+		return -errno;
+	address_in(&sa, dir, name);
+	rc = connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0 || errno == EAGAIN ? 1 : -errno;
+	alk_fd_close(&fd);
+	return rc == -ECONNREFUSED || rc == -ENOENT ? 0 : rc;
+}
+
+/* What is there may be replaced? */
+static int check_place(int dir, const char *name, const char *path, struct alk_err *err)
+{
+	struct stat st;
+	int rc;
+
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+		return errno == ENOENT ? 0 : alk_err_set(err, -errno, "admin_socket: %s: %s", path, strerror(errno));
+	if (!S_ISSOCK(st.st_mode))
+		return alk_err_set(err, -EEXIST, "admin_socket: %s is there already and is not a socket", path);
+	rc = probe(dir, name);
+	if (rc > 0)
+		return alk_err_set(err, -EADDRINUSE, "admin_socket: another server answers on %s", path);
+	if (rc < 0)
+		return alk_err_set(err, rc, "admin_socket: %s is there already: %s", path, strerror(-rc));
+	return 0;
+}
+
+static int bind_at(struct alk_admin_socket *sock, const char *path, struct alk_err *err)
+{
+	struct sockaddr_un sa;
+	struct stat st;
+	char temp[32];
+	mode_t mask;
+	int rc;
+
+	snprintf(temp, sizeof(temp), ".alknet-%ld", (long)getpid());
+	sock->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (sock->fd < 0)
+		return alk_err_set(err, -errno, "admin_socket: %s: %s", path, strerror(errno));
+	unlinkat(sock->dir, temp, 0); /* of a process that had our number and died here */
+	address_in(&sa, sock->dir, temp);
+	mask = umask(0177);
+	rc = bind(sock->fd, (struct sockaddr *)&sa, sizeof(sa)) == 0 ? 0 : -errno;
+	umask(mask);
+	if (rc != 0)
+		return alk_err_set(err, rc, "admin_socket: cannot bind %s: %s", path, strerror(-rc));
+	if (listen(sock->fd, BACKLOG) != 0 || fstatat(sock->dir, temp, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
+	    renameat(sock->dir, temp, sock->dir, sock->name) != 0) {
+		rc = alk_err_set(err, -errno, "admin_socket: cannot bind %s: %s", path, strerror(errno));
+		unlinkat(sock->dir, temp, 0);
+		return rc;
+	}
+	sock->dev = st.st_dev;
+	sock->ino = st.st_ino;
+	return 0;
+}
+
+int alk_admin_socket_open(struct alk_admin_socket *sock, const char *path, struct alk_err *err)
+{
+	char dir[PATH_MAX];
+	int rc;
+
+	*sock = (struct alk_admin_socket){.fd = -1, .dir = -1};
+	rc = split_path(path, dir, sizeof(dir), sock->name, sizeof(sock->name), err);
+	if (rc != 0)
+		return rc;
+	sock->dir = open_dir(dir, err);
+	if (sock->dir < 0)
+		return sock->dir;
+	rc = lock_dir(sock->dir, path, err);
+	if (rc == 0)
+		rc = check_place(sock->dir, sock->name, path, err);
+	if (rc == 0)
+		rc = bind_at(sock, path, err);
+	flock(sock->dir, LOCK_UN);
+	if (rc != 0) {
+		alk_fd_close(&sock->fd);
+		alk_fd_close(&sock->dir);
+	}
+	return rc;
+}
+
+void alk_admin_socket_close(struct alk_admin_socket *sock)
+{
+	struct stat st;
+
+	if (sock->fd < 0)
+		return;
+	if (fstatat(sock->dir, sock->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == sock->dev &&
+	    st.st_ino == sock->ino)
+		unlinkat(sock->dir, sock->name, 0);
+	alk_fd_close(&sock->fd);
+	alk_fd_close(&sock->dir);
+}

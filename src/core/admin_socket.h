@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef ALK_ADMIN_SOCKET_H
+#define ALK_ADMIN_SOCKET_H
+
+/* A listening unix socket of mode 0600 at a path, put there so that nobody sees it half made, that no
+ * live server loses its own, and that nothing but a socket is ever replaced:
+ *
+ *   open the directory (made 0700 if missing), take its lock, probe what is there, bind under another
+ *   name inside that directory, rename.
+ */
+
+#include <sys/types.h>
+#include <alknet/err.h>
+
+struct alk_admin_socket {
+	int fd;	 /* listens, non-blocking */
+	int dir; /* where it is, held open so that the same file is removed again */
+	dev_t dev;
+	ino_t ino;
+	char name[108];
+};
+
+int alk_admin_socket_open(struct alk_admin_socket *sock, const char *path, struct alk_err *err);
+/* Removes the file, unless another server has put its own there. */
+void alk_admin_socket_close(struct alk_admin_socket *sock);
+
+#endif

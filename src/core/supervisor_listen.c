@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "supervisor_private.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Which links are taken */
+
+static void refuse(struct alk_supervisor *sup, enum alk_refusal why, const char *addr)
+{
+	struct supervisor_refused *refused = &sup->refused[why];
+
+	refused->total++;
+	refused->unlogged++;
+	snprintf(refused->addr, sizeof(refused->addr), "%s", addr);
+	supervisor_log_refused(sup);
+}
+
+void supervisor_log_refused(struct alk_supervisor *sup)
+{
+	uint64_t now = alk_loop_now(sup->loop);
+
+	for (int why = 1; why < ALK_REFUSAL_COUNT; why++) {
+		struct supervisor_refused *refused = &sup->refused[why];
+
+		if (refused->unlogged == 0 || (refused->logged_at != 0 && now - refused->logged_at < 1000))
+			continue;
+		alk_log(ALK_LOG_WARN, "connection refused", ALK_STR("remote_addr", refused->addr),
+			ALK_STR("reason", alk_refusal_str((enum alk_refusal)why)),
+			ALK_INT("count", (int64_t)refused->unlogged));
+		refused->unlogged = 0;
+		refused->logged_at = now;
+	}
+}
+
+/* The ready worker with the fewest links; equals take turns; one that is stuck right now comes last. */
+static struct supervisor_slot *pick_worker(struct alk_supervisor *sup)
+{
+	struct supervisor_slot *best = NULL;
+	bool best_stuck = false;
+
+	for (unsigned i = 0; i < sup->slots; i++) {
+		struct supervisor_slot *slot = &sup->slot[(sup->next_slot + i) % sup->slots];
+		bool stuck;
+
+		if (alk_worker_proc_state(slot->worker) != ALK_WORKER_READY)
+			continue;
+		stuck = alk_worker_proc_busy_ms(slot->worker) >= 1000;
+		if (best == NULL || (best_stuck && !stuck) || (best_stuck == stuck && slot->links < best->links)) {
+			best = slot;
+			best_stuck = stuck;
+		}
+	}
+	if (best != NULL)
+		sup->next_slot = (unsigned)(best - sup->slot) + 1;
+	return best;
+}
+
+static enum alk_refusal admit(struct alk_supervisor *sup, const char *addr)
+{
+	char key[64];
+
+	alk_limit_key(addr, key, sizeof(key));
+	if (alk_penalty_left(sup->penalty, ALK_PENALTY_ADDRESS, key, alk_loop_now(sup->loop)) > 0)
+		return ALK_REFUSAL_PENALTY;
+	return alk_limit_admit(sup->limit, addr);
+}
+
+static json_t *link_message(uint64_t id, unsigned listener, const struct alk_link *link)
+{
+	return json_pack("{s:s, s:I, s:i, s:s, s:s, s:i, s:s, s:i}", "op", "link", "link", (json_int_t)id, "listener",
+			 (int)listener, "transport", link->transport, "remote_addr", link->remote_addr, "remote_port",
+			 link->remote_port, "local_addr", link->local_addr, "local_port", link->local_port);
+}
+
+static void on_accepted(void *user, struct alk_link *link)
+{
+	struct supervisor_listener *listener = user;
+	struct alk_supervisor *sup = listener->sup;
+	struct supervisor_slot *slot = pick_worker(sup);
+	enum alk_refusal why = ALK_REFUSAL_WORKER;
+
+	listener->accepted++;
+	if (sup->state == SUPERVISOR_RUNNING && slot != NULL)
+		why = admit(sup, link->remote_addr);
+	if (why != ALK_REFUSAL_NONE) {
+		refuse(sup, why, link->remote_addr);
+		goto out;
+	}
+	if (alk_linktab_add(sup->links, ++sup->last_link, (unsigned)(slot - sup->slot), link->remote_addr) == NULL) {
+		alk_limit_end(sup->limit, link->remote_addr, false);
+		refuse(sup, ALK_REFUSAL_WORKER, link->remote_addr);
+		goto out;
+	}
+	slot->links++;
+	if (alk_worker_proc_send(slot->worker, link_message(sup->last_link, listener->index, link), &link->fd) != 0)
+		supervisor_release_link(sup, sup->last_link);
+out:
+	alk_link_close(link);
+}
+
+/* Listeners */
+
+static int listen_on(struct alk_supervisor *sup, const struct alk_conf_listen *want, struct alk_err *err)
+{
+	struct supervisor_listener *listener = &sup->listener[sup->listeners];
+	const struct alk_acceptor up = {.accepted = on_accepted, .user = listener};
+	int (*op)(void *, const char *, const struct alk_acceptor *, struct alk_listener **, struct alk_err *);
+	void (*describe)(void *, const struct alk_listener *, char *, size_t);
+	int rc;
+
+	*listener = (struct supervisor_listener){.sup = sup, .index = sup->listeners};
+	listener->plugin = alk_loader_get(sup->loader, ALK_PLUGIN_TRANSPORT, want->transport, err);
+	if (listener->plugin == NULL)
+		return -EINVAL;
+	listener->ops = alk_loaded_plugin(listener->plugin)->ops.transport;
+	op = ALK_OP(listener->ops, listen);
+	if (op == NULL)
+		return alk_err_set(err, -EOPNOTSUPP, "transport: %s cannot listen", want->transport);
+	rc = op(alk_loaded_state(listener->plugin), want->address, &up, &listener->listener, err);
+	if (rc != 0)
+		return alk_err_prefix(err, rc, "listen");
+	sup->listeners++;
+	snprintf(listener->transport, sizeof(listener->transport), "%s", want->transport);
+	snprintf(listener->address, sizeof(listener->address), "%s", want->address);
+	describe = ALK_OP(listener->ops, describe);
+	if (describe != NULL)
+		describe(alk_loaded_state(listener->plugin), listener->listener, listener->address,
+			 sizeof(listener->address));
+	return 0;
+}
+
+int supervisor_listen(struct alk_supervisor *sup, struct alk_err *err)
+{
+	struct alk_conf_listen want[ALK_LISTENERS_MAX];
+	size_t n = alk_conf_listeners(sup->conf, want, ALK_LISTENERS_MAX);
+
+	if (n == 0)
+		return alk_err_set(err, -EINVAL, "listen: there is no address to listen on");
+	if (n > ALK_LISTENERS_MAX)
+		return alk_err_set(err, -EINVAL, "listen: %zu addresses are more than %d", n, ALK_LISTENERS_MAX);
+	for (size_t i = 0; i < n; i++) {
+		int rc = listen_on(sup, &want[i], err);
+
+		if (rc != 0)
+			return rc;
+	}
+	supervisor_accept(sup);
+	return 0;
+}
+
+void supervisor_unlisten(struct alk_supervisor *sup)
+{
+	for (unsigned i = 0; i < sup->listeners; i++) {
+		struct supervisor_listener *listener = &sup->listener[i];
+		void (*op)(void *, struct alk_listener **) = ALK_OP(listener->ops, unlisten);
+
+		if (listener->listener == NULL)
+			continue;
+		if (op != NULL)
+			op(alk_loaded_state(listener->plugin), &listener->listener);
+		listener->listener = NULL;
+	}
+}
+
+void supervisor_accept(struct alk_supervisor *sup)
+{
+	bool ready = false;
+
+	for (unsigned i = 0; i < sup->slots; i++)
+		ready |= sup->slot[i].worker != NULL && alk_worker_proc_state(sup->slot[i].worker) == ALK_WORKER_READY;
+	for (unsigned i = 0; i < sup->listeners; i++) {
+		struct supervisor_listener *listener = &sup->listener[i];
+		void (*op)(void *, struct alk_listener *, bool) = ALK_OP(listener->ops, pause);
+
+		if (op == NULL || listener->listener == NULL || listener->paused == !ready)
+			continue;
+		listener->paused = !ready;
+		op(alk_loaded_state(listener->plugin), listener->listener, listener->paused);
+	}
+}
+
+void supervisor_log_listening(struct alk_supervisor *sup)
+{
+	for (unsigned i = 0; i < sup->listeners; i++) {
+		const struct supervisor_listener *listener = &sup->listener[i];
+
+		alk_log(ALK_LOG_INFO, "listening", ALK_STR("transport", listener->transport),
+			ALK_STR("address", listener->address));
+		supervisor_event(sup, json_pack("{s:s, s:s, s:s}", "event", "listener.open", "transport",
+						listener->transport, "address", listener->address));
+	}
+}

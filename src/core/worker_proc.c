@@ -1,0 +1,494 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "worker_proc.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <alknet/log.h>
+#include "worker.h"
+#include "worker_spawn.h"
+
+#define LAST_WORDS_MS 1000  /* between the end of the process and the end of its control socket */
+#define START_LIMIT_MS 60000 /* a worker that is not ready by then never will be */
+
+struct alk_worker_proc {
+	struct alk_loop *loop;
+	const struct alk_worker_proc_ops *ops;
+	void *user;
+	unsigned index;
+	bool in_process;
+	uint64_t watchdog_ms;
+
+	enum alk_worker_proc_state state;
+	struct alk_ctl *ctl;
+	struct alk_board *board;
+	pid_t pid; /* 0 = none, or this process */
+	int pidfd;
+	struct alk_io *exit_io;
+	struct alk_signal *exit_signal; /* where there is no pidfd */
+	struct alk_worker *local;
+	struct alk_task local_done;
+	struct alk_timer *patience;
+
+	bool ended, was_ready, hung;
+	int status;
+	char *failed;
+	int failed_status;
+	uint64_t started, busy_ms, pulse;
+	uint64_t nonsense, nonsense_logged;
+};
+
+const char *alk_worker_proc_state_str(enum alk_worker_proc_state state)
+{
+	switch (state) {
+	case ALK_WORKER_DEAD:
+		return "dead";
+	case ALK_WORKER_STARTING:
+		return "starting";
+	case ALK_WORKER_READY:
+		return "ready";
+	case ALK_WORKER_DRAINING:
+		return "draining";
+	case ALK_WORKER_STOPPING:
+		return "stopping";
+	}
+	return "?";
+}
+
+/* The end of a life */
+
+static void proc_release(struct alk_worker_proc *w)
+{
+	alk_task_cancel(w->loop, &w->local_done);
+	alk_worker_free(&w->local);
+	alk_ctl_free(&w->ctl);
+	alk_io_free(&w->exit_io);
+	alk_signal_free(&w->exit_signal);
+	alk_fd_close(&w->pidfd);
+	alk_timer_stop(w->patience);
+	w->pid = 0;
+}
+
+/* Both have to be over: the process, and what it said before. */
+static void proc_check_gone(struct alk_worker_proc *w)
+{
+	struct alk_worker_proc_end end = {.was_ready = w->was_ready, .hung = w->hung, .status = w->status,
+					  .pid = alk_worker_proc_pid(w)};
+	char *failed = w->failed;
+
+	if (!w->ended || w->ctl != NULL) {
+		alk_timer_start(w->patience, LAST_WORDS_MS);
+		return;
+	}
+	proc_release(w);
+	end.expected = (w->state == ALK_WORKER_STOPPING || w->state == ALK_WORKER_DRAINING) && w->status == 0;
+	end.lived_ms = alk_loop_now(w->loop) - w->started;
+	end.failed = failed;
+	end.failed_status = w->failed_status;
+	w->failed = NULL;
+	w->state = ALK_WORKER_DEAD;
+	w->busy_ms = 0;
+	w->ops->gone(w->user, w, &end);
+	free(failed);
+}
+
+/* One of the two is over and the other is not: it does not take that long. */
+static void on_patience(void *user)
+{
+	struct alk_worker_proc *w = user;
+
+	if (!w->ended) {
+		alk_worker_proc_kill(w);
+		return;
+	}
+	alk_ctl_free(&w->ctl);
+	proc_check_gone(w);
+}
+
+static void proc_reap(struct alk_worker_proc *w)
+{
+	int status;
+
+	if (w->ended || w->pid == 0 || waitpid(w->pid, &status, WNOHANG) != w->pid)
+		return;
+	w->ended = true;
+	w->status = status;
+	alk_io_free(&w->exit_io);
+	alk_signal_free(&w->exit_signal);
+	proc_check_gone(w);
+}
+
+static void on_exit_io(void *user, int revents)
+{
+	(void)revents;
+	proc_reap(user);
+}
+
+static void on_exit_signal(void *user, int signo)
+{
+	(void)signo;
+	proc_reap(user);
+}
+
+static void on_local_done(void *user, int status)
+{
+	struct alk_worker_proc *w = user;
+
+	w->status = W_EXITCODE(status & 0xff, 0);
+	alk_task_queue(w->loop, &w->local_done);
+}
+
+/* Out of the worker's own callback. */
+static void local_ended(void *user)
+{
+	struct alk_worker_proc *w = user;
+
+	w->ended = true;
+	alk_worker_free(&w->local);
+	proc_check_gone(w);
+}
+
+/* What it says */
+
+static void proc_nonsense(struct alk_worker_proc *w, const char *op)
+{
+	uint64_t now = alk_loop_now(w->loop);
+
+	w->nonsense++;
+	if (w->nonsense_logged != 0 && now - w->nonsense_logged < 1000)
+		return;
+	w->nonsense_logged = now;
+	alk_log(ALK_LOG_WARN, "worker sent a message that makes no sense", ALK_INT("worker", w->index),
+		ALK_STR("op", op), ALK_INT("count", (int64_t)w->nonsense));
+	w->nonsense = 0;
+}
+
+static bool number_of(const json_t *message, const char *key, uint64_t *n)
+{
+	const json_t *value = json_object_get(message, key);
+
+	if (!json_is_integer(value) || json_integer_value(value) <= 0)
+		return false;
+	*n = (uint64_t)json_integer_value(value);
+	return true;
+}
+
+static bool heard_ready(struct alk_worker_proc *w)
+{
+	if (w->state != ALK_WORKER_STARTING)
+		return w->state != ALK_WORKER_READY; /* told to leave before it was ready */
+	w->state = ALK_WORKER_READY;
+	w->was_ready = true;
+	w->ops->ready(w->user, w);
+	return true;
+}
+
+static bool heard_failed(struct alk_worker_proc *w, const json_t *message)
+{
+	const json_t *error = json_object_get(message, "error");
+
+	if (!json_is_string(error) || w->failed != NULL)
+		return false;
+	w->failed = strndup(json_string_value(error), 1024);
+	w->failed_status = json_integer_value(json_object_get(message, "status")) == 2 ? 2 : 1;
+	alk_ctl_free(&w->ctl); /* it leaves when it sees that it has been heard */
+	proc_check_gone(w);
+	return true;
+}
+
+static bool heard_reply(struct alk_worker_proc *w, json_t *message)
+{
+	uint64_t id;
+
+	if (!number_of(message, "id", &id) || (json_object_get(message, "result") == NULL) ==
+						      (json_object_get(message, "error") == NULL))
+		return false;
+	w->ops->reply(w->user, w, id, message);
+	return true;
+}
+
+static bool proc_hear(struct alk_worker_proc *w, const char *op, json_t *message)
+{
+	uint64_t link;
+
+	if (strcmp(op, "auth") == 0 || strcmp(op, "end") == 0) {
+		if (!number_of(message, "link", &link))
+			return false;
+		(op[0] == 'a' ? w->ops->auth : w->ops->end)(w->user, w, link);
+		return true;
+	}
+	if (strcmp(op, "reply") == 0)
+		return heard_reply(w, message);
+	if (strcmp(op, "event") == 0) {
+		if (!json_is_string(json_object_get(message, "event")))
+			return false;
+		w->ops->event(w->user, w, message);
+		return true;
+	}
+	if (strcmp(op, "ready") == 0)
+		return heard_ready(w);
+	if (strcmp(op, "failed") == 0)
+		return heard_failed(w, message);
+	if (strcmp(op, "drained") == 0) {
+		if (w->state == ALK_WORKER_DRAINING)
+			alk_worker_proc_stop(w);
+		return true;
+	}
+	return false;
+}
+
+static void on_ctl_message(void *user, struct alk_ctl *ctl, json_t *message, int fd)
+{
+	struct alk_worker_proc *w = user;
+	const char *op = json_string_value(json_object_get(message, "op"));
+
+	(void)ctl;
+	if (fd >= 0) /* a worker has none to give */
+		alk_fd_close(&fd);
+	if (!proc_hear(w, op, message))
+		proc_nonsense(w, op);
+}
+
+static void on_ctl_closed(void *user, struct alk_ctl *ctl, int rc)
+{
+	struct alk_worker_proc *w = user;
+
+	(void)ctl;
+	if (rc != 0)
+		alk_log(ALK_LOG_ERROR, "control socket of a worker broke", ALK_INT("worker", w->index),
+			ALK_STR("error", strerror(-rc)));
+	alk_ctl_free(&w->ctl);
+	proc_check_gone(w);
+}
+
+static const struct alk_ctl_ops proc_ctl_ops = {.message = on_ctl_message, .closed = on_ctl_closed};
+
+/* What it is told */
+
+int alk_worker_proc_send(struct alk_worker_proc *w, json_t *message, int *fd)
+{
+	int rc;
+
+	if (w->ctl == NULL) {
+		json_decref(message);
+		if (fd != NULL)
+			alk_fd_close(fd);
+		return -EPIPE;
+	}
+	rc = alk_ctl_send(w->ctl, message, fd);
+	if (rc == -ENOBUFS) {
+		alk_log(ALK_LOG_ERROR, "worker does not read its control socket", ALK_INT("worker", w->index));
+		alk_worker_proc_kill(w);
+	}
+	return rc;
+}
+
+void alk_worker_proc_drain(struct alk_worker_proc *w, uint64_t timeout_ms)
+{
+	if (w->state == ALK_WORKER_STARTING) {
+		alk_worker_proc_stop(w); /* it has nothing to finish */
+	} else if (w->state == ALK_WORKER_READY) {
+		w->state = ALK_WORKER_DRAINING;
+		alk_worker_proc_send(w, json_pack("{s:s, s:I}", "op", "drain", "timeout_ms", (json_int_t)timeout_ms),
+				     NULL);
+	}
+}
+
+void alk_worker_proc_stop(struct alk_worker_proc *w)
+{
+	if (w->state == ALK_WORKER_DEAD || w->state == ALK_WORKER_STOPPING)
+		return;
+	w->state = ALK_WORKER_STOPPING;
+	alk_worker_proc_send(w, json_pack("{s:s}", "op", "stop"), NULL);
+}
+
+void alk_worker_proc_kill(struct alk_worker_proc *w)
+{
+	if (w->pid > 0 && !w->ended) {
+		kill(w->pid, SIGKILL);
+	} else if (w->in_process && w->local != NULL && !w->ended) {
+		w->status = W_EXITCODE(1, 0);
+		alk_task_queue(w->loop, &w->local_done);
+	}
+}
+
+/* A new life */
+
+static int proc_start_local(struct alk_worker_proc *w, int *ctl, struct alk_err *err)
+{
+	int fd[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) != 0)
+		return alk_err_set(err, -errno, "cannot make a control socket: %s", strerror(errno));
+	w->local = alk_worker_new(w->loop, &fd[1], true, on_local_done, w, err);
+	if (w->local == NULL) {
+		alk_fd_close(&fd[0]);
+		alk_fd_close(&fd[1]);
+		return -EIO;
+	}
+	w->pid = 0;
+	*ctl = fd[0];
+	return 0;
+}
+
+static int proc_watch_exit(struct alk_worker_proc *w, struct alk_err *err)
+{
+	if (w->pidfd >= 0)
+		w->exit_io = alk_io_new(w->loop, w->pidfd, "worker process", on_exit_io, w);
+	else
+		w->exit_signal = alk_signal_new(w->loop, SIGCHLD, "worker process", on_exit_signal, w);
+	if (w->exit_io == NULL && w->exit_signal == NULL)
+		return alk_err_set(err, -ENOMEM, "out of memory");
+	if (w->exit_io != NULL)
+		alk_io_set(w->exit_io, ALK_IO_READ);
+	return 0;
+}
+
+static void proc_abandon(struct alk_worker_proc *w)
+{
+	if (w->pid > 0) {
+		kill(w->pid, SIGKILL);
+		while (waitpid(w->pid, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
+	proc_release(w);
+}
+
+int alk_worker_proc_start(struct alk_worker_proc *w, json_t *start, struct alk_err *err)
+{
+	int board_fd = -1, ctl = -1, rc;
+
+	alk_board_free(&w->board);
+	w->ended = w->was_ready = w->hung = false;
+	w->status = w->failed_status = 0;
+	w->busy_ms = w->pulse = 0;
+	w->started = alk_loop_now(w->loop);
+	w->board = alk_board_new(&board_fd, err);
+	rc = w->board != NULL ? 0 : -ENOMEM;
+	if (rc == 0)
+		rc = w->in_process ? proc_start_local(w, &ctl, err) : alk_worker_spawn(&w->pid, &w->pidfd, &ctl, err);
+	if (rc == 0) {
+		w->ctl = alk_ctl_new(w->loop, &ctl, &proc_ctl_ops, w, err);
+		rc = w->ctl != NULL ? 0 : -ENOMEM;
+	}
+	if (rc == 0 && !w->in_process)
+		rc = proc_watch_exit(w, err);
+	if (rc == 0) {
+		rc = alk_ctl_send(w->ctl, json_incref(start), &board_fd);
+		if (rc != 0)
+			alk_err_set(err, rc, "cannot send a worker its configuration: %s", strerror(-rc));
+	}
+	alk_fd_close(&board_fd);
+	json_decref(start);
+	if (rc != 0)
+		proc_abandon(w);
+	else
+		w->state = ALK_WORKER_STARTING;
+	return rc;
+}
+
+struct alk_worker_proc *alk_worker_proc_new(struct alk_loop *loop, unsigned index, bool in_process,
+					    uint64_t watchdog_ms, const struct alk_worker_proc_ops *ops, void *user)
+{
+	struct alk_worker_proc *w = calloc(1, sizeof(*w));
+
+	if (w == NULL)
+		return NULL;
+	w->loop = loop;
+	w->ops = ops;
+	w->user = user;
+	w->index = index;
+	w->in_process = in_process;
+	w->watchdog_ms = watchdog_ms;
+	w->pidfd = -1;
+	w->local_done = (struct alk_task){.fn = local_ended, .user = w};
+	w->patience = alk_timer_new(loop, "worker's last words", on_patience, w);
+	if (w->patience == NULL) {
+		free(w);
+		return NULL;
+	}
+	return w;
+}
+
+void alk_worker_proc_free(struct alk_worker_proc **wp)
+{
+	struct alk_worker_proc *w = *wp;
+
+	*wp = NULL;
+	if (w == NULL)
+		return;
+	if (w->ended)
+		w->pid = 0; /* reaped: the number may be another's */
+	proc_abandon(w);
+	alk_board_free(&w->board);
+	alk_timer_free(&w->patience);
+	free(w->failed);
+	free(w);
+}
+
+/* The watchdog */
+
+static void proc_hung(struct alk_worker_proc *w)
+{
+	struct alk_board_hand hand;
+
+	w->hung = true;
+	alk_board_get_hand(w->board, &hand);
+	alk_worker_proc_kill(w);
+	w->ops->hung(w->user, w, &hand);
+}
+
+/* Only changes of the pulse count, not its value: no clock has to agree, and a worker cannot say it
+ * woke in the future. A tick that came late (this process was stopped) counts as two at most, so that
+ * a worker that was stopped with us gets its time. */
+void alk_worker_proc_tick(struct alk_worker_proc *w, uint64_t elapsed_ms)
+{
+	uint64_t pulse;
+
+	if (w->in_process || w->state == ALK_WORKER_DEAD || w->ended || w->hung)
+		return;
+	pulse = atomic_load_explicit(&w->board->busy_since, memory_order_relaxed);
+	if (pulse == 0 || pulse != w->pulse) {
+		w->pulse = pulse;
+		w->busy_ms = 0;
+	} else {
+		w->busy_ms += elapsed_ms;
+	}
+	if (w->busy_ms >= w->watchdog_ms) {
+		proc_hung(w);
+	} else if (w->state == ALK_WORKER_STARTING && alk_loop_now(w->loop) - w->started > START_LIMIT_MS) {
+		alk_log(ALK_LOG_ERROR, "worker did not get ready in time", ALK_INT("worker", w->index));
+		alk_worker_proc_kill(w);
+	}
+}
+
+unsigned alk_worker_proc_index(const struct alk_worker_proc *w)
+{
+	return w->index;
+}
+
+enum alk_worker_proc_state alk_worker_proc_state(const struct alk_worker_proc *w)
+{
+	return w->state;
+}
+
+pid_t alk_worker_proc_pid(const struct alk_worker_proc *w)
+{
+	if (w->in_process)
+		return w->state != ALK_WORKER_DEAD ? getpid() : 0;
+	return w->pid;
+}
+
+const struct alk_board *alk_worker_proc_board(const struct alk_worker_proc *w)
+{
+	return w->board;
+}
+
+uint64_t alk_worker_proc_busy_ms(const struct alk_worker_proc *w)
+{
+	return w->busy_ms;
+}
