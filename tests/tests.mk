@@ -37,13 +37,18 @@ UNIT_TESTS = \
 	tests/unit/test_board \
 	tests/unit/test_connect \
 	tests/unit/test_ctl \
+	tests/unit/test_dial \
 	tests/unit/test_identity \
 	tests/unit/test_keys \
 	tests/unit/test_knownhosts \
 	tests/unit/test_limit \
+	tests/unit/test_link \
+	tests/unit/test_log \
 	tests/unit/test_loop \
+	tests/unit/test_options \
 	tests/unit/test_pump \
-	tests/unit/test_socks5
+	tests/unit/test_socks5 \
+	tests/unit/test_text
 if WITH_CMOCKA
 check_PROGRAMS += $(UNIT_TESTS)
 TESTS += $(UNIT_TESTS)
@@ -56,6 +61,7 @@ FUZZ_TESTS = \
 	tests/fuzz/fuzz_identity \
 	tests/fuzz/fuzz_keys \
 	tests/fuzz/fuzz_knownhosts \
+	tests/fuzz/fuzz_pattern \
 	tests/fuzz/fuzz_socks5
 check_PROGRAMS += $(FUZZ_TESTS)
 TESTS += $(FUZZ_TESTS)
@@ -69,6 +75,7 @@ endif
 tests_fuzz_fuzz_identity_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_keys_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_knownhosts_LDADD = $(FUZZ_LDADD)
+tests_fuzz_fuzz_pattern_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_socks5_LDADD = $(FUZZ_LDADD)
 
 # Fuzz each harness for FUZZ_SECONDS; what it finds to be worth keeping goes into the build directory.
