@@ -76,8 +76,12 @@ struct alk_task {
 	alk_task_fn *fn;
 	void *user;
 	struct alk_task *next, **prev; /* the loop's; prev != NULL while queued */
+	bool yielded;		       /* the loop's */
 };
 ALK_EXPORT void alk_task_queue(struct alk_loop *loop, struct alk_task *task);
+/* The same in the next iteration, after the fds that are ready have had their turn; the loop does not wait
+ * before it. For long work that is done in pieces. */
+ALK_EXPORT void alk_task_yield(struct alk_loop *loop, struct alk_task *task);
 ALK_EXPORT void alk_task_cancel(struct alk_loop *loop, struct alk_task *task);
 
 /* Close *fd unless it is negative, and set it to -1. Keeps errno. */

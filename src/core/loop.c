@@ -76,6 +76,7 @@ struct alk_loop {
 
 	struct alk_task *tasks, **tasks_end;
 	size_t tasks_count;
+	struct alk_task *yielded, **yielded_end; /* of the next iteration */
 
 	struct watcher *live, *dead;
 	struct kept *kept;
@@ -114,11 +115,37 @@ void alk_task_cancel(struct alk_loop *loop, struct alk_task *task)
 	*task->prev = task->next;
 	if (task->next != NULL)
 		task->next->prev = task->prev;
+	else if (task->yielded)
+		loop->yielded_end = task->prev;
 	else
 		loop->tasks_end = task->prev;
 	task->next = NULL;
 	task->prev = NULL;
-	loop->tasks_count--;
+	if (!task->yielded)
+		loop->tasks_count--;
+	task->yielded = false;
+}
+
+void alk_task_yield(struct alk_loop *loop, struct alk_task *task)
+{
+	if (task->prev != NULL)
+		return;
+	task->yielded = true;
+	task->next = NULL;
+	task->prev = loop->yielded_end;
+	*loop->yielded_end = task;
+	loop->yielded_end = &task->next;
+}
+
+/* A new iteration: what was put off comes first. */
+static void loop_take_yielded(struct alk_loop *loop)
+{
+	struct alk_task *task;
+
+	while ((task = loop->yielded) != NULL) {
+		alk_task_cancel(loop, task);
+		alk_task_queue(loop, task);
+	}
 }
 
 static void loop_run_tasks(struct alk_loop *loop)
@@ -134,7 +161,7 @@ static void loop_run_tasks(struct alk_loop *loop)
 			task->fn(task->user);
 		}
 	}
-	if (loop->tasks != NULL)
+	if (loop->tasks != NULL || loop->yielded != NULL)
 		ev_idle_start(loop->ev, &loop->idle);
 	else if (ev_is_active(&loop->idle))
 		ev_idle_stop(loop->ev, &loop->idle);
@@ -371,6 +398,7 @@ static void loop_after_sleep(struct ev_loop *ev, ev_check *watcher, int revents)
 	(void)ev;
 	(void)revents;
 	loop->woken = mono_ns();
+	loop_take_yielded(loop);
 	if (loop->on_wake != NULL)
 		loop->on_wake(loop->hooks_user);
 }
@@ -397,6 +425,7 @@ struct alk_loop *alk_loop_new(struct alk_err *err)
 		return NULL;
 	}
 	loop->tasks_end = &loop->tasks;
+	loop->yielded_end = &loop->yielded;
 	loop->woken = mono_ns();
 	ev_prepare_init(&loop->prepare, loop_before_sleep);
 	ev_prepare_start(loop->ev, &loop->prepare);

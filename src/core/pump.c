@@ -32,7 +32,7 @@ struct alk_pump {
 	bool reading;  /* the channel has room */
 	bool stuck;    /* the fd took less than all: waiting for it */
 	bool lost;     /* bytes that were taken could not be delivered */
-	struct alk_timer *soon; /* for a plain file: read on in the next iteration */
+	struct alk_task soon; /* for a plain file: read on in the next iteration */
 	uint8_t *first;
 	size_t first_len, first_off;
 	void (*done)(void *user);
@@ -50,7 +50,7 @@ static void pump_watch(struct alk_pump *p)
 
 	if (p->in.plain) {
 		if (in)
-			alk_timer_start(p->soon, 0);
+			alk_task_yield(p->loop, &p->soon);
 		in = 0;
 	}
 	if (!p->split)
@@ -240,7 +240,7 @@ static void on_channel_close(void *user, struct alk_channel *channel)
 		alk_io_free(&p->out.io);
 		alk_fd_close(&p->out.fd);
 	}
-	alk_timer_free(&p->soon);
+	alk_task_cancel(p->loop, &p->soon);
 	free(p->first);
 	if (p->done)
 		p->done(p->user);
@@ -277,11 +277,8 @@ static int pump_end_init(struct alk_pump *p, struct pump_end *end, int fd)
 	end->socket = S_ISSOCK(st.st_mode);
 	/* epoll refuses what is always ready. */
 	end->plain = S_ISREG(st.st_mode) || (S_ISCHR(st.st_mode) && !isatty(fd));
-	if (end->plain) {
-		if (!p->soon)
-			p->soon = alk_timer_new(p->loop, "pump file", on_soon, p);
-		return p->soon ? 0 : -ENOMEM;
-	}
+	if (end->plain)
+		return 0;
 	end->io = alk_io_new(p->loop, fd, "pump", on_ready, p);
 	return end->io ? 0 : -ENOMEM;
 }
@@ -295,6 +292,7 @@ int alk_pump_start(struct alk_channel *channel, int *fd, int *fd_out, const void
 	if (!p)
 		goto fail;
 	p->loop = alk_channel_loop(channel);
+	p->soon = (struct alk_task){.fn = on_soon, .user = p};
 	p->channel = channel;
 	p->done = done;
 	p->user = user;
@@ -330,7 +328,7 @@ fail:
 	if (p) {
 		alk_io_free(&p->in.io);
 		alk_io_free(&p->out.io);
-		alk_timer_free(&p->soon);
+		alk_task_cancel(p->loop, &p->soon);
 		free(p);
 	}
 	alk_fd_close(fd);

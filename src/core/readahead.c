@@ -9,7 +9,7 @@
 #include <alknet/loop.h>
 #include "readahead.h"
 
-#define AHEAD_SIZE (256 * 1024)
+#define AHEAD_SIZE (128 * 1024)
 
 struct ahead {
 	uint8_t *buf; /* NULL while empty */
@@ -113,6 +113,13 @@ bool alk_readahead_more(int fd)
 	const struct ahead *a = ahead_find(fd);
 
 	return a && (a->buf || a->readable || a->ended);
+}
+
+size_t alk_readahead_left(int fd)
+{
+	const struct ahead *a = ahead_find(fd);
+
+	return a && a->buf ? a->len - a->pos : 0;
 }
 
 /* Fill the buffer if the kernel has something; afterwards there are bytes, or an end, or nothing. */

@@ -24,6 +24,8 @@ int alk_readahead_add(int fd);
 void alk_readahead_remove(int fd);
 /* What the loop knows: `events` is a mask of ALK_IO_READ and ALK_IO_WRITE. */
 void alk_readahead_ready(int fd, int events);
+/* Bytes that were read from the kernel and libssh has not had yet. */
+size_t alk_readahead_left(int fd);
 /* Bytes were read from the kernel and libssh has not had them yet, or more is known to wait. */
 bool alk_readahead_more(int fd);
 

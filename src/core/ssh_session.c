@@ -128,8 +128,8 @@ static void ssh_turn(struct alk_ssh *s, int events)
 	if (!s->dying && (ssh_get_status(s->ssh) & (SSH_CLOSED | SSH_CLOSED_ERROR)))
 		alk_ssh_die(s, -ECONNRESET, "connection lost");
 	/* A flush may have made room, or brought packets in. */
-	if (!s->dying && !s->finishing && (s->work || alk_readahead_more(s->fd)))
-		alk_timer_start(s->again, 0);
+	if (!s->dying && (s->work || alk_readahead_more(s->fd)))
+		alk_task_yield(s->loop, &s->again);
 	if (!s->dying && s->finishing && !(ssh_get_status(s->ssh) & SSH_WRITE_PENDING))
 		alk_ssh_die(s, 0, "%s", s->why);
 	s->turning = false;
@@ -146,9 +146,14 @@ static void on_again(void *user)
 {
 	struct alk_ssh *s = user;
 
-	if (s->finishing)
-		alk_ssh_die(s, 0, "%s", s->why);
 	ssh_turn(s, 0);
+}
+
+static void on_last(void *user)
+{
+	struct alk_ssh *s = user;
+
+	alk_ssh_die(s, 0, "%s", s->why);
 }
 
 static void on_task(void *user)
@@ -180,8 +185,8 @@ int alk_ssh_init(struct alk_ssh *s, struct alk_loop *loop, const struct alk_ssh_
 	s->task.fn = on_task;
 	s->task.user = s;
 	s->ssh = ssh_new();
-	s->again = alk_timer_new(loop, "ssh again", on_again, s);
-	if (!s->ssh || !s->again) {
+	s->again = (struct alk_task){.fn = on_again, .user = s};
+	if (!s->ssh) {
 		alk_ssh_deinit(s);
 		return alk_err_set(err, -ENOMEM, "out of memory for a session");
 	}
@@ -218,7 +223,8 @@ int alk_ssh_attach(struct alk_ssh *s)
 static void ssh_end(struct alk_ssh *s)
 {
 	alk_io_free(&s->io);
-	alk_timer_free(&s->again);
+	alk_timer_free(&s->last);
+	alk_task_cancel(s->loop, &s->again);
 	alk_ssh_channels_end(s);
 	if (s->event && s->rc == 0 && s->ssh) {
 		/* Room for the DISCONNECT: libssh sends only after it saw POLLOUT. */
@@ -279,7 +285,9 @@ void alk_ssh_finish(struct alk_ssh *s, const char *why)
 		return;
 	s->finishing = true;
 	snprintf(s->why, sizeof(s->why), "%s", why);
-	alk_timer_start(s->again, 2000);
+	s->last = alk_timer_new(s->loop, "ssh finish", on_last, s);
+	if (s->last)
+		alk_timer_start(s->last, 2000);
 	alk_task_queue(s->loop, &s->task);
 }
 

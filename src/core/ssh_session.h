@@ -37,7 +37,8 @@ struct alk_ssh {
 	ssh_event event; /* NULL before the first step of the key exchange */
 	struct alk_io *io;
 	struct alk_task task;	 /* something to do after this callback */
-	struct alk_timer *again; /* the budget was spent with bytes ahead */
+	struct alk_task again;	 /* the budget was spent with bytes ahead */
+	struct alk_timer *last;	 /* how long a DISCONNECT may wait for the queue */
 	const struct alk_ssh_ops *ops;
 	void *user;
 	uint64_t link; /* the link's number, for the board */
