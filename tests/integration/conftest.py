@@ -6,6 +6,7 @@ ALKNET_TEST_SCALE                         every deadline is multiplied by it
 """
 
 import getpass
+import itertools
 import os
 import shutil
 import subprocess
@@ -65,7 +66,8 @@ def finish_all(started):
     errors = []
     for program in reversed(started):
         try:
-            program.finish()
+            if isinstance(program, procs.Alknet):
+                program.finish()
         except AssertionError as error:
             errors.append(error)
         finally:
@@ -75,13 +77,21 @@ def finish_all(started):
 
 
 @pytest.fixture
-def server(keys, tmp_path):
-    """A factory of `alknet serve`: flags as arguments, the file's keys as a Lua text in `conf`."""
+def running_programs():
+    """Everything that a test started, in order; whoever came last goes first."""
     started = []
+    yield started
+    finish_all(started)
+
+
+@pytest.fixture
+def server(keys, tmp_path, running_programs):
+    """A factory of `alknet serve`: flags as arguments, the file's keys as a Lua text in `conf`."""
+    count = itertools.count()
 
     def start(*flags, conf=None, policy=None, workers=None, authorized=True, listen="127.0.0.1:0", key=None, env=None,
               wrap=(), wait=True):
-        number = len(started)
+        number = next(count)
         argv = [*wrap, procs.alknet(), "serve", "--key", key or keys.path("host"), "--listen", listen]
         admin = tmp_path / f"admin{number}.sock"
         argv += ["--admin-socket", admin]
@@ -99,22 +109,21 @@ def server(keys, tmp_path):
             argv += ["-c", file]
         running = procs.Server([*argv, *flags], tmp_path / f"serve{number}.log", env=env or procs.environment())
         running.admin = admin
-        started.append(running)
+        running_programs.append(running)
         if wait:
             running.find_port()
         return running
 
-    yield start
-    finish_all(started)
+    return start
 
 
 @pytest.fixture
-def client(keys, tmp_path):
+def client(keys, tmp_path, running_programs):
     """A factory of `alknet connect` to a port on loopback, with a proxy on a port of its own."""
-    started = []
+    count = itertools.count()
 
     def start(to, *flags, user=USER, identity=None, socks5="127.0.0.1:0", known=True, env=None, wait=True, host="127.0.0.1"):
-        number = len(started)
+        number = next(count)
         port = getattr(to, "port", to)
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         argv = [procs.alknet(), "connect", "--server", where, "--identity", identity or keys.path("user"), "--user", user]
@@ -126,7 +135,7 @@ def client(keys, tmp_path):
             argv += ["--socks5", socks5]
         running = procs.Client([*argv, *flags], tmp_path / f"connect{number}.log", env=env or procs.environment())
         running.known_hosts = hosts
-        started.append(running)
+        running_programs.append(running)
         if wait:
             if socks5 and socks5 != "none":
                 running.find_port()
@@ -134,32 +143,29 @@ def client(keys, tmp_path):
                 running.wait_log(r"alknet: connected to ")
         return running
 
-    yield start
-    finish_all(started)
+    return start
 
 
 @pytest.fixture
-def sshd(keys, tmp_path):
+def sshd(keys, tmp_path, running_programs):
     if not procs.find_sshd():
         pytest.skip("sshd is not installed")
-    started = []
+    count = itertools.count()
 
     def start(extra=""):
-        running = procs.start_sshd(keys, tmp_path, extra, f"sshd{len(started)}")
+        running = procs.start_sshd(keys, tmp_path, extra, f"sshd{next(count)}_")
         running.user = getpass.getuser()
-        started.append(running)
+        running_programs.append(running)
         return running
 
-    yield start
-    for running in started:
-        running.kill()
+    return start
 
 
 class Ssh:
     """Stock OpenSSH against a port on loopback."""
 
-    def __init__(self, keys, directory):
-        self.keys, self.dir, self.started, self.number = keys, directory, [], 0
+    def __init__(self, keys, directory, started):
+        self.keys, self.dir, self.started, self.number = keys, directory, started, 0
 
     def argv(self, to, *more, user=USER, identity="user", program="ssh"):
         port = getattr(to, "port", to)
@@ -189,13 +195,10 @@ class Ssh:
 
 
 @pytest.fixture
-def ssh(keys, tmp_path):
+def ssh(keys, tmp_path, running_programs):
     if not shutil.which("ssh"):
         pytest.skip("ssh is not installed")
-    tool = Ssh(keys, tmp_path)
-    yield tool
-    for program in tool.started:
-        program.kill()
+    return Ssh(keys, tmp_path, running_programs)
 
 
 @pytest.fixture

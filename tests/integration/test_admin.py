@@ -71,7 +71,7 @@ def test_sessions_and_channels(server, login, targets, keys, workers):
     channels = rows(serving.call("channel.list"))
     assert len(channels) == 1
     assert str(channels[0]["session"]) == str(anna["id"])
-    serving.call("channel.close", id=channels[0]["id"], **({"session": anna["id"]} if closes_by_session(serving) else {}))
+    serving.call("channel.close", session=anna["id"], id=channels[0]["id"])
     first.expect(sshwire.CLOSE)
     first.send(bytes([sshwire.CLOSE]) + sshwire.u32(channel))
     wait_until(lambda: not rows(serving.call("channel.list")), 10, "the channel to be gone")
@@ -82,19 +82,13 @@ def test_sessions_and_channels(server, login, targets, keys, workers):
     assert second.is_alive()
 
 
-def closes_by_session(serving):
-    try:
-        serving.call("channel.close", id=2**31 - 1)
-    except AdminError as error:
-        return error.code == -32602
-    return False
-
-
 @pytest.mark.parametrize("method", ["session.show", "session.kill"])
 def test_no_such_session(server, method):
     with pytest.raises(AdminError) as error:
         server().call(method, id=2**31 - 1)
     assert error.value.code == -32000
+    with pytest.raises(AdminError):
+        server().call("channel.close", session=1, id=1)
 
 
 def test_listeners_and_plugins(server):

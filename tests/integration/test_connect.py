@@ -110,9 +110,9 @@ def test_port_taken(server, keys, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         out = run(keys, serving.port, "--forward", f"{port}:localhost:1", known=known)
-        assert out.returncode == 2 and f"127.0.0.1:{port}" in out.stderr, out
+        assert out.returncode == 2 and str(port) in out.stderr and "--forward" in out.stderr, out
         out = run(keys, serving.port, "--socks5", f"127.0.0.1:{port}", known=known)
-        assert out.returncode == 2 and f"127.0.0.1:{port}" in out.stderr, out
+        assert out.returncode == 2 and str(port) in out.stderr and "--socks5" in out.stderr, out
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def test_t30_rekey_asked_by_sshd(make_pair, targets, way):
 
 @pytest.mark.parametrize("client_kind", ["alknet", "openssh"])
 def test_t30_rekey_asked_by_alknet_serve(make_pair, targets, client_kind):
-    pair = make_pair("alknet+" + client_kind, serve=("--rekey-bytes", "1M"), ssh_flags=("-v"))
+    pair = make_pair("alknet+" + client_kind, serve=("--rekey-bytes", "1M"), ssh_flags=("-v",))
     check_up(pair, targets, 20 * MB)
     check_down(pair, targets, 20 * MB)
     both_ways(pair, targets, 10 * MB)
