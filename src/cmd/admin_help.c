@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "admin_tool.h"
+
+#include <ctype.h>
+#include <stdbool.h>
+#include <string.h>
+
+const struct alk_admin_command admin_commands[] = {
+#define ALK_COMMAND(id_, name_, changes_, help_, ...)                                                        \
+	{.name = (name_), .changes = (changes_), .help = (help_), .params = {__VA_ARGS__ __VA_OPT__(,) {0}}},
+#include "admin_commands.def"
+#undef ALK_COMMAND
+	{0},
+};
+
+static const struct {
+	const char *name; /* as mdoc has it; help puts the dashes before it */
+	const char *arg;
+	const char *help;
+} options[] = {
+	{"socket", "PATH", "The server's admin socket; " ADMIN_DEFAULT_SOCKET " by default."},
+	{"json", NULL, "Print the answer as JSON; watch prints one object a line."},
+	{"help", NULL, "Print the commands and options."},
+	{"version", NULL, "Print the version."},
+};
+
+#define OPTIONS (sizeof(options) / sizeof(options[0]))
+
+const struct alk_admin_command *admin_command_find(const char *name)
+{
+	for (const struct alk_admin_command *c = admin_commands; c->name != NULL; c++)
+		if (strcmp(c->name, name) == 0)
+			return c;
+	return NULL;
+}
+
+/* "channel.list [session]" */
+static int print_usage(FILE *out, const struct alk_admin_command *command)
+{
+	int n = fprintf(out, "%s", command->name);
+
+	for (const struct alk_admin_param *p = command->params; p->name != NULL; p++) {
+		n += fprintf(out, p->required ? " " : " [");
+		for (const char *c = p->name; *c != '\0'; c++) {
+			fputc(toupper((unsigned char)*c), out);
+			n++;
+		}
+		n += p->required ? 0 : fprintf(out, "]");
+	}
+	return n;
+}
+
+void admin_help(FILE *out)
+{
+	fputs("Usage: alknet-admin COMMAND [ARGS] [--socket PATH] [--json]\n\nCommands:\n", out);
+	for (const struct alk_admin_command *c = admin_commands; c->name != NULL; c++) {
+		int n;
+
+		fputs("  ", out);
+		n = print_usage(out, c);
+		fprintf(out, "%*s%s\n", n < 28 ? 28 - n : 1, "", c->help);
+	}
+	fprintf(out, "  %-28s%s\n", "help [COMMAND]", "Print this, or what one command takes.");
+	fputs("\nArguments go by position or as NAME=VALUE.\n\nOptions:\n", out);
+	for (size_t i = 0; i < OPTIONS; i++)
+		fprintf(out, "  --%s%s%-*s%s\n", options[i].name, options[i].arg != NULL ? " " : "",
+			(int)(26 - strlen(options[i].name) - (options[i].arg != NULL)),
+			options[i].arg != NULL ? options[i].arg : "", options[i].help);
+}
+
+void admin_help_command(FILE *out, const struct alk_admin_command *command)
+{
+	fputs("Usage: alknet-admin ", out);
+	print_usage(out, command);
+	fprintf(out, "\n\n%s\n", command->help);
+	if (command->params[0].name != NULL)
+		fputs("\nArguments:\n", out);
+	for (const struct alk_admin_param *p = command->params; p->name != NULL; p++)
+		fprintf(out, "  %-12s%s%s\n", p->name, p->help, p->required ? "" : " (optional)");
+}
+
+/* Text in mdoc: a line must not begin with a dot or an apostrophe, a backslash is \e, a hyphen of an
+ * option is \-. */
+static void man_text(FILE *out, const char *text)
+{
+	if (*text == '.' || *text == '\'')
+		fputs("\\&", out);
+	for (; *text != '\0'; text++) {
+		if (*text == '\\')
+			fputs("\\e", out);
+		else
+			fputc(*text, out);
+		if (*text == '.' && text[1] == ' ') {
+			fputc('\n', out);
+			text++;
+		}
+	}
+	fputc('\n', out);
+}
+
+static void man_command(FILE *out, const struct alk_admin_command *command)
+{
+	fprintf(out, ".It Cm %s", command->name);
+	for (const struct alk_admin_param *p = command->params; p->name != NULL; p++)
+		fprintf(out, p->required ? " Ar %s" : " Op Ar %s", p->name);
+	fputc('\n', out);
+	man_text(out, command->help);
+	for (const struct alk_admin_param *p = command->params; p->name != NULL; p++)
+		fprintf(out, ".Ar %s Ns :\n%s.\n", p->name, p->help);
+}
+
+void admin_help_man(FILE *out)
+{
+	fputs(".Dd November 23, 2026\n.Dt ALKNET-ADMIN 1\n.Os\n"
+	      ".Sh NAME\n.Nm alknet-admin\n.Nd ask and steer a running alknet server\n"
+	      ".Sh SYNOPSIS\n.Nm\n.Ar command\n.Op Ar argument ...\n.Op Fl -socket Ar path\n.Op Fl -json\n"
+	      ".Nm\n.Cm help\n.Op Ar command\n"
+	      ".Sh DESCRIPTION\n.Nm\nspeaks to\n.Ic alknet serve\nover its admin socket and prints the answer.\n"
+	      "The server hears root and the user it runs as, nobody else.\n.Pp\n"
+	      "Arguments go by position or as\n.Ar name Ns = Ns Ar value .\nThe commands are:\n"
+	      ".Bl -tag -width Ds\n",
+	      out);
+	for (const struct alk_admin_command *c = admin_commands; c->name != NULL; c++)
+		man_command(out, c);
+	fputs(".It Cm help Op Ar command\nPrint all commands, or what one of them takes.\n.El\n"
+	      ".Pp\nThe options are:\n.Bl -tag -width Ds\n",
+	      out);
+	for (size_t i = 0; i < OPTIONS; i++) {
+		fprintf(out, ".It Fl -%s", options[i].name);
+		if (options[i].arg != NULL)
+			fputs(" Ar path", out);
+		fputc('\n', out);
+		man_text(out, options[i].help);
+	}
+	fputs(".El\n"
+	      ".Sh FILES\n.Bl -tag -width Ds\n.It Pa " ADMIN_DEFAULT_SOCKET "\nThe admin socket;\n.Cm admin_socket\n"
+	      "in the server's configuration moves it.\n.El\n"
+	      ".Sh EXIT STATUS\n.Bl -tag -width Ds\n.It 0\nThe server did it.\n"
+	      ".It 1\nThe server answered with an error or could not be reached.\n"
+	      ".It 2\nThe command line is wrong.\n.El\n"
+	      ".Sh EXAMPLES\nWho is connected, and the end of one of them:\n.Bd -literal -offset indent\n"
+	      "alknet-admin session.list\nalknet-admin session.kill 42\n.Ed\n.Pp\n"
+	      "How many sessions there are, for a script:\n.Bd -literal -offset indent\n"
+	      "alknet-admin status --json | jq .sessions\n.Ed\n"
+	      ".Sh SEE ALSO\n.Xr alknet 1\n",
+	      out);
+}
