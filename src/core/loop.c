@@ -471,6 +471,7 @@ void alk_loop_free(struct alk_loop **loop)
 	assert(!l->running);
 	loop_free_kept(l);
 	loop_free_leaks(l);
+	loop_take_yielded(l);
 	while (l->tasks != NULL)
 		alk_task_cancel(l, l->tasks);
 	loop_free_dead(l);

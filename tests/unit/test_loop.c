@@ -504,6 +504,43 @@ static void test_task_order_and_cancel(void **state)
 	alk_task_cancel(order.bench->loop, &order.step[0].task);
 }
 
+/* A task that yields lets the fds that are ready go first, and keeps the loop from sleeping. */
+static void on_task_yields(void *user)
+{
+	struct bench *b = user;
+
+	if (++b->count < 3)
+		alk_task_yield(b->loop, &b->task);
+	else
+		alk_loop_stop(b->loop);
+}
+
+static void on_ready_between(void *user, int revents)
+{
+	struct bench *b = user;
+
+	(void)revents;
+	b->seen++;
+	assert_true(b->count > 0 && b->count < 3);
+}
+
+static void test_task_yields(void **state)
+{
+	struct bench *b = *state;
+
+	b->task = (struct alk_task){.fn = on_task_yields, .user = b};
+	b->io = alk_io_new(b->loop, b->fd[0], "io", on_ready_between, b);
+	alk_io_set(b->io, ALK_IO_WRITE);
+	alk_task_queue(b->loop, &b->task);
+	alk_loop_run(b->loop);
+	assert_int_equal(b->count, 3);
+	assert_int_equal(b->seen, 2);
+	alk_task_yield(b->loop, &b->task);
+	alk_task_yield(b->loop, &b->task);
+	alk_task_cancel(b->loop, &b->task);
+	assert_null(b->task.prev);
+}
+
 static void on_ready_queue(void *user, int revents)
 {
 	struct bench *b = user;
@@ -601,10 +638,12 @@ static void test_keep_and_leaks(void **state)
 	alk_io_set(alk_io_new(loop, b->fd[0], "leaked io", on_ready_both, b), ALK_IO_READ);
 	alk_timer_start(alk_timer_new(loop, "leaked timer", on_stop, b), 5);
 	assert_non_null(alk_signal_new(loop, SIGUSR2, "leaked signal", on_signal, b));
-	alk_task_queue(loop, &b->second);
+	alk_task_queue(loop, &b->task);
+	alk_task_yield(loop, &b->second);
 	alk_loop_free(&loop);
 	assert_null(loop);
 	assert_int_equal(freed, 1);
+	assert_null(b->task.prev);
 	assert_null(b->second.prev);
 	alk_loop_free(&loop);
 }
@@ -666,6 +705,7 @@ int main(void)
 		TEST(test_task_queued_by_a_task_runs_before_sleep),
 		TEST(test_task_rounds_are_bounded),
 		TEST(test_task_order_and_cancel),
+		TEST(test_task_yields),
 		TEST(test_task_runs_after_the_callback),
 		TEST(test_hooks_enclose_the_work),
 		TEST(test_keep_and_leaks),
