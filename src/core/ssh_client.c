@@ -190,6 +190,9 @@ static int hostkey_check(struct alk_client *c, ssh_key key)
 	rc = alk_knownhosts_check(c->known_hosts, c->host, c->port, key, &answer, &c->err);
 	if (rc < 0)
 		return rc;
+	if (answer.bad_lines)
+		alk_log(ALK_LOG_WARN, "lines of known_hosts cannot be read", ALK_STR("file", c->known_hosts),
+			ALK_INT("lines", answer.bad_lines), ALK_INT("first", answer.bad_line));
 	switch (answer.verdict) {
 	case ALK_HOST_OK:
 		return 0;
@@ -201,9 +204,10 @@ static int hostkey_check(struct alk_client *c, ssh_key key)
 	case ALK_HOST_CHANGED:
 	default:
 		return alk_err_set(&c->err, -EACCES,
-				   "%s: THE HOST KEY HAS CHANGED: the server shows %s, but %s has %s: somebody may be "
-				   "in between; if the change is right, remove that line",
-				   c->server, answer.seen, answer.where, answer.known);
+				   "%s: THE HOST KEY HAS CHANGED: the server shows %s %s, but %s has %s %s: somebody "
+				   "may be in between; if the change is right, remove that line",
+				   c->server, answer.key_type, answer.seen, answer.where, answer.known_type,
+				   answer.known);
 	}
 }
 
@@ -328,7 +332,7 @@ static void on_link(void *user, int rc, struct alk_link *link, const struct alk_
 
 	c->dialing = NULL;
 	if (rc < 0) {
-		c->err = *err;
+		alk_err_set(&c->err, rc, "cannot connect to %s: %s", c->server, err->text);
 		client_fail(c, rc);
 		return;
 	}
