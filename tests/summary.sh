@@ -27,8 +27,9 @@ function number(word) {
 /^\[  PASSED  \] [0-9]+ test/ { p += $4 }
 /^\[  FAILED  \] tests: [0-9]+ test/ { f += $5 }
 /^\[  SKIPPED \] tests: [0-9]+ test/ { s += $5 }
-# the other rings say so themselves
-/^[0-9]+ passed, [0-9]+ failed(, [0-9]+ skipped)?$/ { p += $1; f += $3; s += $5 }
+# the Test Anything Protocol
+/^ok [0-9]+/ { if (/# SKIP/) s++; else p++ }
+/^not ok [0-9]+/ { f++ }
 END {
 	finish()
 	printf "%s%d passed, %d failed, %d skipped\n", closing, passed, failed, skipped

@@ -56,6 +56,11 @@ endif
 AM_DEFAULT_SOURCE_EXT = .c
 LDADD = libcore.la $(CMOCKA_LIBS)
 
+# Ring 3. The shipped policies in the real program, and the scripts that mean harm in the engine.
+check_PROGRAMS += tests/policy/run_policy
+tests_policy_run_policy_LDADD = libcore.la
+TESTS += tests/policy.sh tests/policy/run_policy
+
 # Ring 5. One harness a parser: tests/fuzz/fuzz_NAME.c, seeds in tests/fuzz/corpus/NAME.
 FUZZ_TESTS = \
 	tests/fuzz/fuzz_identity \
