@@ -221,6 +221,7 @@ static void do_link(struct alk_worker *w, const json_t *message, int *fd)
 	uint64_t number = number_of(message, "link");
 	struct alk_err err = {""};
 
+	alk_count(ALK_M_LINKS, 1);
 	link.fd = *fd;
 	*fd = -1;
 	set_text(link.transport, sizeof(link.transport), text_of(message, "transport"));
