@@ -46,6 +46,7 @@ UNIT_TESTS = \
 	tests/unit/test_log \
 	tests/unit/test_loop \
 	tests/unit/test_options \
+	tests/unit/test_policy \
 	tests/unit/test_pump \
 	tests/unit/test_socks5 \
 	tests/unit/test_text
@@ -80,6 +81,7 @@ endif
 tests_fuzz_fuzz_identity_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_keys_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_knownhosts_LDADD = $(FUZZ_LDADD)
+tests_fuzz_fuzz_pattern_CFLAGS = $(AM_CFLAGS) $(LUA_CFLAGS)
 tests_fuzz_fuzz_pattern_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_socks5_LDADD = $(FUZZ_LDADD)
 

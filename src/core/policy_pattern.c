@@ -36,14 +36,20 @@ static const char *class_end(struct alk_matcher *m, const char *p)
 	return p + 1;
 }
 
+static int is_nul(int c)
+{
+	return c == '\0';
+}
+
 static bool letter_matches(int c, int letter)
 {
 	static const struct {
 		char letter;
 		int (*is)(int c);
 	} classes[] = {
-		{'a', isalpha}, {'c', iscntrl}, {'d', isdigit}, {'g', isgraph}, {'l', islower},
-		{'p', ispunct}, {'s', isspace}, {'u', isupper}, {'w', isalnum}, {'x', isxdigit},
+		{'a', isalpha}, {'c', iscntrl},	 {'d', isdigit}, {'g', isgraph},
+		{'l', islower}, {'p', ispunct},	 {'s', isspace}, {'u', isupper},
+		{'w', isalnum}, {'x', isxdigit}, {'z', is_nul},
 	};
 	size_t i;
 

@@ -64,6 +64,18 @@ static int find_plain(lua_State *L, const char *s, size_t len, size_t at, const 
 	return 2;
 }
 
+/* Without one of these string.find looks for the text itself, a ) or ] included. */
+static bool is_plain(const char *p, size_t plen)
+{
+	static const char special[] = "^$*+?.([%-";
+	size_t i;
+
+	for (i = 0; i < plen; i++)
+		if (memchr(special, p[i], sizeof(special) - 1))
+			return false;
+	return true;
+}
+
 static int find_or_match(lua_State *L, bool find)
 {
 	size_t len, plen;
@@ -78,7 +90,7 @@ static int find_or_match(lua_State *L, bool find)
 		lua_pushnil(L);
 		return 1;
 	}
-	if (find && lua_toboolean(L, 4))
+	if (find && (lua_toboolean(L, 4) || is_plain(p, plen)))
 		return find_plain(L, s, len, at, p, plen);
 	alk_matcher_init(&m, L, s, len, p + plen);
 	for (from = s + at; from <= s + len; from++) {
@@ -133,13 +145,13 @@ static int gmatch_next(lua_State *L)
 
 static int str_gmatch(lua_State *L)
 {
-	size_t len, plen;
+	size_t len, plen, at;
 
 	check_text(L, 1, ALK_POLICY_TEXT_MAX, "text", &len);
 	check_text(L, 2, ALK_POLICY_PATTERN_MAX, "pattern", &plen);
-	lua_pushvalue(L, 1);
-	lua_pushvalue(L, 2);
-	lua_pushinteger(L, (lua_Integer)start_offset(luaL_optinteger(L, 3, 1), len));
+	at = start_offset(luaL_optinteger(L, 3, 1), len);
+	lua_settop(L, 2);
+	lua_pushinteger(L, (lua_Integer)at);
 	lua_pushinteger(L, -1);
 	lua_pushcclosure(L, gmatch_next, 4);
 	return 1;

@@ -1,0 +1,3 @@
+xpcall(error, error)
+xpcall(error, function() error("again") end)
+error("at last")

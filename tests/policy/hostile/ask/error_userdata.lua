@@ -1,0 +1,1 @@
+error(alknet.cidr("::/0"))

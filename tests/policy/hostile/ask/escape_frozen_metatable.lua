@@ -1,0 +1,1 @@
+getmetatable(alknet).__index.log = print

@@ -1,0 +1,1 @@
+rawset(alknet, "log", print)

@@ -1,0 +1,1 @@
+string.find = function() return 1 end

@@ -1,0 +1,2 @@
+assert(coroutine.resume(coroutine.running()))
+return "forward"

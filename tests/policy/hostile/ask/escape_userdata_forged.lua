@@ -1,0 +1,2 @@
+local contains = alknet.cidr("::/0").contains
+return contains({}, "::1")

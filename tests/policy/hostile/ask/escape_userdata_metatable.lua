@@ -1,0 +1,1 @@
+getmetatable(alknet.cidr("::/0")).__index = nil

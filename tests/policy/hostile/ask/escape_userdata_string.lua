@@ -1,0 +1,1 @@
+return alknet.cidr("::/0").contains("alknet.cidr", "::1")

@@ -1,0 +1,2 @@
+pcall(coroutine.yield, "forward")
+return "forward"

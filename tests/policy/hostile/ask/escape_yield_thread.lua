@@ -1,0 +1,2 @@
+kept = coroutine.running()
+coroutine.yield()

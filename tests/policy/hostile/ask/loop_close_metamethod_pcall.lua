@@ -1,0 +1,6 @@
+while true do
+	pcall(function()
+		local x <close> = setmetatable({}, { __close = function() while true do end end })
+		while true do end
+	end)
+end

@@ -1,0 +1,3 @@
+local t
+t = setmetatable({}, { __concat = function(a, b) return a .. b end })
+return t .. t

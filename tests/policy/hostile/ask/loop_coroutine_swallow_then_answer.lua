@@ -1,0 +1,2 @@
+coroutine.resume(coroutine.create(function() while true do end end))
+return "forward"

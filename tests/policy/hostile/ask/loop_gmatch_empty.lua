@@ -1,0 +1,1 @@
+while true do for _ in (""):gmatch("") do end end

@@ -1,0 +1,1 @@
+while true do ("x"):rep(255):gsub(".", pcall) end

@@ -1,0 +1,1 @@
+while true do alknet.log("debug", "again") print("again") end

@@ -1,0 +1,1 @@
+while true do local _ = ("x"):rep(262144) end

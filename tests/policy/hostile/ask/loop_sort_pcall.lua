@@ -1,0 +1,3 @@
+local t = {}
+for i = 1, 1000 do t[i] = i end
+while true do pcall(table.sort, t, pcall) end

@@ -1,0 +1,3 @@
+local t
+t = setmetatable({}, { __tostring = function() return tostring(t) end })
+return tostring(t)

@@ -1,0 +1,3 @@
+local function h() xpcall(error, h) while true do end end
+xpcall(error, h)
+while true do end

@@ -1,0 +1,1 @@
+return ("%s"):rep(60000):format(table.unpack({}, 1, 60000))

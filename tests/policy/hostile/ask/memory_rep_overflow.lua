@@ -1,0 +1,1 @@
+return ("xx"):rep(math.maxinteger)

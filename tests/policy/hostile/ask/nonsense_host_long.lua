@@ -1,0 +1,1 @@
+return "forward", { host = ("x"):rep(256) }

@@ -1,0 +1,1 @@
+return "forward", { host = "good.example.com\0.evil.example" }

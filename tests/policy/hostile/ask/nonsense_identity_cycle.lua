@@ -1,0 +1,4 @@
+-- auth
+local t = { id = "x" }
+t.scopes = t
+return "allow", t

@@ -1,0 +1,2 @@
+-- auth
+return "allow", { id = 7 }

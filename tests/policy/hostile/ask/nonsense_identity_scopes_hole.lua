@@ -1,0 +1,2 @@
+-- auth
+return "allow", { scopes = { "a", nil, "b", x = "c" } }

@@ -1,0 +1,2 @@
+-- auth
+return "allow", { scopes = { "a", 1 } }

@@ -1,0 +1,1 @@
+return "forward", table.unpack({}, 1, 10000)

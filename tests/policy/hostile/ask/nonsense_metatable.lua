@@ -1,0 +1,1 @@
+return "forward", setmetatable({}, { __index = { host = "good.example.com" } })

@@ -1,0 +1,2 @@
+-- auth
+return "pass", { id = "x" }

@@ -1,0 +1,1 @@
+return "forward", { path = "/run/socket", host = "good.example.com" }

@@ -1,0 +1,1 @@
+return "forward", { path = "/" .. ("x"):rep(107) }

@@ -1,0 +1,1 @@
+return "service", ("x"):rep(32)

@@ -1,0 +1,1 @@
+return "forward", { hots = "good.example.com" }

@@ -1,0 +1,1 @@
+while true do (("("):rep(255)):find("%b()%b()%b()") end

@@ -1,0 +1,1 @@
+for _ in (("a"):rep(255)):gmatch(("a*"):rep(30) .. "b") do end

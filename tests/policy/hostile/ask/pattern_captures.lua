@@ -1,0 +1,1 @@
+return ("a"):find(("()"):rep(33))

@@ -1,0 +1,1 @@
+return (("a"):rep(256)):find("a")

@@ -1,0 +1,2 @@
+for name in pairs(_G) do _G[name] = nil end
+error("wrecked")

@@ -1,0 +1,1 @@
+return setmetatable({}, { __index = { on_open = function() return "deny" end } })

@@ -1,0 +1,1 @@
+return { on_opne = function() return "deny" end }
