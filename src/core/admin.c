@@ -17,7 +17,7 @@
 #define CALL_MAGIC 0x6c6c6163u /* "call" */
 #define OUT_MAX ((size_t)1 << 20)
 #define CALLS_MAX 256 /* of one client that wait for their answers: then it is not read any more */
-#define ACCEPT_BUDGET 16
+#define ACCEPT_BUDGET 64
 #define ACCEPT_PAUSE_MS 100
 
 struct admin_client;

@@ -14,7 +14,7 @@
 #include <unistd.h>
 #include <alknet/loop.h>
 
-#define BACKLOG 64
+#define BACKLOG 1024
 #define LOCK_TRIES 100
 #define LOCK_PAUSE_MS 20
 

@@ -344,7 +344,7 @@ static void log_gone(struct alk_supervisor *sup, unsigned worker, const struct a
 		alk_log(ALK_LOG_ERROR, "worker died", ALK_INT("worker", worker), ALK_INT("pid", end->pid),
 			ALK_INT("status", WEXITSTATUS(end->status)), ALK_INT("links", links),
 			ALK_STR("error", end->failed));
-	supervisor_event(sup, json_pack("{s:s, s:i, s:b, s:s, s:i, s:i}", "event", "worker.end", "worker", (int)worker,
+	supervisor_event(sup, json_pack("{s:s, s:i, s:b, s:i, s:i}", "event", "worker.end", "worker", (int)worker,
 					"expected", end->expected, by_signal ? "signal" : "status",
 					by_signal ? WTERMSIG(end->status) : WEXITSTATUS(end->status), "links",
 					(int)links));
