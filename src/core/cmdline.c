@@ -128,7 +128,7 @@ static int flag_fail(const struct flags *flags, const char *command, const char 
 	nearest = flag_nearest(flags, key);
 	for (char *c = key; *c != '\0'; c++)
 		*c = *c == '-' ? '_' : *c;
-	known = strncmp(word, "--", 2) == 0 ? alk_option_find(alk_conf_options, key) : NULL;
+	known = strncmp(word, "--", 2) == 0 && strchr(name, '_') == NULL ? alk_option_find(alk_conf_options, key) : NULL;
 	if (known != NULL && !alk_cmdline_is_flag(known))
 		return alk_err_set(err, -EINVAL, "%s: is no flag; write %s in the configuration file", shown, known->name);
 	if (known != NULL)

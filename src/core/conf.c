@@ -179,6 +179,9 @@ static int table_load(struct alk_conf *conf, json_t *table, struct alk_err *err)
 	const char *name;
 	json_t *value;
 
+	if (!json_is_object(table))
+		return alk_err_set(err, -EINVAL, "%s: the table is a list; options have names: return { key = ... }",
+				   conf->path);
 	json_object_foreach(table, name, value) {
 		int rc = key_load(conf, name, value, err);
 
@@ -381,6 +384,14 @@ const char *alk_conf_source(const struct alk_conf *conf, const char *name)
 	const struct alk_value *value = alk_options_value(conf->values, name);
 
 	return value != NULL ? value->source : NULL;
+}
+
+bool alk_conf_has_section(const struct alk_conf *conf, const char *name)
+{
+	for (const struct alk_conf_plugin *p = conf->plugins; p != NULL; p = p->next)
+		if (strcmp(p->name, name) == 0)
+			return p->section != NULL;
+	return false;
 }
 
 /* --- plugins ---------------------------------------------------------------------------------------- */

@@ -45,6 +45,8 @@ const char *alk_conf_file(const struct alk_conf *conf, const char *name, size_t 
  * `err`. */
 const struct alk_options *alk_conf_plugin(struct alk_conf *conf, const struct alk_plugin *plugin,
 					  struct alk_err *err);
+/* Does the file have a section for this plugin? */
+bool alk_conf_has_section(const struct alk_conf *conf, const char *name);
 /* Where the value of an option comes from: "flag", "environment", a file's path, "default"; NULL when
  * unset. */
 const char *alk_conf_source(const struct alk_conf *conf, const char *name);

@@ -75,8 +75,9 @@ static int on_unknown_name(lua_State *L)
 
 static int on_assignment(lua_State *L)
 {
-	return luaL_error(L, "\"%s = ...\" stands outside of the table; write return { %s = ... }",
-			  luaL_tolstring(L, 2, NULL), lua_tostring(L, -1));
+	const char *name = luaL_tolstring(L, 2, NULL);
+
+	return luaL_error(L, "\"%s = ...\" stands outside of the table; write return { %s = ... }", name, name);
 }
 
 /* An empty table that tells a forgotten quote from a value that is not set. */

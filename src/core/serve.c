@@ -228,51 +228,68 @@ static int keys_check(const struct alk_conf *conf, FILE *out, struct alk_err *er
 	return 0;
 }
 
-static int plugin_check(struct alk_loader *loader, enum alk_plugin_kind kind, const char *name, FILE *out,
-			struct alk_err *err)
-{
-	struct alk_loaded *loaded = alk_loader_get(loader, kind, name, err);
+struct plugins_check {
+	struct alk_conf *conf;
+	FILE *out;
+	int rc;
+	struct alk_err *err;
+};
 
-	if (loaded == NULL)
-		return -EINVAL;
-	fprintf(out, "ok: plugin %s %s\n", name, alk_loaded_plugin(loaded)->version);
-	return 0;
+static void on_plugin_good(void *user, struct alk_loaded *loaded)
+{
+	struct plugins_check *check = user;
+	const struct alk_plugin *plugin = alk_loaded_plugin(loaded);
+
+	fprintf(check->out, "ok: plugin %s %s\n", plugin->name, plugin->version);
 }
 
-static int serve_plugins_check(const struct alk_conf *conf, struct alk_loader *loader, FILE *out,
-			       struct alk_err *err)
+/* One that the configuration speaks of must fit; others would be left out by serve, too. */
+static void on_plugin_bad(void *user, const char *name, const struct alk_err *why)
+{
+	struct plugins_check *check = user;
+
+	if (!alk_conf_has_section(check->conf, name)) {
+		fprintf(stderr, "alknet: warning: %s\n", why->text);
+	} else if (check->rc == 0) {
+		check->rc = -EINVAL;
+		*check->err = *why;
+	}
+}
+
+static int transports_check(const struct alk_conf *conf, struct alk_loader *loader, struct alk_err *err)
 {
 	struct alk_conf_listen listen[LISTEN_MAX];
 	size_t n = alk_conf_listeners(conf, listen, LISTEN_MAX);
-	int rc = 0;
 
-	for (size_t i = 0; rc == 0 && i < n && i < LISTEN_MAX; i++) {
-		bool seen = false;
-
-		for (size_t j = 0; j < i; j++)
-			seen = seen || strcmp(listen[j].transport, listen[i].transport) == 0;
-		if (!seen)
-			rc = plugin_check(loader, ALK_PLUGIN_TRANSPORT, listen[i].transport, out, err);
-	}
-	return rc == 0 ? plugin_check(loader, ALK_PLUGIN_SERVICE, "forward", out, err) : rc;
+	for (size_t i = 0; i < n && i < LISTEN_MAX; i++)
+		if (alk_loader_get(loader, ALK_PLUGIN_TRANSPORT, listen[i].transport, err) == NULL)
+			return -EINVAL;
+	return 0;
 }
 
 static int plugins_check(struct alk_conf *conf, bool connect, FILE *out, struct alk_err *err)
 {
+	struct plugins_check check = {.conf = conf, .out = out, .err = err};
 	const struct alk_options *values = alk_conf_values(conf);
 	struct alk_loader *loader =
 		alk_loader_new(NULL, ALK_ROLE_CHECK, alk_options_str(values, "plugin_dir"), conf, err);
-	int rc;
+	const char *transport = alk_options_str(values, "transport");
+	int rc = 0;
 
 	if (loader == NULL)
 		return -EINVAL;
-	if (connect)
-		rc = plugin_check(loader, ALK_PLUGIN_TRANSPORT, alk_options_str(values, "transport"), out,
-				  err);
-	else
-		rc = serve_plugins_check(conf, loader, out, err);
+	if (!connect)
+		rc = transports_check(conf, loader, err);
+	else if (alk_loader_get(loader, ALK_PLUGIN_TRANSPORT, transport, err) == NULL)
+		rc = -EINVAL;
+	if (rc == 0)
+		rc = alk_loader_scan(loader, ALK_PLUGIN_TRANSPORT, on_plugin_good, on_plugin_bad, &check);
+	if (rc == 0 && !connect)
+		rc = alk_loader_scan(loader, ALK_PLUGIN_SERVICE, on_plugin_good, on_plugin_bad, &check);
+	if (rc < 0 && err->text[0] == '\0')
+		alk_err_set(err, rc, "plugin_dir: %s: %s", alk_options_str(values, "plugin_dir"), strerror(-rc));
 	alk_loader_free(&loader);
-	return rc;
+	return rc < 0 ? rc : check.rc;
 }
 
 static int policy_tests_run(const char *path, struct alk_err *err)
@@ -316,11 +333,11 @@ static int policy_check(const struct alk_conf *conf, FILE *out, struct alk_err *
 static int all_check(struct alk_conf *conf, bool connect, const char *shown)
 {
 	const char *policy = connect ? NULL : alk_options_str(alk_conf_values(conf), "policy");
-	struct alk_err err = {.text = "out of memory"};
+	struct alk_err err = {""};
 	char *good = NULL;
 	size_t len;
 	FILE *out = open_memstream(&good, &len);
-	int rc = out != NULL ? 0 : -ENOMEM;
+	int rc = out != NULL ? 0 : alk_err_set(&err, -ENOMEM, "out of memory");
 
 	if (rc == 0) {
 		fprintf(out, "ok: configuration %s\n", shown);
