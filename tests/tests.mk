@@ -35,6 +35,7 @@ endif
 # Ring 1. One binary a file: tests/unit/test_NAME.c, with the whole core inside.
 UNIT_TESTS = \
 	tests/unit/test_board \
+	tests/unit/test_conf \
 	tests/unit/test_connect \
 	tests/unit/test_ctl \
 	tests/unit/test_dial \
@@ -64,6 +65,7 @@ TESTS += tests/policy.sh tests/policy/run_policy
 
 # Ring 5. One harness a parser: tests/fuzz/fuzz_NAME.c, seeds in tests/fuzz/corpus/NAME.
 FUZZ_TESTS = \
+	tests/fuzz/fuzz_conf \
 	tests/fuzz/fuzz_identity \
 	tests/fuzz/fuzz_keys \
 	tests/fuzz/fuzz_knownhosts \
@@ -78,6 +80,7 @@ check_LTLIBRARIES += libreplay.la
 libreplay_la_SOURCES = tests/fuzz/replay.c
 FUZZ_LDADD = libreplay.la libcore.la
 endif
+tests_fuzz_fuzz_conf_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_identity_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_keys_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_knownhosts_LDADD = $(FUZZ_LDADD)
