@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT OR Apache-2.0
 -- The tests of policy.lua; run by `alknet check`.
+-- luacheck: read globals test expect expect_equal policy
 
 local session = { user = "alice", identity = { id = "alice" } }
 
