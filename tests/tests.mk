@@ -58,6 +58,8 @@ endif
 AM_DEFAULT_SOURCE_EXT = .c
 LDADD = libcore.la $(CMOCKA_LIBS)
 
+include tests/load/load.mk
+
 # Ring 3. The shipped policies in the real program, and the scripts that mean harm in the engine.
 check_PROGRAMS += tests/policy/run_policy
 tests_policy_run_policy_LDADD = libcore.la

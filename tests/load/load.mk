@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# Ring 2. Plugins that the loader must refuse, each for one reason, and a few that it must take. -rpath
+# makes libtool build a .so of what is not installed.
+LOAD_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared -rpath $(pkglibdir)
+check_LTLIBRARIES += tests/load/big.la tests/load/good.la tests/load/halfdial.la \
+	tests/load/halflisten.la tests/load/kind.la tests/load/magic.la tests/load/major.la \
+	tests/load/minor.la tests/load/name.la tests/load/nodial.la tests/load/noname.la \
+	tests/load/noopen.la tests/load/noops.la tests/load/nosymbol.la tests/load/noversion.la \
+	tests/load/plain.la tests/load/short.la tests/load/small.la tests/load/stub.la
+tests_load_big_la_LDFLAGS = $(LOAD_LDFLAGS)
+tests_load_big_la_LIBADD = libalknet.la
+tests_load_good_la_LDFLAGS = $(LOAD_LDFLAGS)
+tests_load_good_la_LIBADD = libalknet.la
+tests_load_halfdial_la_LDFLAGS = $(LOAD_LDFLAGS)
+tests_load_halfdial_la_LIBADD = libalknet.la
+tests_load_halflisten_la_LDFLAGS = $(LOAD_LDFLAGS)
+tests_load_halflisten_la_LIBADD = libalknet.la
+tests_load_kind_la_LDFLAGS = $(LOAD_LDFLAGS)
+tests_load_kind_la_LIBADD = libalknet.la
+tests_load_magic_la_LDFLAGS = $(LOAD_LDFLAGS)
+tests_load_magic_la_LIBADD = libalknet.la
+tests_load_major_la_LDFLAGS = $(LOAD_LDFLAGS)
+tests_load_major_la_LIBADD = libalknet.la
+tests_load_minor_la_LDFLAGS = $(LOAD_LDFLAGS)
+tests_load_minor_la_LIBADD = libalknet.la
+tests_load_name_la_LDFLAGS = $(LOAD_LDFLAGS)
+tests_load_name_la_LIBADD = libalknet.la
+tests_load_nodial_la_LDFLAGS = $(LOAD_LDFLAGS)
+tests_load_nodial_la_LIBADD = libalknet.la
+tests_load_noname_la_LDFLAGS = $(LOAD_LDFLAGS)
+tests_load_noname_la_LIBADD = libalknet.la
+tests_load_noopen_la_LDFLAGS = $(LOAD_LDFLAGS)
+tests_load_noopen_la_LIBADD = libalknet.la
+tests_load_noops_la_LDFLAGS = $(LOAD_LDFLAGS)
+tests_load_noops_la_LIBADD = libalknet.la
+tests_load_nosymbol_la_LDFLAGS = $(LOAD_LDFLAGS)
+tests_load_nosymbol_la_LIBADD = libalknet.la
+tests_load_noversion_la_LDFLAGS = $(LOAD_LDFLAGS)
+tests_load_noversion_la_LIBADD = libalknet.la
+tests_load_plain_la_LDFLAGS = $(LOAD_LDFLAGS)
+tests_load_plain_la_LIBADD = libalknet.la
+tests_load_short_la_LDFLAGS = $(LOAD_LDFLAGS)
+tests_load_short_la_LIBADD = libalknet.la
+tests_load_small_la_LDFLAGS = $(LOAD_LDFLAGS)
+tests_load_small_la_LIBADD = libalknet.la
+tests_load_stub_la_LDFLAGS = $(LOAD_LDFLAGS)
+tests_load_stub_la_LIBADD = libalknet.la
+
+check_PROGRAMS += tests/load/load_check
+TESTS += tests/load/test_skeleton.sh
+if WITH_CMOCKA
+check_PROGRAMS += tests/load/test_loader
+TESTS += tests/load/test_loader
+endif
