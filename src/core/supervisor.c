@@ -211,7 +211,7 @@ static void on_worker_event(void *user, struct alk_worker_proc *worker, json_t *
 static json_t *penalty_message(enum alk_penalty_kind kind, const char *name, uint64_t left_ms)
 {
 	return json_pack("{s:s, s:s, s:I}", "op", "penalty", kind == ALK_PENALTY_IDENTITY ? "identity" : "remote_addr",
-			 name, (json_int_t)(left_ms + 999) / 1000);
+			 name, "seconds", (json_int_t)(left_ms + 999) / 1000);
 }
 
 static void tell_penalty(void *user, enum alk_penalty_kind kind, const char *name, uint64_t left)
