@@ -168,8 +168,8 @@ static void pump_shut_out(struct alk_pump *p)
 {
 	p->out_done = true;
 	p->stuck = false;
-	if (!p->split)
-		shutdown(p->out.fd, SHUT_WR);
+	if (!p->split && p->in_done)
+		; /* both ways are done: closing says so too */
 	else if (p->out.socket)
 		shutdown(p->out.fd, SHUT_WR);
 	else {
@@ -269,10 +269,10 @@ static void on_ready(void *user, int revents)
 
 static int pump_end_init(struct alk_pump *p, struct pump_end *end, int fd)
 {
-	struct stat st;
+	struct stat st = {.st_mode = S_IFSOCK};
 
 	end->fd = fd;
-	if (fstat(fd, &st) < 0)
+	if (p->split && fstat(fd, &st) < 0)
 		return -errno;
 	end->socket = S_ISSOCK(st.st_mode);
 	/* epoll refuses what is always ready. */

@@ -16,6 +16,7 @@ struct ahead {
 	uint32_t pos, len;
 	bool readable; /* the kernel may have more */
 	bool writable; /* the kernel took all of the last send */
+	bool corked;   /* sends wait */
 	bool ended;    /* the next recv gives `end`: 0 or -errno */
 	int end;
 };
@@ -94,6 +95,19 @@ void alk_readahead_remove(int fd)
 	aheads = NULL;
 	spare = NULL;
 	aheads_size = 0;
+}
+
+bool alk_readahead_active(int fd)
+{
+	return ahead_find(fd) != NULL;
+}
+
+void alk_readahead_cork(int fd, bool corked)
+{
+	struct ahead *a = ahead_find(fd);
+
+	if (a)
+		a->corked = corked;
 }
 
 void alk_readahead_ready(int fd, int events)
@@ -186,6 +200,10 @@ bool alk_readahead_send(int fd, const void *buf, size_t n, int flags, ssize_t *r
 
 	if (!a)
 		return false;
+	if (a->corked) {
+		*rc = 0;
+		return true;
+	}
 	sent = syscall(SYS_sendto, fd, buf, n, flags | MSG_NOSIGNAL, NULL, (socklen_t)0);
 	a->writable = sent == (ssize_t)n;
 	if (sent < 0 && (errno == EAGAIN || errno == EINTR))
@@ -206,7 +224,7 @@ bool alk_readahead_poll(struct pollfd *fds, nfds_t n, int timeout, int *rc)
 		if (a->buf || a->ended)
 			revents |= POLLIN;
 	}
-	if ((fds->events & POLLOUT) && a->writable)
+	if ((fds->events & POLLOUT) && a->writable && !a->corked)
 		revents |= POLLOUT;
 	if (!revents && timeout != 0) {
 		/* Somebody wants to wait: the kernel knows, and tells us too. */

@@ -22,6 +22,11 @@
 /* 0, also when the program has no read-ahead; -ENOMEM. */
 int alk_readahead_add(int fd);
 void alk_readahead_remove(int fd);
+/* Is this fd read ahead? */
+bool alk_readahead_active(int fd);
+/* While corked, nothing is sent: libssh's packets gather in its queue, so that those of one turn leave in one
+ * system call. A new fd is not. */
+void alk_readahead_cork(int fd, bool corked);
 /* What the loop knows: `events` is a mask of ALK_IO_READ and ALK_IO_WRITE. */
 void alk_readahead_ready(int fd, int events);
 /* Bytes that were read from the kernel and libssh has not had yet. */

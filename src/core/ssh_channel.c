@@ -551,7 +551,6 @@ size_t alk_channel_room(struct alk_channel *c)
 ssize_t alk_channel_write(struct alk_channel *c, const void *bytes, size_t n)
 {
 	struct alk_ssh *s = c->s;
-	uint64_t packets = s->raw.in_packets;
 	size_t room;
 	int rc;
 
@@ -576,16 +575,12 @@ ssize_t alk_channel_write(struct alk_channel *c, const void *bytes, size_t n)
 	alk_count(ALK_M_CHANNEL_BYTES_OUT, rc);
 	if ((size_t)rc < n)
 		c->want_drain = true;
-	if (ssh_get_status(s->ssh) & SSH_WRITE_PENDING) {
+	if (ssh_get_status(s->ssh) & SSH_WRITE_PENDING)
 		s->queued += (size_t)rc + 64;
-		if (!s->dying)
-			alk_io_set(s->io, ALK_IO_READ | ALK_IO_WRITE);
-	} else {
+	else
 		s->queued = 0;
-	}
-	/* A write dispatches too: whatever that brought wants a turn. */
-	if (s->raw.in_packets != packets || s->work)
-		alk_ssh_wrote(s);
+	/* The turn flushes, and looks after what a write may have dispatched. */
+	alk_ssh_wrote(s);
 	return rc;
 }
 

@@ -262,6 +262,7 @@ static int step_auth(struct alk_client *c)
 		return 0;
 	case SSH_AUTH_SUCCESS:
 		c->state = ALK_CLIENT_UP;
+		c->ssh.up = true;
 		alk_timer_stop(c->deadline);
 		on_tick(c);
 		c->ops->up(c->user);

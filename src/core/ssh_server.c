@@ -213,6 +213,7 @@ static void auth_accept(struct alk_server *v, struct alk_grant *grant)
 	v->from = (struct alk_route_session){
 		.id = v->number, .link = &v->link, .user = v->user, .grant = v->ssh.grant};
 	v->state = SERVER_OPEN;
+	v->ssh.up = true;
 	alk_timer_free(&v->grace);
 	alk_timer_free(&v->answer);
 	v->ssh.depth++;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 #include <fcntl.h>
@@ -30,12 +31,26 @@ static void hold_in_hand(const struct alk_ssh *s)
 	atomic_store_explicit(&alk_board_self->in_hand_link, s->link, memory_order_relaxed);
 }
 
-static uint64_t cpu_ns(void)
+static uint64_t mono_ns(void)
 {
 	struct timespec ts;
 
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* Did the kernel take the processor from us since the last time somebody asked? */
+static bool was_preempted(void)
+{
+	static long last;
+	struct rusage usage;
+	bool preempted;
+
+	if (getrusage(RUSAGE_THREAD, &usage) < 0)
+		return true;
+	preempted = usage.ru_nivcsw != last;
+	last = usage.ru_nivcsw;
+	return preempted;
 }
 
 static size_t ssh_queued(const struct alk_ssh *s)
@@ -48,7 +63,7 @@ static size_t ssh_queued(const struct alk_ssh *s)
 /* Rekeys cannot be seen through the library, but cost more CPU than any other control packet. */
 static void ssh_judge_cost(struct alk_ssh *s, uint64_t ns, uint64_t data_before)
 {
-	if (ns < COSTLY_NS || !s->grant || s->sock.in_bytes - data_before > 4096)
+	if (ns < COSTLY_NS || !s->up || s->sock.in_bytes - data_before > 4096 || was_preempted())
 		return;
 	if (alk_loop_now(s->loop) - s->costly_since > 60000) {
 		s->costly_since = alk_loop_now(s->loop);
@@ -63,7 +78,7 @@ static void ssh_judge_cost(struct alk_ssh *s, uint64_t ns, uint64_t data_before)
 static void ssh_dispatch(struct alk_ssh *s)
 {
 	uint64_t packets = s->raw.in_packets, bytes = s->sock.in_bytes;
-	uint64_t began = s->grant ? cpu_ns() : 0;
+	uint64_t began = mono_ns();
 	int budget = TURN_BUDGET, rc = SSH_OK;
 
 	while (rc >= 0 && budget-- > 0 && !s->dying) {
@@ -78,7 +93,7 @@ static void ssh_dispatch(struct alk_ssh *s)
 	if (s->sock.in_bytes != bytes)
 		s->idle_since = alk_loop_now(s->loop);
 	if (s->raw.in_packets != packets)
-		ssh_judge_cost(s, began ? cpu_ns() - began : 0, bytes);
+		ssh_judge_cost(s, mono_ns() - began, bytes);
 }
 
 /* Leave nothing in libssh's queue that the kernel would take, and wait for the kernel if it is full. */
@@ -87,10 +102,12 @@ static void ssh_flush(struct alk_ssh *s)
 	int events = ALK_IO_READ;
 
 	if (s->event && (ssh_get_status(s->ssh) & SSH_WRITE_PENDING)) {
+		alk_readahead_cork(s->fd, false);
 		s->depth++;
 		if (ssh_event_dopoll(s->event, 0) == SSH_ERROR)
 			alk_ssh_die(s, -ECONNRESET, "connection lost");
 		s->depth--;
+		alk_readahead_cork(s->fd, true);
 	}
 	if (ssh_get_status(s->ssh) & SSH_WRITE_PENDING) {
 		events |= ALK_IO_WRITE;
@@ -112,11 +129,12 @@ static void ssh_turn(struct alk_ssh *s, int events)
 	s->turning = true;
 	hold_in_hand(s);
 	alk_readahead_ready(s->fd, events);
-	if (s->event && !s->dying)
+	if (s->event && !s->dying && (!s->ahead || alk_readahead_more(s->fd)))
 		ssh_dispatch(s);
-	if (!s->dying) {
+	if (!s->dying && (!s->up || s->raw.in_packets != s->stepped)) {
 		int rc = s->ops->step(s->user);
 
+		s->stepped = s->raw.in_packets;
 		if (rc < 0)
 			alk_ssh_die(s, rc, "%s", "protocol error");
 	}
@@ -128,7 +146,7 @@ static void ssh_turn(struct alk_ssh *s, int events)
 	if (!s->dying && (ssh_get_status(s->ssh) & (SSH_CLOSED | SSH_CLOSED_ERROR)))
 		alk_ssh_die(s, -ECONNRESET, "connection lost");
 	/* A flush may have made room, or brought packets in. */
-	if (!s->dying && (s->work || alk_readahead_more(s->fd)))
+	if (!s->dying && (s->work || s->raw.in_packets != s->stepped || alk_readahead_more(s->fd)))
 		alk_task_yield(s->loop, &s->again);
 	if (!s->dying && s->finishing && !(ssh_get_status(s->ssh) & SSH_WRITE_PENDING))
 		alk_ssh_die(s, 0, "%s", s->why);
@@ -205,6 +223,7 @@ int alk_ssh_start(struct alk_ssh *s, int fd, struct alk_err *err)
 	s->io = alk_io_new(s->loop, fd, "ssh", on_ready, s);
 	if (!s->io || alk_readahead_add(fd) < 0)
 		return alk_err_set(err, -ENOMEM, "out of memory for a session");
+	s->ahead = alk_readahead_active(fd);
 	alk_io_set(s->io, ALK_IO_READ);
 	return 0;
 }
@@ -216,6 +235,7 @@ int alk_ssh_attach(struct alk_ssh *s)
 	s->event = ssh_event_new();
 	if (!s->event || ssh_event_add_session(s->event, s->ssh) != SSH_OK)
 		return -ENOMEM;
+	alk_readahead_cork(s->fd, true);
 	return 0;
 }
 
@@ -228,6 +248,7 @@ static void ssh_end(struct alk_ssh *s)
 	alk_ssh_channels_end(s);
 	if (s->event && s->rc == 0 && s->ssh) {
 		/* Room for the DISCONNECT: libssh sends only after it saw POLLOUT. */
+		alk_readahead_cork(s->fd, false);
 		s->depth++;
 		ssh_event_dopoll(s->event, 0);
 		s->depth--;

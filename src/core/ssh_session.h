@@ -11,7 +11,7 @@
  *                in here: they hand bytes to a channel's owner and set flags, they never call libssh.
  *   2 step       the owner's: handshake, messages, answers. May call libssh.
  *   3 channels   what was flagged: rest of data, eof, close, drain.
- *   4 flush      what all that wrote; wait for EV_WRITE if the kernel is full.
+ *   4 flush      what all that wrote, in one send; wait for EV_WRITE if the kernel is full.
  * `depth` > 0 while libssh may be dispatching: writes are then refused as "full" and done in 3.
  * The session dies only in its own task, never inside a turn. */
 
@@ -50,12 +50,15 @@ struct alk_ssh {
 	unsigned depth;
 	size_t queued; /* bytes written since libssh's queue was last empty */
 	struct ssh_counter_struct raw, sock;
+	uint64_t stepped;    /* packets received when the owner's step last ran */
 	uint64_t idle_since; /* loop time of the last byte received */
 	unsigned costly;     /* expensive control packets in this minute: rekey floods */
 	uint64_t costly_since;
 	int rc; /* why it died */
 	char why[160];
-	bool turning, dying, dead, writing, finishing;
+	bool up; /* authenticated: set by the owner; a step is needed only for packets */
+	bool ahead; /* the fd is read ahead: there is something to dispatch only if that says so */
+	bool turning, dying, dead, finishing;
 };
 
 /* Takes *fd on success and on failure. `server` differs only in who calls what. Gives a session in
