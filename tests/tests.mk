@@ -34,11 +34,13 @@ endif
 
 # Ring 1. One binary a file: tests/unit/test_NAME.c, with the whole core inside.
 UNIT_TESTS = \
+	tests/unit/test_admin \
 	tests/unit/test_board \
 	tests/unit/test_conf \
 	tests/unit/test_connect \
 	tests/unit/test_ctl \
 	tests/unit/test_dial \
+	tests/unit/test_forward \
 	tests/unit/test_identity \
 	tests/unit/test_keys \
 	tests/unit/test_knownhosts \
@@ -49,7 +51,9 @@ UNIT_TESTS = \
 	tests/unit/test_options \
 	tests/unit/test_policy \
 	tests/unit/test_pump \
+	tests/unit/test_skeleton \
 	tests/unit/test_socks5 \
+	tests/unit/test_tcp \
 	tests/unit/test_text
 if WITH_CMOCKA
 check_PROGRAMS += $(UNIT_TESTS)
@@ -67,6 +71,7 @@ TESTS += tests/policy.sh tests/policy/run_policy
 
 # Ring 5. One harness a parser: tests/fuzz/fuzz_NAME.c, seeds in tests/fuzz/corpus/NAME.
 FUZZ_TESTS = \
+	tests/fuzz/fuzz_admin \
 	tests/fuzz/fuzz_conf \
 	tests/fuzz/fuzz_identity \
 	tests/fuzz/fuzz_keys \
@@ -82,11 +87,19 @@ check_LTLIBRARIES += libreplay.la
 libreplay_la_SOURCES = tests/fuzz/replay.c
 FUZZ_LDADD = libreplay.la libcore.la
 endif
+tests_fuzz_fuzz_admin_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_conf_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_identity_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_keys_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_knownhosts_LDADD = $(FUZZ_LDADD)
+tests_fuzz_fuzz_pattern_LDADD = $(FUZZ_LDADD)
+tests_fuzz_fuzz_socks5_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_pattern_CFLAGS = $(AM_CFLAGS) $(LUA_CFLAGS)
+tests_fuzz_fuzz_admin_LDADD = $(FUZZ_LDADD)
+tests_fuzz_fuzz_conf_LDADD = $(FUZZ_LDADD)
+tests_fuzz_fuzz_identity_LDADD = $(FUZZ_LDADD)
+tests_fuzz_fuzz_keys_LDADD = $(FUZZ_LDADD)
+tests_fuzz_fuzz_knownhosts_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_pattern_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_socks5_LDADD = $(FUZZ_LDADD)
 
