@@ -34,7 +34,8 @@ int main(int argc, char **argv)
 	if (strcmp(word, "worker") == 0)
 		return alk_main_worker();
 	if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) {
-		alk_cmdline_help(argc > 2 ? argv[2] : NULL, stdout);
+		if (alk_cmdline_help(argc > 2 ? argv[2] : NULL, stdout) < 0)
+			return alk_cmdline_unknown(argv[2]);
 		return printed();
 	}
 	if (strcmp(word, "--version") == 0) {

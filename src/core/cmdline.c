@@ -160,6 +160,8 @@ static int flag_take(struct alk_conf *conf, struct alk_cmdline *out, int got, st
 	case GOT_CONFIG:
 		if (out->config != NULL)
 			return alk_err_set(err, -EINVAL, "--config: is given twice");
+		if (*optarg == '\0')
+			return alk_err_set(err, -EINVAL, "--config: is empty");
 		out->config = optarg;
 		return 0;
 	case GOT_DUMP:
@@ -281,9 +283,10 @@ static void option_print(FILE *out, const struct alk_option *option)
 	snprintf(left, sizeof(left), "      %s%s%s", flag, option->arg != NULL ? " " : "",
 		 option->arg != NULL ? option->arg : "");
 	snprintf(text, sizeof(text), "%s%s%s%s%s%s%s%s", option->help,
-		 option->flags & ALK_OPT_REPEAT ? "; may be given several times" : "", plain ? "" : " (default ",
-		 plain ? "" : option->fallback, plain ? "" : ")", option->env != NULL ? " (or set " : "",
-		 option->env != NULL ? option->env : "", option->env != NULL ? ")" : "");
+		 option->flags & ALK_OPT_REPEAT ? "; may be given several times" : "",
+		 plain ? "" : " (default ", plain ? "" : option->fallback, plain ? "" : ")",
+		 option->env != NULL ? "; " : "", option->env != NULL ? option->env : "",
+		 option->env != NULL ? " fills it in" : "");
 	entry_print(out, left, text);
 }
 
@@ -324,7 +327,7 @@ static void command_help(const struct alk_command *command, FILE *out)
 		fprintf(out, "\nCheck:\n");
 		entry_print(out, "      --connect", "the file is one for \"alknet connect\"; without it for \"alknet serve\"");
 		entry_print(out, "      --dump-defaults", "print a configuration file with every option and its default");
-		fprintf(out, "\nIt takes the flags of the command that the file is for besides.\n\nGeneral:\n");
+		fprintf(out, "\nIt also takes the flags of the command that the file is for.\n\nGeneral:\n");
 	} else {
 		groups_print(out, role);
 		fprintf(out, "\nGeneral:\n");
@@ -338,14 +341,16 @@ static void command_help(const struct alk_command *command, FILE *out)
 		     "Each flag is also a key of the file, with underscores for dashes. More is in alknet(1).\n");
 }
 
-void alk_cmdline_help(const char *name, FILE *out)
+int alk_cmdline_help(const char *name, FILE *out)
 {
 	for (const struct alk_command *c = alk_commands; name != NULL && c->name != NULL; c++) {
 		if (strcmp(c->name, name) == 0 && c->summary != NULL) {
 			command_help(c, out);
-			return;
+			return 0;
 		}
 	}
+	if (name != NULL)
+		return -EINVAL;
 	fprintf(out, "Usage: alknet COMMAND [FLAG]...\nA tunnel through SSH, over transports that are plugins.\n\nCommands:\n");
 	for (const struct alk_command *c = alk_commands; c->name != NULL; c++) {
 		char left[32];
@@ -356,6 +361,7 @@ void alk_cmdline_help(const char *name, FILE *out)
 	}
 	fprintf(out, "\n\"alknet COMMAND --help\" lists the flags of a command, \"alknet --version\" prints versions,\n"
 		     "\"alknet --help-man\" prints the manual page.\n");
+	return 0;
 }
 
 int alk_cmdline_unknown(const char *word)

@@ -32,8 +32,8 @@ struct alk_command {
 };
 extern const struct alk_command alk_commands[];
 
-/* `command` NULL: of the program. */
-ALK_EXPORT void alk_cmdline_help(const char *command, FILE *out);
+/* `command` NULL: of the program. -EINVAL when there is no such command. */
+ALK_EXPORT int alk_cmdline_help(const char *command, FILE *out);
 ALK_EXPORT void alk_cmdline_version(FILE *out);
 /* mdoc(7), manual.c. */
 ALK_EXPORT void alk_cmdline_manual(FILE *out);

@@ -235,7 +235,13 @@ static void given_name(const struct alk_option *option, const char *source, char
 
 void alk_conf_given_as(const struct alk_conf *conf, const char *name, char *out, size_t size)
 {
-	given_name(alk_option_find(conf->table, name), alk_conf_source(conf, name), out, size);
+	const struct alk_value *value = alk_options_value(conf->values, name);
+	size_t len;
+
+	given_name(alk_option_find(conf->table, name), value->source, out, size);
+	len = strlen(out);
+	if (value->secret_file != NULL)
+		snprintf(out + len, size - len, "_file");
 }
 
 int alk_conf_set(struct alk_conf *conf, const char *name, const char *value, const char *source,
@@ -366,7 +372,14 @@ int alk_conf_finish(struct alk_conf *conf, struct alk_err *err)
 
 int alk_conf_read_files(struct alk_conf *conf, struct alk_err *err)
 {
-	return alk_options_read_files(conf->values, err);
+	const char *failed;
+	char given[512];
+	int rc = alk_options_read_files(conf->values, &failed, err);
+
+	if (rc == 0)
+		return 0;
+	alk_conf_given_as(conf, failed, given, sizeof(given));
+	return alk_err_prefix(err, rc, "%s", given);
 }
 
 const struct alk_options *alk_conf_values(const struct alk_conf *conf)
@@ -441,6 +454,7 @@ const struct alk_options *alk_conf_plugin(struct alk_conf *conf, const struct al
 {
 	struct alk_conf_plugin *entry = alk_conf_plugin_add(conf, plugin->name);
 	struct alk_options *options;
+	const char *failed;
 	int rc = 0;
 
 	if (entry != NULL && entry->options != NULL)
@@ -458,9 +472,10 @@ const struct alk_options *alk_conf_plugin(struct alk_conf *conf, const struct al
 	if (rc == 0)
 		rc = alk_options_defaults(options, err);
 	if (rc == 0) {
-		rc = alk_options_read_files(options, err);
+		rc = alk_options_read_files(options, &failed, err);
 		if (rc < 0)
-			alk_err_prefix(err, rc, "%s", plugin->name);
+			alk_err_prefix(err, rc, "%s: %s.%s", conf->path != NULL ? conf->path : "the configuration",
+				       plugin->name, failed);
 	}
 	if (rc < 0)
 		alk_options_free(&options);

@@ -18,7 +18,7 @@
 #define NODES_MAX 20000
 #define TEXT_MAX (64 * 1024)
 #define TEXTS_MAX (4 * 1024 * 1024)
-#define CPU_MAX (5 * CLOCKS_PER_SEC)
+#define CPU_MAX (2 * CLOCKS_PER_SEC)
 /* What Lua calls the file: its own way of showing a path cuts long ones. */
 #define CHUNK "=?"
 

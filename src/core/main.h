@@ -24,7 +24,7 @@ struct alk_conf *alk_main_conf(int argc, char **argv, enum alk_role role, int *s
 /* What every process of ours wants: SIGPIPE ignored, umask 077, no core files and no ptrace (keys are in
  * memory), freed buffers given back to the system, the limit of open files at its maximum. Gives that
  * limit. -errno when it could not be raised. */
-int alk_main_process(unsigned long *fd_limit);
+int alk_main_process(unsigned long *limit);
 
 /* "alknet: SENTENCE" on stderr; returns `status`. */
 int alk_main_fail(int status, const struct alk_err *err);

@@ -4,6 +4,9 @@
 #include <string.h>
 
 #include "conf_private.h"
+#include "text.h"
+
+#define LINE_WIDTH 76
 
 /* alknet(1) in mdoc(7). What stands in the options table is printed from it; the rest is text. */
 
@@ -19,8 +22,8 @@ static const char description[] =
 	".Sh DESCRIPTION\n"
 	".Nm\n"
 	"carries connections through an SSH session.\n"
-	"SSH runs over a link that a transport, a plugin, has made, so that what the network sees is the\n"
-	"transport.\n"
+	"SSH runs over a link that a transport, a plugin, has made, so that what the\n"
+	"network sees is the transport.\n"
 	"The commands are:\n"
 	".Bl -tag -width connect\n"
 	".It Cm serve\n"
@@ -31,12 +34,13 @@ static const char description[] =
 	".It Cm connect\n"
 	"Hold a session with a server,\n"
 	".Nm\n"
-	"or another SSH server, and offer it here: as a proxy for SOCKS5 and HTTP CONNECT, as forwarded\n"
-	"ports and sockets, or on standard input and output.\n"
+	"or another SSH server, and offer it here: as a proxy for SOCKS5 and HTTP\n"
+	"CONNECT, as forwarded ports and sockets, or on standard input and output.\n"
 	"When the session is up it prints what listens where, on standard error.\n"
-	"When the session breaks it is made anew; what listens stays.\n"
+	"It ends when the session ends.\n"
 	".It Cm check\n"
-	"Check a configuration as the command would: options, files, the options of plugins, the policy.\n"
+	"Check a configuration as the command would: options, files, plugins and their\n"
+	"options, the policy.\n"
 	"If a file\n"
 	".Pa NAME_test.lua\n"
 	"stands beside the policy\n"
@@ -49,7 +53,7 @@ static const char description[] =
 	"With\n"
 	".Fl -dump-defaults\n"
 	"a configuration with every option and its default is printed instead.\n"
-	"It takes the flags of the command that is checked besides.\n"
+	"It also takes the flags of the command that the file is for.\n"
 	".El\n"
 	".Pp\n"
 	"Flags are written out in full.\n"
@@ -106,10 +110,12 @@ static const char forwards[] =
 static const char configuration[] =
 	".Sh CONFIGURATION FILE\n"
 	"The file is one Lua table.\n"
-	"It is data: nothing is defined in it but what it says itself, and it runs once, at start.\n"
-	"Each flag is a key, with underscores for dashes; a flag that may be given several times is a list.\n"
-	"A flag counts more than the environment, the environment more than the file, the file more than the\n"
-	"default.\n"
+	"It is data: nothing is defined in it but what it says itself, and it runs once,\n"
+	"at start.\n"
+	"Each flag is a key, with underscores for dashes; a flag that may be given\n"
+	"several times is a list.\n"
+	"A flag counts more than the environment, the environment more than the file, the\n"
+	"file more than the default.\n"
 	"Relative paths begin at the directory of the file.\n"
 	"A key that is not known is an error.\n"
 	"The options of a plugin stand in a table with the plugin's name.\n"
@@ -127,12 +133,7 @@ static const char configuration[] =
 	"An entry of\n"
 	".Cm listen\n"
 	"may also be a table:\n"
-	".Ql { transport = \\(dqtcp\\(dq, address = \\(dq[::]:22\\(dq } .\n"
-	"A secret is never a flag; instead of the secret\n"
-	".Va NAME\n"
-	"the key\n"
-	".Va NAME_file\n"
-	"may name a private file that holds it.\n";
+	".Ql { transport = \\(dqtcp\\(dq, address = \\(dq[::]:22\\(dq } .\n";
 
 static const char tail[] =
 	".Sh FILES\n"
@@ -152,7 +153,8 @@ static const char tail[] =
 	".Xr sshd 8 .\n"
 	".El\n"
 	".Pp\n"
-	"A private key must be a regular file of at most 64 KiB that belongs to root or to who runs\n"
+	"A private key must be a regular file of at most 64 KiB that belongs to root or\n"
+	"to who runs\n"
 	".Nm\n"
 	"and that nobody else may read or write.\n"
 	".Sh EXIT STATUS\n"
@@ -164,8 +166,8 @@ static const char tail[] =
 	".Cm connect\n"
 	"could not reach the server, did not accept its host key, or was not let in.\n"
 	".It 2\n"
-	"A flag, a file, a key, the policy or an address to listen on is wrong; one sentence on standard error\n"
-	"names it.\n"
+	"A flag, a file, a key, the policy or an address to listen on is wrong; one\n"
+	"sentence on standard error names it.\n"
 	".El\n"
 	".Sh EXAMPLES\n"
 	"Make a host key and serve whoever has a key in\n"
@@ -203,33 +205,63 @@ static const char tail[] =
 	".Xr ssh 1 ,\n"
 	".Xr ssh-keygen 1\n";
 
-/* What roff would take for its own. */
-static void text_print(FILE *out, const char *text)
+/* One word; what roff would take for its own is hidden from it. */
+static void word_print(FILE *out, const char *word, size_t n, bool at_start)
 {
-	for (const char *c = text; *c != '\0'; c++) {
-		if (*c == '\\')
+	if (at_start && n > 0 && (*word == '.' || *word == '\''))
+		fputs("\\&", out);
+	for (size_t i = 0; i < n; i++) {
+		if (word[i] == '\\')
 			fputs("\\e", out);
-		else if (*c == '-' && c > text && c[-1] == '-')
+		else if (word[i] == '-' && i > 0 && word[i - 1] == '-')
 			fputs("\\-", out);
-		else if ((*c == '.' || *c == '\'') && c == text)
-			fprintf(out, "\\&%c", *c);
-		else if (*c == '\n')
-			fputc(' ', out);
 		else
-			fputc(*c, out);
+			fputc(word[i], out);
 	}
 }
 
+/* Words, in lines of at most LINE_WIDTH, with a full stop. */
 static void sentence_print(FILE *out, const char *text)
 {
-	static const char *const upper = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
-	char first[2] = {0};
+	size_t at = 0;
 
-	if (*text >= 'a' && *text <= 'z')
-		first[0] = upper[*text++ - 'a'];
-	fputs(first, out);
-	text_print(out, text);
+	for (bool first = true; *text != '\0'; first = false) {
+		size_t n = strcspn(text, " ");
+		char upper = first && *text >= 'a' && *text <= 'z' ? (char)(*text - 'a' + 'A') : '\0';
+
+		if (!first)
+			at += n + 1;
+		if (at > LINE_WIDTH)
+			at = 0;
+		if (!first)
+			fputc(at == 0 ? '\n' : ' ', out);
+		if (upper != '\0')
+			fputc(upper, out);
+		word_print(out, text + (upper != '\0'), n - (upper != '\0'), at == 0 && upper == '\0');
+		if (at == 0)
+			at = n;
+		text += n + (text[n] == ' ');
+	}
 	fputs(".\n", out);
+}
+
+static void range_print(FILE *out, const struct alk_option *option)
+{
+	char min[32], max[32];
+
+	if (option->max == 0)
+		return;
+	if (option->type == ALK_OPT_DURATION) {
+		alk_text_format_duration(option->min, min, sizeof(min));
+		alk_text_format_duration(option->max, max, sizeof(max));
+	} else {
+		alk_text_format_size(option->min, min, sizeof(min));
+		alk_text_format_size(option->max, max, sizeof(max));
+	}
+	if (option->type == ALK_OPT_INT)
+		fprintf(out, "It is from %lld to %lld.\n", (long long)option->min, (long long)option->max);
+	else
+		fprintf(out, "It is from %s to %s.\n", min, max);
 }
 
 static void option_print(FILE *out, const struct alk_option *option)
@@ -241,19 +273,15 @@ static void option_print(FILE *out, const struct alk_option *option)
 		fprintf(out, ".It Fl %s", flag + 1);
 	else
 		fprintf(out, ".It Va %s No =", option->name);
-	if (option->arg != NULL) {
-		fputs(" Ar ", out);
-		text_print(out, option->arg);
-	}
+	if (option->arg != NULL)
+		fprintf(out, " Ar %s", option->arg);
 	fputc('\n', out);
 	sentence_print(out, option->help);
 	if (option->flags & ALK_OPT_REPEAT)
 		fputs("It may be given several times.\n", out);
-	if (option->fallback != NULL && option->type != ALK_OPT_BOOL) {
-		fputs("The default is ", out);
-		text_print(out, option->fallback);
-		fputs(".\n", out);
-	}
+	range_print(out, option);
+	if (option->fallback != NULL && option->type != ALK_OPT_BOOL)
+		fprintf(out, "The default is\n.Cm %s .\n", option->fallback);
 	if (option->env != NULL)
 		fprintf(out, "The environment variable\n.Ev %s\nfills it in.\n", option->env);
 	if (!alk_cmdline_is_flag(option))

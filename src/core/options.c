@@ -492,23 +492,23 @@ static int secret_read(const struct alk_option *option, struct alk_value *value,
 	int rc = alk_content_read(value->secret_file, true, &content, err);
 
 	if (rc < 0)
-		return alk_err_prefix(err, rc, "%s_file", option->name);
+		return rc;
 	len = strcspn(content.bytes, "\r\n");
 	if (strspn(content.bytes + len, "\r\n") != content.len - len) {
-		rc = alk_err_set(err, -EINVAL, "%s_file: %s must hold the secret on one line", option->name,
-				 value->secret_file);
-	} else {
-		content.bytes[len] = '\0';
-		/* value_store() begins anew: keep what it is given. */
-		source = strdup(value->source);
-		rc = source != NULL ? text_check(option, content.bytes, err)
-				    : alk_err_set(err, -ENOMEM, "out of memory");
-		if (rc == 0)
-			rc = value_store(option, value, content.bytes, 0, source, err);
-		if (rc < 0)
-			alk_err_prefix(err, rc, "%s_file: the secret in the file", option->name);
-		free(source);
+		alk_content_deinit(&content);
+		return alk_err_set(err, -EINVAL, "%s must hold the secret on one line", value->secret_file);
 	}
+	content.bytes[len] = '\0';
+	rc = text_check(option, content.bytes, err);
+	if (rc < 0) {
+		alk_content_deinit(&content);
+		return alk_err_prefix(err, rc, "the secret in %s", value->secret_file);
+	}
+	/* value_store() begins anew: keep what it is given. */
+	source = strdup(value->source);
+	rc = source != NULL ? value_store(option, value, content.bytes, 0, source, err)
+			    : alk_err_set(err, -ENOMEM, "out of memory");
+	free(source);
 	alk_content_deinit(&content);
 	return rc;
 }
@@ -517,17 +517,17 @@ static int files_read(const struct alk_option *option, struct alk_value *value, 
 {
 	value->file = calloc(value->count, sizeof(*value->file));
 	if (value->file == NULL)
-		return alk_err_set(err, -ENOMEM, "%s: out of memory", option->name);
+		return alk_err_set(err, -ENOMEM, "out of memory");
 	for (size_t i = 0; i < value->count; i++) {
 		int rc = alk_content_read(value->text[i], (option->flags & ALK_OPT_PRIVATE) != 0, &value->file[i], err);
 
 		if (rc < 0)
-			return alk_err_prefix(err, rc, "%s", option->name);
+			return rc;
 	}
 	return 0;
 }
 
-int alk_options_read_files(struct alk_options *options, struct alk_err *err)
+int alk_options_read_files(struct alk_options *options, const char **failed, struct alk_err *err)
 {
 	for (size_t i = 0; i < options->count; i++) {
 		const struct alk_option *option = &options->table[i];
@@ -538,8 +538,10 @@ int alk_options_read_files(struct alk_options *options, struct alk_err *err)
 			rc = secret_read(option, value, err);
 		else if (option->type == ALK_OPT_FILE && value->count > 0 && value->file == NULL)
 			rc = files_read(option, value, err);
-		if (rc < 0)
+		if (rc < 0) {
+			*failed = option->name;
 			return rc;
+		}
 	}
 	return 0;
 }

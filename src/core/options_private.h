@@ -49,8 +49,9 @@ int alk_options_set_secret_file(struct alk_options *options, const struct alk_op
 				const char *source, const char *dir, struct alk_err *err);
 /* Fill in what nobody set. */
 int alk_options_defaults(struct alk_options *options, struct alk_err *err);
-/* Read FILEs and NAME_files that have not been read. The sentences begin with the option's name. */
-int alk_options_read_files(struct alk_options *options, struct alk_err *err);
+/* Read FILEs and NAME_files that have not been read. *failed is the name of the option that could not be,
+ * as it stands in the table. */
+int alk_options_read_files(struct alk_options *options, const char **failed, struct alk_err *err);
 
 /* For the control socket: everything, secrets and contents too. */
 json_t *alk_options_encode(const struct alk_options *options);

@@ -32,7 +32,7 @@ int alk_main_fail(int status, const struct alk_err *err)
 
 /* --- how every process of ours begins ---------------------------------------------------------------- */
 
-int alk_main_process(unsigned long *fd_limit)
+int alk_main_process(unsigned long *limit)
 {
 	struct rlimit none = {0, 0}, files;
 	int rc = 0;
@@ -54,7 +54,7 @@ int alk_main_process(unsigned long *fd_limit)
 		else
 			files = raised;
 	}
-	*fd_limit = (unsigned long)files.rlim_cur;
+	*limit = (unsigned long)files.rlim_cur;
 	return rc;
 }
 
@@ -97,13 +97,26 @@ static struct alk_conf *conf_make(int argc, char **argv, enum alk_role role, int
 	return NULL;
 }
 
+/* What alk_main_process found, kept until there is a log for it. */
+static unsigned long fd_limit;
+static int fd_raised;
+
+static void fd_limit_log(void)
+{
+	if (fd_raised < 0)
+		alk_log(ALK_LOG_WARN, "file descriptors could not be raised", ALK_INT("limit", (int64_t)fd_limit),
+			ALK_STR("error", strerror(-fd_raised)));
+	else
+		alk_log(ALK_LOG_INFO, "file descriptors", ALK_INT("limit", (int64_t)fd_limit));
+}
+
 struct alk_conf *alk_main_conf(int argc, char **argv, enum alk_role role, int *status)
 {
-	unsigned long limit = 0;
-	int raised = alk_main_process(&limit);
-	struct alk_conf *conf = conf_make(argc, argv, role, status);
+	struct alk_conf *conf;
 	struct alk_err err;
 
+	fd_raised = alk_main_process(&fd_limit);
+	conf = conf_make(argc, argv, role, status);
 	if (conf == NULL)
 		return NULL;
 	if (alk_log_setup_options(alk_conf_values(conf), &err) < 0) {
@@ -111,11 +124,9 @@ struct alk_conf *alk_main_conf(int argc, char **argv, enum alk_role role, int *s
 		alk_conf_free(&conf);
 		return NULL;
 	}
-	if (raised < 0)
-		alk_log(ALK_LOG_WARN, "file descriptors could not be raised", ALK_INT("limit", (int64_t)limit),
-			ALK_STR("error", strerror(-raised)));
-	else
-		alk_log(ALK_LOG_INFO, "file descriptors", ALK_INT("limit", (int64_t)limit));
+	/* serve says it when it has started: until then one sentence is all that stands on stderr. */
+	if (role == ALK_ROLE_CLIENT)
+		fd_limit_log();
 	return conf;
 }
 
@@ -139,6 +150,7 @@ int alk_main_serve(int argc, char **argv)
 	alk_log_attach(loop);
 	supervisor = alk_supervisor_new(loop, &conf, &err);
 	if (supervisor != NULL) {
+		fd_limit_log();
 		alk_loop_run(loop);
 		status = alk_supervisor_status(supervisor);
 		alk_supervisor_free(&supervisor);
@@ -384,6 +396,10 @@ int alk_main_check(int argc, char **argv)
 	}
 	if (line.dump_defaults)
 		return defaults_dump();
+	if (argc == 1) {
+		alk_err_set(&err, -EINVAL, "check needs a file: give -c FILE, or --dump-defaults to see one");
+		return alk_main_fail(2, &err);
+	}
 	conf = conf_make(argc, argv, line.connect ? ALK_ROLE_CLIENT : ALK_ROLE_SUPERVISOR, &status);
 	if (conf == NULL)
 		return status;

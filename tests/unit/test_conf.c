@@ -527,8 +527,8 @@ static void test_plugin_sections(void **state)
 		{"return { bee = { q = 5 } }", "bee.q: the plugin has no such option"},
 		{"return { bee = { honey = 10 } }", "bee.honey: must be a whole number from 1 to 9, not \"10\""},
 		{"return { bee = { honey = 'x' } }", "bee.honey: must be a number, not text"},
-		{"return { bee = { file = '/nonexistent/f' } }", "bee: file: /nonexistent/f: No such file"},
-		{"return { bee = { word_file = '/nonexistent/f' } }", "bee: word_file: /nonexistent/f"},
+		{"return { bee = { file = '/nonexistent/f' } }", "alknet.conf: bee.file: /nonexistent/f: No such file"},
+		{"return { bee = { word_file = '/nonexistent/f' } }", "alknet.conf: bee.word: /nonexistent/f"},
 	};
 
 	(void)state;
@@ -880,7 +880,7 @@ static void test_help_and_manual(void **state)
 	for (const char *line = serve; line != NULL && *line != '\0'; line = strchr(line, '\n') + 1)
 		assert_true(strcspn(line, "\n") <= 100);
 	assert_non_null(strstr(serve, "(default 10:30:100)"));
-	assert_non_null(strstr(connect, "ALKNET_SERVER)"));
+	assert_non_null(strstr(connect, "ALKNET_SERVER"));
 	free(serve);
 	free(connect);
 	free(manual);

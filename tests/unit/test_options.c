@@ -330,13 +330,17 @@ static void test_names(void **state)
 
 /* --- files ---------------------------------------------------------------------------------------- */
 
+static const char *failed;
+
 static int read_one(const char *name, const char *path, struct alk_err *err)
 {
 	struct alk_options *options = alk_options_new(table);
 	int rc;
 
 	assert_int_equal(set(options, name, path, "flag", NULL), 0);
-	rc = alk_options_read_files(options, err);
+	rc = alk_options_read_files(options, &failed, err);
+	if (rc < 0)
+		assert_string_equal(failed, name);
 	alk_options_free(&options);
 	return rc;
 }
@@ -352,7 +356,7 @@ static void test_file_is_read(void **state)
 	assert_int_equal(set(options, "file", path, "flag", NULL), 0);
 	assert_int_equal(set(options, "files", path, "flag", NULL), 0);
 	assert_int_equal(set(options, "files", path, "flag", NULL), 0);
-	assert_int_equal(alk_options_read_files(options, NULL), 0);
+	assert_int_equal(alk_options_read_files(options, &failed, NULL), 0);
 	content = alk_options_file(options, "file", 0, &len);
 	assert_int_equal(len, 3);
 	assert_memory_equal(content, "a\0b", 4);
@@ -361,7 +365,7 @@ static void test_file_is_read(void **state)
 	assert_null(alk_options_file(options, "files", 2, NULL));
 	unlink(path);
 	/* Once is enough. */
-	assert_int_equal(alk_options_read_files(options, NULL), 0);
+	assert_int_equal(alk_options_read_files(options, &failed, NULL), 0);
 	alk_options_free(&options);
 }
 
@@ -387,8 +391,6 @@ static void test_t46_modes(void **state)
 		assert_int_equal(read_one("key", path, &err), rows[i].good_private ? 0 : -EPERM);
 		if (!rows[i].good_private)
 			assert_non_null(strstr(err.text, "chmod "));
-		if (!rows[i].good_private)
-			assert_memory_equal(err.text, "key: /tmp/", 10);
 		unlink(path);
 	}
 }
@@ -488,9 +490,10 @@ static void test_secret_from_a_file(void **state)
 		json_t *shown;
 
 		assert_int_equal(secret_file(options, path, NULL), 0);
-		assert_int_equal(alk_options_read_files(options, &err), rows[i].secret != NULL ? 0 : -EINVAL);
+		assert_int_equal(alk_options_read_files(options, &failed, &err), rows[i].secret != NULL ? 0 : -EINVAL);
 		if (rows[i].secret == NULL) {
-			assert_memory_equal(err.text, "secret_file: ", 13);
+			assert_string_equal(failed, "secret");
+			assert_non_null(strstr(err.text, path));
 		} else {
 			assert_string_equal(alk_options_str(options, "secret"), rows[i].secret);
 			shown = alk_options_show(options);
@@ -528,7 +531,7 @@ static void test_t46_secret_that_others_may_read(void **state)
 
 	(void)state;
 	assert_int_equal(secret_file(options, path, NULL), 0);
-	assert_int_equal(alk_options_read_files(options, &err), -EPERM);
+	assert_int_equal(alk_options_read_files(options, &failed, &err), -EPERM);
 	assert_non_null(strstr(err.text, "chmod 600 "));
 	unlink(path);
 	alk_options_free(&options);
@@ -552,7 +555,7 @@ static void test_encode(void **state)
 	assert_int_equal(set(options, "workers", "auto", "environment", NULL), 0);
 	assert_int_equal(set(options, "secret", "hush", "/etc/a.conf", NULL), 0);
 	assert_int_equal(alk_options_defaults(options, NULL), 0);
-	assert_int_equal(alk_options_read_files(options, NULL), 0);
+	assert_int_equal(alk_options_read_files(options, &failed, NULL), 0);
 	unlink(path);
 	encoded = alk_options_encode(options);
 	/* As it goes over the socket. */
@@ -571,7 +574,7 @@ static void test_encode(void **state)
 	assert_false(alk_options_has(other, "socket"));
 	assert_string_equal(alk_options_value(other, "words")->source, "flag");
 	/* Nothing that was sent is read again. */
-	assert_int_equal(alk_options_read_files(other, NULL), 0);
+	assert_int_equal(alk_options_read_files(other, &failed, NULL), 0);
 	free(text);
 	json_decref(again);
 	json_decref(encoded);
