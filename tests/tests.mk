@@ -94,14 +94,6 @@ tests_fuzz_fuzz_keys_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_knownhosts_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_pattern_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_socks5_LDADD = $(FUZZ_LDADD)
-tests_fuzz_fuzz_pattern_CFLAGS = $(AM_CFLAGS) $(LUA_CFLAGS)
-tests_fuzz_fuzz_admin_LDADD = $(FUZZ_LDADD)
-tests_fuzz_fuzz_conf_LDADD = $(FUZZ_LDADD)
-tests_fuzz_fuzz_identity_LDADD = $(FUZZ_LDADD)
-tests_fuzz_fuzz_keys_LDADD = $(FUZZ_LDADD)
-tests_fuzz_fuzz_knownhosts_LDADD = $(FUZZ_LDADD)
-tests_fuzz_fuzz_pattern_LDADD = $(FUZZ_LDADD)
-tests_fuzz_fuzz_socks5_LDADD = $(FUZZ_LDADD)
 
 # Fuzz each harness for FUZZ_SECONDS; what it finds to be worth keeping goes into the build directory.
 FUZZ_SECONDS = 60
