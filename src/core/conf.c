@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "conf_private.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <libgen.h>
 #include <limits.h>
@@ -98,28 +99,57 @@ struct alk_conf_plugin *alk_conf_plugin_add(struct alk_conf *conf, const char *n
 
 /* --- unknown names ---------------------------------------------------------------------------------- */
 
-static int name_fail(struct alk_conf *conf, const char *where, const char *name, struct alk_err *err)
+static bool is_stem(const char *name)
+{
+	return name[0] >= 'a' && name[0] <= 'z' && strlen(name) < 64 &&
+	       name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_")] == '\0';
+}
+
+/* The plugin in `dir` whose name is nearest. */
+static void plugin_nearest(const char *dir, const char *name, unsigned *best, char *nearest, size_t size)
+{
+	DIR *d = opendir(dir);
+	struct dirent *entry;
+
+	while (d != NULL && (entry = readdir(d)) != NULL) {
+		size_t len = strlen(entry->d_name);
+		char stem[64];
+		unsigned distance;
+
+		if (len < 4 || len - 3 >= sizeof(stem) || strcmp(entry->d_name + len - 3, ".so") != 0)
+			continue;
+		snprintf(stem, sizeof(stem), "%.*s", (int)(len - 3), entry->d_name);
+		distance = alk_text_distance(stem, name);
+		if (distance < *best && alk_text_near(distance, strlen(name)) && is_stem(stem)) {
+			*best = distance;
+			snprintf(nearest, size, "%s", stem);
+		}
+	}
+	if (d != NULL)
+		closedir(d);
+}
+
+static int name_fail(struct alk_conf *conf, const char *where, const char *name, const char *plugin_dir,
+		     struct alk_err *err)
 {
 	const struct alk_option *elsewhere = alk_option_find(alk_conf_options, name);
 	unsigned best = UINT_MAX;
-	const char *nearest = alk_option_nearest(conf->table, name, &best);
-	char shown[128];
+	const char *option = alk_option_nearest(conf->table, name, &best);
+	char shown[128], nearest[64] = "";
 
+	if (option != NULL)
+		snprintf(nearest, sizeof(nearest), "%s", option);
+	if (plugin_dir != NULL)
+		plugin_nearest(plugin_dir, name, &best, nearest, sizeof(nearest));
 	alk_text_escape(name, strlen(name), shown, sizeof(shown));
 	if (elsewhere != NULL)
 		return alk_err_set(err, -EINVAL, "%s%s: is an option of \"alknet %s\", not of \"alknet %s\"", where,
 				   shown, elsewhere->flags & ALK_OPT_SERVE ? "serve" : "connect",
 				   alk_conf_command(conf->role));
-	if (nearest != NULL)
+	if (nearest[0] != '\0')
 		return alk_err_set(err, -EINVAL, "%s%s: there is no such option; did you mean %s?", where, shown,
 				   nearest);
 	return alk_err_set(err, -EINVAL, "%s%s: there is no such option, and no plugin of that name", where, shown);
-}
-
-static bool is_stem(const char *name)
-{
-	return name[0] >= 'a' && name[0] <= 'z' && strlen(name) < 64 &&
-	       name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_")] == '\0';
 }
 
 /* A section must be some option table's: the program's plugins stand as files in plugin_dir. */
@@ -140,7 +170,7 @@ static int sections_check(struct alk_conf *conf, struct alk_err *err)
 		rc = stat(path, &st);
 		free(path);
 		if (rc < 0)
-			return name_fail(conf, where, p->name, err);
+			return name_fail(conf, where, p->name, dir, err);
 	}
 	return 0;
 }
@@ -167,10 +197,10 @@ static int key_load(struct alk_conf *conf, const char *name, json_t *value, stru
 		rc = alk_options_set_json(conf->values, option, value, conf->path, conf->dir, err);
 	else if (secret != NULL)
 		rc = alk_options_set_secret_file(conf->values, secret, value, conf->path, conf->dir, err);
-	else if (json_is_object(value) && is_stem(name) && alk_option_find(alk_conf_options, name) == NULL)
+	else if (json_is_object(value) && is_stem(name))
 		return section_keep(conf, name, value, err);
 	else
-		return name_fail(conf, "", name, err);
+		return name_fail(conf, "", name, NULL, err);
 	return rc < 0 ? alk_err_prefix(err, rc, "%s", name) : 0;
 }
 
@@ -252,7 +282,7 @@ int alk_conf_set(struct alk_conf *conf, const char *name, const char *value, con
 	int rc;
 
 	if (option == NULL)
-		return name_fail(conf, "", name, err);
+		return name_fail(conf, "", name, NULL, err);
 	rc = alk_options_set_text(conf->values, option, value, source, err);
 	if (rc < 0) {
 		given_name(option, source, shown, sizeof(shown));

@@ -395,7 +395,7 @@ static int json_path(struct alk_options *options, const struct alk_option *optio
 	char *whole;
 	int rc;
 
-	if (dir == NULL || *path == '/' || *path == '\0' || strcmp(path, "none") == 0)
+	if (dir == NULL || strcmp(dir, ".") == 0 || *path == '/' || *path == '\0' || strcmp(path, "none") == 0)
 		return alk_options_set_text(options, option, path, source, err);
 	if (asprintf(&whole, "%s/%s", dir, path) < 0)
 		return alk_err_set(err, -ENOMEM, "out of memory");
@@ -461,8 +461,9 @@ int alk_options_set_secret_file(struct alk_options *options, const struct alk_op
 		return alk_err_set(err, -EINVAL, "stands beside %s; give one of the two", option->name);
 	value_clear(value);
 	value->source = strdup(source);
-	if (asprintf(&value->secret_file, "%s%s%s", *text != '/' && dir != NULL ? dir : "",
-		     *text != '/' && dir != NULL ? "/" : "", text) < 0)
+	if (*text == '/' || dir == NULL)
+		value->secret_file = strdup(text);
+	else if (asprintf(&value->secret_file, "%s/%s", dir, text) < 0)
 		value->secret_file = NULL;
 	if (value->source == NULL || value->secret_file == NULL)
 		return alk_err_set(err, -ENOMEM, "out of memory");

@@ -182,7 +182,6 @@ static void test_sentences_of_the_file(void **state)
 		{"return { ['max-channels'] = 5 }", "did you mean max_channels?"},
 		{"return { completely_else = 5 }", "completely_else: there is no such option, and no plugin of that name"},
 		{"return { server = 'x' }", "server: is an option of \"alknet connect\", not of \"alknet serve\""},
-		{"return { socks5 = {} }", "socks5: is an option of \"alknet connect\""},
 		{"return { max_channels = 5000 }", "max_channels: must be a whole number from 1 to 1024, not \"5000\""},
 		{"return { max_channels = {} }", "max_channels: must be a number, not a table"},
 		{"return { key = { 'a' } }", "key: must be text, not a list"},
@@ -572,6 +571,10 @@ static void test_section_of_no_plugin(void **state)
 	(void)state;
 	assert_null(conf_of(ALK_ROLE_SUPERVISOR, "return { wasp = { sting = 1 } }", SERVE(), &err));
 	assert_non_null(strstr(err.text, ".conf: wasp: there is no such option, and no plugin of that name"));
+	assert_null(conf_of(ALK_ROLE_SUPERVISOR, "return { socks5 = {} }", SERVE(), &err));
+	assert_non_null(strstr(err.text, "socks5: is an option of \"alknet connect\""));
+	assert_null(conf_of(ALK_ROLE_SUPERVISOR, "return { be = {} }", SERVE(), &err));
+	assert_non_null(strstr(err.text, "be: there is no such option; did you mean bee?"));
 	assert_null(conf_of(ALK_ROLE_SUPERVISOR, "return { lissten = { 'a:1' } }", SERVE(), &err));
 	assert_non_null(strstr(err.text, "lissten: there is no such option; did you mean listen?"));
 	assert_null(conf_of(ALK_ROLE_SUPERVISOR, "return { ['../bee'] = { a = 1 } }", SERVE(), &err));
