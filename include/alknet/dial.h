@@ -33,17 +33,18 @@ typedef void alk_dial_fn(void *user, int rc, int fd, const struct alk_err *err);
  * addresses are tried. Gives a handle to cancel with; NULL with `err` when out of memory, or when `host`
  * or `bind` cannot be one. */
 ALK_EXPORT struct alk_dial *alk_dial_tcp(struct alk_loop *loop, const char *host, uint16_t port,
-					 const char *bind, uint64_t timeout_ms, alk_dial_fn *done, void *user,
-					 struct alk_err *err);
-ALK_EXPORT struct alk_dial *alk_dial_unix(struct alk_loop *loop, const char *path, uint64_t timeout_ms,
-					  alk_dial_fn *done, void *user, struct alk_err *err);
+					 const char *bind, uint64_t timeout_ms, alk_dial_fn *done,
+					 void *user, struct alk_err *err);
+ALK_EXPORT struct alk_dial *alk_dial_unix(struct alk_loop *loop, const char *path,
+					  uint64_t timeout_ms, alk_dial_fn *done, void *user,
+					  struct alk_err *err);
 /* Then `done` does not run. Takes and clears the handle; a handle is dead once `done` began. */
 ALK_EXPORT void alk_dial_cancel(struct alk_dial **dial);
 
 /* Split "HOST:PORT", "[V6]:PORT" or ":PORT". `host` gets no brackets. -EINVAL with `err` naming
  * what is wrong. `port` may be 0 only when `zero_ok`. */
-ALK_EXPORT int alk_addr_split(const char *text, char *host, size_t size, uint16_t *port, bool zero_ok,
-			      struct alk_err *err);
+ALK_EXPORT int alk_addr_split(const char *text, char *host, size_t size, uint16_t *port,
+			      bool zero_ok, struct alk_err *err);
 /* Numeric text and port of a socket address; v4-mapped IPv6 is shown as IPv4; "unix" for AF_UNIX. */
 ALK_EXPORT void alk_addr_format(const struct sockaddr *sa, socklen_t len, char *host, size_t size,
 				uint16_t *port);

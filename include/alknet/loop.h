@@ -43,21 +43,24 @@ ALK_EXPORT void alk_loop_stop(struct alk_loop *loop);
 ALK_EXPORT uint64_t alk_loop_now(const struct alk_loop *loop);
 /* `on_wake` runs each time the loop comes back from waiting, `on_sleep` just before it waits. One pair
  * a loop (the watchdog's); NULL removes it. */
-ALK_EXPORT void alk_loop_set_hooks(struct alk_loop *loop, alk_task_fn *on_wake, alk_task_fn *on_sleep,
-				   void *user);
+ALK_EXPORT void alk_loop_set_hooks(struct alk_loop *loop, alk_task_fn *on_wake,
+				   alk_task_fn *on_sleep, void *user);
+
+/* The `_new` of watchers give NULL when out of memory. */
 
 /* Watch `fd` (borrowed: closing it is the caller's, after alk_io_free or alk_io_set(io, 0)).
  * `name` is borrowed for life and is shown when the watcher leaks. Starts with no events. */
-ALK_EXPORT struct alk_io *alk_io_new(struct alk_loop *loop, int fd, const char *name, alk_io_fn *on_ready,
-				     void *user);
+ALK_EXPORT struct alk_io *alk_io_new(struct alk_loop *loop, int fd, const char *name,
+				     alk_io_fn *on_ready, void *user);
 /* Watch for `events` from now on; 0 pauses. Cheap when nothing changes. */
 ALK_EXPORT void alk_io_set(struct alk_io *io, int events);
 ALK_EXPORT int alk_io_events(const struct alk_io *io);
 ALK_EXPORT void alk_io_free(struct alk_io **io);
 
-/* A one-shot timer. Starting a running timer moves it. `ms` 0 fires in the next iteration. */
-ALK_EXPORT struct alk_timer *alk_timer_new(struct alk_loop *loop, const char *name, alk_timer_fn *on_timeout,
-					   void *user);
+/* A one-shot timer; never early by more than 1 ms. Starting a running timer moves it, which costs next to
+ * nothing when it moves away. `ms` 0 fires in a next iteration, up to 1 ms later: alk_task_yield is sooner. */
+ALK_EXPORT struct alk_timer *alk_timer_new(struct alk_loop *loop, const char *name,
+					   alk_timer_fn *on_timeout, void *user);
 ALK_EXPORT void alk_timer_start(struct alk_timer *timer, uint64_t ms);
 ALK_EXPORT void alk_timer_stop(struct alk_timer *timer);
 ALK_EXPORT bool alk_timer_active(const struct alk_timer *timer);

@@ -46,7 +46,7 @@ struct alk_plugin_env {
 	enum alk_role role;
 	struct alk_loop *loop;
 	const struct alk_options *options; /* checked values of the plugin's own table */
-	uint64_t connect_timeout;	   /* ms: the program's option, for who connects somewhere */
+	uint64_t connect_timeout; /* ms: the program's option, for who connects somewhere */
 };
 
 struct alk_plugin {
@@ -54,7 +54,7 @@ struct alk_plugin {
 	uint32_t magic;
 	uint16_t abi_major, abi_minor;
 	uint32_t struct_size;
-	uint32_t kind; /* enum alk_plugin_kind */
+	uint32_t kind;	  /* enum alk_plugin_kind */
 	const char *name; /* equal to the file's stem; 1 to 15 of a-z, 0-9, - and _ */
 
 	const char *version;
@@ -69,12 +69,12 @@ struct alk_plugin {
 	} ops;
 };
 
-#define ALK_PLUGIN(...)                                                                                      \
-	ALK_EXPORT extern const struct alk_plugin alk_plugin;                                                \
-	ALK_EXPORT const struct alk_plugin alk_plugin = {.magic = ALK_PLUGIN_MAGIC,                          \
-							 .abi_major = ALK_ABI_MAJOR,                         \
-							 .abi_minor = ALK_ABI_MINOR,                         \
-							 .struct_size = sizeof(struct alk_plugin),           \
+#define ALK_PLUGIN(...)                                                                            \
+	ALK_EXPORT extern const struct alk_plugin alk_plugin;                                      \
+	ALK_EXPORT const struct alk_plugin alk_plugin = {.magic = ALK_PLUGIN_MAGIC,                \
+							 .abi_major = ALK_ABI_MAJOR,               \
+							 .abi_minor = ALK_ABI_MINOR,               \
+							 .struct_size = sizeof(struct alk_plugin), \
 							 __VA_ARGS__}
 
 #endif

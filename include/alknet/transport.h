@@ -37,7 +37,8 @@ struct alk_link {
 ALK_EXPORT void alk_link_close(struct alk_link *link);
 /* Make a link of a connected socket: both addresses are asked of the kernel. Takes *fd (sets it to -1),
  * also on failure. 0, or -errno with `err` when the connection is gone already. */
-ALK_EXPORT int alk_link_of_fd(struct alk_link *link, const char *transport, int *fd, struct alk_err *err);
+ALK_EXPORT int alk_link_of_fd(struct alk_link *link, const char *transport, int *fd,
+			      struct alk_err *err);
 
 /* Who listens. `accepted` takes link->fd always and is called from the loop. */
 struct alk_acceptor {
@@ -70,7 +71,8 @@ struct alk_transport_ops {
 
 	/* Client. `address` is HOST:PORT or an endpoint id. Borrows it for the call alone. NULL with `err`
 	 * when the address cannot be one; else `done` follows. Cancel with `dial_cancel`. */
-	void *(*dial)(void *state, const char *address, alk_link_fn *done, void *user, struct alk_err *err);
+	void *(*dial)(void *state, const char *address, alk_link_fn *done, void *user,
+		      struct alk_err *err);
 	void (*dial_cancel)(void *state, void **dialing);
 };
 
@@ -87,10 +89,18 @@ ALK_EXPORT void alk_tcp_unlisten(struct alk_listener **listener);
 ALK_EXPORT void alk_tcp_pause(struct alk_listener *listener, bool paused);
 ALK_EXPORT void alk_tcp_describe(const struct alk_listener *listener, char *text, size_t size);
 
-#define ALK_TCP_OPTIONS                                                                                      \
-	{.name = "backlog", .type = ALK_OPT_INT, .fallback = "1024", .min = 1, .max = 65535, .arg = "N",     \
-	 .help = "connections the kernel may hold before they are accepted"},                                \
-	{.name = "keepalive", .type = ALK_OPT_DURATION, .fallback = "60", .min = 0, .max = 86400000,         \
-	 .arg = "SECONDS", .help = "idle time before TCP keepalive probes; 0 sends none"}
+#define ALK_TCP_OPTIONS                                                                            \
+	{.name = "backlog",                                                                        \
+	 .type = ALK_OPT_INT,                                                                      \
+	 .fallback = "1024",                                                                       \
+	 .min = 1,                                                                                 \
+	 .max = 65535,                                                                             \
+	 .arg = "N",                                                                               \
+	 .help = "connections the kernel may hold before they are accepted"},                      \
+	{                                                                                          \
+		.name = "keepalive", .type = ALK_OPT_DURATION, .fallback = "60", .min = 0,         \
+		.max = 86400000, .arg = "SECONDS",                                                 \
+		.help = "idle time before TCP keepalive probes; 0 sends none"                      \
+	}
 
 #endif

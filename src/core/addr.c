@@ -79,7 +79,8 @@ static bool label_is_number(const char *label, size_t len)
 
 int alk_addr_check_name(const char *name, struct alk_err *err)
 {
-	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
+	static const char letters[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
 	size_t total = strlen(name);
 	const char *label = name;
 	size_t len;
@@ -89,11 +90,13 @@ int alk_addr_check_name(const char *name, struct alk_err *err)
 	if (total == 0)
 		return alk_err_set(err, -EINVAL, "the host is empty");
 	if (total > NAME_MAX_BYTES)
-		return alk_err_set(err, -EINVAL, "the host name is longer than %d bytes", NAME_MAX_BYTES);
+		return alk_err_set(err, -EINVAL, "the host name is longer than %d bytes",
+				   NAME_MAX_BYTES);
 	for (;;) {
 		len = strspn(label, letters);
 		if (label[len] != '\0' && label[len] != '.')
-			return alk_err_set(err, -EINVAL, "the host name has a character that no host name has");
+			return alk_err_set(err, -EINVAL,
+					   "the host name has a character that no host name has");
 		if (len == 0 || len > LABEL_MAX_BYTES)
 			return alk_err_set(err, -EINVAL, "the host name has %s label",
 					   len == 0 ? "an empty" : "too long a");
@@ -128,12 +131,14 @@ static int port_parse(const char *text, uint16_t *port, bool zero_ok, struct alk
 		return alk_err_set(err, -EINVAL, "the port \"%.32s\" is not a number", text);
 	value = len > 5 ? 65536 : strtoul(text, NULL, 10);
 	if (value > 65535 || (value == 0 && !zero_ok))
-		return alk_err_set(err, -EINVAL, "the port %.32s is not between %d and 65535", text, zero_ok ? 0 : 1);
+		return alk_err_set(err, -EINVAL, "the port %.32s is not between %d and 65535", text,
+				   zero_ok ? 0 : 1);
 	*port = (uint16_t)value;
 	return 0;
 }
 
-int alk_addr_split(const char *text, char *host, size_t size, uint16_t *port, bool zero_ok, struct alk_err *err)
+int alk_addr_split(const char *text, char *host, size_t size, uint16_t *port, bool zero_ok,
+		   struct alk_err *err)
 {
 	const char *begin = text, *colon;
 	size_t len;
@@ -145,7 +150,8 @@ int alk_addr_split(const char *text, char *host, size_t size, uint16_t *port, bo
 			return alk_err_set(err, -EINVAL, "\"%.128s\" has no closing bracket", text);
 		len = (size_t)(colon - begin);
 		if (len == 0)
-			return alk_err_set(err, -EINVAL, "\"%.128s\" has nothing between its brackets", text);
+			return alk_err_set(err, -EINVAL,
+					   "\"%.128s\" has nothing between its brackets", text);
 		colon++;
 		if (*colon != ':')
 			return alk_err_set(err, -EINVAL, "\"%.128s\" has no :PORT", text);
@@ -154,8 +160,10 @@ int alk_addr_split(const char *text, char *host, size_t size, uint16_t *port, bo
 		if (colon == NULL)
 			return alk_err_set(err, -EINVAL, "\"%.128s\" has no :PORT", text);
 		if (strchr(colon + 1, ':') != NULL)
-			return alk_err_set(err, -EINVAL, "\"%.128s\" has more than one colon; an IPv6 address goes in brackets",
-					   text);
+			return alk_err_set(
+				err, -EINVAL,
+				"\"%.128s\" has more than one colon; an IPv6 address goes in brackets",
+				text);
 		len = (size_t)(colon - text);
 	}
 	if (len >= size)
@@ -184,7 +192,8 @@ static void addr_format_v6(const struct sockaddr_in6 *in6, char *host, size_t si
 		snprintf(host, size, "%s%%%u", text, (unsigned)in6->sin6_scope_id);
 }
 
-void alk_addr_format(const struct sockaddr *sa, socklen_t len, char *host, size_t size, uint16_t *port)
+void alk_addr_format(const struct sockaddr *sa, socklen_t len, char *host, size_t size,
+		     uint16_t *port)
 {
 	struct sockaddr_in in;
 	struct sockaddr_in6 in6;

@@ -138,7 +138,8 @@ static void dial_on_deadline(void *user)
 		dial_fail(dial);
 		return;
 	}
-	alk_err_set(&err, -ETIMEDOUT, "%s timed out after %g s", connecting ? "connect" : "resolving the host name",
+	alk_err_set(&err, -ETIMEDOUT, "%s timed out after %g s",
+		    connecting ? "connect" : "resolving the host name",
 		    (double)dial->timeout_ms / 1000);
 	dial_finish(dial, -ETIMEDOUT, -1, &err);
 }
@@ -165,7 +166,8 @@ static void dial_note(struct alk_dial *dial, int rc, bool local)
 
 /* A connected or connecting socket in *fd: 0 or -EINPROGRESS. `local` tells whether a failure came from
  * this machine. */
-static int attempt_connect(const struct alk_dial *dial, const struct alk_sockaddr *to, int *fd, bool *local)
+static int attempt_connect(const struct alk_dial *dial, const struct alk_sockaddr *to, int *fd,
+			   bool *local)
 {
 	const int one = 1;
 
@@ -261,7 +263,8 @@ static void dial_next(struct alk_dial *dial)
 		}
 		dial_note(dial, rc, local);
 	}
-	if (dial->live == 0 && dial->pool[FAMILY_V6].query == NULL && dial->pool[FAMILY_V4].query == NULL)
+	if (dial->live == 0 && dial->pool[FAMILY_V6].query == NULL &&
+	    dial->pool[FAMILY_V4].query == NULL)
 		dial_fail(dial);
 }
 
@@ -320,7 +323,8 @@ static int pool_fill(struct pool *pool, const struct alk_sockaddr *addrs, size_t
 	return 0;
 }
 
-static void pool_on_answer(void *user, int rc, const struct alk_sockaddr *addrs, size_t n, const struct alk_err *err)
+static void pool_on_answer(void *user, int rc, const struct alk_sockaddr *addrs, size_t n,
+			   const struct alk_err *err)
 {
 	static const struct alk_err no_memory = {"out of memory"};
 	struct pool *pool = user;
@@ -357,7 +361,8 @@ static int dial_ask(struct alk_dial *dial, struct alk_err *err)
 
 		if (dial->bind.len != 0 && dial->bind.sa.sa_family != families[i])
 			continue;
-		pool->query = alk_resolver_ask(resolver, dial->name, families[i], pool_on_answer, pool);
+		pool->query = alk_resolver_ask(resolver, dial->name, families[i], pool_on_answer,
+					       pool);
 		if (pool->query == NULL)
 			return alk_err_set(err, -ENOMEM, "out of memory");
 	}
@@ -418,8 +423,9 @@ static void dial_on_pace(void *user)
 		dial_next(dial);
 }
 
-static struct alk_dial *dial_new(struct alk_loop *loop, const char *name, uint64_t timeout_ms, alk_task_fn *start,
-				 alk_dial_fn *done, void *user, struct alk_err *err)
+static struct alk_dial *dial_new(struct alk_loop *loop, const char *name, uint64_t timeout_ms,
+				 alk_task_fn *start, alk_dial_fn *done, void *user,
+				 struct alk_err *err)
 {
 	size_t len = strlen(name);
 	struct alk_dial *dial = calloc(1, sizeof(*dial) + len + 1);
@@ -465,7 +471,8 @@ static int dial_add(struct alk_dial *dial, const char *numeric, struct alk_err *
 		return alk_err_set(err, -EINVAL, "not an address");
 	pool = &dial->pool[to.sa.sa_family == AF_INET6 ? FAMILY_V6 : FAMILY_V4];
 	if (dial->bind.len != 0 && dial->bind.sa.sa_family != to.sa.sa_family)
-		return alk_err_set(err, -EADDRNOTAVAIL, "the local address to connect from is of the other family");
+		return alk_err_set(err, -EADDRNOTAVAIL,
+				   "the local address to connect from is of the other family");
 	if (pool_fill(pool, &to, 1) < 0)
 		return alk_err_set(err, -ENOMEM, "out of memory");
 	return 0;
@@ -486,8 +493,9 @@ static int dial_set_host(struct alk_dial *dial, const char *host, bool numeric, 
 	return v6 < 0 ? v4 : 0;
 }
 
-struct alk_dial *alk_dial_tcp(struct alk_loop *loop, const char *host, uint16_t port, const char *bind,
-			      uint64_t timeout_ms, alk_dial_fn *done, void *user, struct alk_err *err)
+struct alk_dial *alk_dial_tcp(struct alk_loop *loop, const char *host, uint16_t port,
+			      const char *bind, uint64_t timeout_ms, alk_dial_fn *done, void *user,
+			      struct alk_err *err)
 {
 	struct alk_sockaddr to, from = {0};
 	bool numeric = alk_addr_parse(&to, host, port) == 0;
@@ -512,14 +520,15 @@ struct alk_dial *alk_dial_tcp(struct alk_loop *loop, const char *host, uint16_t 
 	return dial;
 }
 
-struct alk_dial *alk_dial_unix(struct alk_loop *loop, const char *path, uint64_t timeout_ms, alk_dial_fn *done,
-			       void *user, struct alk_err *err)
+struct alk_dial *alk_dial_unix(struct alk_loop *loop, const char *path, uint64_t timeout_ms,
+			       alk_dial_fn *done, void *user, struct alk_err *err)
 {
 	size_t len = strlen(path);
 	struct alk_dial *dial;
 
 	if (len == 0 || len >= sizeof(dial->path->sun_path)) {
-		alk_err_set(err, -EINVAL, "the path of a unix socket has 1 to %zu bytes", sizeof(dial->path->sun_path) - 1);
+		alk_err_set(err, -EINVAL, "the path of a unix socket has 1 to %zu bytes",
+			    sizeof(dial->path->sun_path) - 1);
 		return NULL;
 	}
 	dial = dial_new(loop, "", timeout_ms, dial_on_path, done, user, err);

@@ -26,10 +26,10 @@ int alk_link_of_fd(struct alk_link *link, const char *transport, int *fd, struct
 		return alk_err_set(err, rc, "the connection broke: %s", strerror(-rc));
 	}
 	snprintf(link->transport, sizeof(link->transport), "%s", transport);
-	alk_addr_format((struct sockaddr *)&remote, remote_len, link->remote_addr, sizeof(link->remote_addr),
-			&link->remote_port);
-	alk_addr_format((struct sockaddr *)&local, local_len, link->local_addr, sizeof(link->local_addr),
-			&link->local_port);
+	alk_addr_format((struct sockaddr *)&remote, remote_len, link->remote_addr,
+			sizeof(link->remote_addr), &link->remote_port);
+	alk_addr_format((struct sockaddr *)&local, local_len, link->local_addr,
+			sizeof(link->local_addr), &link->local_port);
 	link->fd = *fd;
 	*fd = -1;
 	return 0;

@@ -48,28 +48,41 @@ static const char *kind_str(uint32_t kind)
 static int check_abi(const struct alk_plugin *plugin, size_t symbol_size, struct alk_err *err)
 {
 	if (symbol_size < offsetof(struct alk_plugin, name))
-		return alk_err_set(err, -EINVAL, "its alk_plugin has %zu bytes, which is no plugin record", symbol_size);
+		return alk_err_set(err, -EINVAL,
+				   "its alk_plugin has %zu bytes, which is no plugin record",
+				   symbol_size);
 	if (plugin->magic != ALK_PLUGIN_MAGIC)
-		return alk_err_set(err, -EINVAL, "its magic number is 0x%08x instead of 0x%08x: it is no alknet plugin",
-				   (unsigned)plugin->magic, ALK_PLUGIN_MAGIC);
+		return alk_err_set(
+			err, -EINVAL,
+			"its magic number is 0x%08x instead of 0x%08x: it is no alknet plugin",
+			(unsigned)plugin->magic, ALK_PLUGIN_MAGIC);
 	if (plugin->abi_major != ALK_ABI_MAJOR)
-		return alk_err_set(err, -EINVAL, "it was made for plugin ABI %u.%u, this program has %u.%u: build it again",
-				   plugin->abi_major, plugin->abi_minor, ALK_ABI_MAJOR, ALK_ABI_MINOR);
+		return alk_err_set(
+			err, -EINVAL,
+			"it was made for plugin ABI %u.%u, this program has %u.%u: build it again",
+			plugin->abi_major, plugin->abi_minor, ALK_ABI_MAJOR, ALK_ABI_MINOR);
 	if (plugin->abi_minor > ALK_ABI_MINOR)
-		return alk_err_set(err, -EINVAL, "it needs plugin ABI %u.%u, this program has %u.%u: update alknet",
-				   plugin->abi_major, plugin->abi_minor, ALK_ABI_MAJOR, ALK_ABI_MINOR);
+		return alk_err_set(
+			err, -EINVAL,
+			"it needs plugin ABI %u.%u, this program has %u.%u: update alknet",
+			plugin->abi_major, plugin->abi_minor, ALK_ABI_MAJOR, ALK_ABI_MINOR);
 	if (plugin->struct_size < PLUGIN_SIZE_1_0 || plugin->struct_size > symbol_size)
-		return alk_err_set(err, -EINVAL, "its record says it has %u bytes; it must have %zu or more, and has %zu",
-				   (unsigned)plugin->struct_size, PLUGIN_SIZE_1_0, symbol_size);
+		return alk_err_set(
+			err, -EINVAL,
+			"its record says it has %u bytes; it must have %zu or more, and has %zu",
+			(unsigned)plugin->struct_size, PLUGIN_SIZE_1_0, symbol_size);
 	return 0;
 }
 
 static int check_transport(const struct alk_transport_ops *ops, struct alk_err *err)
 {
 	if (ALK_OP(ops, listen) == NULL && ALK_OP(ops, dial) == NULL)
-		return alk_err_set(err, -EINVAL, "it has neither of the operations listen and dial");
-	if (ALK_OP(ops, listen) != NULL && (ALK_OP(ops, unlisten) == NULL || ALK_OP(ops, describe) == NULL))
-		return alk_err_set(err, -EINVAL, "it has the operation listen without unlisten and describe");
+		return alk_err_set(err, -EINVAL,
+				   "it has neither of the operations listen and dial");
+	if (ALK_OP(ops, listen) != NULL &&
+	    (ALK_OP(ops, unlisten) == NULL || ALK_OP(ops, describe) == NULL))
+		return alk_err_set(err, -EINVAL,
+				   "it has the operation listen without unlisten and describe");
 	if (ALK_OP(ops, admit) != NULL && ALK_OP(ops, admit_cancel) == NULL)
 		return alk_err_set(err, -EINVAL, "it has the operation admit without admit_cancel");
 	if (ALK_OP(ops, dial) != NULL && ALK_OP(ops, dial_cancel) == NULL)
@@ -80,7 +93,8 @@ static int check_transport(const struct alk_transport_ops *ops, struct alk_err *
 static int check_ops(const struct alk_plugin *plugin, struct alk_err *err)
 {
 	if (plugin->kind != ALK_PLUGIN_TRANSPORT && plugin->kind != ALK_PLUGIN_SERVICE)
-		return alk_err_set(err, -EINVAL, "it is of kind %u, which this program does not know",
+		return alk_err_set(err, -EINVAL,
+				   "it is of kind %u, which this program does not know",
 				   (unsigned)plugin->kind);
 	if (plugin->kind == ALK_PLUGIN_TRANSPORT)
 		return check_transport(plugin->ops.transport, err);
@@ -104,14 +118,16 @@ static int path_stem(const char *path, char *stem, size_t size, struct alk_err *
 	return 0;
 }
 
-static int check_record(const struct alk_plugin *plugin, size_t symbol_size, const char *stem, struct alk_err *err)
+static int check_record(const struct alk_plugin *plugin, size_t symbol_size, const char *stem,
+			struct alk_err *err)
 {
 	int rc = check_abi(plugin, symbol_size, err);
 
 	if (rc < 0)
 		return rc;
 	if (plugin->name == NULL || strcmp(plugin->name, stem) != 0)
-		return alk_err_set(err, -EINVAL, "it calls itself \"%.32s\": a plugin has the name of its file",
+		return alk_err_set(err, -EINVAL,
+				   "it calls itself \"%.32s\": a plugin has the name of its file",
 				   plugin->name != NULL ? plugin->name : "");
 	if (plugin->version == NULL)
 		return alk_err_set(err, -EINVAL, "it has no version");
@@ -135,7 +151,8 @@ static const struct alk_plugin *library_find(void *library, size_t *size)
 }
 
 /* Open and check. 0 gives the library and its record. */
-static int library_open(const char *path, void **library, const struct alk_plugin **plugin, struct alk_err *err)
+static int library_open(const char *path, void **library, const struct alk_plugin **plugin,
+			struct alk_err *err)
 {
 	char stem[NAME_MAX_BYTES + 1];
 	size_t size;
@@ -151,7 +168,8 @@ static int library_open(const char *path, void **library, const struct alk_plugi
 		return alk_err_set(err, -ENOEXEC, "%s", dlerror());
 	*plugin = library_find(*library, &size);
 	if (*plugin == NULL)
-		rc = alk_err_set(err, -EINVAL, "%s has no symbol alk_plugin: it is no alknet plugin", path);
+		rc = alk_err_set(err, -EINVAL,
+				 "%s has no symbol alk_plugin: it is no alknet plugin", path);
 	else if ((rc = check_record(*plugin, size, stem, err)) < 0)
 		alk_err_prefix(err, rc, "%s", path);
 	if (rc < 0)
@@ -184,9 +202,12 @@ static void loaded_free(struct alk_loaded *loaded)
 	free(loaded);
 }
 
-static int loaded_init(struct alk_loaded *loaded, const struct alk_loader *loader, struct alk_err *err)
+static int loaded_init(struct alk_loaded *loaded, const struct alk_loader *loader,
+		       struct alk_err *err)
 {
-	struct alk_plugin_env env = {.size = sizeof(env), .role = loader->role, .loop = loader->loop};
+	struct alk_plugin_env env = {.size = sizeof(env),
+				     .role = loader->role,
+				     .loop = loader->loop};
 	int rc;
 
 	env.options = alk_conf_plugin(loader->conf, loaded->plugin, err);
@@ -194,7 +215,8 @@ static int loaded_init(struct alk_loaded *loaded, const struct alk_loader *loade
 		return -EINVAL;
 	if (loader->role == ALK_ROLE_CHECK)
 		return 0;
-	env.connect_timeout = (uint64_t)alk_options_int(alk_conf_values(loader->conf), "connect_timeout");
+	env.connect_timeout = (uint64_t)alk_options_int(alk_conf_values(loader->conf),
+							"connect_timeout");
 	loaded->env = env;
 	if (loaded->plugin->init == NULL)
 		return 0;
@@ -207,18 +229,19 @@ static int loaded_init(struct alk_loaded *loaded, const struct alk_loader *loade
 }
 
 /* -EPROTOTYPE when it is of another kind. */
-static int loaded_check_kind(const struct alk_loaded *loaded, enum alk_plugin_kind kind, struct alk_err *err)
+static int loaded_check_kind(const struct alk_loaded *loaded, enum alk_plugin_kind kind,
+			     struct alk_err *err)
 {
 	const struct alk_plugin *plugin = loaded->plugin;
 
 	if (plugin->kind == kind)
 		return 0;
-	return alk_err_set(err, -EPROTOTYPE, "plugin %s is a %s, not a %s", plugin->name, kind_str(plugin->kind),
-			   kind_str(kind));
+	return alk_err_set(err, -EPROTOTYPE, "plugin %s is a %s, not a %s", plugin->name,
+			   kind_str(plugin->kind), kind_str(kind));
 }
 
-static int loaded_open(struct alk_loaded *loaded, const struct alk_loader *loader, enum alk_plugin_kind kind,
-		       const char *name, struct alk_err *err)
+static int loaded_open(struct alk_loaded *loaded, const struct alk_loader *loader,
+		       enum alk_plugin_kind kind, const char *name, struct alk_err *err)
 {
 	int rc;
 
@@ -253,8 +276,10 @@ static int name_check(const char *name, struct alk_err *err)
 	size_t len = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-_");
 
 	if (len == 0 || name[len] != '\0' || len > NAME_MAX_BYTES)
-		return alk_err_set(err, -EINVAL, "\"%.64s\" is no name of a plugin: it has 1 to %d of a-z, 0-9, - and _", name,
-				   NAME_MAX_BYTES);
+		return alk_err_set(
+			err, -EINVAL,
+			"\"%.64s\" is no name of a plugin: it has 1 to %d of a-z, 0-9, - and _",
+			name, NAME_MAX_BYTES);
 	return 0;
 }
 
@@ -283,8 +308,8 @@ static int loader_load(struct alk_loader *loader, enum alk_plugin_kind kind, con
 	return 0;
 }
 
-struct alk_loaded *alk_loader_get(struct alk_loader *loader, enum alk_plugin_kind kind, const char *name,
-				  struct alk_err *err)
+struct alk_loaded *alk_loader_get(struct alk_loader *loader, enum alk_plugin_kind kind,
+				  const char *name, struct alk_err *err)
 {
 	struct alk_loaded *loaded;
 
@@ -337,8 +362,8 @@ void *alk_loaded_state(const struct alk_loaded *loaded)
 
 /* ---- the loader ---- */
 
-struct alk_loader *alk_loader_new(struct alk_loop *loop, enum alk_role role, const char *dir, struct alk_conf *conf,
-				  struct alk_err *err)
+struct alk_loader *alk_loader_new(struct alk_loop *loop, enum alk_role role, const char *dir,
+				  struct alk_conf *conf, struct alk_err *err)
 {
 	struct alk_loader *loader;
 
@@ -379,11 +404,14 @@ json_t *alk_loader_list(const struct alk_loader *loader)
 	char abi[16];
 
 	for (loaded = loader->loaded; loaded != NULL; loaded = loaded->next) {
-		snprintf(abi, sizeof(abi), "%u.%u", loaded->plugin->abi_major, loaded->plugin->abi_minor);
+		snprintf(abi, sizeof(abi), "%u.%u", loaded->plugin->abi_major,
+			 loaded->plugin->abi_minor);
 		json_array_insert_new(list, 0,
-				      json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", loaded->plugin->name, "kind",
-						kind_str(loaded->plugin->kind), "version", loaded->plugin->version, "abi",
-						abi, "path", loaded->path));
+				      json_pack("{s:s, s:s, s:s, s:s, s:s}", "name",
+						loaded->plugin->name, "kind",
+						kind_str(loaded->plugin->kind), "version",
+						loaded->plugin->version, "abi", abi, "path",
+						loaded->path));
 	}
 	return list;
 }

@@ -14,14 +14,14 @@ struct alk_loader;
 struct alk_loaded; /* one plugin in use */
 
 /* `dir` is borrowed for the call; must be absolute. */
-struct alk_loader *alk_loader_new(struct alk_loop *loop, enum alk_role role, const char *dir, struct alk_conf *conf,
-				  struct alk_err *err);
+struct alk_loader *alk_loader_new(struct alk_loop *loop, enum alk_role role, const char *dir,
+				  struct alk_conf *conf, struct alk_err *err);
 /* Deinit and close everything. */
 void alk_loader_free(struct alk_loader **loader);
 /* Load by name (dir/NAME.so; dir/transports and dir/services are the same flat dir) and init it; a
  * second call gives the same one. NULL with `err`. */
-struct alk_loaded *alk_loader_get(struct alk_loader *loader, enum alk_plugin_kind kind, const char *name,
-				  struct alk_err *err);
+struct alk_loaded *alk_loader_get(struct alk_loader *loader, enum alk_plugin_kind kind,
+				  const char *name, struct alk_err *err);
 /* Load every plugin of `kind` in the directory, in the order of their names: `on_loaded` for each, also
  * for one that was loaded before, and `on_refused` with the sentence for each file NAME.so that does not fit;
  * the others are loaded all the same. Plugins of another kind are left alone. -errno when the directory
@@ -38,10 +38,10 @@ json_t *alk_loader_list(const struct alk_loader *loader);
 int alk_loader_check_file(const char *path, struct alk_err *err);
 
 /* An operation of a transport or service table, NULL when the (older, shorter) table lacks it. */
-#define ALK_OP(table_, member_)                                                                              \
-	((table_) != NULL &&                                                                                 \
-			 (table_)->size >= offsetof(__typeof__(*(table_)), member_) + sizeof((table_)->member_) \
-		 ? (table_)->member_                                                                         \
+#define ALK_OP(table_, member_)                                                                    \
+	((table_) != NULL && (table_)->size >= offsetof(__typeof__(*(table_)), member_) +          \
+						       sizeof((table_)->member_)                   \
+		 ? (table_)->member_                                                               \
 		 : NULL)
 
 #endif

@@ -18,10 +18,13 @@
 static int file_check_owner(const char *path, const struct stat *st, struct alk_err *err)
 {
 	if (st->st_uid != 0 && st->st_uid != geteuid())
-		return alk_err_set(err, -EPERM, "%s belongs to user %u: only root's plugins and one's own are opened", path,
-				   (unsigned)st->st_uid);
+		return alk_err_set(
+			err, -EPERM,
+			"%s belongs to user %u: only root's plugins and one's own are opened", path,
+			(unsigned)st->st_uid);
 	if (st->st_mode & (S_IWGRP | S_IWOTH))
-		return alk_err_set(err, -EPERM, "%s can be written by others (mode %03o): use chmod go-w", path,
+		return alk_err_set(err, -EPERM,
+				   "%s can be written by others (mode %03o): use chmod go-w", path,
 				   (unsigned)st->st_mode & 0777);
 	return 0;
 }
@@ -31,11 +34,14 @@ int alk_loader_dir_check(const char *path, struct alk_err *err)
 	struct stat st;
 
 	if (path[0] != '/')
-		return alk_err_set(err, -EINVAL, "the plugin directory \"%s\" is not an absolute path", path);
+		return alk_err_set(err, -EINVAL,
+				   "the plugin directory \"%s\" is not an absolute path", path);
 	if (stat(path, &st) < 0)
-		return alk_err_set(err, -errno, "the plugin directory %s: %s", path, strerror(errno));
+		return alk_err_set(err, -errno, "the plugin directory %s: %s", path,
+				   strerror(errno));
 	if (!S_ISDIR(st.st_mode))
-		return alk_err_set(err, -ENOTDIR, "the plugin directory %s is not a directory", path);
+		return alk_err_set(err, -ENOTDIR, "the plugin directory %s is not a directory",
+				   path);
 	return file_check_owner(path, &st, err);
 }
 
@@ -46,15 +52,18 @@ static bool file_read(int fd, void *into, size_t n, uint64_t offset, uint64_t si
 	return pread(fd, into, n, (off_t)offset) == (ssize_t)n;
 }
 
-static int file_check_segments(int fd, const char *path, const ElfW(Ehdr) * head, uint64_t size, struct alk_err *err)
+static int file_check_segments(int fd, const char *path, const ElfW(Ehdr) * head, uint64_t size,
+			       struct alk_err *err)
 {
 	ElfW(Phdr) segment;
 	size_t i;
 
-	if (head->e_phentsize != sizeof(segment) || head->e_phnum == 0 || head->e_phnum > SEGMENTS_MAX)
+	if (head->e_phentsize != sizeof(segment) || head->e_phnum == 0 ||
+	    head->e_phnum > SEGMENTS_MAX)
 		return alk_err_set(err, -ENOEXEC, "%s is a damaged shared object", path);
 	for (i = 0; i < head->e_phnum; i++) {
-		if (!file_read(fd, &segment, sizeof(segment), head->e_phoff + i * sizeof(segment), size))
+		if (!file_read(fd, &segment, sizeof(segment), head->e_phoff + i * sizeof(segment),
+			       size))
 			return alk_err_set(err, -ENOEXEC, "%s was cut short", path);
 		if (segment.p_type == PT_NULL)
 			continue;
@@ -71,10 +80,12 @@ static int file_check_elf(int fd, const char *path, uint64_t size, struct alk_er
 
 	if (size == 0)
 		return alk_err_set(err, -ENOEXEC, "%s is empty", path);
-	if (!file_read(fd, &head, sizeof(head), 0, size) || memcmp(head.e_ident, ELFMAG, SELFMAG) != 0)
+	if (!file_read(fd, &head, sizeof(head), 0, size) ||
+	    memcmp(head.e_ident, ELFMAG, SELFMAG) != 0)
 		return alk_err_set(err, -ENOEXEC, "%s is not a shared object", path);
 	if (head.e_ident[EI_CLASS] != class || head.e_type != ET_DYN)
-		return alk_err_set(err, -ENOEXEC, "%s is not a shared object for this machine", path);
+		return alk_err_set(err, -ENOEXEC, "%s is not a shared object for this machine",
+				   path);
 	return file_check_segments(fd, path, &head, size, err);
 }
 

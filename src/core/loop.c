@@ -70,8 +70,9 @@ struct alk_loop {
 	struct ev_loop *ev;
 	ev_prepare prepare;
 	ev_check check;
-	ev_idle idle;	/* active while tasks were left over: the loop must not sleep */
-	uint64_t woken; /* monotonic ns of the last wake-up: libev's own idea of now, or just after it */
+	ev_idle idle; /* active while tasks were left over: the loop must not sleep */
+	uint64_t
+		woken; /* monotonic ns of the last wake-up: libev's own idea of now, or just after it */
 	bool running;
 
 	struct alk_task *tasks, **tasks_end;
@@ -169,7 +170,8 @@ static void loop_run_tasks(struct alk_loop *loop)
 
 /* ---- watchers ---- */
 
-static void *watcher_new(struct alk_loop *loop, size_t size, enum watcher_magic magic, const char *name)
+static void *watcher_new(struct alk_loop *loop, size_t size, enum watcher_magic magic,
+			 const char *name)
 {
 	struct watcher *w = calloc(1, size);
 
@@ -220,14 +222,17 @@ static void io_ready(struct ev_loop *ev, ev_io *watcher, int revents)
 	(void)ev;
 	assert(io->w.magic == WATCHER_IO);
 	if (revents & EV_ERROR)
-		io->events = 0; /* not an fd any more; libev stopped it, and who uses it now finds out */
+		io->events =
+			0; /* not an fd any more; libev stopped it, and who uses it now finds out */
 	else
-		events &= ((revents & EV_READ) ? ALK_IO_READ : 0) | ((revents & EV_WRITE) ? ALK_IO_WRITE : 0);
+		events &= ((revents & EV_READ) ? ALK_IO_READ : 0) |
+			  ((revents & EV_WRITE) ? ALK_IO_WRITE : 0);
 	if (events != 0)
 		io->on_ready(io->user, events);
 }
 
-struct alk_io *alk_io_new(struct alk_loop *loop, int fd, const char *name, alk_io_fn *on_ready, void *user)
+struct alk_io *alk_io_new(struct alk_loop *loop, int fd, const char *name, alk_io_fn *on_ready,
+			  void *user)
 {
 	struct alk_io *io = watcher_new(loop, sizeof(*io), WATCHER_IO, name);
 
@@ -253,7 +258,8 @@ void alk_io_set(struct alk_io *io, int events)
 	io->events = events;
 	if (events == 0)
 		return;
-	ev_io_modify(&io->ev, ((events & ALK_IO_READ) ? EV_READ : 0) | ((events & ALK_IO_WRITE) ? EV_WRITE : 0));
+	ev_io_modify(&io->ev, ((events & ALK_IO_READ) ? EV_READ : 0) |
+				      ((events & ALK_IO_WRITE) ? EV_WRITE : 0));
 	ev_io_start(ev, &io->ev);
 }
 
@@ -298,7 +304,8 @@ static void timer_rang(struct ev_loop *ev, ev_timer *watcher, int revents)
 		timer->on_timeout(timer->user);
 }
 
-struct alk_timer *alk_timer_new(struct alk_loop *loop, const char *name, alk_timer_fn *on_timeout, void *user)
+struct alk_timer *alk_timer_new(struct alk_loop *loop, const char *name, alk_timer_fn *on_timeout,
+				void *user)
 {
 	struct alk_timer *timer = watcher_new(loop, sizeof(*timer), WATCHER_TIMER, name);
 
@@ -354,8 +361,8 @@ static void signal_came(struct ev_loop *ev, ev_signal *watcher, int revents)
 	sig->on_signal(sig->user, watcher->signum);
 }
 
-struct alk_signal *alk_signal_new(struct alk_loop *loop, int signo, const char *name, alk_signal_fn *on_signal,
-				  void *user)
+struct alk_signal *alk_signal_new(struct alk_loop *loop, int signo, const char *name,
+				  alk_signal_fn *on_signal, void *user)
 {
 	struct alk_signal *sig = watcher_new(loop, sizeof(*sig), WATCHER_SIGNAL, name);
 
@@ -504,7 +511,8 @@ uint64_t alk_loop_now(const struct alk_loop *loop)
 	return loop->woken / NS_PER_MS;
 }
 
-void alk_loop_set_hooks(struct alk_loop *loop, alk_task_fn *on_wake, alk_task_fn *on_sleep, void *user)
+void alk_loop_set_hooks(struct alk_loop *loop, alk_task_fn *on_wake, alk_task_fn *on_sleep,
+			void *user)
 {
 	loop->on_wake = on_wake;
 	loop->on_sleep = on_sleep;
@@ -521,7 +529,8 @@ void *alk_loop_kept(const struct alk_loop *loop, const void *key)
 	return NULL;
 }
 
-int alk_loop_keep(struct alk_loop *loop, const void *key, void *thing, void (*free_thing)(void *thing))
+int alk_loop_keep(struct alk_loop *loop, const void *key, void *thing,
+		  void (*free_thing)(void *thing))
 {
 	struct kept *kept = calloc(1, sizeof(*kept));
 

@@ -11,6 +11,7 @@
 void *alk_loop_kept(const struct alk_loop *loop, const void *key);
 /* Keep `thing` until alk_loop_free(), which hands it to `free_thing` before it looks for leaks; the one
  * kept last goes first. Takes `thing` when it returns 0; -ENOMEM. */
-int alk_loop_keep(struct alk_loop *loop, const void *key, void *thing, void (*free_thing)(void *thing));
+int alk_loop_keep(struct alk_loop *loop, const void *key, void *thing,
+		  void (*free_thing)(void *thing));
 
 #endif

@@ -77,7 +77,8 @@ bool alk_identity_has_scope(const struct alk_identity *identity, const char *sco
 		if (strcmp(*at, scope) == 0)
 			return true;
 		/* "secret:*" is all that begins with "secret:" */
-		if (len >= 2 && strcmp(*at + len - 2, ":*") == 0 && strncmp(*at, scope, len - 1) == 0)
+		if (len >= 2 && strcmp(*at + len - 2, ":*") == 0 &&
+		    strncmp(*at, scope, len - 1) == 0)
 			return true;
 	}
 	return false;

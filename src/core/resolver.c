@@ -62,7 +62,8 @@ static void resolver_on_timeout(void *user)
 	assert(resolver->magic == RESOLVER_MAGIC);
 	ares_process_fd(resolver->channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
 	if (ares_timeout(resolver->channel, NULL, &tv) != NULL)
-		resolver_arm(resolver, (uint64_t)tv.tv_sec * 1000 + (uint64_t)tv.tv_usec / 1000 + 1);
+		resolver_arm(resolver,
+			     (uint64_t)tv.tv_sec * 1000 + (uint64_t)tv.tv_usec / 1000 + 1);
 }
 
 static void socket_on_ready(void *user, int revents)
@@ -132,14 +133,17 @@ static int resolver_init(struct alk_resolver *resolver, struct alk_err *err)
 
 	rc = ares_library_init(ARES_LIB_INIT_ALL);
 	if (rc != ARES_SUCCESS)
-		return alk_err_set(err, -ENOMEM, "cannot start the resolver: %s", ares_strerror(rc));
+		return alk_err_set(err, -ENOMEM, "cannot start the resolver: %s",
+				   ares_strerror(rc));
 	rc = ares_init_options(&resolver->channel, &options,
-			       ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS | ARES_OPT_SOCK_STATE_CB);
+			       ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS |
+				       ARES_OPT_SOCK_STATE_CB);
 	if (rc == ARES_SUCCESS)
 		return 0;
 	ares_library_cleanup();
 	resolver->channel = NULL;
-	return alk_err_set(err, rc == ARES_ENOMEM ? -ENOMEM : -EIO, "cannot start the resolver: %s", ares_strerror(rc));
+	return alk_err_set(err, rc == ARES_ENOMEM ? -ENOMEM : -EIO, "cannot start the resolver: %s",
+			   ares_strerror(rc));
 }
 
 struct alk_resolver *alk_resolver_new(struct alk_loop *loop, struct alk_err *err)
@@ -202,12 +206,14 @@ struct alk_resolver *alk_resolver_of(struct alk_loop *loop, struct alk_err *err)
 	return resolver;
 }
 
-int alk_resolver_set_servers(struct alk_resolver *resolver, const char *servers, struct alk_err *err)
+int alk_resolver_set_servers(struct alk_resolver *resolver, const char *servers,
+			     struct alk_err *err)
 {
 	int rc = ares_set_servers_ports_csv(resolver->channel, servers);
 
 	if (rc != ARES_SUCCESS)
-		return alk_err_set(err, -EINVAL, "cannot use the name servers \"%s\": %s", servers, ares_strerror(rc));
+		return alk_err_set(err, -EINVAL, "cannot use the name servers \"%s\": %s", servers,
+				   ares_strerror(rc));
 	return 0;
 }
 
@@ -245,7 +251,8 @@ static int query_rc(int status)
 	}
 }
 
-static void query_fill(struct alk_resolver_query *query, int status, const struct ares_addrinfo *found)
+static void query_fill(struct alk_resolver_query *query, int status,
+		       const struct ares_addrinfo *found)
 {
 	const struct ares_addrinfo_node *node;
 
@@ -268,7 +275,8 @@ static void query_fill(struct alk_resolver_query *query, int status, const struc
 	if (query->rc == -ENOENT)
 		alk_err_set(&query->err, 0, "no such host name");
 	else
-		alk_err_set(&query->err, 0, "the host name cannot be resolved: %s", ares_strerror(status));
+		alk_err_set(&query->err, 0, "the host name cannot be resolved: %s",
+			    ares_strerror(status));
 }
 
 static void query_on_answer(void *user, int status, int timeouts, struct ares_addrinfo *found)
@@ -289,13 +297,14 @@ static void query_on_answer(void *user, int status, int timeouts, struct ares_ad
 		query_tell(query);
 }
 
-struct alk_resolver_query *alk_resolver_ask(struct alk_resolver *resolver, const char *name, int family,
-					    alk_resolver_fn *done, void *user)
+struct alk_resolver_query *alk_resolver_ask(struct alk_resolver *resolver, const char *name,
+					    int family, alk_resolver_fn *done, void *user)
 {
 	/* Not sorted: c-ares would make a socket for each of the thousands of addresses that an answer may
 	 * have, and trying them in turn (RFC 8305) tells better what works. */
-	const struct ares_addrinfo_hints hints = {
-		.ai_family = family, .ai_socktype = SOCK_STREAM, .ai_flags = ARES_AI_NOSORT};
+	const struct ares_addrinfo_hints hints = {.ai_family = family,
+						  .ai_socktype = SOCK_STREAM,
+						  .ai_flags = ARES_AI_NOSORT};
 	struct alk_resolver_query *query = calloc(1, sizeof(*query));
 
 	assert(resolver->magic == RESOLVER_MAGIC);
@@ -310,8 +319,8 @@ struct alk_resolver_query *alk_resolver_ask(struct alk_resolver *resolver, const
 	ares_getaddrinfo(resolver->channel, name, NULL, &hints, query_on_answer, query);
 	query->asking = false;
 	/* What runs already may be for a later try of another query. */
-	if (query->task.prev == NULL &&
-	    (!alk_timer_active(resolver->timer) || resolver->due > alk_loop_now(resolver->loop) + TRY_MS))
+	if (query->task.prev == NULL && (!alk_timer_active(resolver->timer) ||
+					 resolver->due > alk_loop_now(resolver->loop) + TRY_MS))
 		resolver_arm(resolver, TRY_MS);
 	return query;
 }

@@ -21,12 +21,13 @@ typedef void alk_resolver_fn(void *user, int rc, const struct alk_sockaddr *addr
 
 /* Ask for `name`, which passed alk_addr_check_name. `family` is AF_INET or AF_INET6. `done` runs exactly
  * once, from the loop, never before this returned; the handle is dead then. NULL when out of memory. */
-struct alk_resolver_query *alk_resolver_ask(struct alk_resolver *resolver, const char *name, int family,
-					    alk_resolver_fn *done, void *user);
+struct alk_resolver_query *alk_resolver_ask(struct alk_resolver *resolver, const char *name,
+					    int family, alk_resolver_fn *done, void *user);
 /* Then `done` does not run. Takes and clears the handle. */
 void alk_resolver_cancel(struct alk_resolver_query **query);
 
 /* Ask these name servers ("127.0.0.1:5353,[::1]:53") instead of the system's. */
-int alk_resolver_set_servers(struct alk_resolver *resolver, const char *servers, struct alk_err *err);
+int alk_resolver_set_servers(struct alk_resolver *resolver, const char *servers,
+			     struct alk_err *err);
 
 #endif

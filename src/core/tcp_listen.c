@@ -68,12 +68,14 @@ static void listener_short(struct alk_listener *listener, int rc)
 {
 	uint64_t now = alk_loop_now(listener->loop);
 
-	if (listener->pause_ms == 0 || now - listener->last_short > listener->pause_ms + SHORTAGE_MS) {
+	if (listener->pause_ms == 0 ||
+	    now - listener->last_short > listener->pause_ms + SHORTAGE_MS) {
 		listener->pause_ms = PAUSE_MIN_MS;
 		alk_log(ALK_LOG_WARN, "accept paused", ALK_STR("transport", listener->transport),
 			ALK_STR("error", strerror(-rc)));
 	} else {
-		listener->pause_ms = listener->pause_ms * 2 < PAUSE_MAX_MS ? listener->pause_ms * 2 : PAUSE_MAX_MS;
+		listener->pause_ms = listener->pause_ms * 2 < PAUSE_MAX_MS ? listener->pause_ms * 2
+									   : PAUSE_MAX_MS;
 	}
 	listener->last_short = now;
 	alk_timer_start(listener->shortage, listener->pause_ms);
@@ -110,12 +112,12 @@ static void link_fill(struct alk_link *link, const struct alk_listener *listener
 	*link = ALK_LINK_NONE;
 	link->fd = fd;
 	snprintf(link->transport, sizeof(link->transport), "%s", listener->transport);
-	alk_addr_format((const struct sockaddr *)remote, remote_len, link->remote_addr, sizeof(link->remote_addr),
-			&link->remote_port);
+	alk_addr_format((const struct sockaddr *)remote, remote_len, link->remote_addr,
+			sizeof(link->remote_addr), &link->remote_port);
 	if (getsockname(fd, (struct sockaddr *)&local, &local_len) < 0)
 		local_len = 0;
-	alk_addr_format((struct sockaddr *)&local, local_len, link->local_addr, sizeof(link->local_addr),
-			&link->local_port);
+	alk_addr_format((struct sockaddr *)&local, local_len, link->local_addr,
+			sizeof(link->local_addr), &link->local_port);
 }
 
 /* One connection. Whether there may be more. */
@@ -171,7 +173,8 @@ static void socket_set_options(const struct alk_listener *listener, int fd, int 
 	if (listener->keepalive == 0)
 		return;
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
-	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &listener->keepalive, sizeof(listener->keepalive));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &listener->keepalive,
+		   sizeof(listener->keepalive));
 }
 
 static int listener_add(struct alk_listener *listener, const struct sockaddr *sa, socklen_t len)
@@ -219,13 +222,15 @@ static uint16_t socket_port(int fd)
 }
 
 /* With port 0 the kernel chooses for the first address, and the others take the same. */
-static int listener_add_all(struct alk_listener *listener, const struct addrinfo *found, uint16_t port)
+static int listener_add_all(struct alk_listener *listener, const struct addrinfo *found,
+			    uint16_t port)
 {
 	const struct addrinfo *ai;
 	int rc, first = 0;
 
 	for (ai = found; ai != NULL && listener->n < SOCKETS_MAX; ai = ai->ai_next) {
-		uint16_t use = htons(listener->n > 0 && port == 0 ? socket_port(listener->sockets[0].fd) : port);
+		uint16_t use = htons(
+			listener->n > 0 && port == 0 ? socket_port(listener->sockets[0].fd) : port);
 
 		if (ai->ai_family == AF_INET6)
 			((struct sockaddr_in6 *)(void *)ai->ai_addr)->sin6_port = use;
@@ -254,9 +259,11 @@ static int listener_bind(struct alk_listener *listener, const struct addrinfo *f
 	return rc;
 }
 
-static int listener_find(const char *address, struct addrinfo **found, uint16_t *port, struct alk_err *err)
+static int listener_find(const char *address, struct addrinfo **found, uint16_t *port,
+			 struct alk_err *err)
 {
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICHOST};
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+				 .ai_flags = AI_PASSIVE | AI_NUMERICHOST};
 	char host[256];
 	int rc;
 
@@ -286,18 +293,22 @@ static int listener_open(struct alk_listener *listener, const char *address, str
 	rc = listener_bind(listener, found, port);
 	freeaddrinfo(found);
 	if (rc == -EACCES && port != 0 && port < 1024)
-		return alk_err_set(err, rc, "cannot listen on %s: %s (ports below 1024 need root or CAP_NET_BIND_SERVICE)",
-				   address, strerror(-rc));
+		return alk_err_set(
+			err, rc,
+			"cannot listen on %s: %s (ports below 1024 need root or CAP_NET_BIND_SERVICE)",
+			address, strerror(-rc));
 	if (rc < 0)
 		return alk_err_set(err, rc, "cannot listen on %s: %s", address, strerror(-rc));
 	return 0;
 }
 
 static struct alk_listener *listener_new(struct alk_loop *loop, const char *transport,
-					 const struct alk_options *options, const struct alk_acceptor *up)
+					 const struct alk_options *options,
+					 const struct alk_acceptor *up)
 {
 	struct alk_listener *listener = calloc(1, sizeof(*listener));
-	int64_t keepalive = options != NULL ? alk_options_int(options, "keepalive") : KEEPALIVE_MS_DEFAULT;
+	int64_t keepalive = options != NULL ? alk_options_int(options, "keepalive")
+					    : KEEPALIVE_MS_DEFAULT;
 
 	if (listener == NULL)
 		return NULL;
@@ -305,9 +316,11 @@ static struct alk_listener *listener_new(struct alk_loop *loop, const char *tran
 	listener->loop = loop;
 	listener->transport = transport;
 	listener->up = *up;
-	listener->backlog = options != NULL ? (int)alk_options_int(options, "backlog") : BACKLOG_DEFAULT;
+	listener->backlog = options != NULL ? (int)alk_options_int(options, "backlog")
+					    : BACKLOG_DEFAULT;
 	listener->keepalive = (int)((keepalive + 999) / 1000);
-	listener->shortage = alk_timer_new(loop, "listener shortage", listener_on_shortage_over, listener);
+	listener->shortage = alk_timer_new(loop, "listener shortage", listener_on_shortage_over,
+					   listener);
 	if (listener->shortage == NULL) {
 		free(listener);
 		return NULL;
@@ -316,8 +329,8 @@ static struct alk_listener *listener_new(struct alk_loop *loop, const char *tran
 }
 
 int alk_tcp_listen(struct alk_loop *loop, const char *transport, const char *address,
-		   const struct alk_options *options, const struct alk_acceptor *up, struct alk_listener **out,
-		   struct alk_err *err)
+		   const struct alk_options *options, const struct alk_acceptor *up,
+		   struct alk_listener **out, struct alk_err *err)
 {
 	struct alk_listener *listener = listener_new(loop, transport, options, up);
 	int rc;
@@ -374,7 +387,8 @@ void alk_tcp_describe(const struct alk_listener *listener, char *text, size_t si
 		if (getsockname(listener->sockets[i].fd, (struct sockaddr *)&sa, &len) < 0)
 			continue;
 		alk_addr_format((struct sockaddr *)&sa, len, host, sizeof(host), &port);
-		used += (size_t)snprintf(text + used, size - used, sa.ss_family == AF_INET6 ? "%s[%s]:%u" : "%s%s:%u",
+		used += (size_t)snprintf(text + used, size - used,
+					 sa.ss_family == AF_INET6 ? "%s[%s]:%u" : "%s%s:%u",
 					 used > 0 ? ", " : "", host, (unsigned)port);
 	}
 }

@@ -35,5 +35,6 @@ static const struct alk_option good_options[] = {
 	{.type = ALK_OPT_END},
 };
 
-LOAD_RECORD(LOAD_HEAD, .kind = ALK_PLUGIN_SERVICE, .name = "good", .version = "1.2", .options = good_options,
-	    .init = good_init, .deinit = good_deinit, .ops.service = &load_service);
+LOAD_RECORD(LOAD_HEAD, .kind = ALK_PLUGIN_SERVICE, .name = "good", .version = "1.2",
+	    .options = good_options, .init = good_init, .deinit = good_deinit,
+	    .ops.service = &load_service);

@@ -2,7 +2,8 @@
 #include "load.h"
 
 /* One can begin, and not cancel. */
-static void *halfdial_dial(void *state, const char *address, alk_link_fn *done, void *user, struct alk_err *err)
+static void *halfdial_dial(void *state, const char *address, alk_link_fn *done, void *user,
+			   struct alk_err *err)
 {
 	(void)state;
 	(void)address;
@@ -12,7 +13,8 @@ static void *halfdial_dial(void *state, const char *address, alk_link_fn *done, 
 	return NULL;
 }
 
-static const struct alk_transport_ops halfdial_ops = {.size = sizeof(halfdial_ops), .dial = halfdial_dial};
+static const struct alk_transport_ops halfdial_ops = {.size = sizeof(halfdial_ops),
+						      .dial = halfdial_dial};
 
 LOAD_RECORD(LOAD_HEAD, .kind = ALK_PLUGIN_TRANSPORT, .name = "halfdial", .version = "1",
 	    .ops.transport = &halfdial_ops);

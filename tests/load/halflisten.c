@@ -10,7 +10,8 @@ static int halflisten_listen(void *state, const char *address, const struct alk_
 	return alk_err_set(err, -EADDRNOTAVAIL, "cannot listen on %s", address);
 }
 
-static const struct alk_transport_ops halflisten_ops = {.size = sizeof(halflisten_ops), .listen = halflisten_listen};
+static const struct alk_transport_ops halflisten_ops = {.size = sizeof(halflisten_ops),
+							.listen = halflisten_listen};
 
 LOAD_RECORD(LOAD_HEAD, .kind = ALK_PLUGIN_TRANSPORT, .name = "halflisten", .version = "1",
 	    .ops.transport = &halflisten_ops);

@@ -8,15 +8,15 @@
 #include <errno.h>
 #include <alknet/alknet.h>
 
-#define LOAD_RECORD(...)                                                                                     \
-	ALK_EXPORT extern const struct alk_plugin alk_plugin;                                                \
+#define LOAD_RECORD(...)                                                                           \
+	ALK_EXPORT extern const struct alk_plugin alk_plugin;                                      \
 	ALK_EXPORT const struct alk_plugin alk_plugin = {__VA_ARGS__}
 
 #define LOAD_ABI .abi_major = ALK_ABI_MAJOR, .abi_minor = ALK_ABI_MINOR
 #define LOAD_HEAD .magic = ALK_PLUGIN_MAGIC, LOAD_ABI, .struct_size = sizeof(struct alk_plugin)
 
-static inline int load_open(void *state, struct alk_channel *channel, const struct alk_destination *to, void **user,
-			    struct alk_err *err)
+static inline int load_open(void *state, struct alk_channel *channel,
+			    const struct alk_destination *to, void **user, struct alk_err *err)
 {
 	(void)state;
 	(void)channel;
@@ -25,7 +25,8 @@ static inline int load_open(void *state, struct alk_channel *channel, const stru
 	return alk_err_set(err, -ECONNREFUSED, "this one refuses everything");
 }
 
-static const struct alk_service_ops load_service = {.size = sizeof(load_service), .open = load_open};
+static const struct alk_service_ops load_service = {.size = sizeof(load_service),
+						    .open = load_open};
 
 /* What good.c keeps, for the test to look at. */
 struct load_state {

@@ -52,3 +52,15 @@ if WITH_CMOCKA
 check_PROGRAMS += tests/load/test_loader
 TESTS += tests/load/test_loader
 endif
+
+# The shipped plugins from within: their own code, linked into the test.
+if WITH_CMOCKA
+PLUGIN_TESTS = tests/unit/test_forward tests/unit/test_skeleton tests/unit/test_tcp
+check_PROGRAMS += $(PLUGIN_TESTS)
+TESTS += $(PLUGIN_TESTS)
+endif
+tests_unit_test_forward_SOURCES = tests/unit/test_forward.c tests/unit/channel_play.h \
+	src/plugins/services/forward/forward.c
+tests_unit_test_skeleton_SOURCES = tests/unit/test_skeleton.c tests/unit/channel_play.h \
+	src/plugins/skeleton/skeleton.c
+tests_unit_test_tcp_SOURCES = tests/unit/test_tcp.c src/plugins/transports/tcp/tcp.c

@@ -2,4 +2,5 @@
 #include "load.h"
 
 /* The least that a plugin can be. */
-LOAD_RECORD(LOAD_HEAD, .kind = ALK_PLUGIN_SERVICE, .name = "plain", .version = "1", .ops.service = &load_service);
+LOAD_RECORD(LOAD_HEAD, .kind = ALK_PLUGIN_SERVICE, .name = "plain", .version = "1",
+	    .ops.service = &load_service);

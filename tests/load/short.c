@@ -4,4 +4,5 @@
 /* The table ends before `open`. */
 static const struct alk_service_ops short_ops = {.size = sizeof(uint32_t), .open = load_open};
 
-LOAD_RECORD(LOAD_HEAD, .kind = ALK_PLUGIN_SERVICE, .name = "short", .version = "1", .ops.service = &short_ops);
+LOAD_RECORD(LOAD_HEAD, .kind = ALK_PLUGIN_SERVICE, .name = "short", .version = "1",
+	    .ops.service = &short_ops);

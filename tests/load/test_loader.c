@@ -110,7 +110,8 @@ static void test_bad_records(void **state)
 	static const struct {
 		const char *name, *why;
 	} bad[] = {
-		{"magic", "its magic number is 0x12345678 instead of 0x6b6e6c61: it is no alknet plugin"},
+		{"magic",
+		 "its magic number is 0x12345678 instead of 0x6b6e6c61: it is no alknet plugin"},
 		{"major", "it was made for plugin ABI 2.0, this program has 1.0: build it again"},
 		{"minor", "it needs plugin ABI 1.1, this program has 1.0: update alknet"},
 		{"small", "its record says it has "},
@@ -164,7 +165,10 @@ static void test_bad_files(void **state)
 	refused(path, "plain.so is empty");
 	write_file(path, "not a plugin\n", 13);
 	refused(path, "plain.so is not a shared object");
-	write_file(path, "\x7f" "ELF", 4);
+	write_file(path,
+		   "\x7f"
+		   "ELF",
+		   4);
 	refused(path, "plain.so is not a shared object");
 	unlink(path);
 	assert_int_equal(mkdir(path, 0755), 0);
@@ -256,7 +260,8 @@ static void test_bad_directories(void **state)
 	assert_null(alk_loader_new(b->loop, ALK_ROLE_SUPERVISOR, "plugins", b->conf, &err));
 	assert_string_equal(err.text, "the plugin directory \"plugins\" is not an absolute path");
 	assert_null(alk_loader_new(b->loop, ALK_ROLE_SUPERVISOR, "/nonexistent", b->conf, &err));
-	assert_string_equal(err.text, "the plugin directory /nonexistent: No such file or directory");
+	assert_string_equal(err.text,
+			    "the plugin directory /nonexistent: No such file or directory");
 	assert_null(alk_loader_new(b->loop, ALK_ROLE_SUPERVISOR, "/etc/passwd", b->conf, &err));
 	assert_string_equal(err.text, "the plugin directory /etc/passwd is not a directory");
 	assert_null(alk_loader_new(b->loop, ALK_ROLE_SUPERVISOR, "/tmp", b->conf, &err));
@@ -319,12 +324,18 @@ static void test_get(void **state)
 	assert_null(alk_loaded_state(loaded));
 	list = alk_loader_list(b->loader);
 	assert_int_equal(json_array_size(list), 2);
-	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 0), "name")), "good");
-	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 0), "kind")), "service");
-	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 0), "version")), "1.2");
-	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 0), "abi")), "1.0");
-	assert_non_null(strstr(json_string_value(json_object_get(json_array_get(list, 0), "path")), "/good.so"));
-	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 1), "name")), "plain");
+	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 0), "name")),
+			    "good");
+	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 0), "kind")),
+			    "service");
+	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 0), "version")),
+			    "1.2");
+	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 0), "abi")),
+			    "1.0");
+	assert_non_null(strstr(json_string_value(json_object_get(json_array_get(list, 0), "path")),
+			       "/good.so"));
+	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 1), "name")),
+			    "plain");
 	json_decref(list);
 	alk_loader_free(&b->loader);
 	assert_int_equal(deinits, 1);
@@ -340,7 +351,9 @@ static void test_get_what_is_not_there(void **state)
 	assert_non_null(strstr(err.text, "plugin none: "));
 	assert_non_null(strstr(err.text, "none.so: No such file or directory"));
 	assert_null(alk_loader_get(b->loader, ALK_PLUGIN_SERVICE, "../../tmp/x", &err));
-	assert_string_equal(err.text, "\"../../tmp/x\" is no name of a plugin: it has 1 to 15 of a-z, 0-9, - and _");
+	assert_string_equal(
+		err.text,
+		"\"../../tmp/x\" is no name of a plugin: it has 1 to 15 of a-z, 0-9, - and _");
 	assert_null(alk_loader_get(b->loader, ALK_PLUGIN_SERVICE, "", &err));
 	assert_null(alk_loader_get(b->loader, ALK_PLUGIN_SERVICE, "averyverylongnam", &err));
 }
@@ -438,16 +451,21 @@ static void test_scan(void **state)
 	configure(b, "return {}");
 	new_loader(b, ALK_ROLE_WORKER);
 	assert_non_null(alk_loader_get(b->loader, ALK_PLUGIN_SERVICE, "plain", NULL));
-	assert_int_equal(alk_loader_scan(b->loader, ALK_PLUGIN_SERVICE, on_loaded, on_refused, &found), 0);
+	assert_int_equal(alk_loader_scan(b->loader, ALK_PLUGIN_SERVICE, on_loaded, on_refused,
+					 &found),
+			 0);
 	assert_string_equal(found.loaded, "good plain ");
 	assert_non_null(strstr(found.refused, "Magic "));
 	assert_non_null(strstr(found.refused, "empty magic renamed "));
 	assert_non_null(strstr(found.why, "\"Magic\" is no name of a plugin"));
 	assert_non_null(strstr(found.why, "empty.so is empty"));
 	found = (struct found){"", "", ""};
-	assert_int_equal(alk_loader_scan(b->loader, ALK_PLUGIN_TRANSPORT, on_loaded, on_refused, &found), 0);
+	assert_int_equal(alk_loader_scan(b->loader, ALK_PLUGIN_TRANSPORT, on_loaded, on_refused,
+					 &found),
+			 0);
 	assert_string_equal(found.loaded, "");
-	assert_null(strstr(found.refused, "plain")); /* of another kind, and none the worse for it */
+	assert_null(
+		strstr(found.refused, "plain")); /* of another kind, and none the worse for it */
 	list = alk_loader_list(b->loader);
 	assert_int_equal(json_array_size(list), 2);
 	json_decref(list);

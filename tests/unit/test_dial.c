@@ -56,15 +56,16 @@ static uint64_t mono_ms(void)
 struct record {
 	const char *name;
 	int rcode;
-	int v4, v6;	 /* how many addresses; -1 = no answer at all */
+	int v4, v6;	  /* how many addresses; -1 = no answer at all */
 	const char *addr; /* the first IPv4 address; the others count up */
 };
 
 static const struct record records[] = {
-	{"both", 0, 1, 1, "127.0.0.1"},	      {"four", 0, 1, 0, "127.0.0.1"},	{"six", 0, 0, 1, NULL},
-	{"slowsix", 0, 1, -1, "127.0.0.1"},   {"slowfour", 0, -1, 1, NULL},	{"nosix", 2, 0, 0, NULL},
-	{"silent", 0, -1, -1, NULL},	      {"many", 0, 4000, 0, "127.1.1.1"}, {"two", 0, 2, 0, "127.0.0.1"},
-	{"unanswered", 0, 1, -1, "127.0.0.1"},
+	{"both", 0, 1, 1, "127.0.0.1"}, {"four", 0, 1, 0, "127.0.0.1"},
+	{"six", 0, 0, 1, NULL},		{"slowsix", 0, 1, -1, "127.0.0.1"},
+	{"slowfour", 0, -1, 1, NULL},	{"nosix", 2, 0, 0, NULL},
+	{"silent", 0, -1, -1, NULL},	{"many", 0, 4000, 0, "127.1.1.1"},
+	{"two", 0, 2, 0, "127.0.0.1"},	{"unanswered", 0, 1, -1, "127.0.0.1"},
 };
 
 static size_t dns_add_record(uint8_t *p, int type, const char *addr, int i)
@@ -142,7 +143,8 @@ static void dns_on_query(void *user, int revents)
 		return;
 	out = dns_answer(b, m, (size_t)n, false);
 	if (out > 0)
-		assert_int_equal(sendto(b->dns, m, out, 0, (struct sockaddr *)&from, len), (ssize_t)out);
+		assert_int_equal(sendto(b->dns, m, out, 0, (struct sockaddr *)&from, len),
+				 (ssize_t)out);
 }
 
 static void dns_on_tcp_query(void *user, int revents)
@@ -343,7 +345,8 @@ static void on_done(void *user, int rc, int fd, const struct alk_err *err)
 	alk_loop_stop(b->loop);
 }
 
-static void dial_from(struct bench *b, const char *host, uint16_t port, const char *bind, uint64_t ms)
+static void dial_from(struct bench *b, const char *host, uint16_t port, const char *bind,
+		      uint64_t ms)
 {
 	struct alk_err err = {""};
 
@@ -600,7 +603,8 @@ static void test_no_name_server(void **state)
 	assert_int_equal(alk_resolver_set_servers(b->resolver, "not a server", NULL), -EINVAL);
 }
 
-static void on_many(void *user, int rc, const struct alk_sockaddr *addrs, size_t n, const struct alk_err *err)
+static void on_many(void *user, int rc, const struct alk_sockaddr *addrs, size_t n,
+		    const struct alk_err *err)
 {
 	struct bench *b = user;
 
@@ -730,7 +734,8 @@ static void test_cancel_before_the_answer(void **state)
 	assert_int_equal(b->asked, 2);
 }
 
-static void on_answer_never(void *user, int rc, const struct alk_sockaddr *addrs, size_t n, const struct alk_err *err)
+static void on_answer_never(void *user, int rc, const struct alk_sockaddr *addrs, size_t n,
+			    const struct alk_err *err)
 {
 	(void)user;
 	(void)addrs;

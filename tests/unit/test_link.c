@@ -390,7 +390,8 @@ static void test_bad_addresses(void **state)
 	} bad[] = {
 		{"", "cannot listen: \"\" has no :PORT"},
 		{"127.0.0.1", "cannot listen: \"127.0.0.1\" has no :PORT"},
-		{"::1:22", "cannot listen: \"::1:22\" has more than one colon; an IPv6 address goes in brackets"},
+		{"::1:22",
+		 "cannot listen: \"::1:22\" has more than one colon; an IPv6 address goes in brackets"},
 		{"[::1:22", "cannot listen: \"[::1:22\" has no closing bracket"},
 		{"[::1]", "cannot listen: \"[::1]\" has no :PORT"},
 		{"[]:22", "cannot listen: \"[]:22\" has nothing between its brackets"},
@@ -398,7 +399,8 @@ static void test_bad_addresses(void **state)
 		{"127.0.0.1:x", "cannot listen: the port \"x\" is not a number"},
 		{"127.0.0.1:-1", "cannot listen: the port \"-1\" is not a number"},
 		{"127.0.0.1:65536", "cannot listen: the port 65536 is not between 0 and 65535"},
-		{"127.0.0.1:99999999999999999999", "cannot listen: the port 99999999999999999999 is not between 0 and 65535"},
+		{"127.0.0.1:99999999999999999999",
+		 "cannot listen: the port 99999999999999999999 is not between 0 and 65535"},
 		{"192.0.2.1:0", "cannot listen on 192.0.2.1:0: Cannot assign requested address"},
 	};
 	struct bench *b = *state;
@@ -440,7 +442,9 @@ static void test_addr_split(void **state)
 	assert_int_equal(alk_addr_split("a:1", host, sizeof(host), &port, false, NULL), 0);
 	assert_string_equal(host, "a");
 	assert_int_equal(port, 1);
-	assert_int_equal(alk_addr_split("[fe80::1%eth0]:65535", host, sizeof(host), &port, false, NULL), 0);
+	assert_int_equal(alk_addr_split("[fe80::1%eth0]:65535", host, sizeof(host), &port, false,
+					NULL),
+			 0);
 	assert_string_equal(host, "fe80::1%eth0");
 	assert_int_equal(port, 65535);
 	assert_int_equal(alk_addr_split(":0", host, sizeof(host), &port, true, NULL), 0);
@@ -449,11 +453,14 @@ static void test_addr_split(void **state)
 	assert_string_equal(err.text, "the port 0 is not between 1 and 65535");
 	assert_int_equal(alk_addr_split("a:00080", host, sizeof(host), &port, false, &err), 0);
 	assert_int_equal(port, 80);
-	assert_int_equal(alk_addr_split("1234567890123456:1", host, sizeof(host), &port, false, &err), -EINVAL);
+	assert_int_equal(alk_addr_split("1234567890123456:1", host, sizeof(host), &port, false,
+					&err),
+			 -EINVAL);
 	assert_string_equal(err.text, "the host of \"1234567890123456:1...\" is too long");
 }
 
-static void format(const struct sockaddr_in6 *in6, socklen_t len, const char *want, uint16_t want_port)
+static void format(const struct sockaddr_in6 *in6, socklen_t len, const char *want,
+		   uint16_t want_port)
 {
 	char host[64];
 	uint16_t port;
@@ -499,7 +506,8 @@ static void test_open_failure(void **state)
 	assert_int_equal(alk_open_failure_of(-EMFILE), ALK_OPEN_RESOURCE_SHORTAGE);
 	assert_int_equal(alk_open_failure_of(-EIO), ALK_OPEN_CONNECT_FAILED);
 	for (why = ALK_OPEN_OK; why <= ALK_OPEN_GONE; why++)
-		assert_string_not_equal(alk_open_failure_str((enum alk_open_failure)why), "unknown failure");
+		assert_string_not_equal(alk_open_failure_str((enum alk_open_failure)why),
+					"unknown failure");
 	assert_string_equal(alk_open_failure_str((enum alk_open_failure)99), "unknown failure");
 }
 

@@ -51,7 +51,8 @@ static int setup(void **state)
 	assert_non_null(b);
 	b->loop = alk_loop_new(NULL);
 	assert_non_null(b->loop);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, b->fd), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, b->fd),
+			 0);
 	*state = b;
 	return 0;
 }
@@ -224,7 +225,8 @@ static void test_io_fd_number_used_again(void **state)
 	alk_io_free(&b->io);
 	alk_fd_close(&b->fd[0]);
 	alk_fd_close(&b->fd[1]);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fresh), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fresh),
+			 0);
 	b->fd[0] = fresh[0];
 	b->fd[1] = fresh[1];
 	assert_int_equal(b->fd[0], old);

@@ -75,8 +75,8 @@ static bool echo_greet(struct echo *echo, struct alk_channel *channel)
 
 /* A channel asks for us. A service that has to wait for something (a connection, a file) returns 0
  * here and answers later, with alk_channel_accept or alk_channel_refuse. */
-static int skeleton_open(void *state, struct alk_channel *channel, const struct alk_destination *to, void **user,
-			 struct alk_err *err)
+static int skeleton_open(void *state, struct alk_channel *channel, const struct alk_destination *to,
+			 void **user, struct alk_err *err)
 {
 	const struct skeleton *skeleton = state;
 	struct echo *echo;
@@ -143,7 +143,10 @@ static void skeleton_close(void *user, struct alk_channel *channel)
 /* ---- what the loader sees ---- */
 
 static const struct alk_option skeleton_options[] = {
-	{.name = "greeting", .type = ALK_OPT_STRING, .arg = "TEXT", .help = "what each channel is told first"},
+	{.name = "greeting",
+	 .type = ALK_OPT_STRING,
+	 .arg = "TEXT",
+	 .help = "what each channel is told first"},
 	{.type = ALK_OPT_END},
 };
 
@@ -157,12 +160,6 @@ static const struct alk_service_ops skeleton_ops = {
 	.close = skeleton_close,
 };
 
-ALK_PLUGIN(
-	.kind = ALK_PLUGIN_SERVICE,
-	.name = "skeleton",
-	.version = "0.1",
-	.options = skeleton_options,
-	.init = skeleton_init,
-	.deinit = skeleton_deinit,
-	.ops.service = &skeleton_ops,
-);
+ALK_PLUGIN(.kind = ALK_PLUGIN_SERVICE, .name = "skeleton", .version = "0.1",
+	   .options = skeleton_options, .init = skeleton_init, .deinit = skeleton_deinit,
+	   .ops.service = &skeleton_ops, );

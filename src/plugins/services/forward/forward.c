@@ -66,8 +66,8 @@ static void opening_on_dialed(void *user, int rc, int fd, const struct alk_err *
 		opening_free(opening);
 }
 
-static int forward_open(void *state, struct alk_channel *channel, const struct alk_destination *to, void **user,
-			struct alk_err *err)
+static int forward_open(void *state, struct alk_channel *channel, const struct alk_destination *to,
+			void **user, struct alk_err *err)
 {
 	const struct forward *forward = state;
 	struct alk_loop *loop = alk_channel_loop(channel);
@@ -79,10 +79,11 @@ static int forward_open(void *state, struct alk_channel *channel, const struct a
 	opening->magic = OPENING_MAGIC;
 	opening->channel = channel;
 	if (to->path[0] != '\0')
-		opening->dial = alk_dial_unix(loop, to->path, forward->timeout_ms, opening_on_dialed, opening, err);
+		opening->dial = alk_dial_unix(loop, to->path, forward->timeout_ms,
+					      opening_on_dialed, opening, err);
 	else
-		opening->dial = alk_dial_tcp(loop, to->host, to->port, to->bind, forward->timeout_ms,
-					     opening_on_dialed, opening, err);
+		opening->dial = alk_dial_tcp(loop, to->host, to->port, to->bind,
+					     forward->timeout_ms, opening_on_dialed, opening, err);
 	if (opening->dial == NULL) {
 		opening_free(opening);
 		return alk_err_prefix(err, -ENOENT, "connect failed");
@@ -114,12 +115,6 @@ static const struct alk_service_ops forward_ops = {
 	.close = forward_close,
 };
 
-ALK_PLUGIN(
-	.kind = ALK_PLUGIN_SERVICE,
-	.name = "forward",
-	.version = "0.1",
-	.options = forward_options,
-	.init = forward_init,
-	.deinit = forward_deinit,
-	.ops.service = &forward_ops,
-);
+ALK_PLUGIN(.kind = ALK_PLUGIN_SERVICE, .name = "forward", .version = "0.1",
+	   .options = forward_options, .init = forward_init, .deinit = forward_deinit,
+	   .ops.service = &forward_ops, );

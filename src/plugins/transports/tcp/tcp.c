@@ -61,8 +61,8 @@ static struct tcp *tcp_of(void *state)
 
 /* ---- accepting ---- */
 
-static int tcp_listen(void *state, const char *address, const struct alk_acceptor *up, struct alk_listener **out,
-		      struct alk_err *err)
+static int tcp_listen(void *state, const char *address, const struct alk_acceptor *up,
+		      struct alk_listener **out, struct alk_err *err)
 {
 	struct tcp *tcp = tcp_of(state);
 
@@ -135,7 +135,8 @@ static bool address_has_port(const char *address)
 	return colon != NULL && strchr(colon + 1, ':') == NULL;
 }
 
-static int address_parse(const char *address, char *host, size_t size, uint16_t *port, struct alk_err *err)
+static int address_parse(const char *address, char *host, size_t size, uint16_t *port,
+			 struct alk_err *err)
 {
 	size_t len = strlen(address);
 
@@ -153,7 +154,8 @@ static int address_parse(const char *address, char *host, size_t size, uint16_t 
 	return 0;
 }
 
-static void *tcp_dial(void *state, const char *address, alk_link_fn *done, void *user, struct alk_err *err)
+static void *tcp_dial(void *state, const char *address, alk_link_fn *done, void *user,
+		      struct alk_err *err)
 {
 	struct tcp *tcp = tcp_of(state);
 	struct tcp_dialing *dialing;
@@ -171,7 +173,8 @@ static void *tcp_dial(void *state, const char *address, alk_link_fn *done, void 
 	dialing->tcp = tcp;
 	dialing->done = done;
 	dialing->user = user;
-	dialing->dial = alk_dial_tcp(tcp->loop, host, port, NULL, tcp->timeout_ms, dialing_on_done, dialing, err);
+	dialing->dial = alk_dial_tcp(tcp->loop, host, port, NULL, tcp->timeout_ms, dialing_on_done,
+				     dialing, err);
 	if (dialing->dial == NULL) {
 		dialing_free(dialing);
 		return NULL;
@@ -208,12 +211,5 @@ static const struct alk_transport_ops tcp_ops = {
 	.dial_cancel = tcp_dial_cancel,
 };
 
-ALK_PLUGIN(
-	.kind = ALK_PLUGIN_TRANSPORT,
-	.name = "tcp",
-	.version = "0.1",
-	.options = tcp_options,
-	.init = tcp_init,
-	.deinit = tcp_deinit,
-	.ops.transport = &tcp_ops,
-);
+ALK_PLUGIN(.kind = ALK_PLUGIN_TRANSPORT, .name = "tcp", .version = "0.1", .options = tcp_options,
+	   .init = tcp_init, .deinit = tcp_deinit, .ops.transport = &tcp_ops, );
