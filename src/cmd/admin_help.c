@@ -6,8 +6,11 @@
 #include <string.h>
 
 const struct alk_admin_command admin_commands[] = {
-#define ALK_COMMAND(id_, name_, changes_, help_, ...)                                                        \
-	{.name = (name_), .changes = (changes_), .help = (help_), .params = {__VA_ARGS__ __VA_OPT__(,) {0}}},
+#define ALK_COMMAND(id_, name_, changes_, help_, ...)                                              \
+	{.name = (name_),                                                                          \
+	 .changes = (changes_),                                                                    \
+	 .help = (help_),                                                                          \
+	 .params = {__VA_ARGS__ __VA_OPT__(, ){0}}},
 #include "admin_commands.def"
 #undef ALK_COMMAND
 	{0},
@@ -133,7 +136,8 @@ void admin_help_man(FILE *out)
 		man_text(out, options[i].help);
 	}
 	fputs(".El\n"
-	      ".Sh FILES\n.Bl -tag -width Ds\n.It Pa " ADMIN_DEFAULT_SOCKET "\nThe admin socket;\n.Cm admin_socket\n"
+	      ".Sh FILES\n.Bl -tag -width Ds\n.It Pa " ADMIN_DEFAULT_SOCKET
+	      "\nThe admin socket;\n.Cm admin_socket\n"
 	      "in the server's configuration moves it.\n.El\n"
 	      ".Sh EXIT STATUS\n.Bl -tag -width Ds\n.It 0\nThe server did it.\n"
 	      ".It 1\nThe server answered with an error or could not be reached.\n"

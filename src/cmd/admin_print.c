@@ -61,7 +61,8 @@ static void format_time(double t, char *out, size_t size)
 	time_t seconds = (time_t)t;
 	struct tm tm;
 
-	if (localtime_r(&seconds, &tm) == NULL || strftime(out, size, "%Y-%m-%d %H:%M:%S", &tm) == 0)
+	if (localtime_r(&seconds, &tm) == NULL ||
+	    strftime(out, size, "%Y-%m-%d %H:%M:%S", &tm) == 0)
 		snprintf(out, size, "%.0f", t);
 }
 
@@ -83,7 +84,8 @@ static void format(const char *key, const json_t *value, char *out, size_t size)
 		snprintf(out, size, "%s", json_is_true(value) ? "yes" : "no");
 	else if (!json_is_number(value))
 		snprintf(out, size, "-");
-	else if (strcmp(key, "uptime") == 0 || strcmp(key, "age") == 0 || ends_with(key, "duration"))
+	else if (strcmp(key, "uptime") == 0 || strcmp(key, "age") == 0 ||
+		 ends_with(key, "duration"))
 		format_duration(n, out, size);
 	else if (ends_with(key, "bytes"))
 		format_bytes(n, out, size);
@@ -122,10 +124,11 @@ static void print_pairs(FILE *out, const json_t *object)
 	char cell[CELL_MAX];
 	int width = 0;
 
+	json_object_foreach((json_t *)object, key,
+			    value) if (is_scalar(value) && (int)strlen(key) > width)
+		width = (int)strlen(key);
 	json_object_foreach((json_t *)object, key, value)
-		if (is_scalar(value) && (int)strlen(key) > width)
-			width = (int)strlen(key);
-	json_object_foreach((json_t *)object, key, value) {
+	{
 		if (!is_scalar(value))
 			continue;
 		print_key(out, key, false, width + 2);
@@ -148,8 +151,10 @@ static size_t find_columns(const json_t *rows, struct column *columns)
 	const char *key;
 	char cell[CELL_MAX];
 
-	json_array_foreach((json_t *)rows, i, row) {
-		json_object_foreach(row, key, value) {
+	json_array_foreach((json_t *)rows, i, row)
+	{
+		json_object_foreach(row, key, value)
+		{
 			if (!is_scalar(value))
 				continue;
 			for (c = 0; c < n && strcmp(columns[c].key, key) != 0; c++)
@@ -187,11 +192,15 @@ static void print_table(FILE *out, const char *name, const json_t *rows)
 		print_key(out, columns[c].key, true, c + 1 < n && pad == 0 ? columns[c].width : 0);
 	}
 	fputc('\n', out);
-	json_array_foreach((json_t *)rows, i, row) {
+	json_array_foreach((json_t *)rows, i, row)
+	{
 		for (size_t c = 0; c < n; c++) {
-			int width = columns[c].right ? columns[c].width : c + 1 < n ? -columns[c].width : 0;
+			int width = columns[c].right ? columns[c].width
+				    : c + 1 < n	     ? -columns[c].width
+						     : 0;
 
-			format(columns[c].key, json_object_get(row, columns[c].key), cell, sizeof(cell));
+			format(columns[c].key, json_object_get(row, columns[c].key), cell,
+			       sizeof(cell));
 			fprintf(out, "%s%*s", c > 0 ? "  " : "", width, cell);
 		}
 		fputc('\n', out);
@@ -204,8 +213,7 @@ static size_t scalars_of(const json_t *object)
 	json_t *value;
 	size_t n = 0;
 
-	json_object_foreach((json_t *)object, key, value)
-		n += is_scalar(value);
+	json_object_foreach((json_t *)object, key, value) n += is_scalar(value);
 	return n;
 }
 
@@ -232,10 +240,12 @@ void admin_print_result(FILE *out, const json_t *result)
 		return;
 	}
 	print_pairs(out, result);
-	json_object_foreach((json_t *)result, key, value) {
+	json_object_foreach((json_t *)result, key, value)
+	{
 		if (is_scalar(value))
 			continue;
-		if (scalars_of(result) > 0 && (json_is_object(value) || json_array_size(value) > 0)) {
+		if (scalars_of(result) > 0 &&
+		    (json_is_object(value) || json_array_size(value) > 0)) {
 			fputc('\n', out);
 			print_key(out, key, false, 0);
 			fputs(":\n", out);
@@ -257,7 +267,8 @@ void admin_print_event(FILE *out, const json_t *event)
 	fprintf(out, "%s", cell);
 	format("event", json_object_get(event, "event"), cell, sizeof(cell));
 	fprintf(out, " %-14s", cell);
-	json_object_foreach((json_t *)event, key, value) {
+	json_object_foreach((json_t *)event, key, value)
+	{
 		if (strcmp(key, "time") == 0 || strcmp(key, "event") == 0 || !is_scalar(value))
 			continue;
 		escape(key, strlen(key), cell, 64);

@@ -81,8 +81,10 @@ static int unknown_command(const char *word)
 		}
 	}
 	if (nearest != NULL && best <= 2 + strlen(word) / 4)
-		return fail(STATUS_USAGE, "there is no command \"%s\"; did you mean %s?", word, nearest);
-	return fail(STATUS_USAGE, "there is no command \"%s\"; \"alknet-admin help\" lists them", word);
+		return fail(STATUS_USAGE, "there is no command \"%s\"; did you mean %s?", word,
+			    nearest);
+	return fail(STATUS_USAGE, "there is no command \"%s\"; \"alknet-admin help\" lists them",
+		    word);
 }
 
 static json_t *parse_integer(const char *text)
@@ -111,8 +113,8 @@ static json_t *parse_value(char type, const char *text)
 }
 
 /* The parameter that a word is for: NAME=VALUE, or the first that has no value yet. */
-static const struct alk_admin_param *param_of(const struct alk_admin_command *command, const json_t *params,
-					      const char **word)
+static const struct alk_admin_param *param_of(const struct alk_admin_command *command,
+					      const json_t *params, const char **word)
 {
 	for (const struct alk_admin_param *p = command->params; p->name != NULL; p++) {
 		size_t n = strlen(p->name);
@@ -130,7 +132,8 @@ static const struct alk_admin_param *param_of(const struct alk_admin_command *co
 
 static int parse_params(const struct alk_admin_command *command, char **words, json_t *params)
 {
-	static const char *const kinds[] = {['i'] = "a whole number", ['s'] = "text", ['b'] = "true or false"};
+	static const char *const kinds[] =
+		{['i'] = "a whole number", ['s'] = "text", ['b'] = "true or false"};
 
 	for (; *words != NULL; words++) {
 		const char *word = *words;
@@ -138,19 +141,21 @@ static int parse_params(const struct alk_admin_command *command, char **words, j
 		json_t *value;
 
 		if (param == NULL)
-			return fail(STATUS_USAGE, "%s: there is one argument too many: \"%s\"", command->name, word);
+			return fail(STATUS_USAGE, "%s: there is one argument too many: \"%s\"",
+				    command->name, word);
 		if (json_object_get(params, param->name) != NULL)
-			return fail(STATUS_USAGE, "%s: %s is given twice", command->name, param->name);
+			return fail(STATUS_USAGE, "%s: %s is given twice", command->name,
+				    param->name);
 		value = parse_value(param->type, word);
 		if (value == NULL)
-			return fail(STATUS_USAGE, "%s: %s must be %s, not \"%s\"", command->name, param->name,
-				    kinds[(unsigned char)param->type], word);
+			return fail(STATUS_USAGE, "%s: %s must be %s, not \"%s\"", command->name,
+				    param->name, kinds[(unsigned char)param->type], word);
 		json_object_set_new(params, param->name, value);
 	}
 	for (const struct alk_admin_param *p = command->params; p->name != NULL; p++)
 		if (p->required && json_object_get(params, p->name) == NULL)
-			return fail(STATUS_USAGE, "%s: the argument %s is missing (%s)", command->name, p->name,
-				    p->help);
+			return fail(STATUS_USAGE, "%s: the argument %s is missing (%s)",
+				    command->name, p->name, p->help);
 	return STATUS_OK;
 }
 
@@ -167,7 +172,8 @@ static int reach(struct tool *tool)
 	memcpy(sa.sun_path, tool->socket, strlen(tool->socket));
 	tool->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (tool->fd < 0 || connect(tool->fd, (struct sockaddr *)&sa, sizeof(sa)) != 0)
-		return fail(STATUS_FAILED, "cannot reach a server at %s: %s", tool->socket, strerror(errno));
+		return fail(STATUS_FAILED, "cannot reach a server at %s: %s", tool->socket,
+			    strerror(errno));
 	setsockopt(tool->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	setsockopt(tool->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 	return STATUS_OK;
@@ -175,15 +181,16 @@ static int reach(struct tool *tool)
 
 static int ask(struct tool *tool, const char *method, json_t *params)
 {
-	json_t *message = json_pack("{s:s, s:i, s:s, s:O}", "jsonrpc", "2.0", "id", 1, "method", method, "params",
-				    params);
+	json_t *message = json_pack("{s:s, s:i, s:s, s:O}", "jsonrpc", "2.0", "id", 1, "method",
+				    method, "params", params);
 	char *text = message != NULL ? json_dumps(message, JSON_COMPACT) : NULL;
 	int status = text != NULL ? STATUS_OK : fail(STATUS_FAILED, "out of memory");
 	size_t len = text != NULL ? strlen(text) : 0;
 
 	for (size_t off = 0; status == STATUS_OK && off <= len;) {
 		bool last = off == len;
-		ssize_t n = send(tool->fd, last ? "\n" : text + off, last ? 1 : len - off, MSG_NOSIGNAL);
+		ssize_t n = send(tool->fd, last ? "\n" : text + off, last ? 1 : len - off,
+				 MSG_NOSIGNAL);
 
 		if (n > 0)
 			off += (size_t)n;
@@ -232,13 +239,16 @@ static json_t *next_message(struct tool *tool)
 	tool->len -= tool->taken;
 	tool->taken = 0;
 	for (;;) {
-		newline = tool->len > scanned ? memchr(tool->buf + scanned, '\n', tool->len - scanned) : NULL;
+		newline = tool->len > scanned
+				  ? memchr(tool->buf + scanned, '\n', tool->len - scanned)
+				  : NULL;
 		if (newline != NULL)
 			break;
 		scanned = tool->len;
 		n = read_more(tool);
 		if (n == 0)
-			fail(0, "the server closed the connection (it hears root and its own user only)");
+			fail(0,
+			     "the server closed the connection (it hears root and its own user only)");
 		else if (n == -EAGAIN)
 			fail(0, "the server did not answer in %d s", ANSWER_SECONDS);
 		else if (n < 0)
@@ -280,7 +290,8 @@ static int flushed(void)
 
 static int print_answer(const struct tool *tool, const json_t *message)
 {
-	const json_t *error = json_object_get(message, "error"), *result = json_object_get(message, "result");
+	const json_t *error = json_object_get(message, "error"),
+		     *result = json_object_get(message, "result");
 
 	if (error != NULL || result == NULL)
 		return print_error(error);
@@ -371,7 +382,8 @@ static int command_line(struct tool *tool, char **words)
 	if (command == NULL)
 		return unknown_command(words[0]);
 	params = json_object();
-	status = params != NULL ? parse_params(command, words + 1, params) : fail(STATUS_FAILED, "out of memory");
+	status = params != NULL ? parse_params(command, words + 1, params)
+				: fail(STATUS_FAILED, "out of memory");
 	if (status == STATUS_OK)
 		status = run(tool, command, params);
 	json_decref(params);
@@ -409,7 +421,8 @@ int main(int argc, char **argv)
 		case ':':
 			return fail(STATUS_USAGE, "%s needs a value", argv[optind - 1]);
 		default:
-			return fail(STATUS_USAGE, "there is no option %s; \"alknet-admin --help\" lists them",
+			return fail(STATUS_USAGE,
+				    "there is no option %s; \"alknet-admin --help\" lists them",
 				    argv[optind - 1]);
 		}
 	}

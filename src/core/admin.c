@@ -26,7 +26,7 @@ struct alk_admin_call {
 	uint32_t magic;
 	struct admin_client *client; /* NULL: it has gone */
 	struct alk_admin_call *next, **prev;
-	json_t *id; /* NULL: a notification */
+	json_t *id;						 /* NULL: a notification */
 	void (*closed)(void *user, struct alk_admin_call *call); /* of a stream */
 	void *user;
 };
@@ -122,7 +122,8 @@ static void client_write(struct admin_client *c, json_t *message)
 	if (c->ended)
 		return;
 	if (c->out_len > OUT_MAX || need == 0) {
-		alk_log(ALK_LOG_WARN, "admin client dropped", ALK_STR("reason", "it does not read"));
+		alk_log(ALK_LOG_WARN, "admin client dropped",
+			ALK_STR("reason", "it does not read"));
 		client_end(c);
 		return;
 	}
@@ -156,8 +157,8 @@ static void client_error(struct admin_client *c, json_t *id, int code, const cha
 		alk_text_escape(text, strlen(text), plain, sizeof(plain));
 		text = plain;
 	}
-	message = json_pack("{s:s, s:O?, s:{s:i, s:s}}", "jsonrpc", "2.0", "id", id, "error", "code", code, "message",
-			    text);
+	message = json_pack("{s:s, s:O?, s:{s:i, s:s}}", "jsonrpc", "2.0", "id", id, "error",
+			    "code", code, "message", text);
 	if (message == NULL) {
 		client_end(c);
 		return;
@@ -211,7 +212,8 @@ void alk_admin_result(struct alk_admin_call **callp, json_t *result)
 
 	*callp = NULL;
 	if (call->client != NULL && call->id != NULL) {
-		json_t *message = json_pack("{s:s, s:O, s:O}", "jsonrpc", "2.0", "id", call->id, "result", result);
+		json_t *message = json_pack("{s:s, s:O, s:O}", "jsonrpc", "2.0", "id", call->id,
+					    "result", result);
 
 		if (message != NULL)
 			client_write(call->client, message);
@@ -238,10 +240,11 @@ void alk_admin_error(struct alk_admin_call **callp, int code, const char *fmt, .
 	call_free(call);
 }
 
-void alk_admin_stream(struct alk_admin_call *call, void (*closed)(void *user, struct alk_admin_call *call),
-		      void *user)
+void alk_admin_stream(struct alk_admin_call *call,
+		      void (*closed)(void *user, struct alk_admin_call *call), void *user)
 {
-	json_t *message = json_pack("{s:s, s:O?, s:b}", "jsonrpc", "2.0", "id", call->id, "result", 1);
+	json_t *message = json_pack("{s:s, s:O?, s:b}", "jsonrpc", "2.0", "id", call->id, "result",
+				    1);
 
 	call->closed = closed;
 	call->user = user;
@@ -255,7 +258,8 @@ void alk_admin_stream(struct alk_admin_call *call, void (*closed)(void *user, st
 
 void alk_admin_event(struct alk_admin_call *call, json_t *event)
 {
-	json_t *message = json_pack("{s:s, s:s, s:O}", "jsonrpc", "2.0", "method", "event", "params", event);
+	json_t *message = json_pack("{s:s, s:s, s:O}", "jsonrpc", "2.0", "method", "event",
+				    "params", event);
 
 	if (message != NULL && call->client != NULL)
 		client_write(call->client, message);
@@ -277,7 +281,8 @@ static void client_line(struct admin_client *c, const char *line, size_t len)
 		goto out;
 	}
 	alk_log(request.command->changes ? ALK_LOG_INFO : ALK_LOG_DEBUG, "admin command",
-		ALK_STR("command", request.command->name), ALK_INT("uid", c->peer.uid), ALK_INT("pid", c->peer.pid));
+		ALK_STR("command", request.command->name), ALK_INT("uid", c->peer.uid),
+		ALK_INT("pid", c->peer.pid));
 	call = call_new(c, request.id);
 	if (call == NULL)
 		client_error(c, request.id, ALK_ADMIN_FAILED, "out of memory");
@@ -440,7 +445,8 @@ static bool peer_may(struct alk_admin *admin, int fd, struct ucred *peer)
 		return true;
 	if (admin->refused_logged == 0 || now - admin->refused_logged >= 1000) {
 		admin->refused_logged = now;
-		alk_log(ALK_LOG_WARN, "admin client refused", ALK_INT("uid", peer->uid), ALK_INT("pid", peer->pid));
+		alk_log(ALK_LOG_WARN, "admin client refused", ALK_INT("uid", peer->uid),
+			ALK_INT("pid", peer->pid));
 	}
 	return false;
 }
@@ -524,8 +530,9 @@ static void on_pause_over(void *user)
 	alk_io_set(admin->io, ALK_IO_READ);
 }
 
-struct alk_admin *alk_admin_new(struct alk_loop *loop, const char *path, const struct alk_admin_command *commands,
-				void *user, struct alk_err *err)
+struct alk_admin *alk_admin_new(struct alk_loop *loop, const char *path,
+				const struct alk_admin_command *commands, void *user,
+				struct alk_err *err)
 {
 	struct alk_admin *admin = calloc(1, sizeof(*admin));
 

@@ -38,8 +38,9 @@ struct alk_admin_command {
  * directory is made 0700 if it is missing). `commands` ends with name NULL, borrowed for life. At most
  * 128 clients, of uid 0 or our own. One file descriptor is kept in reserve, so that a client is heard
  * when the process has no other left. NULL with `err`. */
-struct alk_admin *alk_admin_new(struct alk_loop *loop, const char *path, const struct alk_admin_command *commands,
-				void *user, struct alk_err *err);
+struct alk_admin *alk_admin_new(struct alk_loop *loop, const char *path,
+				const struct alk_admin_command *commands, void *user,
+				struct alk_err *err);
 /* Closes every client and removes the socket file. */
 void alk_admin_free(struct alk_admin **admin);
 
@@ -51,8 +52,8 @@ void alk_admin_error(struct alk_admin_call **call, int code, const char *fmt, ..
 /* A stream (watch): answers true, keeps the call and sends notifications {"method":"event","params":...}
  * until the client goes (then `closed` runs, from the loop, and the call is gone). A client that does
  * not read is dropped at 1 MiB. Takes `event`. */
-void alk_admin_stream(struct alk_admin_call *call, void (*closed)(void *user, struct alk_admin_call *call),
-		      void *user);
+void alk_admin_stream(struct alk_admin_call *call,
+		      void (*closed)(void *user, struct alk_admin_call *call), void *user);
 void alk_admin_event(struct alk_admin_call *call, json_t *event);
 
 #endif

@@ -7,7 +7,8 @@
 #include <string.h>
 #include "text.h"
 
-static void ALK_PRINTF(3, 4) request_fail(struct alk_admin_request *request, int code, const char *fmt, ...)
+static void ALK_PRINTF(3, 4)
+	request_fail(struct alk_admin_request *request, int code, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -28,7 +29,8 @@ static const char *harmless(struct word *word, const char *text)
 	return word->text;
 }
 
-static const struct alk_admin_command *command_find(const struct alk_admin_command *commands, const char *name)
+static const struct alk_admin_command *command_find(const struct alk_admin_command *commands,
+						    const char *name)
 {
 	for (; commands->name != NULL; commands++)
 		if (strcmp(commands->name, name) == 0)
@@ -36,8 +38,8 @@ static const struct alk_admin_command *command_find(const struct alk_admin_comma
 	return NULL;
 }
 
-static void unknown_method(struct alk_admin_request *request, const struct alk_admin_command *commands,
-			   const char *method)
+static void unknown_method(struct alk_admin_request *request,
+			   const struct alk_admin_command *commands, const char *method)
 {
 	const char *nearest = NULL;
 	unsigned best = UINT_MAX;
@@ -52,10 +54,12 @@ static void unknown_method(struct alk_admin_request *request, const struct alk_a
 		}
 	}
 	if (nearest != NULL && alk_text_near(best, strlen(method)))
-		request_fail(request, ALK_ADMIN_UNKNOWN_METHOD, "there is no command \"%s\"; did you mean %s?",
+		request_fail(request, ALK_ADMIN_UNKNOWN_METHOD,
+			     "there is no command \"%s\"; did you mean %s?",
 			     harmless(&word, method), nearest);
 	else
-		request_fail(request, ALK_ADMIN_UNKNOWN_METHOD, "there is no command \"%s\"; \"alknet-admin help\" lists them",
+		request_fail(request, ALK_ADMIN_UNKNOWN_METHOD,
+			     "there is no command \"%s\"; \"alknet-admin help\" lists them",
 			     harmless(&word, method));
 }
 
@@ -85,7 +89,8 @@ static const char *param_kind(char type)
 	}
 }
 
-static const struct alk_admin_param *param_find(const struct alk_admin_command *command, const char *name)
+static const struct alk_admin_param *param_find(const struct alk_admin_command *command,
+						const char *name)
 {
 	for (const struct alk_admin_param *param = command->params; param->name != NULL; param++)
 		if (strcmp(param->name, name) == 0)
@@ -93,34 +98,39 @@ static const struct alk_admin_param *param_find(const struct alk_admin_command *
 	return NULL;
 }
 
-static void check_params(struct alk_admin_request *request, const struct alk_admin_command *command, json_t *params)
+static void check_params(struct alk_admin_request *request, const struct alk_admin_command *command,
+			 json_t *params)
 {
 	struct word word;
 	const char *name;
 	json_t *value;
 
 	if (!json_is_object(params)) {
-		request_fail(request, ALK_ADMIN_BAD_PARAMS, "params: must be an object with parameters by name");
+		request_fail(request, ALK_ADMIN_BAD_PARAMS,
+			     "params: must be an object with parameters by name");
 		return;
 	}
-	json_object_foreach(params, name, value) {
+	json_object_foreach(params, name, value)
+	{
 		const struct alk_admin_param *param = param_find(command, name);
 
 		if (param == NULL) {
-			request_fail(request, ALK_ADMIN_BAD_PARAMS, "%s: there is no parameter \"%s\"", command->name,
+			request_fail(request, ALK_ADMIN_BAD_PARAMS,
+				     "%s: there is no parameter \"%s\"", command->name,
 				     harmless(&word, name));
 			return;
 		}
 		if (!param_fits(param, value)) {
-			request_fail(request, ALK_ADMIN_BAD_PARAMS, "%s: %s must be %s", command->name, param->name,
-				     param_kind(param->type));
+			request_fail(request, ALK_ADMIN_BAD_PARAMS, "%s: %s must be %s",
+				     command->name, param->name, param_kind(param->type));
 			return;
 		}
 	}
 	for (const struct alk_admin_param *param = command->params; param->name != NULL; param++) {
 		if (param->required && json_object_get(params, param->name) == NULL) {
-			request_fail(request, ALK_ADMIN_BAD_PARAMS, "%s: the parameter %s is missing (%s)",
-				     command->name, param->name, param->help);
+			request_fail(request, ALK_ADMIN_BAD_PARAMS,
+				     "%s: the parameter %s is missing (%s)", command->name,
+				     param->name, param->help);
 			return;
 		}
 	}
@@ -135,7 +145,8 @@ static bool check_envelope(struct alk_admin_request *request, json_t *root)
 	struct word word;
 
 	if (id != NULL && !json_is_string(id) && !json_is_integer(id) && !json_is_null(id)) {
-		request_fail(request, ALK_ADMIN_INVALID_REQUEST, "id: must be text, a whole number or null");
+		request_fail(request, ALK_ADMIN_INVALID_REQUEST,
+			     "id: must be text, a whole number or null");
 		return false;
 	}
 	request->id = json_incref(id);
@@ -144,24 +155,27 @@ static bool check_envelope(struct alk_admin_request *request, json_t *root)
 		return false;
 	}
 	if (!json_is_string(json_object_get(root, "method"))) {
-		request_fail(request, ALK_ADMIN_INVALID_REQUEST, "method: must be the name of a command");
+		request_fail(request, ALK_ADMIN_INVALID_REQUEST,
+			     "method: must be the name of a command");
 		return false;
 	}
-	json_object_foreach(root, name, value) {
+	json_object_foreach(root, name, value)
+	{
 		bool known = false;
 
 		for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++)
 			known |= strcmp(name, members[i]) == 0;
 		if (!known) {
-			request_fail(request, ALK_ADMIN_INVALID_REQUEST, "\"%s\": a request has no such member",
-				     harmless(&word, name));
+			request_fail(request, ALK_ADMIN_INVALID_REQUEST,
+				     "\"%s\": a request has no such member", harmless(&word, name));
 			return false;
 		}
 	}
 	return true;
 }
 
-static void check_request(struct alk_admin_request *request, const struct alk_admin_command *commands, json_t *root)
+static void check_request(struct alk_admin_request *request,
+			  const struct alk_admin_command *commands, json_t *root)
 {
 	const struct alk_admin_command *command;
 	const char *method;
@@ -213,7 +227,8 @@ void alk_admin_request_parse(const char *line, size_t len, const struct alk_admi
 		json_decref(root);
 	}
 	/* What is no request cannot be told from one that wants no answer: it gets one. */
-	if (request->id == NULL && (request->code == ALK_ADMIN_PARSE_ERROR || request->code == ALK_ADMIN_INVALID_REQUEST))
+	if (request->id == NULL &&
+	    (request->code == ALK_ADMIN_PARSE_ERROR || request->code == ALK_ADMIN_INVALID_REQUEST))
 		request->id = json_null();
 }
 

@@ -25,16 +25,20 @@ static void address_in(struct sockaddr_un *sa, int dir, const char *name)
 	snprintf(sa->sun_path, sizeof(sa->sun_path), "/proc/self/fd/%d/%.64s", dir, name);
 }
 
-static int split_path(const char *path, char *dir, size_t size, char *name, size_t name_size, struct alk_err *err)
+static int split_path(const char *path, char *dir, size_t size, char *name, size_t name_size,
+		      struct alk_err *err)
 {
 	const char *slash = strrchr(path, '/'), *base = slash != NULL ? slash + 1 : path;
 
 	if (strlen(path) > sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
-		return alk_err_set(err, -ENAMETOOLONG, "admin_socket: %s is longer than 107 bytes", path);
+		return alk_err_set(err, -ENAMETOOLONG, "admin_socket: %s is longer than 107 bytes",
+				   path);
 	if (base[0] == '\0' || strcmp(base, ".") == 0 || strcmp(base, "..") == 0)
-		return alk_err_set(err, -EINVAL, "admin_socket: %s is not the name of a socket", path);
+		return alk_err_set(err, -EINVAL, "admin_socket: %s is not the name of a socket",
+				   path);
 	if (strlen(base) > 64)
-		return alk_err_set(err, -ENAMETOOLONG, "admin_socket: the name %s is longer than 64 bytes", base);
+		return alk_err_set(err, -ENAMETOOLONG,
+				   "admin_socket: the name %s is longer than 64 bytes", base);
 	snprintf(name, name_size, "%s", base);
 	if (slash == NULL)
 		snprintf(dir, size, ".");
@@ -51,18 +55,21 @@ static int open_dir(const char *dir, struct alk_err *err)
 	int fd;
 
 	if (mkdir(dir, 0700) != 0 && errno != EEXIST)
-		return alk_err_set(err, -errno, "admin_socket: cannot make the directory %s: %s", dir, strerror(errno));
+		return alk_err_set(err, -errno, "admin_socket: cannot make the directory %s: %s",
+				   dir, strerror(errno));
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) != 0) {
-		int rc = alk_err_set(err, -errno, "admin_socket: cannot open the directory %s: %s", dir,
-				     strerror(errno));
+		int rc = alk_err_set(err, -errno, "admin_socket: cannot open the directory %s: %s",
+				     dir, strerror(errno));
 
 		alk_fd_close(&fd);
 		return rc;
 	}
 	if ((st.st_mode & S_IWOTH) != 0 && (st.st_mode & S_ISVTX) == 0) {
 		alk_fd_close(&fd);
-		return alk_err_set(err, -EPERM, "admin_socket: anybody may write in %s: choose another directory", dir);
+		return alk_err_set(
+			err, -EPERM,
+			"admin_socket: anybody may write in %s: choose another directory", dir);
 	}
 	return fd;
 }
@@ -79,7 +86,8 @@ static int lock_dir(int dir, const char *path, struct alk_err *err)
 			break;
 		nanosleep(&pause, NULL);
 	}
-	return alk_err_set(err, -EBUSY, "admin_socket: the directory of %s is locked by another process", path);
+	return alk_err_set(err, -EBUSY,
+			   "admin_socket: the directory of %s is locked by another process", path);
 }
 
 /* Does a server answer there? 1, 0 or -errno. */
@@ -103,14 +111,19 @@ static int check_place(int dir, const char *name, const char *path, struct alk_e
 	int rc;
 
 	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
-		return errno == ENOENT ? 0 : alk_err_set(err, -errno, "admin_socket: %s: %s", path, strerror(errno));
+		return errno == ENOENT ? 0
+				       : alk_err_set(err, -errno, "admin_socket: %s: %s", path,
+						     strerror(errno));
 	if (!S_ISSOCK(st.st_mode))
-		return alk_err_set(err, -EEXIST, "admin_socket: %s is there already and is not a socket", path);
+		return alk_err_set(err, -EEXIST,
+				   "admin_socket: %s is there already and is not a socket", path);
 	rc = probe(dir, name);
 	if (rc > 0)
-		return alk_err_set(err, -EADDRINUSE, "admin_socket: another server answers on %s", path);
+		return alk_err_set(err, -EADDRINUSE, "admin_socket: another server answers on %s",
+				   path);
 	if (rc < 0)
-		return alk_err_set(err, rc, "admin_socket: %s is there already: %s", path, strerror(-rc));
+		return alk_err_set(err, rc, "admin_socket: %s is there already: %s", path,
+				   strerror(-rc));
 	return 0;
 }
 
@@ -132,10 +145,13 @@ static int bind_at(struct alk_admin_socket *sock, const char *path, struct alk_e
 	rc = bind(sock->fd, (struct sockaddr *)&sa, sizeof(sa)) == 0 ? 0 : -errno;
 	umask(mask);
 	if (rc != 0)
-		return alk_err_set(err, rc, "admin_socket: cannot bind %s: %s", path, strerror(-rc));
-	if (listen(sock->fd, BACKLOG) != 0 || fstatat(sock->dir, temp, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
+		return alk_err_set(err, rc, "admin_socket: cannot bind %s: %s", path,
+				   strerror(-rc));
+	if (listen(sock->fd, BACKLOG) != 0 ||
+	    fstatat(sock->dir, temp, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
 	    renameat(sock->dir, temp, sock->dir, sock->name) != 0) {
-		rc = alk_err_set(err, -errno, "admin_socket: cannot bind %s: %s", path, strerror(errno));
+		rc = alk_err_set(err, -errno, "admin_socket: cannot bind %s: %s", path,
+				 strerror(errno));
 		unlinkat(sock->dir, temp, 0);
 		return rc;
 	}
@@ -175,8 +191,8 @@ void alk_admin_socket_close(struct alk_admin_socket *sock)
 
 	if (sock->fd < 0)
 		return;
-	if (fstatat(sock->dir, sock->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == sock->dev &&
-	    st.st_ino == sock->ino)
+	if (fstatat(sock->dir, sock->name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    st.st_dev == sock->dev && st.st_ino == sock->ino)
 		unlinkat(sock->dir, sock->name, 0);
 	alk_fd_close(&sock->fd);
 	alk_fd_close(&sock->dir);

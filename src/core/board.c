@@ -68,7 +68,8 @@ struct alk_board *alk_board_map(int fd, struct alk_err *err)
 	if (board == NULL)
 		return NULL;
 	if (board->magic != BOARD_MAGIC || board->size != sizeof(*board)) {
-		alk_err_set(err, -EINVAL, "board: the shared memory is not a board of this version");
+		alk_err_set(err, -EINVAL,
+			    "board: the shared memory is not a board of this version");
 		alk_board_free(&board);
 	}
 	return board;

@@ -149,7 +149,8 @@ static void ctl_flush(struct alk_ctl *ctl)
 	ctl_watch(ctl, false);
 }
 
-static int ctl_enqueue(struct alk_ctl *ctl, const struct ctl_header *header, const char *text, size_t sent, int *fd)
+static int ctl_enqueue(struct alk_ctl *ctl, const struct ctl_header *header, const char *text,
+		       size_t sent, int *fd)
 {
 	size_t len = sizeof(*header) + header->len;
 	struct ctl_frame *frame = malloc(sizeof(*frame) + len - sent);
@@ -302,7 +303,8 @@ static void ctl_drop_buf(struct alk_ctl *ctl)
 /* Make room behind `end`. Grows with the bytes that came, not with the length that a frame promises. */
 static int ctl_room(struct alk_ctl *ctl)
 {
-	size_t have = ctl->end - ctl->start, size = have + (have > CTL_READ_MIN ? have : CTL_READ_MIN);
+	size_t have = ctl->end - ctl->start,
+	       size = have + (have > CTL_READ_MIN ? have : CTL_READ_MIN);
 	uint8_t *buf;
 
 	if (ctl->size >= size) {
@@ -331,7 +333,9 @@ static ssize_t ctl_read(struct alk_ctl *ctl)
 		char room[CMSG_SPACE(4 * sizeof(int))];
 	} control;
 	struct iovec iov;
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.room,
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = control.room,
 			     .msg_controllen = sizeof(control.room)};
 	ssize_t n;
 
@@ -362,12 +366,13 @@ static int ctl_dispatch(struct alk_ctl *ctl)
 		int fd = -1;
 
 		memcpy(&header, ctl->buf + ctl->start, sizeof(header));
-		if (header.len == 0 || header.len > CTL_FRAME_MAX || (header.flags & ~CTL_FLAG_FD) != 0)
+		if (header.len == 0 || header.len > CTL_FRAME_MAX ||
+		    (header.flags & ~CTL_FLAG_FD) != 0)
 			return -EPROTO;
 		if (ctl->end - ctl->start < sizeof(header) + header.len)
 			return 0;
-		message = json_loadb((const char *)ctl->buf + ctl->start + sizeof(header), header.len,
-				     JSON_REJECT_DUPLICATES, NULL);
+		message = json_loadb((const char *)ctl->buf + ctl->start + sizeof(header),
+				     header.len, JSON_REJECT_DUPLICATES, NULL);
 		explicit_bzero(ctl->buf + ctl->start, sizeof(header) + header.len);
 		ctl->start += sizeof(header) + header.len;
 		if (!json_is_string(json_object_get(message, "op")) ||
@@ -443,8 +448,8 @@ static void on_retry(void *user)
 	ctl_flush(user);
 }
 
-struct alk_ctl *alk_ctl_new(struct alk_loop *loop, int *fd, const struct alk_ctl_ops *ops, void *user,
-			    struct alk_err *err)
+struct alk_ctl *alk_ctl_new(struct alk_loop *loop, int *fd, const struct alk_ctl_ops *ops,
+			    void *user, struct alk_err *err)
 {
 	struct alk_ctl *ctl = calloc(1, sizeof(*ctl));
 	int flags;

@@ -42,8 +42,8 @@ struct alk_ctl_ops {
 };
 
 /* Takes *fd (a SOCK_STREAM unix socket). NULL with `err`; then *fd is closed too. */
-struct alk_ctl *alk_ctl_new(struct alk_loop *loop, int *fd, const struct alk_ctl_ops *ops, void *user,
-			    struct alk_err *err);
+struct alk_ctl *alk_ctl_new(struct alk_loop *loop, int *fd, const struct alk_ctl_ops *ops,
+			    void *user, struct alk_err *err);
 void alk_ctl_free(struct alk_ctl **ctl);
 /* Queue a message; takes the reference `message` and, on success and on failure, *fd if not NULL.
  * Returns 0, -ENOBUFS when more than 64 MiB wait (the other end is stuck: the caller treats it as

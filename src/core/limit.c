@@ -26,10 +26,9 @@ struct alk_limit {
 	uint64_t seed, random;
 };
 
-static const char *const refusal_label[ALK_REFUSAL_COUNT] = {
-	[ALK_REFUSAL_NONE] = "none",
+static const char *const refusal_label[ALK_REFUSAL_COUNT] = {[ALK_REFUSAL_NONE] = "none",
 #define X(id_, label_, text_) [ALK_REFUSAL_##id_] = (label_),
-	ALK_REFUSALS(X)
+							     ALK_REFUSALS(X)
 #undef X
 };
 
@@ -61,16 +60,20 @@ int alk_limit_parse_startups(const char *text, struct alk_limit_conf *conf, stru
 		p++;
 	}
 	if (*p != '\0' || p == text || p[-1] == ':' || (fields != 1 && fields != 3))
-		return alk_err_set(err, -EINVAL,
-				   "max_startups: \"%s\" is not start:rate:full (like 10:30:100) or one number", text);
+		return alk_err_set(
+			err, -EINVAL,
+			"max_startups: \"%s\" is not start:rate:full (like 10:30:100) or one number",
+			text);
 	if (fields == 1) {
 		n[1] = 100;
 		n[2] = n[0];
 	}
 	if (n[1] > 100)
-		return alk_err_set(err, -EINVAL, "max_startups: the rate %u is more than 100 percent", n[1]);
+		return alk_err_set(err, -EINVAL,
+				   "max_startups: the rate %u is more than 100 percent", n[1]);
 	if (n[2] < n[0])
-		return alk_err_set(err, -EINVAL, "max_startups: full (%u) is less than start (%u)", n[2], n[0]);
+		return alk_err_set(err, -EINVAL, "max_startups: full (%u) is less than start (%u)",
+				   n[2], n[0]);
 	conf->start = n[0];
 	conf->rate = n[1];
 	conf->full = n[2];
@@ -195,7 +198,8 @@ unsigned alk_limit_drop_rate(const struct alk_limit_conf *conf, unsigned startup
 		return 0;
 	if (startups >= conf->full || conf->rate == 100)
 		return 100;
-	return conf->rate + (100 - conf->rate) * (startups - conf->start) / (conf->full - conf->start);
+	return conf->rate +
+	       (100 - conf->rate) * (startups - conf->start) / (conf->full - conf->start);
 }
 
 static bool startup_dropped(struct alk_limit *limits)
@@ -220,7 +224,8 @@ enum alk_refusal alk_limit_admit(struct alk_limit *limits, const char *addr)
 	alk_limit_key(addr, key, sizeof(key));
 	at = source_find(limits, key);
 	source = *at;
-	if (source != NULL && limits->conf.per_address != 0 && source->links >= limits->conf.per_address)
+	if (source != NULL && limits->conf.per_address != 0 &&
+	    source->links >= limits->conf.per_address)
 		return ALK_REFUSAL_ADDRESS;
 	if (startup_dropped(limits))
 		return ALK_REFUSAL_STARTUPS;

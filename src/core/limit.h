@@ -18,11 +18,11 @@
 #include <alknet/err.h>
 
 /* id, label in metrics and logs, what the limit is called. */
-#define ALK_REFUSALS(X)                                                                                      \
-	X(PENALTY, "penalty", "a penalty")                                                                   \
-	X(ADDRESS, "max_connections_per_ip", "max_connections_per_ip")                                       \
-	X(STARTUPS, "max_startups", "max_startups")                                                          \
-	X(SESSIONS, "max_sessions", "max_sessions")                                                          \
+#define ALK_REFUSALS(X)                                                                            \
+	X(PENALTY, "penalty", "a penalty")                                                         \
+	X(ADDRESS, "max_connections_per_ip", "max_connections_per_ip")                             \
+	X(STARTUPS, "max_startups", "max_startups")                                                \
+	X(SESSIONS, "max_sessions", "max_sessions")                                                \
 	X(WORKER, "no_worker", "no worker that is ready")
 
 enum alk_refusal {

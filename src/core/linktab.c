@@ -63,7 +63,8 @@ static void linktab_grow(struct alk_linktab *tab)
 	for (size_t b = 0; b < tab->buckets; b++) {
 		while (tab->bucket[b] != NULL) {
 			struct alk_linktab_entry *entry = tab->bucket[b];
-			struct alk_linktab_entry **to = &bigger.bucket[entry->id & (bigger.buckets - 1)];
+			struct alk_linktab_entry *
+				*to = &bigger.bucket[entry->id & (bigger.buckets - 1)];
 
 			tab->bucket[b] = entry->chain;
 			entry->chain = *to;
@@ -74,7 +75,8 @@ static void linktab_grow(struct alk_linktab *tab)
 	*tab = bigger;
 }
 
-struct alk_linktab_entry *alk_linktab_add(struct alk_linktab *tab, uint64_t id, unsigned worker, const char *addr)
+struct alk_linktab_entry *alk_linktab_add(struct alk_linktab *tab, uint64_t id, unsigned worker,
+					  const char *addr)
 {
 	struct alk_linktab_entry *entry = calloc(1, sizeof(*entry));
 
@@ -106,7 +108,8 @@ void alk_linktab_remove(struct alk_linktab *tab, uint64_t id)
 }
 
 void alk_linktab_remove_worker(struct alk_linktab *tab, unsigned worker,
-			       void (*fn)(void *user, const struct alk_linktab_entry *entry), void *user)
+			       void (*fn)(void *user, const struct alk_linktab_entry *entry),
+			       void *user)
 {
 	for (size_t b = 0; b < tab->buckets; b++) {
 		struct alk_linktab_entry **at = &tab->bucket[b];

@@ -28,7 +28,8 @@ static void ALK_PRINTF(2, 3) text_add(struct alk_metrics_text *out, const char *
 
 	for (int round = 0; round < 2 && !out->failed; round++) {
 		va_start(ap, fmt);
-		n = vsnprintf(out->text != NULL ? out->text + out->len : NULL, out->size - out->len, fmt, ap);
+		n = vsnprintf(out->text != NULL ? out->text + out->len : NULL, out->size - out->len,
+			      fmt, ap);
 		va_end(ap);
 		if (n < 0) {
 			out->failed = true;
@@ -49,13 +50,15 @@ static void ALK_PRINTF(2, 3) text_add(struct alk_metrics_text *out, const char *
 	}
 }
 
-void alk_metrics_head(struct alk_metrics_text *out, const char *name, enum alk_metric_kind kind, const char *help)
+void alk_metrics_head(struct alk_metrics_text *out, const char *name, enum alk_metric_kind kind,
+		      const char *help)
 {
 	text_add(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name,
 		 kind == ALK_COUNTER ? "counter" : "gauge");
 }
 
-void alk_metrics_sample(struct alk_metrics_text *out, const char *name, const char *labels, double value)
+void alk_metrics_sample(struct alk_metrics_text *out, const char *name, const char *labels,
+			double value)
 {
 	if (value == floor(value) && fabs(value) < 1e15)
 		text_add(out, "%s%s %.0f\n", name, labels, value);
@@ -74,7 +77,8 @@ void alk_metrics_write(struct alk_metrics_text *out, const struct alk_metrics *m
 		if (info->kind == ALK_GAUGE)
 			text_add(out, "%s %lld\n", info->name, (long long)metrics->total[m]);
 		else
-			text_add(out, "%s %llu\n", info->name, (unsigned long long)metrics->total[m]);
+			text_add(out, "%s %llu\n", info->name,
+				 (unsigned long long)metrics->total[m]);
 	}
 }
 

@@ -26,9 +26,11 @@ struct alk_metrics_text {
 	bool failed;
 };
 /* "# HELP" and "# TYPE" of one metric. */
-void alk_metrics_head(struct alk_metrics_text *out, const char *name, enum alk_metric_kind kind, const char *help);
+void alk_metrics_head(struct alk_metrics_text *out, const char *name, enum alk_metric_kind kind,
+		      const char *help);
 /* One sample. `labels` is "" or {name="value",...} with values of ours. */
-void alk_metrics_sample(struct alk_metrics_text *out, const char *name, const char *labels, double value);
+void alk_metrics_sample(struct alk_metrics_text *out, const char *name, const char *labels,
+			double value);
 /* Every metric of metrics.def. */
 void alk_metrics_write(struct alk_metrics_text *out, const struct alk_metrics *metrics);
 void alk_metrics_text_free(struct alk_metrics_text *out);

@@ -9,8 +9,8 @@
 #define BUCKETS 1024 /* a power of two */
 
 struct penalty {
-	struct penalty *chain;		/* of its bucket */
-	struct penalty *newer, *older;	/* in the order they were added */
+	struct penalty *chain;	       /* of its bucket */
+	struct penalty *newer, *older; /* in the order they were added */
 	enum alk_penalty_kind kind;
 	uint64_t until;
 	char name[NAME_MAX_LEN];
@@ -27,7 +27,8 @@ struct alk_penalty *alk_penalty_new(void)
 	return calloc(1, sizeof(struct alk_penalty));
 }
 
-static struct penalty **penalty_find(struct alk_penalty *penalties, enum alk_penalty_kind kind, const char *name)
+static struct penalty **penalty_find(struct alk_penalty *penalties, enum alk_penalty_kind kind,
+				     const char *name)
 {
 	uint32_t h = 2166136261u ^ (uint32_t)kind;
 	struct penalty **at;
@@ -35,7 +36,8 @@ static struct penalty **penalty_find(struct alk_penalty *penalties, enum alk_pen
 	for (const char *p = name; *p != '\0' && p < name + NAME_MAX_LEN - 1; p++)
 		h = (h ^ (uint8_t)*p) * 16777619u;
 	at = &penalties->bucket[(h ^ h >> 16) & (BUCKETS - 1)];
-	while (*at != NULL && ((*at)->kind != kind || strncmp((*at)->name, name, NAME_MAX_LEN - 1) != 0))
+	while (*at != NULL &&
+	       ((*at)->kind != kind || strncmp((*at)->name, name, NAME_MAX_LEN - 1) != 0))
 		at = &(*at)->chain;
 	return at;
 }
@@ -64,7 +66,8 @@ void alk_penalty_free(struct alk_penalty **penalties)
 	*penalties = NULL;
 }
 
-int alk_penalty_add(struct alk_penalty *penalties, enum alk_penalty_kind kind, const char *name, uint64_t until)
+int alk_penalty_add(struct alk_penalty *penalties, enum alk_penalty_kind kind, const char *name,
+		    uint64_t until)
 {
 	struct penalty **at = penalty_find(penalties, kind, name);
 	struct penalty *p;
@@ -75,7 +78,8 @@ int alk_penalty_add(struct alk_penalty *penalties, enum alk_penalty_kind kind, c
 	if (p == NULL)
 		return -ENOMEM;
 	if (penalties->count == ALK_PENALTY_MAX)
-		penalty_drop(penalties, penalty_find(penalties, penalties->oldest->kind, penalties->oldest->name));
+		penalty_drop(penalties, penalty_find(penalties, penalties->oldest->kind,
+						     penalties->oldest->name));
 	p->kind = kind;
 	p->until = until;
 	memcpy(p->name, name, strnlen(name, sizeof(p->name) - 1));
@@ -87,8 +91,8 @@ int alk_penalty_add(struct alk_penalty *penalties, enum alk_penalty_kind kind, c
 	return 0;
 }
 
-uint64_t alk_penalty_left(struct alk_penalty *penalties, enum alk_penalty_kind kind, const char *name,
-			    uint64_t now)
+uint64_t alk_penalty_left(struct alk_penalty *penalties, enum alk_penalty_kind kind,
+			  const char *name, uint64_t now)
 {
 	struct penalty **at = penalty_find(penalties, kind, name);
 
@@ -101,8 +105,9 @@ uint64_t alk_penalty_left(struct alk_penalty *penalties, enum alk_penalty_kind k
 }
 
 void alk_penalty_each(struct alk_penalty *penalties, uint64_t now,
-			void (*fn)(void *user, enum alk_penalty_kind kind, const char *name, uint64_t left),
-			void *user)
+		      void (*fn)(void *user, enum alk_penalty_kind kind, const char *name,
+				 uint64_t left),
+		      void *user)
 {
 	for (struct penalty *p = penalties->oldest; p != NULL; p = p->newer)
 		if (p->until > now)

@@ -22,14 +22,16 @@ struct alk_penalty;
 struct alk_penalty *alk_penalty_new(void);
 void alk_penalty_free(struct alk_penalty **penalties);
 /* Until `until`, also when an earlier end was set. 0 or -ENOMEM. */
-int alk_penalty_add(struct alk_penalty *penalties, enum alk_penalty_kind kind, const char *name, uint64_t until);
+int alk_penalty_add(struct alk_penalty *penalties, enum alk_penalty_kind kind, const char *name,
+		    uint64_t until);
 /* Milliseconds that are left; 0 = none. */
-uint64_t alk_penalty_left(struct alk_penalty *penalties, enum alk_penalty_kind kind, const char *name,
-			    uint64_t now);
+uint64_t alk_penalty_left(struct alk_penalty *penalties, enum alk_penalty_kind kind,
+			  const char *name, uint64_t now);
 /* All that still stand, `fn` for each. It must not add any. */
 void alk_penalty_each(struct alk_penalty *penalties, uint64_t now,
-			void (*fn)(void *user, enum alk_penalty_kind kind, const char *name, uint64_t left),
-			void *user);
+		      void (*fn)(void *user, enum alk_penalty_kind kind, const char *name,
+				 uint64_t left),
+		      void *user);
 size_t alk_penalty_count(const struct alk_penalty *penalties);
 
 #endif

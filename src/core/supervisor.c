@@ -13,8 +13,8 @@
 #include "worker_spawn.h"
 
 #define TICK_MS 1000
-#define STOP_MS 3000	     /* how long a worker may take to stop */
-#define DRAIN_GRACE_MS 5000  /* past drain_timeout, which workers keep themselves */
+#define STOP_MS 3000	    /* how long a worker may take to stop */
+#define DRAIN_GRACE_MS 5000 /* past drain_timeout, which workers keep themselves */
 #define SHORT_LIFE_MS 10000
 #define BACKOFF_MIN_MS 1000
 #define BACKOFF_MAX_MS 30000
@@ -30,7 +30,8 @@ const char *supervisor_state_str(enum supervisor_state state)
 	return text[state];
 }
 
-static struct supervisor_slot *slot_of(struct alk_supervisor *sup, const struct alk_worker_proc *worker)
+static struct supervisor_slot *slot_of(struct alk_supervisor *sup,
+				       const struct alk_worker_proc *worker)
 {
 	return &sup->slot[alk_worker_proc_index(worker)];
 }
@@ -65,7 +66,8 @@ static void supervisor_check_end(struct alk_supervisor *sup)
 	supervisor_finish(sup);
 }
 
-static void supervisor_leave(struct alk_supervisor *sup, enum supervisor_state state, uint64_t deadline_ms)
+static void supervisor_leave(struct alk_supervisor *sup, enum supervisor_state state,
+			     uint64_t deadline_ms)
 {
 	sup->state = state;
 	supervisor_unlisten(sup);
@@ -139,7 +141,8 @@ static void on_worker_ready(void *user, struct alk_worker_proc *worker)
 	alk_log(ALK_LOG_INFO, "worker started", ALK_INT("worker", alk_worker_proc_index(worker)),
 		ALK_INT("pid", alk_worker_proc_pid(worker)));
 	supervisor_event(sup, json_pack("{s:s, s:i, s:i}", "event", "worker.start", "worker",
-					(int)alk_worker_proc_index(worker), "pid", (int)alk_worker_proc_pid(worker)));
+					(int)alk_worker_proc_index(worker), "pid",
+					(int)alk_worker_proc_pid(worker)));
 	if (sup->state == SUPERVISOR_STARTING) {
 		sup->state = SUPERVISOR_RUNNING;
 		supervisor_log_listening(sup);
@@ -147,8 +150,8 @@ static void on_worker_ready(void *user, struct alk_worker_proc *worker)
 	supervisor_accept(sup);
 }
 
-static struct alk_linktab_entry *link_of(struct alk_supervisor *sup, const struct alk_worker_proc *worker,
-					 uint64_t link)
+static struct alk_linktab_entry *link_of(struct alk_supervisor *sup,
+					 const struct alk_worker_proc *worker, uint64_t link)
 {
 	struct alk_linktab_entry *entry = alk_linktab_find(sup->links, link);
 
@@ -190,7 +193,8 @@ static void on_worker_end(void *user, struct alk_worker_proc *worker, uint64_t l
 		supervisor_release_link(user, link);
 }
 
-static void on_worker_reply(void *user, struct alk_worker_proc *worker, uint64_t id, json_t *message)
+static void on_worker_reply(void *user, struct alk_worker_proc *worker, uint64_t id,
+			    json_t *message)
 {
 	supervisor_query_reply(user, alk_worker_proc_index(worker), id, message);
 }
@@ -210,8 +214,9 @@ static void on_worker_event(void *user, struct alk_worker_proc *worker, json_t *
 
 static json_t *penalty_message(enum alk_penalty_kind kind, const char *name, uint64_t left_ms)
 {
-	return json_pack("{s:s, s:s, s:I}", "op", "penalty", kind == ALK_PENALTY_IDENTITY ? "identity" : "remote_addr",
-			 name, "seconds", (json_int_t)(left_ms + 999) / 1000);
+	return json_pack("{s:s, s:s, s:I}", "op", "penalty",
+			 kind == ALK_PENALTY_IDENTITY ? "identity" : "remote_addr", name, "seconds",
+			 (json_int_t)(left_ms + 999) / 1000);
 }
 
 static void tell_penalty(void *user, enum alk_penalty_kind kind, const char *name, uint64_t left)
@@ -237,12 +242,14 @@ static void penalise(struct alk_supervisor *sup, const char *identity, const cha
 		alk_limit_key(addr, key, sizeof(key));
 		alk_penalty_add(sup->penalty, ALK_PENALTY_ADDRESS, key, until);
 		/* For the links of that address that are not logged in yet. */
-		supervisor_broadcast(sup, penalty_message(ALK_PENALTY_ADDRESS, addr, sup->penalty_time));
+		supervisor_broadcast(sup,
+				     penalty_message(ALK_PENALTY_ADDRESS, addr, sup->penalty_time));
 	}
 }
 
 /* The board says what the worker had in hand; which address that was is known here better. */
-static void on_worker_hung(void *user, struct alk_worker_proc *worker, const struct alk_board_hand *hand)
+static void on_worker_hung(void *user, struct alk_worker_proc *worker,
+			   const struct alk_board_hand *hand)
 {
 	struct alk_supervisor *sup = user;
 	const struct alk_linktab_entry *entry = link_of(sup, worker, hand->link);
@@ -253,7 +260,8 @@ static void on_worker_hung(void *user, struct alk_worker_proc *worker, const str
 	alk_log(ALK_LOG_ERROR, "worker hung", ALK_INT("worker", alk_worker_proc_index(worker)),
 		ALK_INT("session", entry != NULL ? (int64_t)hand->link : 0),
 		ALK_STR("remote_addr", addr[0] != '\0' ? addr : NULL),
-		ALK_STR("identity", identity[0] != '\0' ? identity : NULL), ALK_STR("killed_by", "watchdog"));
+		ALK_STR("identity", identity[0] != '\0' ? identity : NULL),
+		ALK_STR("killed_by", "watchdog"));
 	supervisor_event(sup, json_pack("{s:s, s:i, s:I}", "event", "worker.hung", "worker",
 					(int)alk_worker_proc_index(worker), "session",
 					entry != NULL ? (json_int_t)hand->link : 0));
@@ -267,8 +275,9 @@ static int slot_start(struct supervisor_slot *slot, struct alk_err *err)
 	struct alk_supervisor *sup = slot->sup;
 	json_t *conf = alk_conf_encode(sup->conf);
 	json_t *start = json_pack("{s:s, s:o, s:i, s:I, s:s}", "op", "start", "conf", conf, "index",
-				  (int)alk_worker_proc_index(slot->worker), "generation", (json_int_t)sup->generation,
-				  "plugin_dir", alk_options_str(sup->values, "plugin_dir"));
+				  (int)alk_worker_proc_index(slot->worker), "generation",
+				  (json_int_t)sup->generation, "plugin_dir",
+				  alk_options_str(sup->values, "plugin_dir"));
 	int rc;
 
 	if (start == NULL) /* json_pack took conf on failure too */
@@ -283,7 +292,8 @@ static int slot_start(struct supervisor_slot *slot, struct alk_err *err)
 					       alk_log_level_str(alk_log_get_level())),
 				     NULL);
 	if (supervisor_watched(sup))
-		alk_worker_proc_send(slot->worker, json_pack("{s:s, s:b}", "op", "watch", "on", 1), NULL);
+		alk_worker_proc_send(slot->worker, json_pack("{s:s, s:b}", "op", "watch", "on", 1),
+				     NULL);
 	return 0;
 }
 
@@ -294,7 +304,8 @@ static void slot_start_later(struct supervisor_slot *slot, uint64_t lived_ms)
 	else if (slot->backoff_ms == 0)
 		slot->backoff_ms = BACKOFF_MIN_MS;
 	else
-		slot->backoff_ms = slot->backoff_ms * 2 < BACKOFF_MAX_MS ? slot->backoff_ms * 2 : BACKOFF_MAX_MS;
+		slot->backoff_ms = slot->backoff_ms * 2 < BACKOFF_MAX_MS ? slot->backoff_ms * 2
+									 : BACKOFF_MAX_MS;
 	alk_timer_start(slot->restart, slot->backoff_ms);
 }
 
@@ -317,10 +328,12 @@ static void supervisor_fail(struct alk_supervisor *sup, const struct alk_worker_
 	if (end->failed != NULL)
 		fprintf(stderr, "alknet: %s\n", end->failed);
 	else if (WIFSIGNALED(end->status))
-		fprintf(stderr, "alknet: the worker was ended by signal %d (%s) before it was ready\n",
+		fprintf(stderr,
+			"alknet: the worker was ended by signal %d (%s) before it was ready\n",
 			WTERMSIG(end->status), strsignal(WTERMSIG(end->status)));
 	else if (WEXITSTATUS(end->status) == ALK_WORKER_EXEC_FAILED)
-		fprintf(stderr, "alknet: cannot execute /proc/self/exe as a worker: is /proc mounted?\n");
+		fprintf(stderr,
+			"alknet: cannot execute /proc/self/exe as a worker: is /proc mounted?\n");
 	else
 		fprintf(stderr, "alknet: the worker left with status %d before it was ready\n",
 			WEXITSTATUS(end->status));
@@ -329,28 +342,32 @@ static void supervisor_fail(struct alk_supervisor *sup, const struct alk_worker_
 	supervisor_finish(sup);
 }
 
-static void log_gone(struct alk_supervisor *sup, unsigned worker, const struct alk_worker_proc_end *end,
-		     unsigned links)
+static void log_gone(struct alk_supervisor *sup, unsigned worker,
+		     const struct alk_worker_proc_end *end, unsigned links)
 {
 	bool by_signal = WIFSIGNALED(end->status);
 
 	if (end->expected)
-		alk_log(ALK_LOG_INFO, "worker stopped", ALK_INT("worker", worker), ALK_INT("pid", end->pid));
+		alk_log(ALK_LOG_INFO, "worker stopped", ALK_INT("worker", worker),
+			ALK_INT("pid", end->pid));
 	else if (by_signal)
-		alk_log(ALK_LOG_ERROR, "worker died", ALK_INT("worker", worker), ALK_INT("pid", end->pid),
-			ALK_INT("signal", WTERMSIG(end->status)), ALK_INT("links", links),
-			ALK_STR("error", end->failed));
+		alk_log(ALK_LOG_ERROR, "worker died", ALK_INT("worker", worker),
+			ALK_INT("pid", end->pid), ALK_INT("signal", WTERMSIG(end->status)),
+			ALK_INT("links", links), ALK_STR("error", end->failed));
 	else
-		alk_log(ALK_LOG_ERROR, "worker died", ALK_INT("worker", worker), ALK_INT("pid", end->pid),
-			ALK_INT("status", WEXITSTATUS(end->status)), ALK_INT("links", links),
-			ALK_STR("error", end->failed));
-	supervisor_event(sup, json_pack("{s:s, s:i, s:b, s:i, s:i}", "event", "worker.end", "worker", (int)worker,
-					"expected", end->expected, by_signal ? "signal" : "status",
-					by_signal ? WTERMSIG(end->status) : WEXITSTATUS(end->status), "links",
-					(int)links));
+		alk_log(ALK_LOG_ERROR, "worker died", ALK_INT("worker", worker),
+			ALK_INT("pid", end->pid), ALK_INT("status", WEXITSTATUS(end->status)),
+			ALK_INT("links", links), ALK_STR("error", end->failed));
+	supervisor_event(sup,
+			 json_pack("{s:s, s:i, s:b, s:i, s:i}", "event", "worker.end", "worker",
+				   (int)worker, "expected", end->expected,
+				   by_signal ? "signal" : "status",
+				   by_signal ? WTERMSIG(end->status) : WEXITSTATUS(end->status),
+				   "links", (int)links));
 }
 
-static void on_worker_gone(void *user, struct alk_worker_proc *worker, const struct alk_worker_proc_end *end)
+static void on_worker_gone(void *user, struct alk_worker_proc *worker,
+			   const struct alk_worker_proc_end *end)
 {
 	struct alk_supervisor *sup = user;
 	struct supervisor_slot *slot = slot_of(sup, worker);
@@ -425,7 +442,8 @@ static int make_workers(struct alk_supervisor *sup, struct alk_err *err)
 		struct supervisor_slot *slot = &sup->slot[i];
 
 		slot->sup = sup;
-		slot->worker = alk_worker_proc_new(sup->loop, i, sup->in_process, watchdog, &worker_ops, sup);
+		slot->worker = alk_worker_proc_new(sup->loop, i, sup->in_process, watchdog,
+						   &worker_ops, sup);
 		slot->restart = alk_timer_new(sup->loop, "worker restart", on_restart, slot);
 		sup->slots = i + 1;
 		if (slot->worker == NULL || slot->restart == NULL)
@@ -458,7 +476,8 @@ static int make_parts(struct alk_supervisor *sup, struct alk_err *err)
 	    sup->deadline == NULL)
 		return alk_err_set(err, -ENOMEM, "out of memory");
 	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
-		sup->signal[i] = alk_signal_new(sup->loop, signals[i], "supervisor signal", on_signal, sup);
+		sup->signal[i] = alk_signal_new(sup->loop, signals[i], "supervisor signal",
+						on_signal, sup);
 		if (sup->signal[i] == NULL)
 			return alk_err_set(err, -ENOMEM, "out of memory");
 	}
@@ -470,15 +489,17 @@ static int supervisor_init(struct alk_supervisor *sup, struct alk_err *err)
 	int rc;
 
 	sup->values = alk_conf_values(sup->conf);
-	sup->limit_conf.per_address = (unsigned)alk_options_int(sup->values, "max_connections_per_ip");
+	sup->limit_conf.per_address = (unsigned)alk_options_int(sup->values,
+								"max_connections_per_ip");
 	sup->limit_conf.sessions = (unsigned)alk_options_int(sup->values, "max_sessions");
 	sup->drain_timeout = (uint64_t)alk_options_int(sup->values, "drain_timeout");
 	sup->penalty_time = (uint64_t)alk_options_int(sup->values, "penalty_time");
-	rc = alk_limit_parse_startups(alk_options_str(sup->values, "max_startups"), &sup->limit_conf, err);
+	rc = alk_limit_parse_startups(alk_options_str(sup->values, "max_startups"),
+				      &sup->limit_conf, err);
 	if (rc != 0)
 		return rc;
-	sup->loader = alk_loader_new(sup->loop, ALK_ROLE_SUPERVISOR, alk_options_str(sup->values, "plugin_dir"),
-				     sup->conf, err);
+	sup->loader = alk_loader_new(sup->loop, ALK_ROLE_SUPERVISOR,
+				     alk_options_str(sup->values, "plugin_dir"), sup->conf, err);
 	if (sup->loader == NULL)
 		return -EINVAL;
 	rc = make_parts(sup, err);
@@ -491,7 +512,8 @@ static int supervisor_init(struct alk_supervisor *sup, struct alk_err *err)
 	return rc;
 }
 
-struct alk_supervisor *alk_supervisor_new(struct alk_loop *loop, struct alk_conf **conf, struct alk_err *err)
+struct alk_supervisor *alk_supervisor_new(struct alk_loop *loop, struct alk_conf **conf,
+					  struct alk_err *err)
 {
 	struct alk_supervisor *sup = calloc(1, sizeof(*sup));
 

@@ -16,7 +16,8 @@ struct alk_supervisor;
 
 /* Takes conf. Binds listeners, starts workers (workers = 0: one in this process), opens the admin
  * socket. NULL with `err`. Run the loop then. */
-struct alk_supervisor *alk_supervisor_new(struct alk_loop *loop, struct alk_conf **conf, struct alk_err *err);
+struct alk_supervisor *alk_supervisor_new(struct alk_loop *loop, struct alk_conf **conf,
+					  struct alk_err *err);
 void alk_supervisor_free(struct alk_supervisor **supervisor);
 /* Exit status once the loop has stopped. */
 int alk_supervisor_status(const struct alk_supervisor *supervisor);

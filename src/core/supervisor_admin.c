@@ -28,8 +28,11 @@ void supervisor_event(struct alk_supervisor *sup, json_t *event)
 
 	if (event != NULL && sup->watchers != NULL) {
 		clock_gettime(CLOCK_REALTIME, &now);
-		json_object_set_new(event, "time", json_real((double)(now.tv_sec * 1000 + now.tv_nsec / 1000000) / 1000));
-		for (struct supervisor_watcher *watcher = sup->watchers; watcher != NULL; watcher = watcher->next)
+		json_object_set_new(event, "time",
+				    json_real((double)(now.tv_sec * 1000 + now.tv_nsec / 1000000) /
+					      1000));
+		for (struct supervisor_watcher *watcher = sup->watchers; watcher != NULL;
+		     watcher = watcher->next)
 			alk_admin_event(watcher->call, json_incref(event));
 	}
 	json_decref(event);
@@ -93,11 +96,14 @@ static json_t *worker_list(const struct alk_supervisor *sup)
 		if (alk_worker_proc_state(slot->worker) != ALK_WORKER_DEAD)
 			alk_metrics_add(&of, alk_worker_proc_board(slot->worker), true);
 		json_array_append_new(list,
-				      json_pack("{s:i, s:i, s:s, s:i, s:I, s:I}", "worker", (int)i, "pid",
-						(int)alk_worker_proc_pid(slot->worker), "state",
-						alk_worker_proc_state_str(alk_worker_proc_state(slot->worker)), "links",
-						(int)slot->links, "sessions", (json_int_t)of.total[ALK_M_SESSIONS],
-						"channels", (json_int_t)of.total[ALK_M_CHANNELS]));
+				      json_pack("{s:i, s:i, s:s, s:i, s:I, s:I}", "worker", (int)i,
+						"pid", (int)alk_worker_proc_pid(slot->worker),
+						"state",
+						alk_worker_proc_state_str(
+							alk_worker_proc_state(slot->worker)),
+						"links", (int)slot->links, "sessions",
+						(json_int_t)of.total[ALK_M_SESSIONS], "channels",
+						(json_int_t)of.total[ALK_M_CHANNELS]));
 	}
 	return list;
 }
@@ -108,10 +114,13 @@ static json_t *listener_list(const struct alk_supervisor *sup)
 
 	for (unsigned i = 0; i < sup->listeners; i++) {
 		const struct supervisor_listener *listener = &sup->listener[i];
-		const char *state = listener->listener == NULL ? "closed" : listener->paused ? "paused" : "open";
+		const char *state = listener->listener == NULL ? "closed"
+				    : listener->paused	       ? "paused"
+							       : "open";
 
-		json_array_append_new(list, json_pack("{s:i, s:s, s:s, s:s, s:I}", "listener", (int)i, "transport",
-						      listener->transport, "address", listener->address, "state", state,
+		json_array_append_new(list, json_pack("{s:i, s:s, s:s, s:s, s:I}", "listener",
+						      (int)i, "transport", listener->transport,
+						      "address", listener->address, "state", state,
 						      "accepted", (json_int_t)listener->accepted));
 	}
 	return list;
@@ -132,8 +141,8 @@ static json_t *limits_of(const struct alk_supervisor *sup)
 	char startups[48];
 
 	snprintf(startups, sizeof(startups), "%u:%u:%u", conf->start, conf->rate, conf->full);
-	return json_pack("{s:i, s:s, s:i}", "max_connections_per_ip", (int)conf->per_address, "max_startups", startups,
-			 "max_sessions", (int)conf->sessions);
+	return json_pack("{s:i, s:s, s:i}", "max_connections_per_ip", (int)conf->per_address,
+			 "max_startups", startups, "max_sessions", (int)conf->sessions);
 }
 
 static void admin_status(void *user, struct alk_admin_call *call, json_t *params)
@@ -144,23 +153,27 @@ static void admin_status(void *user, struct alk_admin_call *call, json_t *params
 
 	(void)params;
 	sum_metrics(sup, &sum);
-	result = json_pack("{s:s, s:i, s:s, s:b, s:f, s:I}", "version", PACKAGE_VERSION, "pid", (int)getpid(), "state",
-			   supervisor_state_str(sup->state), "draining", sup->state >= SUPERVISOR_DRAINING, "uptime",
+	result = json_pack("{s:s, s:i, s:s, s:b, s:f, s:I}", "version", PACKAGE_VERSION, "pid",
+			   (int)getpid(), "state", supervisor_state_str(sup->state), "draining",
+			   sup->state >= SUPERVISOR_DRAINING, "uptime",
 			   (double)(alk_loop_now(sup->loop) - sup->started) / 1000, "generation",
 			   (json_int_t)sup->generation);
 	if (result != NULL)
 		json_object_update_new(result,
-				       json_pack("{s:i, s:i, s:I, s:I, s:I, s:I, s:i, s:b}", "links",
-						 (int)alk_limit_links(sup->limit), "startups",
-						 (int)alk_limit_startups(sup->limit), "sessions",
-						 (json_int_t)sum.total[ALK_M_SESSIONS], "channels",
-						 (json_int_t)sum.total[ALK_M_CHANNELS], "links_refused",
-						 (json_int_t)refused_total(sup), "worker_restarts",
-						 (json_int_t)sup->restarts, "penalties",
-						 (int)alk_penalty_count(sup->penalty), "in_process", sup->in_process));
+				       json_pack("{s:i, s:i, s:I, s:I, s:I, s:I, s:i, s:b}",
+						 "links", (int)alk_limit_links(sup->limit),
+						 "startups", (int)alk_limit_startups(sup->limit),
+						 "sessions", (json_int_t)sum.total[ALK_M_SESSIONS],
+						 "channels", (json_int_t)sum.total[ALK_M_CHANNELS],
+						 "links_refused", (json_int_t)refused_total(sup),
+						 "worker_restarts", (json_int_t)sup->restarts,
+						 "penalties", (int)alk_penalty_count(sup->penalty),
+						 "in_process", sup->in_process));
 	if (result != NULL)
-		json_object_update_new(result, json_pack("{s:o, s:o, s:o}", "limits", limits_of(sup), "workers",
-							 worker_list(sup), "listeners", listener_list(sup)));
+		json_object_update_new(result,
+				       json_pack("{s:o, s:o, s:o}", "limits", limits_of(sup),
+						 "workers", worker_list(sup), "listeners",
+						 listener_list(sup)));
 	alk_admin_result(&call, result);
 }
 
@@ -179,13 +192,14 @@ static void write_refused(struct alk_metrics_text *out, const struct alk_supervi
 
 	alk_metrics_head(out, name, ALK_COUNTER, "Links refused at accept, by reason.");
 	for (int why = 1; why < ALK_REFUSAL_COUNT; why++) {
-		snprintf(labels, sizeof(labels), "{reason=\"%s\"}", alk_refusal_str((enum alk_refusal)why));
+		snprintf(labels, sizeof(labels), "{reason=\"%s\"}",
+			 alk_refusal_str((enum alk_refusal)why));
 		alk_metrics_sample(out, name, labels, (double)sup->refused[why].total);
 	}
 }
 
-static void write_one(struct alk_metrics_text *out, const char *name, enum alk_metric_kind kind, const char *help,
-		      double value)
+static void write_one(struct alk_metrics_text *out, const char *name, enum alk_metric_kind kind,
+		      const char *help, double value)
 {
 	alk_metrics_head(out, name, kind, help);
 	alk_metrics_sample(out, name, "", value);
@@ -202,10 +216,10 @@ static void write_own(struct alk_metrics_text *out, const struct alk_supervisor 
 	write_one(out, "alknet_uptime_seconds", ALK_GAUGE, "Time since the server started.",
 		  (double)(alk_loop_now(sup->loop) - sup->started) / 1000);
 	write_one(out, "alknet_workers", ALK_GAUGE, "Workers that are ready.", ready);
-	write_one(out, "alknet_worker_restarts_total", ALK_COUNTER, "Workers started again after their end.",
-		  (double)sup->restarts);
-	write_one(out, "alknet_worker_hangs_total", ALK_COUNTER, "Workers that the watchdog killed.",
-		  (double)sup->hung);
+	write_one(out, "alknet_worker_restarts_total", ALK_COUNTER,
+		  "Workers started again after their end.", (double)sup->restarts);
+	write_one(out, "alknet_worker_hangs_total", ALK_COUNTER,
+		  "Workers that the watchdog killed.", (double)sup->hung);
 	write_one(out, "alknet_links", ALK_GAUGE, "Links open now.", alk_limit_links(sup->limit));
 	write_one(out, "alknet_startups", ALK_GAUGE, "Links that are not authenticated yet.",
 		  alk_limit_startups(sup->limit));
@@ -242,8 +256,8 @@ static void admin_channel_list(void *user, struct alk_admin_call *call, json_t *
 }
 
 /* A session's number is its link's: it tells which worker has it. */
-static void query_session(struct alk_supervisor *sup, struct alk_admin_call *call, const char *method, const char *key,
-			  json_t *params)
+static void query_session(struct alk_supervisor *sup, struct alk_admin_call *call,
+			  const char *method, const char *key, json_t *params)
 {
 	json_int_t id = json_integer_value(json_object_get(params, key));
 	const struct alk_linktab_entry *entry = alk_linktab_find(sup->links, (uint64_t)id);
@@ -251,7 +265,8 @@ static void query_session(struct alk_supervisor *sup, struct alk_admin_call *cal
 	if (entry == NULL)
 		alk_admin_error(&call, ALK_ADMIN_FAILED, "there is no session %lld", (long long)id);
 	else
-		supervisor_query(sup, call, (int)entry->worker, method, params, SUPERVISOR_MERGE_FIRST, "");
+		supervisor_query(sup, call, (int)entry->worker, method, params,
+				 SUPERVISOR_MERGE_FIRST, "");
 }
 
 static void admin_session_show(void *user, struct alk_admin_call *call, json_t *params)
@@ -271,7 +286,8 @@ static void admin_channel_close(void *user, struct alk_admin_call *call, json_t 
 
 static void admin_plugin_list(void *user, struct alk_admin_call *call, json_t *params)
 {
-	supervisor_query(user, call, -1, "plugin.list", params, SUPERVISOR_MERGE_PLUGINS, "plugins");
+	supervisor_query(user, call, -1, "plugin.list", params, SUPERVISOR_MERGE_PLUGINS,
+			 "plugins");
 }
 
 /* What it does */
@@ -281,7 +297,8 @@ static void admin_drain(void *user, struct alk_admin_call *call, json_t *params)
 	struct alk_supervisor *sup = user;
 
 	(void)params;
-	alk_admin_result(&call, json_pack("{s:b, s:i}", "draining", 1, "links", (int)alk_limit_links(sup->limit)));
+	alk_admin_result(&call, json_pack("{s:b, s:i}", "draining", 1, "links",
+					  (int)alk_limit_links(sup->limit)));
 	supervisor_drain(sup);
 }
 
@@ -300,23 +317,27 @@ static void admin_log_level(void *user, struct alk_admin_call *call, json_t *par
 
 	if (word != NULL) {
 		if (alk_log_level_parse(word, &level) != 0) {
-			alk_admin_error(&call, ALK_ADMIN_BAD_PARAMS,
-					"log.level: level must be error, warn, info or debug, not \"%s\"", word);
+			alk_admin_error(
+				&call, ALK_ADMIN_BAD_PARAMS,
+				"log.level: level must be error, warn, info or debug, not \"%s\"",
+				word);
 			return;
 		}
 		alk_log_set_level(level);
 		sup->level_changed = true;
-		supervisor_broadcast(sup, json_pack("{s:s, s:s}", "op", "loglevel", "level", alk_log_level_str(level)));
+		supervisor_broadcast(sup, json_pack("{s:s, s:s}", "op", "loglevel", "level",
+						    alk_log_level_str(level)));
 	}
-	alk_admin_result(&call, json_pack("{s:s}", "level", alk_log_level_str(alk_log_get_level())));
+	alk_admin_result(&call,
+			 json_pack("{s:s}", "level", alk_log_level_str(alk_log_get_level())));
 }
 
 static const struct alk_admin_command commands[] = {
-#define ALK_COMMAND(id_, name_, changes_, help_, ...)                                                        \
-	{.name = (name_),                                                                                    \
-	 .changes = (changes_),                                                                              \
-	 .help = (help_),                                                                                    \
-	 .params = {__VA_ARGS__ __VA_OPT__(,) {0}},                                                          \
+#define ALK_COMMAND(id_, name_, changes_, help_, ...)                                              \
+	{.name = (name_),                                                                          \
+	 .changes = (changes_),                                                                    \
+	 .help = (help_),                                                                          \
+	 .params = {__VA_ARGS__ __VA_OPT__(, ){0}},                                                \
 	 .run = admin_##id_},
 #include "admin_commands.def"
 #undef ALK_COMMAND

@@ -24,7 +24,8 @@ void supervisor_log_refused(struct alk_supervisor *sup)
 	for (int why = 1; why < ALK_REFUSAL_COUNT; why++) {
 		struct supervisor_refused *refused = &sup->refused[why];
 
-		if (refused->unlogged == 0 || (refused->logged_at != 0 && now - refused->logged_at < 1000))
+		if (refused->unlogged == 0 ||
+		    (refused->logged_at != 0 && now - refused->logged_at < 1000))
 			continue;
 		alk_log(ALK_LOG_WARN, "connection refused", ALK_STR("remote_addr", refused->addr),
 			ALK_STR("reason", alk_refusal_str((enum alk_refusal)why)),
@@ -47,7 +48,8 @@ static struct supervisor_slot *pick_worker(struct alk_supervisor *sup)
 		if (alk_worker_proc_state(slot->worker) != ALK_WORKER_READY)
 			continue;
 		stuck = alk_worker_proc_busy_ms(slot->worker) >= 1000;
-		if (best == NULL || (best_stuck && !stuck) || (best_stuck == stuck && slot->links < best->links)) {
+		if (best == NULL || (best_stuck && !stuck) ||
+		    (best_stuck == stuck && slot->links < best->links)) {
 			best = slot;
 			best_stuck = stuck;
 		}
@@ -69,9 +71,10 @@ static enum alk_refusal admit(struct alk_supervisor *sup, const char *addr)
 
 static json_t *link_message(uint64_t id, unsigned listener, const struct alk_link *link)
 {
-	return json_pack("{s:s, s:I, s:i, s:s, s:s, s:i, s:s, s:i}", "op", "link", "link", (json_int_t)id, "listener",
-			 (int)listener, "transport", link->transport, "remote_addr", link->remote_addr, "remote_port",
-			 link->remote_port, "local_addr", link->local_addr, "local_port", link->local_port);
+	return json_pack("{s:s, s:I, s:i, s:s, s:s, s:i, s:s, s:i}", "op", "link", "link",
+			 (json_int_t)id, "listener", (int)listener, "transport", link->transport,
+			 "remote_addr", link->remote_addr, "remote_port", link->remote_port,
+			 "local_addr", link->local_addr, "local_port", link->local_port);
 }
 
 static void on_accepted(void *user, struct alk_link *link)
@@ -88,13 +91,15 @@ static void on_accepted(void *user, struct alk_link *link)
 		refuse(sup, why, link->remote_addr);
 		goto out;
 	}
-	if (alk_linktab_add(sup->links, ++sup->last_link, (unsigned)(slot - sup->slot), link->remote_addr) == NULL) {
+	if (alk_linktab_add(sup->links, ++sup->last_link, (unsigned)(slot - sup->slot),
+			    link->remote_addr) == NULL) {
 		alk_limit_end(sup->limit, link->remote_addr, false);
 		refuse(sup, ALK_REFUSAL_WORKER, link->remote_addr);
 		goto out;
 	}
 	slot->links++;
-	if (alk_worker_proc_send(slot->worker, link_message(sup->last_link, listener->index, link), &link->fd) != 0)
+	if (alk_worker_proc_send(slot->worker, link_message(sup->last_link, listener->index, link),
+				 &link->fd) != 0)
 		supervisor_release_link(sup, sup->last_link);
 out:
 	alk_link_close(link);
@@ -102,11 +107,13 @@ out:
 
 /* Listeners */
 
-static int listen_on(struct alk_supervisor *sup, const struct alk_conf_listen *want, struct alk_err *err)
+static int listen_on(struct alk_supervisor *sup, const struct alk_conf_listen *want,
+		     struct alk_err *err)
 {
 	struct supervisor_listener *listener = &sup->listener[sup->listeners];
 	const struct alk_acceptor up = {.accepted = on_accepted, .user = listener};
-	int (*op)(void *, const char *, const struct alk_acceptor *, struct alk_listener **, struct alk_err *);
+	int (*op)(void *, const char *, const struct alk_acceptor *, struct alk_listener **,
+		  struct alk_err *);
 	void (*describe)(void *, const struct alk_listener *, char *, size_t);
 	int rc;
 
@@ -117,7 +124,8 @@ static int listen_on(struct alk_supervisor *sup, const struct alk_conf_listen *w
 	listener->ops = alk_loaded_plugin(listener->plugin)->ops.transport;
 	op = ALK_OP(listener->ops, listen);
 	if (op == NULL)
-		return alk_err_set(err, -EOPNOTSUPP, "transport: %s cannot listen", want->transport);
+		return alk_err_set(err, -EOPNOTSUPP, "transport: %s cannot listen",
+				   want->transport);
 	rc = op(alk_loaded_state(listener->plugin), want->address, &up, &listener->listener, err);
 	if (rc != 0)
 		return alk_err_prefix(err, rc, "listen");
@@ -139,7 +147,8 @@ int supervisor_listen(struct alk_supervisor *sup, struct alk_err *err)
 	if (n == 0)
 		return alk_err_set(err, -EINVAL, "listen: there is no address to listen on");
 	if (n > ALK_LISTENERS_MAX)
-		return alk_err_set(err, -EINVAL, "listen: %zu addresses are more than %d", n, ALK_LISTENERS_MAX);
+		return alk_err_set(err, -EINVAL, "listen: %zu addresses are more than %d", n,
+				   ALK_LISTENERS_MAX);
 	for (size_t i = 0; i < n; i++) {
 		int rc = listen_on(sup, &want[i], err);
 
@@ -169,7 +178,8 @@ void supervisor_accept(struct alk_supervisor *sup)
 	bool ready = false;
 
 	for (unsigned i = 0; i < sup->slots; i++)
-		ready |= sup->slot[i].worker != NULL && alk_worker_proc_state(sup->slot[i].worker) == ALK_WORKER_READY;
+		ready |= sup->slot[i].worker != NULL &&
+			 alk_worker_proc_state(sup->slot[i].worker) == ALK_WORKER_READY;
 	for (unsigned i = 0; i < sup->listeners; i++) {
 		struct supervisor_listener *listener = &sup->listener[i];
 		void (*op)(void *, struct alk_listener *, bool) = ALK_OP(listener->ops, pause);
@@ -188,7 +198,8 @@ void supervisor_log_listening(struct alk_supervisor *sup)
 
 		alk_log(ALK_LOG_INFO, "listening", ALK_STR("transport", listener->transport),
 			ALK_STR("address", listener->address));
-		supervisor_event(sup, json_pack("{s:s, s:s, s:s}", "event", "listener.open", "transport",
-						listener->transport, "address", listener->address));
+		supervisor_event(sup,
+				 json_pack("{s:s, s:s, s:s}", "event", "listener.open", "transport",
+					   listener->transport, "address", listener->address));
 	}
 }

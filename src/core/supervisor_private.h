@@ -133,9 +133,11 @@ enum supervisor_merge {
 	SUPERVISOR_MERGE_FIRST,	  /* the one result is the answer */
 };
 /* Ask one worker (`slot` >= 0) or all; answers `call` once. `params` is borrowed. */
-void supervisor_query(struct alk_supervisor *sup, struct alk_admin_call *call, int slot, const char *method,
-		      json_t *params, enum supervisor_merge merge, const char *key);
-void supervisor_query_reply(struct alk_supervisor *sup, unsigned slot, uint64_t id, json_t *message);
+void supervisor_query(struct alk_supervisor *sup, struct alk_admin_call *call, int slot,
+		      const char *method, json_t *params, enum supervisor_merge merge,
+		      const char *key);
+void supervisor_query_reply(struct alk_supervisor *sup, unsigned slot, uint64_t id,
+			    json_t *message);
 /* This worker will not answer any more. */
 void supervisor_query_gone(struct alk_supervisor *sup, unsigned slot);
 void supervisor_query_free(struct alk_supervisor *sup);

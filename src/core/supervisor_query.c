@@ -89,8 +89,9 @@ static bool slot_answers(const struct alk_supervisor *sup, unsigned slot)
 	return state == ALK_WORKER_READY || state == ALK_WORKER_DRAINING;
 }
 
-void supervisor_query(struct alk_supervisor *sup, struct alk_admin_call *call, int slot, const char *method,
-		      json_t *params, enum supervisor_merge merge, const char *key)
+void supervisor_query(struct alk_supervisor *sup, struct alk_admin_call *call, int slot,
+		      const char *method, json_t *params, enum supervisor_merge merge,
+		      const char *key)
 {
 	struct supervisor_query *q = query_new(sup, call, merge, key);
 
@@ -102,8 +103,9 @@ void supervisor_query(struct alk_supervisor *sup, struct alk_admin_call *call, i
 		if ((slot >= 0 && i != (unsigned)slot) || !slot_answers(sup, i))
 			continue;
 		if (alk_worker_proc_send(sup->slot[i].worker,
-					 json_pack("{s:s, s:I, s:s, s:O}", "op", "request", "id", (json_int_t)q->id,
-						   "method", method, "params", params),
+					 json_pack("{s:s, s:I, s:s, s:O}", "op", "request", "id",
+						   (json_int_t)q->id, "method", method, "params",
+						   params),
 					 NULL) != 0) {
 			q->incomplete = true;
 			continue;
@@ -132,7 +134,8 @@ static void add_plugin(json_t *list, json_t *plugin)
 
 	if (name == NULL || json_array_size(list) >= PLUGINS_MAX)
 		return;
-	json_array_foreach(list, i, known) {
+	json_array_foreach(list, i, known)
+	{
 		other = json_string_value(json_object_get(known, "name"));
 		if (other != NULL && strcmp(name, other) == 0)
 			return;
@@ -143,7 +146,8 @@ static void add_plugin(json_t *list, json_t *plugin)
 /* A worker's list is only joined, never looked into: what is in it is shown as peers' text is. */
 static void query_merge(struct supervisor_query *q, json_t *result)
 {
-	json_t *list = json_object_get(result, q->key), *into = json_object_get(q->result, q->key), *one;
+	json_t *list = json_object_get(result, q->key), *into = json_object_get(q->result, q->key),
+	       *one;
 	size_t i;
 
 	if (q->merge == SUPERVISOR_MERGE_FIRST && json_is_object(result)) {
@@ -154,8 +158,7 @@ static void query_merge(struct supervisor_query *q, json_t *result)
 	} else if (q->merge == SUPERVISOR_MERGE_LIST) {
 		q->incomplete |= json_array_extend(into, list) != 0;
 	} else {
-		json_array_foreach(list, i, one)
-			add_plugin(into, one);
+		json_array_foreach(list, i, one) add_plugin(into, one);
 	}
 }
 
@@ -173,7 +176,8 @@ void supervisor_query_reply(struct alk_supervisor *sup, unsigned slot, uint64_t 
 		query_merge(q, json_object_get(message, "result"));
 	} else if (q->merge == SUPERVISOR_MERGE_FIRST) {
 		text = json_string_value(json_object_get(error, "message"));
-		alk_admin_error(&q->call, ALK_ADMIN_FAILED, "%s", text != NULL ? text : "the worker could not");
+		alk_admin_error(&q->call, ALK_ADMIN_FAILED, "%s",
+				text != NULL ? text : "the worker could not");
 		query_free(q);
 		return;
 	} else {

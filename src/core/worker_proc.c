@@ -12,7 +12,7 @@
 #include "worker.h"
 #include "worker_spawn.h"
 
-#define LAST_WORDS_MS 1000  /* between the end of the process and the end of its control socket */
+#define LAST_WORDS_MS 1000   /* between the end of the process and the end of its control socket */
 #define START_LIMIT_MS 60000 /* a worker that is not ready by then never will be */
 
 struct alk_worker_proc {
@@ -76,7 +76,9 @@ static void proc_release(struct alk_worker_proc *w)
 /* Both have to be over: the process, and what it said before. */
 static void proc_check_gone(struct alk_worker_proc *w)
 {
-	struct alk_worker_proc_end end = {.was_ready = w->was_ready, .hung = w->hung, .status = w->status,
+	struct alk_worker_proc_end end = {.was_ready = w->was_ready,
+					  .hung = w->hung,
+					  .status = w->status,
 					  .pid = alk_worker_proc_pid(w)};
 	char *failed = w->failed;
 
@@ -85,7 +87,8 @@ static void proc_check_gone(struct alk_worker_proc *w)
 		return;
 	}
 	proc_release(w);
-	end.expected = (w->state == ALK_WORKER_STOPPING || w->state == ALK_WORKER_DRAINING) && w->status == 0;
+	end.expected = (w->state == ALK_WORKER_STOPPING || w->state == ALK_WORKER_DRAINING) &&
+		       w->status == 0;
 	end.lived_ms = alk_loop_now(w->loop) - w->started;
 	end.failed = failed;
 	end.failed_status = w->failed_status;
@@ -162,8 +165,9 @@ static void proc_nonsense(struct alk_worker_proc *w, const char *op)
 	if (w->nonsense_logged != 0 && now - w->nonsense_logged < 1000)
 		return;
 	w->nonsense_logged = now;
-	alk_log(ALK_LOG_WARN, "worker sent a message that makes no sense", ALK_INT("worker", w->index),
-		ALK_STR("op", op), ALK_INT("count", (int64_t)w->nonsense));
+	alk_log(ALK_LOG_WARN, "worker sent a message that makes no sense",
+		ALK_INT("worker", w->index), ALK_STR("op", op),
+		ALK_INT("count", (int64_t)w->nonsense));
 	w->nonsense = 0;
 }
 
@@ -259,8 +263,8 @@ static void on_ctl_closed(void *user, struct alk_ctl *ctl, int rc)
 
 	(void)ctl;
 	if (rc != 0)
-		alk_log(ALK_LOG_ERROR, "control socket of a worker broke", ALK_INT("worker", w->index),
-			ALK_STR("error", strerror(-rc)));
+		alk_log(ALK_LOG_ERROR, "control socket of a worker broke",
+			ALK_INT("worker", w->index), ALK_STR("error", strerror(-rc)));
 	alk_ctl_free(&w->ctl);
 	proc_check_gone(w);
 }
@@ -281,7 +285,8 @@ int alk_worker_proc_send(struct alk_worker_proc *w, json_t *message, int *fd)
 	}
 	rc = alk_ctl_send(w->ctl, message, fd);
 	if (rc == -ENOBUFS) {
-		alk_log(ALK_LOG_ERROR, "worker does not read its control socket", ALK_INT("worker", w->index));
+		alk_log(ALK_LOG_ERROR, "worker does not read its control socket",
+			ALK_INT("worker", w->index));
 		alk_worker_proc_kill(w);
 	}
 	return rc;
@@ -293,7 +298,9 @@ void alk_worker_proc_drain(struct alk_worker_proc *w, uint64_t timeout_ms)
 		alk_worker_proc_stop(w); /* it has nothing to finish */
 	} else if (w->state == ALK_WORKER_READY) {
 		w->state = ALK_WORKER_DRAINING;
-		alk_worker_proc_send(w, json_pack("{s:s, s:I}", "op", "drain", "timeout_ms", (json_int_t)timeout_ms),
+		alk_worker_proc_send(w,
+				     json_pack("{s:s, s:I}", "op", "drain", "timeout_ms",
+					       (json_int_t)timeout_ms),
 				     NULL);
 	}
 }
@@ -323,7 +330,8 @@ static int proc_start_local(struct alk_worker_proc *w, int *ctl, struct alk_err 
 	int fd[2];
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) != 0)
-		return alk_err_set(err, -errno, "cannot make a control socket: %s", strerror(errno));
+		return alk_err_set(err, -errno, "cannot make a control socket: %s",
+				   strerror(errno));
 	w->local = alk_worker_new(w->loop, &fd[1], true, on_local_done, w, err);
 	if (w->local == NULL) {
 		alk_fd_close(&fd[0]);
@@ -340,7 +348,8 @@ static int proc_watch_exit(struct alk_worker_proc *w, struct alk_err *err)
 	if (w->pidfd >= 0)
 		w->exit_io = alk_io_new(w->loop, w->pidfd, "worker process", on_exit_io, w);
 	else
-		w->exit_signal = alk_signal_new(w->loop, SIGCHLD, "worker process", on_exit_signal, w);
+		w->exit_signal = alk_signal_new(w->loop, SIGCHLD, "worker process", on_exit_signal,
+						w);
 	if (w->exit_io == NULL && w->exit_signal == NULL)
 		return alk_err_set(err, -ENOMEM, "out of memory");
 	if (w->exit_io != NULL)
@@ -370,7 +379,8 @@ int alk_worker_proc_start(struct alk_worker_proc *w, json_t *start, struct alk_e
 	w->board = alk_board_new(&board_fd, err);
 	rc = w->board != NULL ? 0 : -ENOMEM;
 	if (rc == 0)
-		rc = w->in_process ? proc_start_local(w, &ctl, err) : alk_worker_spawn(&w->pid, &w->pidfd, &ctl, err);
+		rc = w->in_process ? proc_start_local(w, &ctl, err)
+				   : alk_worker_spawn(&w->pid, &w->pidfd, &ctl, err);
 	if (rc == 0) {
 		w->ctl = alk_ctl_new(w->loop, &ctl, &proc_ctl_ops, w, err);
 		rc = w->ctl != NULL ? 0 : -ENOMEM;
@@ -380,7 +390,8 @@ int alk_worker_proc_start(struct alk_worker_proc *w, json_t *start, struct alk_e
 	if (rc == 0) {
 		rc = alk_ctl_send(w->ctl, json_incref(start), &board_fd);
 		if (rc != 0)
-			alk_err_set(err, rc, "cannot send a worker its configuration: %s", strerror(-rc));
+			alk_err_set(err, rc, "cannot send a worker its configuration: %s",
+				    strerror(-rc));
 	}
 	alk_fd_close(&board_fd);
 	json_decref(start);
@@ -392,7 +403,8 @@ int alk_worker_proc_start(struct alk_worker_proc *w, json_t *start, struct alk_e
 }
 
 struct alk_worker_proc *alk_worker_proc_new(struct alk_loop *loop, unsigned index, bool in_process,
-					    uint64_t watchdog_ms, const struct alk_worker_proc_ops *ops, void *user)
+					    uint64_t watchdog_ms,
+					    const struct alk_worker_proc_ops *ops, void *user)
 {
 	struct alk_worker_proc *w = calloc(1, sizeof(*w));
 
@@ -460,8 +472,10 @@ void alk_worker_proc_tick(struct alk_worker_proc *w, uint64_t elapsed_ms)
 	}
 	if (w->busy_ms >= w->watchdog_ms) {
 		proc_hung(w);
-	} else if (w->state == ALK_WORKER_STARTING && alk_loop_now(w->loop) - w->started > START_LIMIT_MS) {
-		alk_log(ALK_LOG_ERROR, "worker did not get ready in time", ALK_INT("worker", w->index));
+	} else if (w->state == ALK_WORKER_STARTING &&
+		   alk_loop_now(w->loop) - w->started > START_LIMIT_MS) {
+		alk_log(ALK_LOG_ERROR, "worker did not get ready in time",
+			ALK_INT("worker", w->index));
 		alk_worker_proc_kill(w);
 	}
 }

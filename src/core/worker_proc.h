@@ -35,12 +35,12 @@ const char *alk_worker_proc_state_str(enum alk_worker_proc_state state);
 /* How a worker ended. */
 struct alk_worker_proc_end {
 	pid_t pid;
-	bool was_ready;	     /* in this life */
-	bool expected;	     /* told to leave, and left in peace */
-	bool hung;	     /* killed by the watchdog */
-	int status;	     /* of waitpid(); of alk_worker's `done` as an exit status */
+	bool was_ready; /* in this life */
+	bool expected;	/* told to leave, and left in peace */
+	bool hung;	/* killed by the watchdog */
+	int status;	/* of waitpid(); of alk_worker's `done` as an exit status */
 	uint64_t lived_ms;
-	int failed_status;   /* what it asked for with `failed`; 0 = it did not */
+	int failed_status;  /* what it asked for with `failed`; 0 = it did not */
 	const char *failed; /* its sentence, or NULL */
 };
 
@@ -55,12 +55,14 @@ struct alk_worker_proc_ops {
 	/* It hangs and has been killed; `gone` follows. */
 	void (*hung)(void *user, struct alk_worker_proc *worker, const struct alk_board_hand *hand);
 	/* DEAD now. Its board can still be read. May start it again. */
-	void (*gone)(void *user, struct alk_worker_proc *worker, const struct alk_worker_proc_end *end);
+	void (*gone)(void *user, struct alk_worker_proc *worker,
+		     const struct alk_worker_proc_end *end);
 };
 
 /* Not started. NULL when out of memory. */
 struct alk_worker_proc *alk_worker_proc_new(struct alk_loop *loop, unsigned index, bool in_process,
-					    uint64_t watchdog_ms, const struct alk_worker_proc_ops *ops, void *user);
+					    uint64_t watchdog_ms,
+					    const struct alk_worker_proc_ops *ops, void *user);
 /* Kills what still runs and waits for it. */
 void alk_worker_proc_free(struct alk_worker_proc **worker);
 

@@ -32,7 +32,8 @@ static void child_signals(void)
 	sigset_t none;
 
 	for (int signo = 1; signo < NSIG; signo++)
-		sigaction(signo, &action, NULL); /* fails for SIGKILL and SIGSTOP, which nobody changed */
+		sigaction(signo, &action,
+			  NULL); /* fails for SIGKILL and SIGSTOP, which nobody changed */
 	action.sa_handler = SIG_IGN;
 	for (size_t i = 0; i < sizeof(obeys_supervisor) / sizeof(obeys_supervisor[0]); i++)
 		sigaction(obeys_supervisor[i], &action, NULL);
@@ -64,7 +65,8 @@ int alk_worker_spawn(pid_t *pid, int *pidfd, int *ctl, struct alk_err *err)
 	int fd[2], rc;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) != 0)
-		return alk_err_set(err, -errno, "cannot make a control socket: %s", strerror(errno));
+		return alk_err_set(err, -errno, "cannot make a control socket: %s",
+				   strerror(errno));
 	/* No handler of ours may run in the child. */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &before);

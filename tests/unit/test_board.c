@@ -106,11 +106,14 @@ static void test_metrics(void **state)
 	alk_metrics_sample(&out, "alknet_test_total", "{kind=\"a\"}", 1.5);
 	alk_metrics_sample(&out, "alknet_test_total", "{kind=\"b\"}", 4e9);
 	assert_false(out.failed);
-	assert_non_null(strstr(out.text, "# HELP alknet_links_total Links accepted.\n"
-					 "# TYPE alknet_links_total counter\nalknet_links_total 15\n"));
+	assert_non_null(strstr(out.text,
+			       "# HELP alknet_links_total Links accepted.\n"
+			       "# TYPE alknet_links_total counter\nalknet_links_total 15\n"));
 	assert_non_null(strstr(out.text, "# TYPE alknet_sessions gauge\nalknet_sessions 2\n"));
 	assert_non_null(strstr(out.text, "\nalknet_channels -1\n"));
-	assert_non_null(strstr(out.text, "alknet_test_total{kind=\"a\"} 1.5\nalknet_test_total{kind=\"b\"} 4000000000\n"));
+	assert_non_null(strstr(
+		out.text,
+		"alknet_test_total{kind=\"a\"} 1.5\nalknet_test_total{kind=\"b\"} 4000000000\n"));
 	assert_int_equal(out.text[out.len], '\0');
 	alk_metrics_text_free(&out);
 }
@@ -125,7 +128,8 @@ static void test_metric_names(void **state)
 
 		assert_int_equal(strncmp(name, "alknet_", 7), 0);
 		assert_int_equal(strspn(name, "abcdefghijklmnopqrstuvwxyz_"), len);
-		assert_int_equal(strcmp(name + len - 6, "_total") == 0, alk_metric_info[m].kind == ALK_COUNTER);
+		assert_int_equal(strcmp(name + len - 6, "_total") == 0,
+				 alk_metric_info[m].kind == ALK_COUNTER);
 		for (int other = 0; other < m; other++)
 			assert_string_not_equal(name, alk_metric_info[other].name);
 	}
@@ -134,10 +138,8 @@ static void test_metric_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_shared),
-		cmocka_unit_test(test_hostile),
-		cmocka_unit_test(test_map_refuses),
-		cmocka_unit_test(test_metrics),
+		cmocka_unit_test(test_shared),	     cmocka_unit_test(test_hostile),
+		cmocka_unit_test(test_map_refuses),  cmocka_unit_test(test_metrics),
 		cmocka_unit_test(test_metric_names),
 	};
 

@@ -141,7 +141,8 @@ static void raw_frame(struct bench *b, uint32_t len, uint32_t flags, const char 
 		c->cmsg_len = CMSG_LEN(sizeof(int));
 		memcpy(CMSG_DATA(c), &fd, sizeof(int));
 	}
-	assert_int_equal(sendmsg(b->raw, &msg, MSG_NOSIGNAL), (ssize_t)(sizeof(header) + strlen(text)));
+	assert_int_equal(sendmsg(b->raw, &msg, MSG_NOSIGNAL),
+			 (ssize_t)(sizeof(header) + strlen(text)));
 }
 
 static int open_fds(void)

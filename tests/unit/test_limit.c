@@ -15,8 +15,22 @@
 
 static void test_parse(void **state)
 {
-	static const char *const bad[] = {"", "a", "10:30", "10:30:", ":30:100", "10:30:100:5", "10:101:100", "10:30:5",
-					  "-1", " 1", "1 ", "10::100", "99999999999999999999", "1000001", "10:30:100 ", "0x10"};
+	static const char *const bad[] = {"",
+					  "a",
+					  "10:30",
+					  "10:30:",
+					  ":30:100",
+					  "10:30:100:5",
+					  "10:101:100",
+					  "10:30:5",
+					  "-1",
+					  " 1",
+					  "1 ",
+					  "10::100",
+					  "99999999999999999999",
+					  "1000001",
+					  "10:30:100 ",
+					  "0x10"};
 	struct alk_limit_conf conf = {.per_address = 7};
 	struct alk_err err;
 
@@ -143,12 +157,9 @@ static void test_many(void **state)
 static void test_key(void **state)
 {
 	static const char *const key[][2] = {
-		{"203.0.113.50", "203.0.113.50"},
-		{"2001:db8::1", "2001:db8::/64"},
-		{"fe80::1%eth0", "fe80::/64"},
-		{"unix", "unix"},
-		{"not:an:address", "not:an:address"},
-		{"", ""},
+		{"203.0.113.50", "203.0.113.50"},     {"2001:db8::1", "2001:db8::/64"},
+		{"fe80::1%eth0", "fe80::/64"},	      {"unix", "unix"},
+		{"not:an:address", "not:an:address"}, {"", ""},
 	};
 	char got[64];
 
@@ -178,7 +189,8 @@ static void test_penalties(void **state)
 	assert_int_equal(alk_penalty_left(penalties, ALK_PENALTY_ADDRESS, "192.0.2.1", 1000), 0);
 	assert_int_equal(alk_penalty_add(penalties, ALK_PENALTY_ADDRESS, "192.0.2.1", 61000), 0);
 	assert_int_equal(alk_penalty_add(penalties, ALK_PENALTY_IDENTITY, "alice", 31000), 0);
-	assert_int_equal(alk_penalty_left(penalties, ALK_PENALTY_ADDRESS, "192.0.2.1", 1000), 60000);
+	assert_int_equal(alk_penalty_left(penalties, ALK_PENALTY_ADDRESS, "192.0.2.1", 1000),
+			 60000);
 	assert_int_equal(alk_penalty_left(penalties, ALK_PENALTY_IDENTITY, "192.0.2.1", 1000), 0);
 	alk_penalty_each(penalties, 1000, count_one, &n);
 	assert_int_equal(n, 2);
@@ -186,7 +198,8 @@ static void test_penalties(void **state)
 	assert_int_equal(alk_penalty_count(penalties), 1);
 	assert_int_equal(alk_penalty_add(penalties, ALK_PENALTY_ADDRESS, "192.0.2.1", 90000), 0);
 	assert_int_equal(alk_penalty_count(penalties), 1);
-	assert_int_equal(alk_penalty_left(penalties, ALK_PENALTY_ADDRESS, "192.0.2.1", 70000), 20000);
+	assert_int_equal(alk_penalty_left(penalties, ALK_PENALTY_ADDRESS, "192.0.2.1", 70000),
+			 20000);
 	alk_penalty_free(&penalties);
 	assert_null(penalties);
 }
@@ -216,14 +229,10 @@ static void test_penalties_bound(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_parse),
-		cmocka_unit_test(test_drop_rate),
-		cmocka_unit_test(test_startups),
-		cmocka_unit_test(test_per_address),
-		cmocka_unit_test(test_many),
-		cmocka_unit_test(test_key),
-		cmocka_unit_test(test_penalties),
-		cmocka_unit_test(test_penalties_bound),
+		cmocka_unit_test(test_parse),	  cmocka_unit_test(test_drop_rate),
+		cmocka_unit_test(test_startups),  cmocka_unit_test(test_per_address),
+		cmocka_unit_test(test_many),	  cmocka_unit_test(test_key),
+		cmocka_unit_test(test_penalties), cmocka_unit_test(test_penalties_bound),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
