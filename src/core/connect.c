@@ -3,6 +3,7 @@
 #include "connect_private.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -91,13 +92,19 @@ static void on_signal(void *user, int signo)
 	connect_stop(connect, 0);
 }
 
-/* Nobody can be asked for a hangup without a terminal, and who ignored it before us (nohup) wants that. */
+/* Without a terminal there is none to hang up, and who ignored it before us (nohup) wants that. */
 static bool hangup_wanted(void)
 {
 	struct sigaction action;
+	int tty;
 
-	return sigaction(SIGHUP, NULL, &action) == 0 && action.sa_handler != SIG_IGN &&
-	       isatty(STDERR_FILENO);
+	if (sigaction(SIGHUP, NULL, &action) != 0 || action.sa_handler == SIG_IGN)
+		return false;
+	tty = open("/dev/tty", O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (tty < 0)
+		return false;
+	close(tty);
+	return true;
 }
 
 static int connect_catch_signals(struct connect *connect, struct alk_err *err)
@@ -174,6 +181,7 @@ static void connect_deinit(struct connect *connect)
 	alk_stdio_free(&connect->stdio);
 	alk_log_attach(NULL);
 	alk_loop_free(&connect->front.loop);
+	alk_log_close();
 }
 
 int alk_main_connect(int argc, char **argv)
