@@ -290,15 +290,15 @@ class Wire:
 
     # Channels.
 
-    def open_request(self, number, host, port, window=1 << 21, packet=32768, kind="direct-tcpip"):
-        payload = bytes([CHANNEL_OPEN]) + string(kind) + u32(number) + u32(window) + u32(packet)
+    def open_request(self, number, host, port, window=1 << 21, packet=32768, kind="direct-tcpip", more=b""):
+        payload = bytes([CHANNEL_OPEN]) + string(kind) + u32(number) + u32(window) + u32(packet) + more
         if kind == "direct-tcpip":
             payload += string(host) + u32(port) + string("127.0.0.1") + u32(40000)
         self.send(payload)
 
-    def open_channel(self, number, host, port, window=1 << 21, packet=32768, kind="direct-tcpip"):
+    def open_channel(self, number, host, port, window=1 << 21, packet=32768):
         """The server's number of the channel and its window, or None when the open failed."""
-        self.open_request(number, host, port, window, packet, kind)
+        self.open_request(number, host, port, window, packet)
         fields = Reader(self.expect(OPEN_CONFIRMATION, OPEN_FAILURE))
         if fields.byte() == OPEN_FAILURE:
             fields.u32()
