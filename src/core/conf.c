@@ -175,6 +175,46 @@ static int sections_check(struct alk_conf *conf, struct alk_err *err)
 	return 0;
 }
 
+/* --- the forms of listen ------------------------------------------------------------------------------- */
+
+static int listen_entry_read(json_t *entry, size_t number, const char **transport, const char **address,
+			     struct alk_err *err)
+{
+	json_error_t why;
+
+	*address = json_string_value(entry);
+	if (!json_is_object(entry) && *address == NULL)
+		return alk_err_set(err, -EINVAL, "entry %zu must be \"ADDR:PORT\" or { transport = ..., address = ... }",
+				   number);
+	if (*address == NULL &&
+	    json_unpack_ex(entry, &why, 0, "{s?s, s:s !}", "transport", transport, "address", address) < 0)
+		return alk_err_set(err, -EINVAL,
+				   "entry %zu must be { transport = \"NAME\", address = \"ADDR:PORT\" }: %s", number,
+				   why.text);
+	if (**address == '\0' || !is_stem(*transport))
+		return alk_err_set(err, -EINVAL, "entry %zu has an empty address or no transport's name", number);
+	return 0;
+}
+
+/* In the file a wrong entry is an error, also where a flag takes its place. */
+static int listen_check(json_t *listen, struct alk_err *err)
+{
+	const char *transport = "tcp", *address;
+	json_t *entry;
+	size_t i;
+	int rc = 0;
+
+	if (json_is_object(listen) && json_object_size(listen) == 0)
+		return 0;
+	if (!json_is_array(listen))
+		return listen_entry_read(listen, 1, &transport, &address, err);
+	json_array_foreach(listen, i, entry) {
+		if (rc == 0)
+			rc = listen_entry_read(entry, i + 1, &transport, &address, err);
+	}
+	return rc;
+}
+
 /* --- file, environment, flags ------------------------------------------------------------------------ */
 
 static int section_keep(struct alk_conf *conf, const char *name, json_t *section, struct alk_err *err)
@@ -193,9 +233,11 @@ static int key_load(struct alk_conf *conf, const char *name, json_t *value, stru
 	const struct alk_option *secret = alk_option_secret_file(conf->table, name);
 	int rc;
 
-	if (option != NULL)
-		rc = alk_options_set_json(conf->values, option, value, conf->path, conf->dir, err);
-	else if (secret != NULL)
+	if (option != NULL) {
+		rc = strcmp(name, "listen") == 0 ? listen_check(value, err) : 0;
+		if (rc == 0)
+			rc = alk_options_set_json(conf->values, option, value, conf->path, conf->dir, err);
+	} else if (secret != NULL)
 		rc = alk_options_set_secret_file(conf->values, secret, value, conf->path, conf->dir, err);
 	else if (json_is_object(value) && is_stem(name))
 		return section_keep(conf, name, value, err);
@@ -305,22 +347,12 @@ static int listen_add(struct alk_conf *conf, const char *transport, const char *
 	return 0;
 }
 
-static int listen_entry(struct alk_conf *conf, json_t *entry, size_t number, struct alk_err *err)
+static int listen_add_entry(struct alk_conf *conf, json_t *entry, size_t number, struct alk_err *err)
 {
-	const char *transport = alk_options_str(conf->values, "transport"), *address = json_string_value(entry);
-	json_error_t why;
+	const char *transport = alk_options_str(conf->values, "transport"), *address;
+	int rc = listen_entry_read(entry, number, &transport, &address, err);
 
-	if (!json_is_object(entry) && address == NULL)
-		return alk_err_set(err, -EINVAL, "entry %zu must be \"ADDR:PORT\" or { transport = ..., address = ... }",
-				   number);
-	if (address == NULL &&
-	    json_unpack_ex(entry, &why, 0, "{s?s, s:s !}", "transport", &transport, "address", &address) < 0)
-		return alk_err_set(err, -EINVAL,
-				   "entry %zu must be { transport = \"NAME\", address = \"ADDR:PORT\" }: %s", number,
-				   why.text);
-	if (*address == '\0' || !is_stem(transport))
-		return alk_err_set(err, -EINVAL, "entry %zu has an empty address or no transport's name", number);
-	return listen_add(conf, transport, address, err);
+	return rc < 0 ? rc : listen_add(conf, transport, address, err);
 }
 
 int alk_conf_listen_build(struct alk_conf *conf, struct alk_err *err)
@@ -335,7 +367,7 @@ int alk_conf_listen_build(struct alk_conf *conf, struct alk_err *err)
 
 		if (entry == NULL || json_array_append_new(conf->listen_texts, entry) < 0)
 			return alk_err_set(err, -ENOMEM, "out of memory");
-		rc = listen_entry(conf, entry, i + 1, err);
+		rc = listen_add_entry(conf, entry, i + 1, err);
 	}
 	if (rc < 0) {
 		alk_conf_given_as(conf, "listen", given, sizeof(given));

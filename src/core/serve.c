@@ -97,25 +97,22 @@ static struct alk_conf *conf_make(int argc, char **argv, enum alk_role role, int
 	return NULL;
 }
 
-/* What alk_main_process found, kept until there is a log for it. */
-static unsigned long fd_limit;
-static int fd_raised;
-
-static void fd_limit_log(void)
+static void fd_limit_log(int raised, unsigned long limit)
 {
-	if (fd_raised < 0)
-		alk_log(ALK_LOG_WARN, "file descriptors could not be raised", ALK_INT("limit", (int64_t)fd_limit),
-			ALK_STR("error", strerror(-fd_raised)));
+	if (raised < 0)
+		alk_log(ALK_LOG_WARN, "file descriptors could not be raised", ALK_INT("limit", (int64_t)limit),
+			ALK_STR("error", strerror(-raised)));
 	else
-		alk_log(ALK_LOG_INFO, "file descriptors", ALK_INT("limit", (int64_t)fd_limit));
+		alk_log(ALK_LOG_INFO, "file descriptors", ALK_INT("limit", (int64_t)limit));
 }
 
 struct alk_conf *alk_main_conf(int argc, char **argv, enum alk_role role, int *status)
 {
+	unsigned long limit = 0;
+	int raised = alk_main_process(&limit);
 	struct alk_conf *conf;
 	struct alk_err err;
 
-	fd_raised = alk_main_process(&fd_limit);
 	conf = conf_make(argc, argv, role, status);
 	if (conf == NULL)
 		return NULL;
@@ -124,9 +121,9 @@ struct alk_conf *alk_main_conf(int argc, char **argv, enum alk_role role, int *s
 		alk_conf_free(&conf);
 		return NULL;
 	}
-	/* serve says it when it has started: until then one sentence is all that stands on stderr. */
-	if (role == ALK_ROLE_CLIENT)
-		fd_limit_log();
+	/* The supervisor says it when it has started: until then one sentence is all that stands on stderr. */
+	if (role == ALK_ROLE_CLIENT || raised < 0)
+		fd_limit_log(raised, limit);
 	return conf;
 }
 
@@ -150,7 +147,6 @@ int alk_main_serve(int argc, char **argv)
 	alk_log_attach(loop);
 	supervisor = alk_supervisor_new(loop, &conf, &err);
 	if (supervisor != NULL) {
-		fd_limit_log();
 		alk_loop_run(loop);
 		status = alk_supervisor_status(supervisor);
 		alk_supervisor_free(&supervisor);

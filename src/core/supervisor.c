@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "log_private.h"
@@ -134,6 +135,14 @@ static void on_signal(void *user, int signo)
 
 /* What workers say */
 
+static void supervisor_log_limit(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0)
+		alk_log(ALK_LOG_INFO, "file descriptors", ALK_INT("limit", (int64_t)files.rlim_cur));
+}
+
 static void on_worker_ready(void *user, struct alk_worker_proc *worker)
 {
 	struct alk_supervisor *sup = user;
@@ -145,6 +154,7 @@ static void on_worker_ready(void *user, struct alk_worker_proc *worker)
 					(int)alk_worker_proc_pid(worker)));
 	if (sup->state == SUPERVISOR_STARTING) {
 		sup->state = SUPERVISOR_RUNNING;
+		supervisor_log_limit();
 		supervisor_log_listening(sup);
 	}
 	supervisor_accept(sup);

@@ -490,6 +490,16 @@ static void test_listen_refuses(void **state)
 	}
 }
 
+/* What a flag takes the place of is checked all the same. */
+static void test_listen_that_a_flag_replaces_is_checked(void **state)
+{
+	struct alk_err err = {""};
+
+	(void)state;
+	assert_null(conf_of(ALK_ROLE_SUPERVISOR, "return { listen = { { adress = 'a:1' } } }", SERVE("--listen", "c:3"), &err));
+	assert_non_null(strstr(err.text, ".conf: listen: entry 1 must be"));
+}
+
 static void test_listen_flags_replace_the_file(void **state)
 {
 	struct alk_conf_listen out[3];
@@ -905,6 +915,7 @@ int main(void)
 		cmocka_unit_test(test_environment_is_named),
 		cmocka_unit_test(test_listen_forms),
 		cmocka_unit_test(test_listen_refuses),
+		cmocka_unit_test(test_listen_that_a_flag_replaces_is_checked),
 		cmocka_unit_test(test_listen_flags_replace_the_file),
 		cmocka_unit_test(test_plugin_sections),
 		cmocka_unit_test(test_plugin_values),
