@@ -16,6 +16,6 @@ case $program in
 	;;
 esac
 [ -n "$ALKNET_VALGRIND" ] || exec "$program"
-exec "$ALKNET_VALGRIND" --quiet --error-exitcode=99 --leak-check=full \
+exec "$ALKNET_VALGRIND" --quiet --error-exitcode=98 --leak-check=full \
 	--show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect \
 	--child-silent-after-fork=yes --suppressions="$ALKNET_SRCDIR/tests/valgrind.supp" "$program"

@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* What cppcheck 2.10 has to be told, because it reads no system headers. It does not know __VA_OPT__
+ * either: .ci/run hides the macros that need it. */
+#define json_array_foreach(array, i, value)                                                        \
+	for (i = 0; i < json_array_size(array) && (value = json_array_get(array, i)) != NULL; i++)
+#define json_object_foreach(object, key, value)                                                    \
+	for (void *at = json_object_iter(object);                                                  \
+	     (key = json_object_iter_key(at)) != NULL && (value = json_object_iter_value(at));     \
+	     at = json_object_iter_next(object, at))
