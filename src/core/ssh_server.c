@@ -12,10 +12,6 @@
 #include "ssh_session.h"
 
 #define SERVER_MAGIC 0x53525652u
-/* Packets a peer may send before it is authenticated, besides two an attempt: a bad signature is
- * dropped by the library without a word, so requests alone cannot be counted. */
-#define UNAUTH_PACKETS 24
-
 enum server_state {
 	SERVER_ADMIT,
 	SERVER_KEX,
@@ -58,6 +54,7 @@ struct alk_server {
 	char *key;
 	bool proved, user_known;
 	unsigned attempts;
+	uint64_t before_auth, requests; /* packets when authentication began, and those we saw since */
 };
 
 static const struct alk_ssh_ops server_ssh_ops;
@@ -361,7 +358,7 @@ static int auth_request(struct alk_server *v, ssh_message m)
 	snprintf(v->user, sizeof(v->user), "%s", user);
 	if (method == SSH_AUTH_METHOD_NONE) {
 		/* How clients ask which methods there are: no attempt, but not for ever. */
-		if (v->attempts == 0 && v->ssh.raw.in_packets < UNAUTH_PACKETS) {
+		if (v->attempts == 0 && v->requests < 4) {
 			on_answer_time(v);
 			return 0;
 		}
@@ -471,9 +468,25 @@ static int step_kex(struct alk_server *v)
 		return -EPROTO;
 	if (alk_ssh_attach(&v->ssh) < 0)
 		return -ENOMEM;
-	if (rc == SSH_OK)
+	if (rc == SSH_OK) {
 		v->state = SERVER_AUTH;
+		v->before_auth = v->ssh.raw.in_packets;
+	}
 	return 0;
+}
+
+/* The library drops a request with a bad signature without a word to anybody: what came and was no
+ * request that we saw counts as an attempt too. */
+static void auth_count_silent(struct alk_server *v)
+{
+	uint64_t came = v->ssh.raw.in_packets - v->before_auth;
+	uint64_t silent = came > v->requests ? came - v->requests : 0;
+
+	if (v->attempts + silent <= (uint64_t)alk_options_int(v->host->values, "max_auth_attempts") || v->ssh.dying)
+		return;
+	v->fingerprint[0] = '\0';
+	auth_log(v, "reject");
+	alk_ssh_finish(&v->ssh, "Too many authentication failures");
 }
 
 static int on_step(void *user)
@@ -487,22 +500,17 @@ static int on_step(void *user)
 		memcpy(board->in_hand_addr, v->link.remote_addr, sizeof(board->in_hand_addr));
 	if (v->state == SERVER_KEX && (rc = step_kex(v)) < 0)
 		return rc;
-	if (v->state == SERVER_AUTH &&
-	    v->ssh.raw.in_packets >
-		    UNAUTH_PACKETS + 2 * (uint64_t)alk_options_int(v->host->values, "max_auth_attempts")) {
-		v->fingerprint[0] = '\0';
-		auth_log(v, "reject");
-		alk_ssh_die(&v->ssh, -EPROTO, "too many packets before authentication");
-		return 0;
-	}
 	while (v->state != SERVER_KEX && !v->request && !v->ssh.dying && !v->ssh.finishing && rc == 0) {
 		v->ssh.depth++;
 		m = ssh_message_get(v->ssh.ssh);
 		v->ssh.depth--;
 		if (!m)
 			break;
+		v->requests++;
 		rc = message(v, m);
 	}
+	if (v->state == SERVER_AUTH && !v->request)
+		auth_count_silent(v);
 	return rc;
 }
 
