@@ -42,18 +42,24 @@ struct alk_field {
 	} v;
 };
 
-#define ALK_STR(key_, value_) ((struct alk_field){.key = (key_), .type = ALK_FIELD_STR, .v.str = (value_)})
-#define ALK_INT(key_, value_) ((struct alk_field){.key = (key_), .type = ALK_FIELD_INT, .v.num = (value_)})
-#define ALK_NUM(key_, value_) ((struct alk_field){.key = (key_), .type = ALK_FIELD_NUM, .v.real = (value_)})
-#define ALK_YES(key_, value_) ((struct alk_field){.key = (key_), .type = ALK_FIELD_BOOL, .v.yes = (value_)})
+#define ALK_STR(key_, value_)                                                                      \
+	((struct alk_field){.key = (key_), .type = ALK_FIELD_STR, .v.str = (value_)})
+#define ALK_INT(key_, value_)                                                                      \
+	((struct alk_field){.key = (key_), .type = ALK_FIELD_INT, .v.num = (value_)})
+#define ALK_NUM(key_, value_)                                                                      \
+	((struct alk_field){.key = (key_), .type = ALK_FIELD_NUM, .v.real = (value_)})
+#define ALK_YES(key_, value_)                                                                      \
+	((struct alk_field){.key = (key_), .type = ALK_FIELD_BOOL, .v.yes = (value_)})
 
-#define alk_log(level_, msg_, ...)                                                                           \
-	do {                                                                                                 \
-		if (alk_log_enabled(level_))                                                                 \
-			alk_log_fields((level_), (msg_), (const struct alk_field[]){__VA_ARGS__ __VA_OPT__(,) {0}}); \
+#define alk_log(level_, msg_, ...)                                                                 \
+	do {                                                                                       \
+		if (alk_log_enabled(level_))                                                       \
+			alk_log_fields((level_), (msg_),                                           \
+				       (const struct alk_field[]){__VA_ARGS__ __VA_OPT__(, ){0}}); \
 	} while (0)
 
 ALK_EXPORT bool alk_log_enabled(enum alk_log_level level);
-ALK_EXPORT void alk_log_fields(enum alk_log_level level, const char *msg, const struct alk_field *fields);
+ALK_EXPORT void alk_log_fields(enum alk_log_level level, const char *msg,
+			       const struct alk_field *fields);
 
 #endif

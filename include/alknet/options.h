@@ -17,12 +17,12 @@ enum alk_option_type {
 	ALK_OPT_BOOL,
 	ALK_OPT_INT,
 	ALK_OPT_DURATION, /* seconds; a number, or text with s, m, h, ms behind it; kept in milliseconds */
-	ALK_OPT_SIZE,	  /* bytes; a number, or text with K, M, G behind it */
+	ALK_OPT_SIZE, /* bytes; a number, or text with K, M, G behind it */
 	ALK_OPT_STRING,
-	ALK_OPT_ENUM,	 /* one of `choices`, split by | */
-	ALK_OPT_PATH,	 /* a path that is used by name (a socket, a directory) */
-	ALK_OPT_FILE,	 /* a path whose content is read at start and kept */
-	ALK_OPT_TABLE,	 /* a table that its owner checks (listen, a plugin's own) */
+	ALK_OPT_ENUM,  /* one of `choices`, split by | */
+	ALK_OPT_PATH,  /* a path that is used by name (a socket, a directory) */
+	ALK_OPT_FILE,  /* a path whose content is read at start and kept */
+	ALK_OPT_TABLE, /* a table that its owner checks (listen, a plugin's own) */
 };
 
 enum alk_option_flags {
@@ -55,14 +55,16 @@ struct alk_option {
 struct alk_options;
 ALK_EXPORT bool alk_options_has(const struct alk_options *options, const char *name);
 ALK_EXPORT bool alk_options_bool(const struct alk_options *options, const char *name);
-ALK_EXPORT int64_t alk_options_int(const struct alk_options *options, const char *name); /* ms, bytes too */
+ALK_EXPORT int64_t alk_options_int(const struct alk_options *options,
+				   const char *name); /* ms, bytes too */
 /* Of STRING, ENUM, PATH, and FILE (its path); of TABLE its JSON text. NULL when unset. */
 ALK_EXPORT const char *alk_options_str(const struct alk_options *options, const char *name);
 /* The n-th value of a REPEAT option, NULL past the last. */
-ALK_EXPORT const char *alk_options_nth(const struct alk_options *options, const char *name, size_t n);
+ALK_EXPORT const char *alk_options_nth(const struct alk_options *options, const char *name,
+				       size_t n);
 /* The content of a FILE option (n-th of a REPEAT), NUL-terminated besides; `len` may be NULL. NULL when
  * unset. */
-ALK_EXPORT const char *alk_options_file(const struct alk_options *options, const char *name, size_t n,
-					size_t *len);
+ALK_EXPORT const char *alk_options_file(const struct alk_options *options, const char *name,
+					size_t n, size_t *len);
 
 #endif

@@ -25,7 +25,8 @@ int main(int argc, char **argv)
 	const char *word = argc > 1 ? argv[1] : NULL;
 
 	if (word == NULL) {
-		fputs("alknet: a command is missing: serve, connect or check (alknet --help)\n", stderr);
+		fputs("alknet: a command is missing: serve, connect or check (alknet --help)\n",
+		      stderr);
 		return 2;
 	}
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)

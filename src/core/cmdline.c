@@ -15,11 +15,14 @@
 
 const struct alk_command alk_commands[] = {
 	{"serve", "--key FILE (--authorized-keys FILE | --policy FILE) [FLAG]...",
-	 "Accept SSH sessions and join their channels with what they ask for.", ALK_ROLE_SUPERVISOR},
+	 "Accept SSH sessions and join their channels with what they ask for.",
+	 ALK_ROLE_SUPERVISOR},
 	{"connect", "--server HOST[:PORT] --identity FILE [FLAG]...",
-	 "Hold a session with a server and offer it here: SOCKS5, HTTP CONNECT, forwarded ports.", ALK_ROLE_CLIENT},
+	 "Hold a session with a server and offer it here: SOCKS5, HTTP CONNECT, forwarded ports.",
+	 ALK_ROLE_CLIENT},
 	{"check", "[--connect] -c FILE [FLAG]...",
-	 "Check a configuration, its files, plugins and policy; run the policy's tests.", ALK_ROLE_CHECK},
+	 "Check a configuration, its files, plugins and policy; run the policy's tests.",
+	 ALK_ROLE_CHECK},
 	{"worker", NULL, NULL, ALK_ROLE_NONE},
 	{0},
 };
@@ -116,7 +119,8 @@ static const char *flag_nearest(const struct flags *flags, const char *name)
 }
 
 /* `word` begins with a dash and is no flag of this command. */
-static int flag_fail(const struct flags *flags, const char *command, const char *word, struct alk_err *err)
+static int flag_fail(const struct flags *flags, const char *command, const char *word,
+		     struct alk_err *err)
 {
 	char name[64], shown[128], key[64];
 	const struct alk_option *known;
@@ -128,15 +132,23 @@ static int flag_fail(const struct flags *flags, const char *command, const char 
 	nearest = flag_nearest(flags, key);
 	for (char *c = key; *c != '\0'; c++)
 		*c = *c == '-' ? '_' : *c;
-	known = strncmp(word, "--", 2) == 0 && strchr(name, '_') == NULL ? alk_option_find(alk_conf_options, key) : NULL;
+	known = strncmp(word, "--", 2) == 0 && strchr(name, '_') == NULL
+			? alk_option_find(alk_conf_options, key)
+			: NULL;
 	if (known != NULL && !alk_cmdline_is_flag(known))
-		return alk_err_set(err, -EINVAL, "%s: is no flag; write %s in the configuration file", shown, known->name);
+		return alk_err_set(err, -EINVAL,
+				   "%s: is no flag; write %s in the configuration file", shown,
+				   known->name);
 	if (known != NULL)
-		return alk_err_set(err, -EINVAL, "%s: is a flag of \"alknet %s\", not of \"alknet %s\"", shown,
+		return alk_err_set(err, -EINVAL,
+				   "%s: is a flag of \"alknet %s\", not of \"alknet %s\"", shown,
 				   known->flags & ALK_OPT_SERVE ? "serve" : "connect", command);
 	if (nearest != NULL)
-		return alk_err_set(err, -EINVAL, "%s: there is no such flag; did you mean --%s?", shown, nearest);
-	return alk_err_set(err, -EINVAL, "%s: there is no such flag; \"alknet %s --help\" lists them", shown, command);
+		return alk_err_set(err, -EINVAL, "%s: there is no such flag; did you mean --%s?",
+				   shown, nearest);
+	return alk_err_set(err, -EINVAL,
+			   "%s: there is no such flag; \"alknet %s --help\" lists them", shown,
+			   command);
 }
 
 /* getopt_long takes any unambiguous beginning of a flag; what works today could mean two things
@@ -177,7 +189,8 @@ static int flag_take(struct alk_conf *conf, struct alk_cmdline *out, int got, st
 		return 0;
 	if (got >= GOT_NO)
 		return alk_conf_set(conf, conf->table[got - GOT_NO].name, "false", "flag", err);
-	return alk_conf_set(conf, conf->table[got - GOT_FIRST].name, optarg != NULL ? optarg : "true", "flag", err);
+	return alk_conf_set(conf, conf->table[got - GOT_FIRST].name,
+			    optarg != NULL ? optarg : "true", "flag", err);
 }
 
 static int flags_read(const struct flags *flags, int argc, char **argv, struct alk_conf *conf,
@@ -207,15 +220,18 @@ static int flags_read(const struct flags *flags, int argc, char **argv, struct a
 	}
 	if (optind < argc && !out->help) {
 		alk_text_escape(argv[optind], strlen(argv[optind]), shown, sizeof(shown));
-		return alk_err_set(err, -EINVAL, "\"%s\": \"alknet %s\" takes flags only", shown, command);
+		return alk_err_set(err, -EINVAL, "\"%s\": \"alknet %s\" takes flags only", shown,
+				   command);
 	}
 	return 0;
 }
 
-int alk_cmdline_read(int argc, char **argv, struct alk_conf *conf, struct alk_cmdline *out, struct alk_err *err)
+int alk_cmdline_read(int argc, char **argv, struct alk_conf *conf, struct alk_cmdline *out,
+		     struct alk_err *err)
 {
 	struct flags flags;
-	int rc = flags_make(&flags, conf != NULL ? conf->table : alk_conf_options, strcmp(argv[0], "check") == 0);
+	int rc = flags_make(&flags, conf != NULL ? conf->table : alk_conf_options,
+			    strcmp(argv[0], "check") == 0);
 
 	*out = (struct alk_cmdline){0};
 	if (rc == 0)
@@ -325,20 +341,26 @@ static void command_help(const struct alk_command *command, FILE *out)
 	fprintf(out, "Usage: alknet %s %s\n%s\n", command->name, command->usage, command->summary);
 	if (command->role == ALK_ROLE_CHECK) {
 		fprintf(out, "\nCheck:\n");
-		entry_print(out, "      --connect", "the file is one for \"alknet connect\"; without it for \"alknet serve\"");
-		entry_print(out, "      --dump-defaults", "print a configuration file with every option and its default");
-		fprintf(out, "\nIt also takes the flags of the command that the file is for.\n\nGeneral:\n");
+		entry_print(
+			out, "      --connect",
+			"the file is one for \"alknet connect\"; without it for \"alknet serve\"");
+		entry_print(out, "      --dump-defaults",
+			    "print a configuration file with every option and its default");
+		fprintf(out,
+			"\nIt also takes the flags of the command that the file is for.\n\nGeneral:\n");
 	} else {
 		groups_print(out, role);
 		fprintf(out, "\nGeneral:\n");
 	}
-	entry_print(out, "  -c, --config FILE", "read a configuration file; a flag counts more than the file");
+	entry_print(out, "  -c, --config FILE",
+		    "read a configuration file; a flag counts more than the file");
 	entry_print(out, "  -h, --help", "print this");
 	if (command->role == ALK_ROLE_CHECK)
 		return;
 	file_only_print(out, role);
-	fprintf(out, "\nTIME is seconds, or a number with ms, s, m or h behind it; SIZE is bytes, or one with K, M or G.\n"
-		     "Each flag is also a key of the file, with underscores for dashes. More is in alknet(1).\n");
+	fprintf(out,
+		"\nTIME is seconds, or a number with ms, s, m or h behind it; SIZE is bytes, or one with K, M or G.\n"
+		"Each flag is also a key of the file, with underscores for dashes. More is in alknet(1).\n");
 }
 
 int alk_cmdline_help(const char *name, FILE *out)
@@ -351,7 +373,8 @@ int alk_cmdline_help(const char *name, FILE *out)
 	}
 	if (name != NULL)
 		return -EINVAL;
-	fprintf(out, "Usage: alknet COMMAND [FLAG]...\nA tunnel through SSH, over transports that are plugins.\n\nCommands:\n");
+	fprintf(out,
+		"Usage: alknet COMMAND [FLAG]...\nA tunnel through SSH, over transports that are plugins.\n\nCommands:\n");
 	for (const struct alk_command *c = alk_commands; c->name != NULL; c++) {
 		char left[32];
 
@@ -359,8 +382,9 @@ int alk_cmdline_help(const char *name, FILE *out)
 		if (c->summary != NULL)
 			fprintf(out, "%-12s%s\n", left, c->summary);
 	}
-	fprintf(out, "\n\"alknet COMMAND --help\" lists the flags of a command, \"alknet --version\" prints versions,\n"
-		     "\"alknet --help-man\" prints the manual page.\n");
+	fprintf(out,
+		"\n\"alknet COMMAND --help\" lists the flags of a command, \"alknet --version\" prints versions,\n"
+		"\"alknet --help-man\" prints the manual page.\n");
 	return 0;
 }
 
@@ -373,16 +397,20 @@ int alk_cmdline_unknown(const char *word)
 	for (const struct alk_command *c = alk_commands; c->name != NULL; c++) {
 		unsigned distance = alk_text_distance(c->name, word);
 
-		if (c->summary != NULL && distance < best && alk_text_near(distance, strlen(word))) {
+		if (c->summary != NULL && distance < best &&
+		    alk_text_near(distance, strlen(word))) {
 			best = distance;
 			nearest = c->name;
 		}
 	}
 	alk_text_escape(word, strlen(word), shown, sizeof(shown));
 	if (word[0] == '-')
-		fprintf(stderr, "alknet: %s: there is no such flag; a command comes first (alknet --help)\n", shown);
+		fprintf(stderr,
+			"alknet: %s: there is no such flag; a command comes first (alknet --help)\n",
+			shown);
 	else if (nearest != NULL)
-		fprintf(stderr, "alknet: %s: there is no such command; did you mean %s?\n", shown, nearest);
+		fprintf(stderr, "alknet: %s: there is no such command; did you mean %s?\n", shown,
+			nearest);
 	else
 		fprintf(stderr, "alknet: %s: there is no such command (alknet --help)\n", shown);
 	return 2;
@@ -390,5 +418,6 @@ int alk_cmdline_unknown(const char *word)
 
 void alk_cmdline_version(FILE *out)
 {
-	fprintf(out, "alknet %s\n%s, jansson %s\n", PACKAGE_VERSION, alk_conf_lua_version(), jansson_version_str());
+	fprintf(out, "alknet %s\n%s, jansson %s\n", PACKAGE_VERSION, alk_conf_lua_version(),
+		jansson_version_str());
 }

@@ -19,7 +19,8 @@ struct alk_cmdline {
 
 /* argv[0] is the subcommand. Sets the flags in `conf`, or, when that is NULL, only looks for the words of
  * struct alk_cmdline and skips the rest. 0, or -EINVAL with `err` naming the flag. */
-int alk_cmdline_read(int argc, char **argv, struct alk_conf *conf, struct alk_cmdline *out, struct alk_err *err);
+int alk_cmdline_read(int argc, char **argv, struct alk_conf *conf, struct alk_cmdline *out,
+		     struct alk_err *err);
 /* Set what the environment says. */
 int alk_cmdline_environment(struct alk_conf *conf, struct alk_err *err);
 

@@ -99,14 +99,15 @@ struct alk_conf_plugin *alk_conf_plugin_add(struct alk_conf *conf, const char *n
 
 /* --- unknown names ---------------------------------------------------------------------------------- */
 
-static bool is_stem(const char *name)
+bool alk_conf_is_stem(const char *name)
 {
 	return name[0] >= 'a' && name[0] <= 'z' && strlen(name) < 64 &&
 	       name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_")] == '\0';
 }
 
 /* The plugin in `dir` whose name is nearest. */
-static void plugin_nearest(const char *dir, const char *name, unsigned *best, char *nearest, size_t size)
+static void plugin_nearest(const char *dir, const char *name, unsigned *best, char *nearest,
+			   size_t size)
 {
 	DIR *d = opendir(dir);
 	struct dirent *entry;
@@ -116,11 +117,13 @@ static void plugin_nearest(const char *dir, const char *name, unsigned *best, ch
 		char stem[64];
 		unsigned distance;
 
-		if (len < 4 || len - 3 >= sizeof(stem) || strcmp(entry->d_name + len - 3, ".so") != 0)
+		if (len < 4 || len - 3 >= sizeof(stem) ||
+		    strcmp(entry->d_name + len - 3, ".so") != 0)
 			continue;
 		snprintf(stem, sizeof(stem), "%.*s", (int)(len - 3), entry->d_name);
 		distance = alk_text_distance(stem, name);
-		if (distance < *best && alk_text_near(distance, strlen(name)) && is_stem(stem)) {
+		if (distance < *best && alk_text_near(distance, strlen(name)) &&
+		    alk_conf_is_stem(stem)) {
 			*best = distance;
 			snprintf(nearest, size, "%s", stem);
 		}
@@ -129,8 +132,8 @@ static void plugin_nearest(const char *dir, const char *name, unsigned *best, ch
 		closedir(d);
 }
 
-static int name_fail(struct alk_conf *conf, const char *where, const char *name, const char *plugin_dir,
-		     struct alk_err *err)
+static int name_fail(struct alk_conf *conf, const char *where, const char *name,
+		     const char *plugin_dir, struct alk_err *err)
 {
 	const struct alk_option *elsewhere = alk_option_find(alk_conf_options, name);
 	unsigned best = UINT_MAX;
@@ -143,13 +146,17 @@ static int name_fail(struct alk_conf *conf, const char *where, const char *name,
 		plugin_nearest(plugin_dir, name, &best, nearest, sizeof(nearest));
 	alk_text_escape(name, strlen(name), shown, sizeof(shown));
 	if (elsewhere != NULL)
-		return alk_err_set(err, -EINVAL, "%s%s: is an option of \"alknet %s\", not of \"alknet %s\"", where,
-				   shown, elsewhere->flags & ALK_OPT_SERVE ? "serve" : "connect",
+		return alk_err_set(err, -EINVAL,
+				   "%s%s: is an option of \"alknet %s\", not of \"alknet %s\"",
+				   where, shown,
+				   elsewhere->flags & ALK_OPT_SERVE ? "serve" : "connect",
 				   alk_conf_command(conf->role));
 	if (nearest[0] != '\0')
-		return alk_err_set(err, -EINVAL, "%s%s: there is no such option; did you mean %s?", where, shown,
-				   nearest);
-	return alk_err_set(err, -EINVAL, "%s%s: there is no such option, and no plugin of that name", where, shown);
+		return alk_err_set(err, -EINVAL, "%s%s: there is no such option; did you mean %s?",
+				   where, shown, nearest);
+	return alk_err_set(err, -EINVAL,
+			   "%s%s: there is no such option, and no plugin of that name", where,
+			   shown);
 }
 
 /* A section must be some option table's: the program's plugins stand as files in plugin_dir. */
@@ -158,7 +165,8 @@ static int sections_check(struct alk_conf *conf, struct alk_err *err)
 	const char *dir = alk_options_str(conf->values, "plugin_dir");
 	char *path, where[300];
 
-	snprintf(where, sizeof(where), "%s: ", conf->path != NULL ? conf->path : "the configuration");
+	snprintf(where, sizeof(where),
+		 "%s: ", conf->path != NULL ? conf->path : "the configuration");
 	for (struct alk_conf_plugin *p = conf->plugins; p != NULL; p = p->next) {
 		struct stat st;
 		int rc;
@@ -175,49 +183,10 @@ static int sections_check(struct alk_conf *conf, struct alk_err *err)
 	return 0;
 }
 
-/* --- the forms of listen ------------------------------------------------------------------------------- */
-
-static int listen_entry_read(json_t *entry, size_t number, const char **transport, const char **address,
-			     struct alk_err *err)
-{
-	json_error_t why;
-
-	*address = json_string_value(entry);
-	if (!json_is_object(entry) && *address == NULL)
-		return alk_err_set(err, -EINVAL, "entry %zu must be \"ADDR:PORT\" or { transport = ..., address = ... }",
-				   number);
-	if (*address == NULL &&
-	    json_unpack_ex(entry, &why, 0, "{s?s, s:s !}", "transport", transport, "address", address) < 0)
-		return alk_err_set(err, -EINVAL,
-				   "entry %zu must be { transport = \"NAME\", address = \"ADDR:PORT\" }: %s", number,
-				   why.text);
-	if (**address == '\0' || !is_stem(*transport))
-		return alk_err_set(err, -EINVAL, "entry %zu has an empty address or no transport's name", number);
-	return 0;
-}
-
-/* In the file a wrong entry is an error, also where a flag takes its place. */
-static int listen_check(json_t *listen, struct alk_err *err)
-{
-	const char *transport = "tcp", *address;
-	json_t *entry;
-	size_t i;
-	int rc = 0;
-
-	if (json_is_object(listen) && json_object_size(listen) == 0)
-		return 0;
-	if (!json_is_array(listen))
-		return listen_entry_read(listen, 1, &transport, &address, err);
-	json_array_foreach(listen, i, entry) {
-		if (rc == 0)
-			rc = listen_entry_read(entry, i + 1, &transport, &address, err);
-	}
-	return rc;
-}
-
 /* --- file, environment, flags ------------------------------------------------------------------------ */
 
-static int section_keep(struct alk_conf *conf, const char *name, json_t *section, struct alk_err *err)
+static int section_keep(struct alk_conf *conf, const char *name, json_t *section,
+			struct alk_err *err)
 {
 	struct alk_conf_plugin *plugin = alk_conf_plugin_add(conf, name);
 
@@ -234,12 +203,14 @@ static int key_load(struct alk_conf *conf, const char *name, json_t *value, stru
 	int rc;
 
 	if (option != NULL) {
-		rc = strcmp(name, "listen") == 0 ? listen_check(value, err) : 0;
+		rc = strcmp(name, "listen") == 0 ? alk_conf_listen_check(value, err) : 0;
 		if (rc == 0)
-			rc = alk_options_set_json(conf->values, option, value, conf->path, conf->dir, err);
+			rc = alk_options_set_json(conf->values, option, value, conf->path,
+						  conf->dir, err);
 	} else if (secret != NULL)
-		rc = alk_options_set_secret_file(conf->values, secret, value, conf->path, conf->dir, err);
-	else if (json_is_object(value) && is_stem(name))
+		rc = alk_options_set_secret_file(conf->values, secret, value, conf->path, conf->dir,
+						 err);
+	else if (json_is_object(value) && alk_conf_is_stem(name))
 		return section_keep(conf, name, value, err);
 	else
 		return name_fail(conf, "", name, NULL, err);
@@ -252,9 +223,12 @@ static int table_load(struct alk_conf *conf, json_t *table, struct alk_err *err)
 	json_t *value;
 
 	if (!json_is_object(table))
-		return alk_err_set(err, -EINVAL, "%s: the table is a list; options have names: return { key = ... }",
-				   conf->path);
-	json_object_foreach(table, name, value) {
+		return alk_err_set(
+			err, -EINVAL,
+			"%s: the table is a list; options have names: return { key = ... }",
+			conf->path);
+	json_object_foreach(table, name, value)
+	{
 		int rc = key_load(conf, name, value, err);
 
 		if (rc < 0)
@@ -333,60 +307,6 @@ int alk_conf_set(struct alk_conf *conf, const char *name, const char *value, con
 	return rc;
 }
 
-/* --- listeners -------------------------------------------------------------------------------------- */
-
-static int listen_add(struct alk_conf *conf, const char *transport, const char *address, struct alk_err *err)
-{
-	struct alk_conf_listen *more =
-		realloc(conf->listen, (conf->listen_count + 1) * sizeof(*conf->listen));
-
-	if (more == NULL)
-		return alk_err_set(err, -ENOMEM, "out of memory");
-	conf->listen = more;
-	more[conf->listen_count++] = (struct alk_conf_listen){transport, address};
-	return 0;
-}
-
-static int listen_add_entry(struct alk_conf *conf, json_t *entry, size_t number, struct alk_err *err)
-{
-	const char *transport = alk_options_str(conf->values, "transport"), *address;
-	int rc = listen_entry_read(entry, number, &transport, &address, err);
-
-	return rc < 0 ? rc : listen_add(conf, transport, address, err);
-}
-
-int alk_conf_listen_build(struct alk_conf *conf, struct alk_err *err)
-{
-	const char *text, *transport = alk_options_str(conf->values, "transport");
-	char given[512];
-	int rc = 0;
-
-	conf->listen_texts = json_array();
-	for (size_t i = 0; rc == 0 && (text = alk_options_nth(conf->values, "listen", i)) != NULL; i++) {
-		json_t *entry = json_loads(text, JSON_DECODE_ANY, NULL);
-
-		if (entry == NULL || json_array_append_new(conf->listen_texts, entry) < 0)
-			return alk_err_set(err, -ENOMEM, "out of memory");
-		rc = listen_add_entry(conf, entry, i + 1, err);
-	}
-	if (rc < 0) {
-		alk_conf_given_as(conf, "listen", given, sizeof(given));
-		return alk_err_prefix(err, rc, "%s", given);
-	}
-	if (conf->listen_count == 0)
-		rc = listen_add(conf, transport, "0.0.0.0:22", err);
-	if (conf->listen_count == 1 && rc == 0 && !alk_options_has(conf->values, "listen"))
-		rc = listen_add(conf, transport, "[::]:22", err);
-	return rc;
-}
-
-size_t alk_conf_listeners(const struct alk_conf *conf, struct alk_conf_listen *out, size_t max)
-{
-	for (size_t i = 0; i < conf->listen_count && i < max; i++)
-		out[i] = conf->listen[i];
-	return conf->listen_count;
-}
-
 /* --- the end ---------------------------------------------------------------------------------------- */
 
 /* Defaults that depend on something. */
@@ -401,7 +321,8 @@ static int client_defaults(struct alk_conf *conf, struct alk_err *err)
 		return rc;
 	self = getpwuid(getuid());
 	if (self == NULL)
-		return alk_err_set(err, -ENOENT, "uid %u has no name here: give --user NAME", (unsigned)getuid());
+		return alk_err_set(err, -ENOENT, "uid %u has no name here: give --user NAME",
+				   (unsigned)getuid());
 	return alk_conf_set(conf, "user", self->pw_name, "default", err);
 }
 
@@ -409,10 +330,11 @@ static int transport_check(const struct alk_conf *conf, struct alk_err *err)
 {
 	char given[512];
 
-	if (is_stem(alk_options_str(conf->values, "transport")))
+	if (alk_conf_is_stem(alk_options_str(conf->values, "transport")))
 		return 0;
 	alk_conf_given_as(conf, "transport", given, sizeof(given));
-	return alk_err_set(err, -EINVAL, "%s: must be the name of a plugin: small letters, digits and _", given);
+	return alk_err_set(err, -EINVAL,
+			   "%s: must be the name of a plugin: small letters, digits and _", given);
 }
 
 int alk_conf_finish(struct alk_conf *conf, struct alk_err *err)
@@ -471,8 +393,9 @@ bool alk_conf_has_section(const struct alk_conf *conf, const char *name)
 
 /* --- plugins ---------------------------------------------------------------------------------------- */
 
-static int section_key(struct alk_conf *conf, const struct alk_plugin *plugin, struct alk_options *options,
-		       const char *name, const json_t *value, struct alk_err *err)
+static int section_key(struct alk_conf *conf, const struct alk_plugin *plugin,
+		       struct alk_options *options, const char *name, const json_t *value,
+		       struct alk_err *err)
 {
 	const struct alk_option *option = alk_option_find(plugin->options, name);
 	const struct alk_option *secret = alk_option_secret_file(plugin->options, name);
@@ -484,25 +407,28 @@ static int section_key(struct alk_conf *conf, const struct alk_plugin *plugin, s
 	if (option == NULL && secret == NULL) {
 		nearest = alk_option_nearest(plugin->options, name, &best);
 		alk_text_escape(name, strlen(name), shown, sizeof(shown));
-		return alk_err_set(err, -EINVAL, "%s.%s: the plugin has no such option%s%s%s%s%s", plugin->name, shown,
-				   nearest != NULL ? "; did you mean " : "", nearest != NULL ? plugin->name : "",
-				   nearest != NULL ? "." : "", nearest != NULL ? nearest : "",
-				   nearest != NULL ? "?" : "");
+		return alk_err_set(err, -EINVAL, "%s.%s: the plugin has no such option%s%s%s%s%s",
+				   plugin->name, shown, nearest != NULL ? "; did you mean " : "",
+				   nearest != NULL ? plugin->name : "", nearest != NULL ? "." : "",
+				   nearest != NULL ? nearest : "", nearest != NULL ? "?" : "");
 	}
 	if (option != NULL)
 		rc = alk_options_set_json(options, option, value, conf->path, conf->dir, err);
 	else
-		rc = alk_options_set_secret_file(options, secret, value, conf->path, conf->dir, err);
+		rc = alk_options_set_secret_file(options, secret, value, conf->path, conf->dir,
+						 err);
 	return rc < 0 ? alk_err_prefix(err, rc, "%s.%s", plugin->name, name) : 0;
 }
 
-static int section_load(struct alk_conf *conf, const struct alk_plugin *plugin, struct alk_conf_plugin *entry,
-			struct alk_options *options, struct alk_err *err)
+static int section_load(struct alk_conf *conf, const struct alk_plugin *plugin,
+			struct alk_conf_plugin *entry, struct alk_options *options,
+			struct alk_err *err)
 {
 	const char *name;
 	json_t *value;
 
-	json_object_foreach(entry->section, name, value) {
+	json_object_foreach(entry->section, name, value)
+	{
 		int rc = section_key(conf, plugin, options, name, value, err);
 
 		if (rc < 0)
@@ -536,7 +462,8 @@ const struct alk_options *alk_conf_plugin(struct alk_conf *conf, const struct al
 	if (rc == 0) {
 		rc = alk_options_read_files(options, &failed, err);
 		if (rc < 0)
-			alk_err_prefix(err, rc, "%s: %s.%s", conf->path != NULL ? conf->path : "the configuration",
+			alk_err_prefix(err, rc, "%s: %s.%s",
+				       conf->path != NULL ? conf->path : "the configuration",
 				       plugin->name, failed);
 	}
 	if (rc < 0)

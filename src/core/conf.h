@@ -20,7 +20,8 @@
 
 struct alk_conf;
 
-extern const struct alk_option alk_conf_options[]; /* serve's and connect's, ends with ALK_OPT_END */
+extern const struct alk_option
+	alk_conf_options[]; /* serve's and connect's, ends with ALK_OPT_END */
 
 /* `role`: ALK_ROLE_SUPERVISOR for serve, ALK_ROLE_CLIENT for connect. */
 struct alk_conf *alk_conf_new(enum alk_role role);
@@ -68,10 +69,10 @@ int alk_max_startups_parse(const char *text, struct alk_max_startups *out, struc
  * /unix/path:/unix/path; IPv6 in brackets. Without bind it is 127.0.0.1; a bind of * or nothing
  * (":80:...") is every address. */
 struct alk_forward {
-	char bind[256];		/* no brackets; "*" is every address; "" when listen_path is set */
-	uint16_t port;		/* 0 = the system chooses */
-	char listen_path[108];	/* unix socket to listen on, or "" */
-	char host[256];		/* no brackets; "" when path is set */
+	char bind[256];	       /* no brackets; "*" is every address; "" when listen_path is set */
+	uint16_t port;	       /* 0 = the system chooses */
+	char listen_path[108]; /* unix socket to listen on, or "" */
+	char host[256];	       /* no brackets; "" when path is set */
 	uint16_t host_port;
 	char path[108]; /* unix socket at the server, or "" */
 };

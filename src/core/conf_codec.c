@@ -69,8 +69,8 @@ static json_t *value_encode(const struct alk_value *value)
 		if (value->file != NULL)
 			rc |= json_array_append_new(file, hex_encode(&value->file[i]));
 	}
-	all = json_pack("{s:s, s:I, s:o, s:o}", "source", value->source, "num", (json_int_t)value->num, "text", text,
-			"file", file);
+	all = json_pack("{s:s, s:I, s:o, s:o}", "source", value->source, "num",
+			(json_int_t)value->num, "text", text, "file", file);
 	if (rc != 0) {
 		json_decref(all);
 		return NULL;
@@ -85,7 +85,8 @@ json_t *alk_options_encode(const struct alk_options *options)
 	for (size_t i = 0; i < options->count; i++) {
 		if (options->value[i].source == NULL)
 			continue;
-		if (json_object_set_new(all, options->table[i].name, value_encode(&options->value[i])) < 0) {
+		if (json_object_set_new(all, options->table[i].name,
+					value_encode(&options->value[i])) < 0) {
 			json_decref(all);
 			return NULL;
 		}
@@ -100,8 +101,8 @@ static int value_decode(struct alk_value *value, const json_t *encoded)
 	json_int_t num;
 	size_t i;
 
-	if (json_unpack((json_t *)encoded, "{s:s, s:I, s:o, s:o}", "source", &source, "num", &num, "text", &text,
-			"file", &file) < 0 ||
+	if (json_unpack((json_t *)encoded, "{s:s, s:I, s:o, s:o}", "source", &source, "num", &num,
+			"text", &text, "file", &file) < 0 ||
 	    (json_array_size(file) != 0 && json_array_size(file) != json_array_size(text)))
 		return -EINVAL;
 	value->source = strdup(source);
@@ -109,15 +110,18 @@ static int value_decode(struct alk_value *value, const json_t *encoded)
 	value->text = calloc(json_array_size(text) + 1, sizeof(*value->text));
 	if (json_array_size(file) > 0)
 		value->file = calloc(json_array_size(file), sizeof(*value->file));
-	if (value->source == NULL || value->text == NULL || (json_array_size(file) > 0 && value->file == NULL))
+	if (value->source == NULL || value->text == NULL ||
+	    (json_array_size(file) > 0 && value->file == NULL))
 		return -ENOMEM;
-	json_array_foreach(text, i, element) {
+	json_array_foreach(text, i, element)
+	{
 		value->text[i] = strdup(json_is_string(element) ? json_string_value(element) : "");
 		if (value->text[i] == NULL)
 			return -ENOMEM;
 		value->count++;
 	}
-	json_array_foreach(file, i, element) {
+	json_array_foreach(file, i, element)
+	{
 		int rc = hex_decode(element, &value->file[i]);
 
 		if (rc < 0)
@@ -131,12 +135,16 @@ int alk_options_decode(struct alk_options *options, const json_t *encoded, struc
 	const char *name;
 	json_t *element;
 
-	json_object_foreach((json_t *)encoded, name, element) {
+	json_object_foreach((json_t *)encoded, name, element)
+	{
 		struct alk_value *value = alk_options_value(options, name);
-		int rc = value == NULL || value->source != NULL ? -EINVAL : value_decode(value, element);
+		int rc = value == NULL || value->source != NULL ? -EINVAL
+								: value_decode(value, element);
 
 		if (rc < 0)
-			return alk_err_set(err, rc, "the supervisor sent a value for %s that cannot be used", name);
+			return alk_err_set(err, rc,
+					   "the supervisor sent a value for %s that cannot be used",
+					   name);
 	}
 	return 0;
 }
@@ -159,9 +167,10 @@ static json_t *value_show(const struct alk_option *option, const struct alk_valu
 		return json_integer(value->num);
 	list = json_array();
 	for (size_t i = 0; i < value->count; i++)
-		json_array_append_new(list, option->type == ALK_OPT_TABLE
-						    ? json_loads(value->text[i], JSON_DECODE_ANY, NULL)
-						    : json_string(value->text[i]));
+		json_array_append_new(list,
+				      option->type == ALK_OPT_TABLE
+					      ? json_loads(value->text[i], JSON_DECODE_ANY, NULL)
+					      : json_string(value->text[i]));
 	if ((option->flags & ALK_OPT_REPEAT) == 0 && json_array_size(list) == 1) {
 		json_t *one = json_incref(json_array_get(list, 0));
 
@@ -179,8 +188,9 @@ json_t *alk_options_show(const struct alk_options *options)
 		if (options->value[i].source != NULL)
 			json_object_set_new(all, options->table[i].name,
 					    json_pack("{s:o, s:s}", "value",
-						      value_show(&options->table[i], &options->value[i]), "source",
-						      options->value[i].source));
+						      value_show(&options->table[i],
+								 &options->value[i]),
+						      "source", options->value[i].source));
 	return all;
 }
 
@@ -190,11 +200,13 @@ static json_t *section_show(const json_t *section, const char *source)
 	json_t *all = json_object(), *value;
 	const char *name;
 
-	json_object_foreach((json_t *)section, name, value) {
+	json_object_foreach((json_t *)section, name, value)
+	{
 		bool plain = json_is_number(value) || json_is_boolean(value);
 
 		json_object_set_new(all, name,
-				    json_pack("{s:o, s:s}", "value", plain ? json_incref(value) : json_string("***"),
+				    json_pack("{s:o, s:s}", "value",
+					      plain ? json_incref(value) : json_string("***"),
 					      "source", source));
 	}
 	return all;
@@ -232,8 +244,9 @@ static json_t *plugins_encode(const struct alk_conf *conf)
 
 json_t *alk_conf_encode(const struct alk_conf *conf)
 {
-	return json_pack("{s:i, s:s*, s:s*, s:o, s:o}", "role", (int)conf->role, "path", conf->path, "dir", conf->dir,
-			 "values", alk_options_encode(conf->values), "plugins", plugins_encode(conf));
+	return json_pack("{s:i, s:s*, s:s*, s:o, s:o}", "role", (int)conf->role, "path", conf->path,
+			 "dir", conf->dir, "values", alk_options_encode(conf->values), "plugins",
+			 plugins_encode(conf));
 }
 
 static int plugins_decode(struct alk_conf *conf, json_t *plugins)
@@ -241,7 +254,8 @@ static int plugins_decode(struct alk_conf *conf, json_t *plugins)
 	const char *name;
 	json_t *one;
 
-	json_object_foreach(plugins, name, one) {
+	json_object_foreach(plugins, name, one)
+	{
 		struct alk_conf_plugin *plugin = alk_conf_plugin_add(conf, name);
 
 		if (plugin == NULL)
@@ -259,9 +273,10 @@ struct alk_conf *alk_conf_decode(const json_t *encoded, struct alk_err *err)
 	struct alk_conf *conf;
 	int role, rc;
 
-	if (json_unpack((json_t *)encoded, "{s:i, s?s, s?s, s:o, s:o}", "role", &role, "path", &path, "dir", &dir,
-			"values", &values, "plugins", &plugins) < 0) {
-		alk_err_set(err, -EINVAL, "the configuration that the supervisor sent cannot be read");
+	if (json_unpack((json_t *)encoded, "{s:i, s?s, s?s, s:o, s:o}", "role", &role, "path",
+			&path, "dir", &dir, "values", &values, "plugins", &plugins) < 0) {
+		alk_err_set(err, -EINVAL,
+			    "the configuration that the supervisor sent cannot be read");
 		return NULL;
 	}
 	conf = alk_conf_new((enum alk_role)role);
@@ -286,19 +301,25 @@ struct alk_conf *alk_conf_decode(const json_t *encoded, struct alk_err *err)
 
 static void default_print(FILE *out, const struct alk_option *option, bool comment)
 {
-	bool number = option->type == ALK_OPT_INT || option->type == ALK_OPT_DURATION || option->type == ALK_OPT_SIZE;
+	bool number = option->type == ALK_OPT_INT || option->type == ALK_OPT_DURATION ||
+		      option->type == ALK_OPT_SIZE;
 	const char *value = option->fallback;
 	int64_t n;
 
-	fprintf(out, "\n\t-- %s\n\t%s%s = ", option->help, comment || value == NULL ? "-- " : "", option->name);
+	fprintf(out, "\n\t-- %s\n\t%s%s = ", option->help, comment || value == NULL ? "-- " : "",
+		option->name);
 	if (value == NULL)
 		fprintf(out, "\"%s\",\n", option->arg != NULL ? option->arg : "");
 	else
-		fprintf(out, option->type == ALK_OPT_BOOL || (number && alk_text_int(value, &n) == 0) ? "%s,\n" : "\"%s\",\n",
+		fprintf(out,
+			option->type == ALK_OPT_BOOL || (number && alk_text_int(value, &n) == 0)
+				? "%s,\n"
+				: "\"%s\",\n",
 			value);
 }
 
-static void section_print(FILE *out, const char *title, unsigned want, unsigned without, bool comment)
+static void section_print(FILE *out, const char *title, unsigned want, unsigned without,
+			  bool comment)
 {
 	fprintf(out, "\n\t-- === %s ===\n", title);
 	for (const struct alk_option *o = alk_conf_options; o->type != ALK_OPT_END; o++)
@@ -315,12 +336,14 @@ char *alk_conf_dump_defaults(void)
 
 	if (out == NULL)
 		return NULL;
-	fprintf(out, "-- alknet.conf: every option with its default. Options that have none are commented out.\n"
-		     "-- Each is also a flag, with dashes for underscores; a flag counts more than this file.\n"
-		     "return {\n");
+	fprintf(out,
+		"-- alknet.conf: every option with its default. Options that have none are commented out.\n"
+		"-- Each is also a flag, with dashes for underscores; a flag counts more than this file.\n"
+		"return {\n");
 	section_print(out, "alknet serve and alknet connect", both, 0, false);
 	section_print(out, "alknet serve", ALK_OPT_SERVE, ALK_OPT_CONNECT, false);
-	section_print(out, "alknet connect (in a file of its own)", ALK_OPT_CONNECT, ALK_OPT_SERVE, true);
+	section_print(out, "alknet connect (in a file of its own)", ALK_OPT_CONNECT, ALK_OPT_SERVE,
+		      true);
 	fprintf(out, "}\n");
 	if (fclose(out) != 0) {
 		free(text);

@@ -70,14 +70,16 @@ static void on_steps(lua_State *L, lua_Debug *debug)
 
 static int on_unknown_name(lua_State *L)
 {
-	return luaL_error(L, "nothing is called \"%s\" here; text needs quotes", luaL_tolstring(L, 2, NULL));
+	return luaL_error(L, "nothing is called \"%s\" here; text needs quotes",
+			  luaL_tolstring(L, 2, NULL));
 }
 
 static int on_assignment(lua_State *L)
 {
 	const char *name = luaL_tolstring(L, 2, NULL);
 
-	return luaL_error(L, "\"%s = ...\" stands outside of the table; write return { %s = ... }", name, name);
+	return luaL_error(L, "\"%s = ...\" stands outside of the table; write return { %s = ... }",
+			  name, name);
 }
 
 /* An empty table that tells a forgotten quote from a value that is not set. */
@@ -127,7 +129,8 @@ static void attach(lua_State *L, json_t *parent, const char *key, json_t *value)
 		reader_of(L)->root = value;
 		return;
 	}
-	rc = key != NULL ? json_object_set_new(parent, key, value) : json_array_append_new(parent, value);
+	rc = key != NULL ? json_object_set_new(parent, key, value)
+			 : json_array_append_new(parent, value);
 	if (rc < 0)
 		value_fail(L, "does not fit into memory");
 }
@@ -166,7 +169,8 @@ static bool table_is_list(lua_State *L)
 	lua_pushnil(L);
 	while (lua_next(L, -2) != 0) {
 		lua_pop(L, 1);
-		if (lua_isinteger(L, -1) && lua_tointeger(L, -1) >= 1 && (lua_Unsigned)lua_tointeger(L, -1) <= n)
+		if (lua_isinteger(L, -1) && lua_tointeger(L, -1) >= 1 &&
+		    (lua_Unsigned)lua_tointeger(L, -1) <= n)
 			seen++;
 		else if (lua_type(L, -1) != LUA_TSTRING)
 			value_fail(L, "has a key that is neither text nor a place in a list");
@@ -250,8 +254,9 @@ static void value_convert(lua_State *L, json_t *parent, const char *key)
 		attach(L, parent, key, json_boolean(lua_toboolean(L, -1)));
 		break;
 	default:
-		lua_pushfstring(L, "is a %s; a configuration holds text, numbers, true, false and tables",
-				luaL_typename(L, -1));
+		lua_pushfstring(
+			L, "is a %s; a configuration holds text, numbers, true, false and tables",
+			luaL_typename(L, -1));
 		value_fail(L, lua_tostring(L, -1));
 	}
 }
@@ -283,7 +288,8 @@ static void fail(lua_State *L, int status, const char *name, struct alk_err *err
 	char safe[400];
 
 	if (status == LUA_ERRMEM || why == NULL) {
-		alk_err_set(err, -EINVAL, "%s: needs more than %u MiB of memory", name, MEMORY_MAX >> 20);
+		alk_err_set(err, -EINVAL, "%s: needs more than %u MiB of memory", name,
+			    MEMORY_MAX >> 20);
 		return;
 	}
 	why += located ? 1 : 0;

@@ -33,13 +33,18 @@ const char *alk_conf_lua_version(void);
 /* An option as it was given, for the beginning of a sentence: "--max-sessions", "ALKNET_SERVER",
  * "FILE: max_sessions", or its name when nobody gave it. */
 void alk_conf_given_as(const struct alk_conf *conf, const char *name, char *out, size_t size);
-/* What the options say about one another (conf_options.c). */
+/* What the options say about one another (conf_check.c). */
 int alk_conf_cross_check(struct alk_conf *conf, struct alk_err *err);
 /* The word for a role in sentences: "serve" or "connect". */
 const char *alk_conf_command(enum alk_role role);
 /* The flag of a role in struct alk_option. */
 unsigned alk_conf_role_flag(enum alk_role role);
+/* One value of `listen` as the file has it. */
+int alk_conf_listen_check(json_t *listen, struct alk_err *err);
+/* conf->listen from the values. */
 int alk_conf_listen_build(struct alk_conf *conf, struct alk_err *err);
+/* Can this be a plugin's name? */
+bool alk_conf_is_stem(const char *name);
 /* The entry of this plugin, made when it is not there; NULL when out of memory. */
 struct alk_conf_plugin *alk_conf_plugin_add(struct alk_conf *conf, const char *name);
 

@@ -22,16 +22,21 @@ static const char *kind_name(mode_t mode)
 static int stat_check(const char *path, bool is_private, const struct stat *st, struct alk_err *err)
 {
 	if (!S_ISREG(st->st_mode))
-		return alk_err_set(err, -EINVAL, "%s is %s, not a regular file", path, kind_name(st->st_mode));
+		return alk_err_set(err, -EINVAL, "%s is %s, not a regular file", path,
+				   kind_name(st->st_mode));
 	if (st->st_mode & S_IWOTH)
-		return alk_err_set(err, -EPERM, "%s may be written by everybody; run: chmod o-w %s", path, path);
+		return alk_err_set(err, -EPERM, "%s may be written by everybody; run: chmod o-w %s",
+				   path, path);
 	if (!is_private)
 		return 0;
 	if (st->st_uid != 0 && st->st_uid != geteuid())
-		return alk_err_set(err, -EPERM, "%s belongs to uid %u; a private file must belong to root or to you: chown %u %s",
-				   path, (unsigned)st->st_uid, (unsigned)geteuid(), path);
+		return alk_err_set(
+			err, -EPERM,
+			"%s belongs to uid %u; a private file must belong to root or to you: chown %u %s",
+			path, (unsigned)st->st_uid, (unsigned)geteuid(), path);
 	if (st->st_mode & 077)
-		return alk_err_set(err, -EPERM, "%s may be used by others (mode %04o); run: chmod 600 %s", path,
+		return alk_err_set(err, -EPERM,
+				   "%s may be used by others (mode %04o); run: chmod 600 %s", path,
 				   (unsigned)(st->st_mode & 07777), path);
 	return 0;
 }
@@ -55,7 +60,8 @@ static ssize_t read_all(int fd, char *buf, size_t size)
 	return (ssize_t)used;
 }
 
-static int content_take(int fd, const char *path, bool is_private, struct alk_content *out, struct alk_err *err)
+static int content_take(int fd, const char *path, bool is_private, struct alk_content *out,
+			struct alk_err *err)
 {
 	size_t limit = is_private ? ALK_CONTENT_PRIVATE_MAX : ALK_CONTENT_MAX;
 	struct alk_content whole = {.bytes = malloc(limit + 1)};
@@ -87,7 +93,8 @@ out:
 	return rc;
 }
 
-int alk_content_read(const char *path, bool is_private, struct alk_content *out, struct alk_err *err)
+int alk_content_read(const char *path, bool is_private, struct alk_content *out,
+		     struct alk_err *err)
 {
 	/* O_NONBLOCK: opening a pipe must not wait for its writer. */
 	int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (is_private ? O_NOFOLLOW : 0);
@@ -100,7 +107,9 @@ int alk_content_read(const char *path, bool is_private, struct alk_content *out,
 	if (fd < 0) {
 		rc = -errno;
 		if (rc == -ELOOP && is_private)
-			return alk_err_set(err, rc, "%s is a symbolic link; name the private file itself", path);
+			return alk_err_set(err, rc,
+					   "%s is a symbolic link; name the private file itself",
+					   path);
 		return alk_err_set(err, rc, "%s: %s", path, strerror(-rc));
 	}
 	if (fstat(fd, &st) < 0)

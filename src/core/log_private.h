@@ -17,6 +17,7 @@
  * A line is at most PIPE_BUF (4096) bytes; fields that do not fit are left out, `truncated=true` says so.
  * A logfmt line carries no time: the journal and syslog stamp it. JSON begins with "time" (UTC). */
 
+#include <limits.h>
 #include <alknet/log.h>
 #include <alknet/loop.h>
 #include <alknet/options.h>
@@ -49,5 +50,15 @@ void alk_log_close(void);
 
 /* For tests: where syslog listens. */
 extern const char *alk_log_syslog_path;
+
+/* Where lines go (log_sink.c); log.c makes them. */
+#define ALK_LOG_LINE_MAX PIPE_BUF
+int alk_log_sink_open(enum alk_log_target target, struct alk_err *err);
+void alk_log_sink_close(void);
+/* One line with its end. */
+void alk_log_sink_write(const char *text, size_t len);
+/* How many lines were dropped, once there is room to say so; then it begins at 0 again. */
+uint64_t alk_log_sink_dropped(void);
+bool alk_log_sink_is_syslog(void);
 
 #endif

@@ -10,13 +10,12 @@
 
 /* alknet(1) in mdoc(7). What stands in the options table is printed from it; the rest is text. */
 
-static const char head[] =
-	".Dd November 23, 2026\n"
-	".Dt ALKNET 1\n"
-	".Os\n"
-	".Sh NAME\n"
-	".Nm alknet\n"
-	".Nd tunnel through SSH over transports that are plugins\n";
+static const char head[] = ".Dd November 23, 2026\n"
+			   ".Dt ALKNET 1\n"
+			   ".Os\n"
+			   ".Sh NAME\n"
+			   ".Nm alknet\n"
+			   ".Nd tunnel through SSH over transports that are plugins\n";
 
 static const char description[] =
 	".Sh DESCRIPTION\n"
@@ -227,7 +226,8 @@ static void sentence_print(FILE *out, const char *text)
 
 	for (bool first = true; *text != '\0'; first = false) {
 		size_t n = strcspn(text, " ");
-		char upper = first && *text >= 'a' && *text <= 'z' ? (char)(*text - 'a' + 'A') : '\0';
+		char upper = first && *text >= 'a' && *text <= 'z' ? (char)(*text - 'a' + 'A')
+								   : '\0';
 
 		if (!first)
 			at += n + 1;
@@ -237,7 +237,8 @@ static void sentence_print(FILE *out, const char *text)
 			fputc(at == 0 ? '\n' : ' ', out);
 		if (upper != '\0')
 			fputc(upper, out);
-		word_print(out, text + (upper != '\0'), n - (upper != '\0'), at == 0 && upper == '\0');
+		word_print(out, text + (upper != '\0'), n - (upper != '\0'),
+			   at == 0 && upper == '\0');
 		if (at == 0)
 			at = n;
 		text += n + (text[n] == ' ');
@@ -259,7 +260,8 @@ static void range_print(FILE *out, const struct alk_option *option)
 		alk_text_format_size(option->max, max, sizeof(max));
 	}
 	if (option->type == ALK_OPT_INT)
-		fprintf(out, "It is from %lld to %lld.\n", (long long)option->min, (long long)option->max);
+		fprintf(out, "It is from %lld to %lld.\n", (long long)option->min,
+			(long long)option->max);
 	else
 		fprintf(out, "It is from %s to %s.\n", min, max);
 }
@@ -297,7 +299,8 @@ static void options_print(FILE *out, const char *title, unsigned want, unsigned 
 		if ((o->flags & want) != want || (o->flags & without))
 			continue;
 		if (group == NULL || strcmp(group, o->group) != 0)
-			fprintf(out, "%s.Ss %s\n.Bl -tag -width Ds\n", group != NULL ? ".El\n" : "", o->group);
+			fprintf(out, "%s.Ss %s\n.Bl -tag -width Ds\n", group != NULL ? ".El\n" : "",
+				o->group);
 		group = o->group;
 		option_print(out, o);
 	}
@@ -312,7 +315,8 @@ static void environment_print(FILE *out)
 
 		alk_cmdline_flag(o, flag, sizeof(flag));
 		if (o->env != NULL)
-			fprintf(out, ".It Ev %s\nThe same as\n.Fl %s ,\nwhich counts more.\n", o->env, flag + 1);
+			fprintf(out, ".It Ev %s\nThe same as\n.Fl %s ,\nwhich counts more.\n",
+				o->env, flag + 1);
 	}
 	fputs(".El\n", out);
 }

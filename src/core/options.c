@@ -14,8 +14,9 @@
 
 #define TYPE(t_) (1u << (t_))
 #define TYPES_NUM (TYPE(ALK_OPT_INT) | TYPE(ALK_OPT_DURATION) | TYPE(ALK_OPT_SIZE))
-#define TYPES_TEXT                                                                                           \
-	(TYPE(ALK_OPT_STRING) | TYPE(ALK_OPT_ENUM) | TYPE(ALK_OPT_PATH) | TYPE(ALK_OPT_FILE) | TYPE(ALK_OPT_TABLE))
+#define TYPES_TEXT                                                                                 \
+	(TYPE(ALK_OPT_STRING) | TYPE(ALK_OPT_ENUM) | TYPE(ALK_OPT_PATH) | TYPE(ALK_OPT_FILE) |     \
+	 TYPE(ALK_OPT_TABLE))
 
 /* --- tables --------------------------------------------------------------------------------------- */
 
@@ -109,7 +110,8 @@ struct alk_value *alk_options_value(const struct alk_options *options, const cha
 	return option != NULL ? &options->value[option - options->table] : NULL;
 }
 
-static const struct alk_value *value_of(const struct alk_options *options, const char *name, unsigned types)
+static const struct alk_value *value_of(const struct alk_options *options, const char *name,
+					unsigned types)
 {
 	const struct alk_option *option = alk_option_find(options->table, name);
 
@@ -148,7 +150,8 @@ const char *alk_options_nth(const struct alk_options *options, const char *name,
 	return n < value->count ? value->text[n] : NULL;
 }
 
-const char *alk_options_file(const struct alk_options *options, const char *name, size_t n, size_t *len)
+const char *alk_options_file(const struct alk_options *options, const char *name, size_t n,
+			     size_t *len)
 {
 	const struct alk_value *value = value_of(options, name, TYPE(ALK_OPT_FILE));
 
@@ -185,13 +188,14 @@ static int number_fail(const struct alk_option *option, const char *shown, int64
 	number_format(option, min, lo, sizeof(lo));
 	number_format(option, max, hi, sizeof(hi));
 	if (max == INT64_MAX)
-		return alk_err_set(err, -EINVAL, "must be %s from %s up%s, not \"%s\"", what[option->type], lo, word,
-				   shown);
-	return alk_err_set(err, -EINVAL, "must be %s from %s to %s%s, not \"%s\"", what[option->type], lo, hi, word,
-			   shown);
+		return alk_err_set(err, -EINVAL, "must be %s from %s up%s, not \"%s\"",
+				   what[option->type], lo, word, shown);
+	return alk_err_set(err, -EINVAL, "must be %s from %s to %s%s, not \"%s\"",
+			   what[option->type], lo, hi, word, shown);
 }
 
-static int number_parse(const struct alk_option *option, const char *text, int64_t *out, struct alk_err *err)
+static int number_parse(const struct alk_option *option, const char *text, int64_t *out,
+			struct alk_err *err)
 {
 	bool any = option->min == 0 && option->max == 0;
 	int64_t min = option->min, max = any ? INT64_MAX : option->max;
@@ -216,7 +220,8 @@ static int number_parse(const struct alk_option *option, const char *text, int64
 
 static int bool_parse(const char *text, int64_t *out, struct alk_err *err)
 {
-	static const char *const yes[] = {"true", "yes", "on", "1"}, *const no[] = {"false", "no", "off", "0"};
+	static const char *const yes[] = {"true", "yes", "on", "1"}, *const no[] = {"false", "no",
+										    "off", "0"};
 	char shown[64];
 
 	for (size_t i = 0; i < sizeof(yes) / sizeof(yes[0]); i++) {
@@ -239,7 +244,8 @@ static int enum_check(const struct alk_option *option, const char *text, struct 
 
 		if (strlen(text) == n && strncmp(s, text, n) == 0)
 			return 0;
-		used += (size_t)snprintf(listed + used, sizeof(listed) - used, "%s%.*s", used > 0 ? ", " : "", (int)n, s);
+		used += (size_t)snprintf(listed + used, sizeof(listed) - used, "%s%.*s",
+					 used > 0 ? ", " : "", (int)n, s);
 		if (used >= sizeof(listed))
 			break;
 		s += n + (s[n] == '|');
@@ -256,7 +262,8 @@ static int text_check(const struct alk_option *option, const char *text, struct 
 		return enum_check(option, text, err);
 	if (*text == '\0')
 		return alk_err_set(err, -EINVAL, "is empty");
-	if ((option->type == ALK_OPT_PATH || option->type == ALK_OPT_FILE) && strlen(text) >= PATH_MAX)
+	if ((option->type == ALK_OPT_PATH || option->type == ALK_OPT_FILE) &&
+	    strlen(text) >= PATH_MAX)
 		return alk_err_set(err, -EINVAL, "is too long for a path");
 	return 0;
 }
@@ -274,10 +281,11 @@ static int source_rank(const char *source)
 	return strcmp(source, "environment") == 0 ? 2 : 1;
 }
 
-static int value_store(const struct alk_option *option, struct alk_value *value, const char *text, int64_t num,
-		       const char *source, struct alk_err *err)
+static int value_store(const struct alk_option *option, struct alk_value *value, const char *text,
+		       int64_t num, const char *source, struct alk_err *err)
 {
-	bool grow = value->source != NULL && (option->flags & ALK_OPT_REPEAT) && strcmp(value->source, source) == 0;
+	bool grow = value->source != NULL && (option->flags & ALK_OPT_REPEAT) &&
+		    strcmp(value->source, source) == 0;
 	char **more, *copy;
 
 	if (source_rank(value->source) > source_rank(source))
@@ -302,8 +310,8 @@ static int value_store(const struct alk_option *option, struct alk_value *value,
 	return 0;
 }
 
-static int table_store(const struct alk_option *option, struct alk_value *value, const json_t *element,
-		       const char *source, struct alk_err *err)
+static int table_store(const struct alk_option *option, struct alk_value *value,
+		       const json_t *element, const char *source, struct alk_err *err)
 {
 	char *text = json_dumps(element, JSON_COMPACT | JSON_ENCODE_ANY);
 	int rc;
@@ -315,8 +323,8 @@ static int table_store(const struct alk_option *option, struct alk_value *value,
 	return rc;
 }
 
-int alk_options_set_text(struct alk_options *options, const struct alk_option *option, const char *text,
-			 const char *source, struct alk_err *err)
+int alk_options_set_text(struct alk_options *options, const struct alk_option *option,
+			 const char *text, const char *source, struct alk_err *err)
 {
 	struct alk_value *value = &options->value[option - options->table];
 	int64_t num = 0;
@@ -370,8 +378,8 @@ static int kind_fail(const json_t *value, const char *want, struct alk_err *err)
 	return alk_err_set(err, -EINVAL, "must be %s, not %s", want, json_kind(value));
 }
 
-static int json_number(struct alk_options *options, const struct alk_option *option, const json_t *value,
-		       const char *source, struct alk_err *err)
+static int json_number(struct alk_options *options, const struct alk_option *option,
+		       const json_t *value, const char *source, struct alk_err *err)
 {
 	char text[400];
 
@@ -381,7 +389,8 @@ static int json_number(struct alk_options *options, const struct alk_option *opt
 		snprintf(text, sizeof(text), "%.6f", json_real_value(value));
 	else if (json_is_real(value))
 		snprintf(text, sizeof(text), "%.17g", json_real_value(value));
-	else if (json_is_string(value) && (option->type != ALK_OPT_INT || (option->flags & ALK_OPT_AUTO)))
+	else if (json_is_string(value) &&
+		 (option->type != ALK_OPT_INT || (option->flags & ALK_OPT_AUTO)))
 		return alk_options_set_text(options, option, json_string_value(value), source, err);
 	else
 		return kind_fail(value, "a number", err);
@@ -395,7 +404,8 @@ static int json_path(struct alk_options *options, const struct alk_option *optio
 	char *whole;
 	int rc;
 
-	if (dir == NULL || strcmp(dir, ".") == 0 || *path == '/' || *path == '\0' || strcmp(path, "none") == 0)
+	if (dir == NULL || strcmp(dir, ".") == 0 || *path == '/' || *path == '\0' ||
+	    strcmp(path, "none") == 0)
 		return alk_options_set_text(options, option, path, source, err);
 	if (asprintf(&whole, "%s/%s", dir, path) < 0)
 		return alk_err_set(err, -ENOMEM, "out of memory");
@@ -404,43 +414,50 @@ static int json_path(struct alk_options *options, const struct alk_option *optio
 	return rc;
 }
 
-static int json_one(struct alk_options *options, const struct alk_option *option, const json_t *value,
-		    const char *source, const char *dir, struct alk_err *err)
+static int json_one(struct alk_options *options, const struct alk_option *option,
+		    const json_t *value, const char *source, const char *dir, struct alk_err *err)
 {
 	switch (option->type) {
 	case ALK_OPT_BOOL:
 		if (!json_is_boolean(value))
 			return kind_fail(value, "true or false", err);
-		return alk_options_set_text(options, option, json_is_true(value) ? "true" : "false", source, err);
+		return alk_options_set_text(options, option, json_is_true(value) ? "true" : "false",
+					    source, err);
 	case ALK_OPT_INT:
 	case ALK_OPT_DURATION:
 	case ALK_OPT_SIZE:
 		return json_number(options, option, value, source, err);
 	case ALK_OPT_TABLE:
-		return table_store(option, &options->value[option - options->table], value, source, err);
+		return table_store(option, &options->value[option - options->table], value, source,
+				   err);
 	default:
 		if (!json_is_string(value))
 			return kind_fail(value, "text", err);
 		if (option->type == ALK_OPT_PATH || option->type == ALK_OPT_FILE)
-			return json_path(options, option, json_string_value(value), source, dir, err);
+			return json_path(options, option, json_string_value(value), source, dir,
+					 err);
 		return alk_options_set_text(options, option, json_string_value(value), source, err);
 	}
 }
 
-int alk_options_set_json(struct alk_options *options, const struct alk_option *option, const json_t *value,
-			 const char *source, const char *dir, struct alk_err *err)
+int alk_options_set_json(struct alk_options *options, const struct alk_option *option,
+			 const json_t *value, const char *source, const char *dir,
+			 struct alk_err *err)
 {
 	size_t i;
 	json_t *element;
 
 	if (options->value[option - options->table].secret_file != NULL)
-		return alk_err_set(err, -EINVAL, "stands beside %s_file; give one of the two", option->name);
+		return alk_err_set(err, -EINVAL, "stands beside %s_file; give one of the two",
+				   option->name);
 	/* {} in the file may be an empty list. */
-	if ((option->flags & ALK_OPT_REPEAT) && json_is_object(value) && json_object_size(value) == 0)
+	if ((option->flags & ALK_OPT_REPEAT) && json_is_object(value) &&
+	    json_object_size(value) == 0)
 		return 0;
 	if (!(option->flags & ALK_OPT_REPEAT) || !json_is_array(value))
 		return json_one(options, option, value, source, dir, err);
-	json_array_foreach(value, i, element) {
+	json_array_foreach(value, i, element)
+	{
 		int rc = json_one(options, option, element, source, dir, err);
 
 		if (rc < 0)
@@ -449,8 +466,9 @@ int alk_options_set_json(struct alk_options *options, const struct alk_option *o
 	return 0;
 }
 
-int alk_options_set_secret_file(struct alk_options *options, const struct alk_option *option, const json_t *path,
-				const char *source, const char *dir, struct alk_err *err)
+int alk_options_set_secret_file(struct alk_options *options, const struct alk_option *option,
+				const json_t *path, const char *source, const char *dir,
+				struct alk_err *err)
 {
 	struct alk_value *value = &options->value[option - options->table];
 	const char *text = json_string_value(path);
@@ -458,7 +476,8 @@ int alk_options_set_secret_file(struct alk_options *options, const struct alk_op
 	if (text == NULL)
 		return kind_fail(path, "text", err);
 	if (value->source != NULL)
-		return alk_err_set(err, -EINVAL, "stands beside %s; give one of the two", option->name);
+		return alk_err_set(err, -EINVAL, "stands beside %s; give one of the two",
+				   option->name);
 	value_clear(value);
 	value->source = strdup(source);
 	if (*text == '/' || dir == NULL)
@@ -472,77 +491,14 @@ int alk_options_set_secret_file(struct alk_options *options, const struct alk_op
 
 int alk_options_defaults(struct alk_options *options, struct alk_err *err)
 {
-	for (const struct alk_option *o = options->table; o != NULL && o->type != ALK_OPT_END; o++) {
+	for (const struct alk_option *o = options->table; o != NULL && o->type != ALK_OPT_END;
+	     o++) {
 		int rc = 0;
 
 		if (options->value[o - options->table].source == NULL && o->fallback != NULL)
 			rc = alk_options_set_text(options, o, o->fallback, "default", err);
 		if (rc < 0)
 			return alk_err_prefix(err, rc, "%s: the default", o->name);
-	}
-	return 0;
-}
-
-/* --- files ---------------------------------------------------------------------------------------- */
-
-static int secret_read(const struct alk_option *option, struct alk_value *value, struct alk_err *err)
-{
-	struct alk_content content;
-	char *source;
-	size_t len;
-	int rc = alk_content_read(value->secret_file, true, &content, err);
-
-	if (rc < 0)
-		return rc;
-	len = strcspn(content.bytes, "\r\n");
-	if (strspn(content.bytes + len, "\r\n") != content.len - len) {
-		alk_content_deinit(&content);
-		return alk_err_set(err, -EINVAL, "%s must hold the secret on one line", value->secret_file);
-	}
-	content.bytes[len] = '\0';
-	rc = text_check(option, content.bytes, err);
-	if (rc < 0) {
-		alk_content_deinit(&content);
-		return alk_err_prefix(err, rc, "the secret in %s", value->secret_file);
-	}
-	/* value_store() begins anew: keep what it is given. */
-	source = strdup(value->source);
-	rc = source != NULL ? value_store(option, value, content.bytes, 0, source, err)
-			    : alk_err_set(err, -ENOMEM, "out of memory");
-	free(source);
-	alk_content_deinit(&content);
-	return rc;
-}
-
-static int files_read(const struct alk_option *option, struct alk_value *value, struct alk_err *err)
-{
-	value->file = calloc(value->count, sizeof(*value->file));
-	if (value->file == NULL)
-		return alk_err_set(err, -ENOMEM, "out of memory");
-	for (size_t i = 0; i < value->count; i++) {
-		int rc = alk_content_read(value->text[i], (option->flags & ALK_OPT_PRIVATE) != 0, &value->file[i], err);
-
-		if (rc < 0)
-			return rc;
-	}
-	return 0;
-}
-
-int alk_options_read_files(struct alk_options *options, const char **failed, struct alk_err *err)
-{
-	for (size_t i = 0; i < options->count; i++) {
-		const struct alk_option *option = &options->table[i];
-		struct alk_value *value = &options->value[i];
-		int rc = 0;
-
-		if (value->secret_file != NULL && value->count == 0)
-			rc = secret_read(option, value, err);
-		else if (option->type == ALK_OPT_FILE && value->count > 0 && value->file == NULL)
-			rc = files_read(option, value, err);
-		if (rc < 0) {
-			*failed = option->name;
-			return rc;
-		}
 	}
 	return 0;
 }

@@ -10,10 +10,10 @@
 #include "content.h"
 
 struct alk_value {
-	char *source;	/* "default", "environment", "flag" or the file's path; NULL = unset */
-	int64_t num;	/* BOOL, INT, DURATION, SIZE */
-	size_t count;	/* of text */
-	char **text;	/* STRING, ENUM, PATH, FILE: the words; TABLE: one JSON text an element */
+	char *source; /* "default", "environment", "flag" or the file's path; NULL = unset */
+	int64_t num;  /* BOOL, INT, DURATION, SIZE */
+	size_t count; /* of text */
+	char **text;  /* STRING, ENUM, PATH, FILE: the words; TABLE: one JSON text an element */
 	struct alk_content *file; /* FILE: as many as `count`, once they were read */
 	char *secret_file;	  /* NAME_file of a SECRET */
 };
@@ -39,14 +39,16 @@ struct alk_value *alk_options_value(const struct alk_options *options, const cha
 /* Set one value. `source` says how much it counts: default < a file < environment < flag; what counts
  * less than the value that is there is checked and left. A REPEAT grows while the source is the same.
  * Errors are sentences that begin with what is wrong, without the name. */
-int alk_options_set_text(struct alk_options *options, const struct alk_option *option, const char *text,
-			 const char *source, struct alk_err *err);
+int alk_options_set_text(struct alk_options *options, const struct alk_option *option,
+			 const char *text, const char *source, struct alk_err *err);
 /* `dir` is what relative paths are relative to; NULL = the working directory. */
-int alk_options_set_json(struct alk_options *options, const struct alk_option *option, const json_t *value,
-			 const char *source, const char *dir, struct alk_err *err);
+int alk_options_set_json(struct alk_options *options, const struct alk_option *option,
+			 const json_t *value, const char *source, const char *dir,
+			 struct alk_err *err);
 /* Set NAME_file of a SECRET. */
-int alk_options_set_secret_file(struct alk_options *options, const struct alk_option *option, const json_t *path,
-				const char *source, const char *dir, struct alk_err *err);
+int alk_options_set_secret_file(struct alk_options *options, const struct alk_option *option,
+				const json_t *path, const char *source, const char *dir,
+				struct alk_err *err);
 /* Fill in what nobody set. */
 int alk_options_defaults(struct alk_options *options, struct alk_err *err);
 /* Read FILEs and NAME_files that have not been read. *failed is the name of the option that could not be,

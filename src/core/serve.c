@@ -58,7 +58,8 @@ int alk_main_process(unsigned long *limit)
 	return rc;
 }
 
-static int conf_fill(struct alk_conf *conf, int argc, char **argv, struct alk_cmdline *line, struct alk_err *err)
+static int conf_fill(struct alk_conf *conf, int argc, char **argv, struct alk_cmdline *line,
+		     struct alk_err *err)
 {
 	int rc = alk_cmdline_read(argc, argv, conf, line, err);
 
@@ -100,8 +101,8 @@ static struct alk_conf *conf_make(int argc, char **argv, enum alk_role role, int
 static void fd_limit_log(int raised, unsigned long limit)
 {
 	if (raised < 0)
-		alk_log(ALK_LOG_WARN, "file descriptors could not be raised", ALK_INT("limit", (int64_t)limit),
-			ALK_STR("error", strerror(-raised)));
+		alk_log(ALK_LOG_WARN, "file descriptors could not be raised",
+			ALK_INT("limit", (int64_t)limit), ALK_STR("error", strerror(-raised)));
 	else
 		alk_log(ALK_LOG_INFO, "file descriptors", ALK_INT("limit", (int64_t)limit));
 }
@@ -230,8 +231,10 @@ static int keys_check(const struct alk_conf *conf, FILE *out, struct alk_err *er
 	count = keys->count;
 	alk_keys_free(&keys);
 	if (count == 0 && !alk_options_has(values, "policy"))
-		return alk_err_set(err, -EINVAL, "authorized_keys: %s holds no key that can be used, so nobody could log in",
-				   path);
+		return alk_err_set(
+			err, -EINVAL,
+			"authorized_keys: %s holds no key that can be used, so nobody could log in",
+			path);
 	fprintf(out, "ok: authorized_keys: %zu %s\n", count, count == 1 ? "key" : "keys");
 	return 0;
 }
@@ -264,7 +267,8 @@ static void on_plugin_bad(void *user, const char *name, const struct alk_err *wh
 	}
 }
 
-static int transports_check(const struct alk_conf *conf, struct alk_loader *loader, struct alk_err *err)
+static int transports_check(const struct alk_conf *conf, struct alk_loader *loader,
+			    struct alk_err *err)
 {
 	struct alk_conf_listen listen[LISTEN_MAX];
 	size_t n = alk_conf_listeners(conf, listen, LISTEN_MAX);
@@ -279,8 +283,9 @@ static int plugins_check(struct alk_conf *conf, bool connect, FILE *out, struct 
 {
 	struct plugins_check check = {.conf = conf, .out = out, .err = err};
 	const struct alk_options *values = alk_conf_values(conf);
-	struct alk_loader *loader =
-		alk_loader_new(NULL, ALK_ROLE_CHECK, alk_options_str(values, "plugin_dir"), conf, err);
+	struct alk_loader *loader = alk_loader_new(NULL, ALK_ROLE_CHECK,
+						   alk_options_str(values, "plugin_dir"), conf,
+						   err);
 	const char *transport = alk_options_str(values, "transport");
 	int rc = 0;
 
@@ -291,11 +296,14 @@ static int plugins_check(struct alk_conf *conf, bool connect, FILE *out, struct 
 	else if (alk_loader_get(loader, ALK_PLUGIN_TRANSPORT, transport, err) == NULL)
 		rc = -EINVAL;
 	if (rc == 0)
-		rc = alk_loader_scan(loader, ALK_PLUGIN_TRANSPORT, on_plugin_good, on_plugin_bad, &check);
+		rc = alk_loader_scan(loader, ALK_PLUGIN_TRANSPORT, on_plugin_good, on_plugin_bad,
+				     &check);
 	if (rc == 0 && !connect)
-		rc = alk_loader_scan(loader, ALK_PLUGIN_SERVICE, on_plugin_good, on_plugin_bad, &check);
+		rc = alk_loader_scan(loader, ALK_PLUGIN_SERVICE, on_plugin_good, on_plugin_bad,
+				     &check);
 	if (rc < 0 && err->text[0] == '\0')
-		alk_err_set(err, rc, "plugin_dir: %s: %s", alk_options_str(values, "plugin_dir"), strerror(-rc));
+		alk_err_set(err, rc, "plugin_dir: %s: %s", alk_options_str(values, "plugin_dir"),
+			    strerror(-rc));
 	alk_loader_free(&loader);
 	return rc < 0 ? rc : check.rc;
 }
@@ -328,11 +336,14 @@ static int policy_check(const struct alk_conf *conf, FILE *out, struct alk_err *
 	policy = alk_policy_new(NULL, path, text, len, NULL, err);
 	if (policy == NULL)
 		return -EINVAL;
-	lets_in = alk_policy_has(policy, ALK_QUESTION_AUTH) || alk_options_has(values, "authorized_keys");
+	lets_in = alk_policy_has(policy, ALK_QUESTION_AUTH) ||
+		  alk_options_has(values, "authorized_keys");
 	alk_policy_free(&policy);
 	if (!lets_in)
-		return alk_err_set(err, -EINVAL, "policy: %s has no on_auth function, and there are no authorized_keys: nobody could log in",
-				   path);
+		return alk_err_set(
+			err, -EINVAL,
+			"policy: %s has no on_auth function, and there are no authorized_keys: nobody could log in",
+			path);
 	fprintf(out, "ok: policy %s\n", path);
 	return 0;
 }
@@ -393,7 +404,8 @@ int alk_main_check(int argc, char **argv)
 	if (line.dump_defaults)
 		return defaults_dump();
 	if (argc == 1) {
-		alk_err_set(&err, -EINVAL, "check needs a file: give -c FILE, or --dump-defaults to see one");
+		alk_err_set(&err, -EINVAL,
+			    "check needs a file: give -c FILE, or --dump-defaults to see one");
 		return alk_main_fail(2, &err);
 	}
 	conf = conf_make(argc, argv, line.connect ? ALK_ROLE_CLIENT : ALK_ROLE_SUPERVISOR, &status);

@@ -67,7 +67,8 @@ static int number_scale(const char *text, const char **end, int64_t *out, const 
 	int64_t whole = 0, factor = 0, part, scale = 1;
 
 	for (; *s >= '0' && *s <= '9'; s++)
-		if (__builtin_mul_overflow(whole, 10, &whole) || __builtin_add_overflow(whole, *s - '0', &whole))
+		if (__builtin_mul_overflow(whole, 10, &whole) ||
+		    __builtin_add_overflow(whole, *s - '0', &whole))
 			return -ERANGE;
 	if (s == text)
 		return -EINVAL;

@@ -30,11 +30,13 @@ static void check_values(const json_t *table, enum alk_role role)
 	json_t *value, *encoded, *shown;
 
 	require(conf != NULL);
-	json_object_foreach((json_t *)table, name, value) {
+	json_object_foreach((json_t *)table, name, value)
+	{
 		const struct alk_option *option = alk_option_find(conf->table, name);
 		struct alk_err err = {""};
 
-		if (option != NULL && alk_options_set_json(conf->values, option, value, "fuzz.conf", "/", &err) < 0)
+		if (option != NULL &&
+		    alk_options_set_json(conf->values, option, value, "fuzz.conf", "/", &err) < 0)
 			check_sentence(&err);
 	}
 	encoded = alk_options_encode(conf->values);

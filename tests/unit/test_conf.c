@@ -69,12 +69,16 @@ static void test_lua_values(void **state)
 		const char *lua, *json;
 	} rows[] = {
 		{"return {}", "{}"},
-		{"return { a = 1, b = -2, c = 0x10, d = 1.5, e = 7 // 2 }", "{\"a\":1,\"b\":-2,\"c\":16,\"d\":1.5,\"e\":3}"},
+		{"return { a = 1, b = -2, c = 0x10, d = 1.5, e = 7 // 2 }",
+		 "{\"a\":1,\"b\":-2,\"c\":16,\"d\":1.5,\"e\":3}"},
 		{"return { a = true, b = false, c = nil }", "{\"a\":true,\"b\":false}"},
-		{"return { a = 'x', b = \"\\u{e9}\", c = [[\nlong]] }", "{\"a\":\"x\",\"b\":\"\xc3\xa9\",\"c\":\"long\"}"},
-		{"return { a = { 1, 2, { 3 } }, b = { c = { d = {} } } }", "{\"a\":[1,2,[3]],\"b\":{\"c\":{\"d\":{}}}}"},
+		{"return { a = 'x', b = \"\\u{e9}\", c = [[\nlong]] }",
+		 "{\"a\":\"x\",\"b\":\"\xc3\xa9\",\"c\":\"long\"}"},
+		{"return { a = { 1, 2, { 3 } }, b = { c = { d = {} } } }",
+		 "{\"a\":[1,2,[3]],\"b\":{\"c\":{\"d\":{}}}}"},
 		{"return { ['a b'] = 1, ['\xc3\xa9'] = 2 }", "{\"a b\":1,\"\xc3\xa9\":2}"},
-		{"local dir = '/etc/' return { a = dir .. 'x', b = 'y' .. 1 }", "{\"a\":\"/etc/x\",\"b\":\"y1\"}"},
+		{"local dir = '/etc/' return { a = dir .. 'x', b = 'y' .. 1 }",
+		 "{\"a\":\"/etc/x\",\"b\":\"y1\"}"},
 		{"local t = { 1 } return { a = t, b = t }", "{\"a\":[1],\"b\":[1]}"},
 		{"-- a comment\nreturn { --[[ more ]] a = 60 * 60 }", "{\"a\":3600}"},
 	};
@@ -103,18 +107,21 @@ static void test_lua_refuses(void **state)
 		{"return {", "a.conf:1: "},
 		{"\n\nreturn { a = = 1 }", "a.conf:3: unexpected symbol near '='"},
 		{"return { key = 'unfinished }", "a.conf:1: unfinished string"},
-		{"return { a = debug }", "a.conf:1: nothing is called \"debug\" here; text needs quotes"},
+		{"return { a = debug }",
+		 "a.conf:1: nothing is called \"debug\" here; text needs quotes"},
 		{"return {\n a = os.getenv('HOME') }", "a.conf:2: nothing is called \"os\""},
 		{"require 'os'", "nothing is called \"require\""},
 		{"pcall(error)", "nothing is called \"pcall\""},
-		{"key = 'x'", "a.conf:1: \"key = ...\" stands outside of the table; write return { key = ... }"},
+		{"key = 'x'",
+		 "a.conf:1: \"key = ...\" stands outside of the table; write return { key = ... }"},
 		{"return { a = ('x'):rep(10) }", "a.conf:1: "},
 		{"return { a = function() end }", "a.conf: a is a function; a configuration holds"},
 		{"return { a = { b = { 1, function() end } } }", "a.conf: a.b[2] is a function"},
 		{"return { 1, 2, a = 3 }", "a.conf: the table mixes a list with named values"},
 		{"return { a = { 1, b = 2 } }", "a.conf: a mixes a list"},
 		{"return { a = { 1, nil, 3 } }", "a.conf: a is a list with holes"},
-		{"return { a = { [1.5] = 1 } }", "a.conf: a has a key that is neither text nor a place in a list"},
+		{"return { a = { [1.5] = 1 } }",
+		 "a.conf: a has a key that is neither text nor a place in a list"},
 		{"return { a = { [true] = 1 } }", "a.conf: a has a key"},
 		{"return { a = { [7] = 1 } }", "a.conf: a has a key"},
 		{"return { [{}] = 1 }", "a.conf: the table has a key"},
@@ -128,16 +135,21 @@ static void test_lua_refuses(void **state)
 		{"return { a = '\\xed\\xa0\\x80' }", "a.conf: a is not valid UTF-8"},
 		{"local t = {} t.bee = t return t", "a.conf: bee holds itself"},
 		{"local t, u = {}, {} t.a = u u.b = t return t", "a.conf: a.b holds itself"},
-		{"local t = {} for i = 1, 17 do t = { a = t } end return t", "is nested too deeply"},
-		{"local t = {} for i = 1, 14 do t = { t, t, t } end return { a = t }", "is one value too many"},
-		{"local s = 'x' for i = 1, 17 do s = s .. s end return { a = s }", "a.conf: a is longer than 64 KiB"},
+		{"local t = {} for i = 1, 17 do t = { a = t } end return t",
+		 "is nested too deeply"},
+		{"local t = {} for i = 1, 14 do t = { t, t, t } end return { a = t }",
+		 "is one value too many"},
+		{"local s = 'x' for i = 1, 17 do s = s .. s end return { a = s }",
+		 "a.conf: a is longer than 64 KiB"},
 		{"local s = 'x' for i = 1, 15 do s = s .. s end local t = {} for i = 1, 200 do t[i] = s end return { a = t }",
 		 "is one text too many"},
 		{"while true do end", "a.conf: the configuration runs too long"},
 		{"local function f() return f() end f()", "runs too long"},
 		{"goto here ::here:: goto here", "runs too long"},
-		{"local function f() return 1 + f() end f()", "a.conf: needs more than 8 MiB of memory"},
-		{"local s = 'x' while true do s = s .. s end", "a.conf: needs more than 8 MiB of memory"},
+		{"local function f() return 1 + f() end f()",
+		 "a.conf: needs more than 8 MiB of memory"},
+		{"local s = 'x' while true do s = s .. s end",
+		 "a.conf: needs more than 8 MiB of memory"},
 		{"local t = {} for i = 1, 1e9 do t[i] = { i } end", "a.conf: "},
 		{"\x1bLua", "a.conf: attempt to load a binary chunk"},
 	};
@@ -178,11 +190,15 @@ static void test_sentences_of_the_file(void **state)
 	static const struct {
 		const char *text, *says;
 	} rows[] = {
-		{"return { max_chanels = 5 }", "max_chanels: there is no such option; did you mean max_channels?"},
+		{"return { max_chanels = 5 }",
+		 "max_chanels: there is no such option; did you mean max_channels?"},
 		{"return { ['max-channels'] = 5 }", "did you mean max_channels?"},
-		{"return { completely_else = 5 }", "completely_else: there is no such option, and no plugin of that name"},
-		{"return { server = 'x' }", "server: is an option of \"alknet connect\", not of \"alknet serve\""},
-		{"return { max_channels = 5000 }", "max_channels: must be a whole number from 1 to 1024, not \"5000\""},
+		{"return { completely_else = 5 }",
+		 "completely_else: there is no such option, and no plugin of that name"},
+		{"return { server = 'x' }",
+		 "server: is an option of \"alknet connect\", not of \"alknet serve\""},
+		{"return { max_channels = 5000 }",
+		 "max_channels: must be a whole number from 1 to 1024, not \"5000\""},
 		{"return { max_channels = {} }", "max_channels: must be a number, not a table"},
 		{"return { key = { 'a' } }", "key: must be text, not a list"},
 		{"return { ['x\\ny'] = 1 }", "x\\x0ay: there is no such option"},
@@ -257,8 +273,10 @@ static void test_where_values_come_from(void **state)
 
 	(void)state;
 	setenv("ALKNET_SERVER", "env.example:2", 1);
-	conf = conf_of(ALK_ROLE_CLIENT, "return { server = 'file', identity = 'id', max_channels = 9, keepalive = '1m' }",
-		       ARGV("connect", "--max-channels", "7"), &err);
+	conf = conf_of(
+		ALK_ROLE_CLIENT,
+		"return { server = 'file', identity = 'id', max_channels = 9, keepalive = '1m' }",
+		ARGV("connect", "--max-channels", "7"), &err);
 	assert_non_null(conf);
 	assert_string_equal(alk_options_str(alk_conf_values(conf), "server"), "env.example:2");
 	assert_string_equal(alk_conf_source(conf, "server"), "environment");
@@ -271,7 +289,9 @@ static void test_where_values_come_from(void **state)
 	assert_string_equal(alk_options_str(alk_conf_values(conf), "log_level"), "warn");
 	assert_null(alk_conf_source(conf, "known_hosts"));
 	shown = alk_conf_show(conf);
-	assert_string_equal(json_string_value(json_object_get(json_object_get(shown, "server"), "value")), "env.example:2");
+	assert_string_equal(json_string_value(
+				    json_object_get(json_object_get(shown, "server"), "value")),
+			    "env.example:2");
 	json_decref(shown);
 	alk_conf_free(&conf);
 	unsetenv("ALKNET_SERVER");
@@ -303,7 +323,8 @@ static void test_defaults_of_a_role(void **state)
 	conf = conf_of(ALK_ROLE_CLIENT, NULL, CONNECT("--stdio", "h:1"), &err);
 	assert_string_equal(alk_options_str(alk_conf_values(conf), "socks5"), "none");
 	alk_conf_free(&conf);
-	conf = conf_of(ALK_ROLE_CLIENT, NULL, CONNECT("--stdio", "h:1", "--socks5", "[::1]:0"), &err);
+	conf = conf_of(ALK_ROLE_CLIENT, NULL, CONNECT("--stdio", "h:1", "--socks5", "[::1]:0"),
+		       &err);
 	assert_string_equal(alk_options_str(alk_conf_values(conf), "socks5"), "[::1]:0");
 	alk_conf_free(&conf);
 }
@@ -319,7 +340,8 @@ static void test_bool_flags(void **state)
 		{NULL, CONNECT("--accept-new-host-key"), true},
 		{NULL, CONNECT("--accept-new-host-key", "--no-accept-new-host-key"), false},
 		{"return { accept_new_host_key = true }", CONNECT(), true},
-		{"return { accept_new_host_key = true }", CONNECT("--no-accept-new-host-key"), false},
+		{"return { accept_new_host_key = true }", CONNECT("--no-accept-new-host-key"),
+		 false},
 	};
 
 	(void)state;
@@ -328,7 +350,8 @@ static void test_bool_flags(void **state)
 		struct alk_conf *conf = conf_of(ALK_ROLE_CLIENT, rows[i].text, rows[i].argv, &err);
 
 		assert_non_null(conf);
-		assert_int_equal(alk_options_bool(alk_conf_values(conf), "accept_new_host_key"), rows[i].value);
+		assert_int_equal(alk_options_bool(alk_conf_values(conf), "accept_new_host_key"),
+				 rows[i].value);
 		alk_conf_free(&conf);
 	}
 }
@@ -340,30 +363,44 @@ static void test_sentences_of_the_flags(void **state)
 		const char *says;
 	} rows[] = {
 		{ARGV("serve"), "serve needs a host key: give --key FILE"},
-		{ARGV("serve", "--key", "k"), "nobody could log in: give --authorized-keys FILE, or --policy FILE"},
-		{ARGV("connect", "--identity", "i"), "connect needs a server: give --server HOST[:PORT] or set ALKNET_SERVER"},
-		{ARGV("connect", "--server", "h"), "connect needs a private key: give --identity FILE or set ALKNET_IDENTITY"},
-		{SERVE("--nonsense"), "--nonsense: there is no such flag; \"alknet serve --help\" lists them"},
+		{ARGV("serve", "--key", "k"),
+		 "nobody could log in: give --authorized-keys FILE, or --policy FILE"},
+		{ARGV("connect", "--identity", "i"),
+		 "connect needs a server: give --server HOST[:PORT] or set ALKNET_SERVER"},
+		{ARGV("connect", "--server", "h"),
+		 "connect needs a private key: give --identity FILE or set ALKNET_IDENTITY"},
+		{SERVE("--nonsense"),
+		 "--nonsense: there is no such flag; \"alknet serve --help\" lists them"},
 		{SERVE("--listn", "x"), "--listn: there is no such flag; did you mean --listen?"},
 		{SERVE("--lis=x"), "--lis: there is no such flag"},
-		{SERVE("--max-channel", "5"), "--max-channel: there is no such flag; did you mean --max-channels?"},
+		{SERVE("--max-channel", "5"),
+		 "--max-channel: there is no such flag; did you mean --max-channels?"},
 		{SERVE("--max-channels"), "--max-channels: needs a value"},
-		{SERVE("--max-channels", ""), "--max-channels: must be a whole number from 1 to 1024, not \"\""},
-		{SERVE("--max-channels=1025"), "--max-channels: must be a whole number from 1 to 1024, not \"1025\""},
-		{SERVE("--max_channels", "5"), "--max_channels: there is no such flag; did you mean --max-channels?"},
+		{SERVE("--max-channels", ""),
+		 "--max-channels: must be a whole number from 1 to 1024, not \"\""},
+		{SERVE("--max-channels=1025"),
+		 "--max-channels: must be a whole number from 1 to 1024, not \"1025\""},
+		{SERVE("--max_channels", "5"),
+		 "--max_channels: there is no such flag; did you mean --max-channels?"},
 		{SERVE("--help=yes"), "--help=yes: takes no value"},
-		{SERVE("--socks5", "x"), "--socks5: is a flag of \"alknet connect\", not of \"alknet serve\""},
-		{SERVE("--drain-timeout", "5"), "--drain-timeout: is no flag; write drain_timeout in the configuration file"},
+		{SERVE("--socks5", "x"),
+		 "--socks5: is a flag of \"alknet connect\", not of \"alknet serve\""},
+		{SERVE("--drain-timeout", "5"),
+		 "--drain-timeout: is no flag; write drain_timeout in the configuration file"},
 		{SERVE("-x"), "-x: there is no such flag"},
 		{SERVE("-c"), "-c: needs a value"},
 		{SERVE("-c", "a", "-c", "b"), "--config: is given twice"},
 		{SERVE("stray"), "\"stray\": \"alknet serve\" takes flags only"},
 		{SERVE("--", "stray"), "\"stray\": \"alknet serve\" takes flags only"},
-		{SERVE("--max-startups", "10"), "--max-startups: must be START:RATE:FULL like 10:30:100"},
-		{SERVE("--user", "no-such-user-here"), "--user: there is no account no-such-user-here"},
+		{SERVE("--max-startups", "10"),
+		 "--max-startups: must be START:RATE:FULL like 10:30:100"},
+		{SERVE("--user", "no-such-user-here"),
+		 "--user: there is no account no-such-user-here"},
 		{SERVE("--transport", "../x"), "--transport: must be the name of a plugin"},
-		{SERVE("--log-level", "loud"), "--log-level: must be one of error, warn, info, debug, not \"loud\""},
-		{CONNECT("--workers", "2"), "--workers: is a flag of \"alknet serve\", not of \"alknet connect\""},
+		{SERVE("--log-level", "loud"),
+		 "--log-level: must be one of error, warn, info, debug, not \"loud\""},
+		{CONNECT("--workers", "2"),
+		 "--workers: is a flag of \"alknet serve\", not of \"alknet connect\""},
 		{CONNECT("--server", "h:p"), "--server: "},
 		{CONNECT("--server", "h:0"), "--server: "},
 		{CONNECT("--server", "h:70000"), "--server: "},
@@ -372,21 +409,28 @@ static void test_sentences_of_the_flags(void **state)
 		{CONNECT("--server", "a b"), "--server: "},
 		{CONNECT("--socks5", "nowhere"), "--socks5: "},
 		{CONNECT("--socks5", "127.0.0.1:99999"), "--socks5: "},
-		{CONNECT("--forward", "1:h:2", "--forward", "8080"), "--forward: must be [bind:]port:host:hostport"},
+		{CONNECT("--forward", "1:h:2", "--forward", "8080"),
+		 "--forward: must be [bind:]port:host:hostport"},
 		{CONNECT("--stdio", "host"), "--stdio: "},
 		{CONNECT("--stdio", "host:0"), "--stdio: "},
-		{CONNECT("--host-key-fingerprint", "MD5:aa"), "--host-key-fingerprint: must be SHA256: and 43 characters"},
-		{CONNECT("--host-key-fingerprint", "SHA256:short"), "--host-key-fingerprint: must be SHA256:"},
-		{CONNECT("--accept-new-host-key=maybe"), "--accept-new-host-key=maybe: takes no value"},
+		{CONNECT("--host-key-fingerprint", "MD5:aa"),
+		 "--host-key-fingerprint: must be SHA256: and 43 characters"},
+		{CONNECT("--host-key-fingerprint", "SHA256:short"),
+		 "--host-key-fingerprint: must be SHA256:"},
+		{CONNECT("--accept-new-host-key=maybe"),
+		 "--accept-new-host-key=maybe: takes no value"},
 		{CONNECT("--user", "a\nb"), "--user: must not hold control characters"},
-		{CONNECT("--user", "12345678901234567890123456789012345678901234567890123456789012345"), "--user: must not be longer than 64 bytes"},
+		{CONNECT("--user",
+			 "12345678901234567890123456789012345678901234567890123456789012345"),
+		 "--user: must not be longer than 64 bytes"},
 	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		bool client = strcmp(rows[i].argv[0], "connect") == 0;
 		struct alk_err err = {""};
-		struct alk_conf *conf = conf_of(client ? ALK_ROLE_CLIENT : ALK_ROLE_SUPERVISOR, NULL, rows[i].argv, &err);
+		struct alk_conf *conf = conf_of(client ? ALK_ROLE_CLIENT : ALK_ROLE_SUPERVISOR,
+						NULL, rows[i].argv, &err);
 
 		if (conf != NULL || strncmp(err.text, rows[i].says, strlen(rows[i].says)) != 0)
 			fail_msg("row %zu: %s", i, conf != NULL ? "is taken" : err.text);
@@ -395,13 +439,17 @@ static void test_sentences_of_the_flags(void **state)
 
 static void test_server_forms(void **state)
 {
-	static const char *const good[] = {"host", "host.example.", "host:22", "192.0.2.1", "192.0.2.1:65535", "::1", "[::1]", "[::1]:22", "fe80::1%lo"};
+	static const char *const good[] = {"host",	"host.example.",   "host:22",
+					   "192.0.2.1", "192.0.2.1:65535", "::1",
+					   "[::1]",	"[::1]:22",	   "fe80::1%lo"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
 		struct alk_err err = {""};
-		struct alk_conf *conf =
-			conf_of(ALK_ROLE_CLIENT, NULL, ARGV("connect", "--identity", "i", "--server", good[i]), &err);
+		struct alk_conf *conf = conf_of(ALK_ROLE_CLIENT, NULL,
+						ARGV("connect", "--identity", "i", "--server",
+						     good[i]),
+						&err);
 
 		if (conf == NULL)
 			fail_msg("%s: %s", good[i], err.text);
@@ -418,7 +466,8 @@ static void test_environment_is_named(void **state)
 	assert_null(conf_of(ALK_ROLE_CLIENT, NULL, ARGV("connect", "--identity", "i"), &err));
 	assert_memory_equal(err.text, "ALKNET_SERVER: ", 15);
 	unsetenv("ALKNET_SERVER");
-	assert_null(conf_of(ALK_ROLE_CLIENT, "return { server = 'h:x', identity = 'i' }", NULL, &err));
+	assert_null(
+		conf_of(ALK_ROLE_CLIENT, "return { server = 'h:x', identity = 'i' }", NULL, &err));
 	assert_memory_equal(err.text, file, strlen(file));
 	assert_non_null(strstr(err.text, ".conf: server: "));
 }
@@ -435,7 +484,9 @@ static void test_listen_forms(void **state)
 		{"'a:1'", {"tcp"}, {"a:1"}},
 		{"{ 'a:1', 'b:2' }", {"tcp", "tcp"}, {"a:1", "b:2"}},
 		{"{ address = 'a:1' }", {"tcp"}, {"a:1"}},
-		{"{ { transport = 'bee', address = 'a:1' }, 'b:2' }", {"bee", "tcp"}, {"a:1", "b:2"}},
+		{"{ { transport = 'bee', address = 'a:1' }, 'b:2' }",
+		 {"bee", "tcp"},
+		 {"a:1", "b:2"}},
 	};
 
 	(void)state;
@@ -468,9 +519,11 @@ static void test_listen_refuses(void **state)
 	static const struct {
 		const char *listen, *says;
 	} rows[] = {
-		{"5", "listen: entry 1 must be \"ADDR:PORT\" or { transport = ..., address = ... }"},
+		{"5",
+		 "listen: entry 1 must be \"ADDR:PORT\" or { transport = ..., address = ... }"},
 		{"{ 'a:1', 5 }", "listen: entry 2 must be"},
-		{"{ { adress = 'a:1' } }", "listen: entry 1 must be { transport = \"NAME\", address = \"ADDR:PORT\" }"},
+		{"{ { adress = 'a:1' } }",
+		 "listen: entry 1 must be { transport = \"NAME\", address = \"ADDR:PORT\" }"},
 		{"{ { address = 'a:1', more = 1 } }", "listen: entry 1 must be"},
 		{"{ { transport = 'tcp' } }", "listen: entry 1 must be"},
 		{"{ { address = 5 } }", "listen: entry 1 must be"},
@@ -496,7 +549,8 @@ static void test_listen_that_a_flag_replaces_is_checked(void **state)
 	struct alk_err err = {""};
 
 	(void)state;
-	assert_null(conf_of(ALK_ROLE_SUPERVISOR, "return { listen = { { adress = 'a:1' } } }", SERVE("--listen", "c:3"), &err));
+	assert_null(conf_of(ALK_ROLE_SUPERVISOR, "return { listen = { { adress = 'a:1' } } }",
+			    SERVE("--listen", "c:3"), &err));
 	assert_non_null(strstr(err.text, ".conf: listen: entry 1 must be"));
 }
 
@@ -504,7 +558,8 @@ static void test_listen_flags_replace_the_file(void **state)
 {
 	struct alk_conf_listen out[3];
 	struct alk_err err = {""};
-	struct alk_conf *conf = conf_of(ALK_ROLE_SUPERVISOR, "return { listen = { 'a:1', 'b:2' }, transport = 'bee' }",
+	struct alk_conf *conf = conf_of(ALK_ROLE_SUPERVISOR,
+					"return { listen = { 'a:1', 'b:2' }, transport = 'bee' }",
 					SERVE("--listen", "c:3", "--listen", "d:4"), &err);
 
 	(void)state;
@@ -532,12 +587,16 @@ static void test_plugin_sections(void **state)
 	static const struct {
 		const char *text, *says;
 	} rows[] = {
-		{"return { bee = { honney = 5 } }", "bee.honney: the plugin has no such option; did you mean bee.honey?"},
+		{"return { bee = { honney = 5 } }",
+		 "bee.honney: the plugin has no such option; did you mean bee.honey?"},
 		{"return { bee = { q = 5 } }", "bee.q: the plugin has no such option"},
-		{"return { bee = { honey = 10 } }", "bee.honey: must be a whole number from 1 to 9, not \"10\""},
+		{"return { bee = { honey = 10 } }",
+		 "bee.honey: must be a whole number from 1 to 9, not \"10\""},
 		{"return { bee = { honey = 'x' } }", "bee.honey: must be a number, not text"},
-		{"return { bee = { file = '/nonexistent/f' } }", "alknet.conf: bee.file: /nonexistent/f: No such file"},
-		{"return { bee = { word_file = '/nonexistent/f' } }", "alknet.conf: bee.word: /nonexistent/f"},
+		{"return { bee = { file = '/nonexistent/f' } }",
+		 "alknet.conf: bee.file: /nonexistent/f: No such file"},
+		{"return { bee = { word_file = '/nonexistent/f' } }",
+		 "alknet.conf: bee.word: /nonexistent/f"},
 	};
 
 	(void)state;
@@ -557,7 +616,8 @@ static void test_plugin_sections(void **state)
 static void test_plugin_values(void **state)
 {
 	struct alk_err err = {""};
-	struct alk_conf *conf = conf_of(ALK_ROLE_SUPERVISOR, "return { bee = { honey = 5 } }", SERVE(), &err);
+	struct alk_conf *conf = conf_of(ALK_ROLE_SUPERVISOR, "return { bee = { honey = 5 } }",
+					SERVE(), &err);
 	const struct alk_options *values = alk_conf_plugin(conf, &bee, &err);
 
 	(void)state;
@@ -580,14 +640,16 @@ static void test_section_of_no_plugin(void **state)
 
 	(void)state;
 	assert_null(conf_of(ALK_ROLE_SUPERVISOR, "return { wasp = { sting = 1 } }", SERVE(), &err));
-	assert_non_null(strstr(err.text, ".conf: wasp: there is no such option, and no plugin of that name"));
+	assert_non_null(strstr(err.text,
+			       ".conf: wasp: there is no such option, and no plugin of that name"));
 	assert_null(conf_of(ALK_ROLE_SUPERVISOR, "return { socks5 = {} }", SERVE(), &err));
 	assert_non_null(strstr(err.text, "socks5: is an option of \"alknet connect\""));
 	assert_null(conf_of(ALK_ROLE_SUPERVISOR, "return { be = {} }", SERVE(), &err));
 	assert_non_null(strstr(err.text, "be: there is no such option; did you mean bee?"));
 	assert_null(conf_of(ALK_ROLE_SUPERVISOR, "return { lissten = { 'a:1' } }", SERVE(), &err));
 	assert_non_null(strstr(err.text, "lissten: there is no such option; did you mean listen?"));
-	assert_null(conf_of(ALK_ROLE_SUPERVISOR, "return { ['../bee'] = { a = 1 } }", SERVE(), &err));
+	assert_null(
+		conf_of(ALK_ROLE_SUPERVISOR, "return { ['../bee'] = { a = 1 } }", SERVE(), &err));
 	assert_non_null(strstr(err.text, "../bee: there is no such option"));
 }
 
@@ -625,8 +687,11 @@ static void test_worker_gets_all_of_it(void **state)
 	snprintf(keys, sizeof(keys), "%s/keys", dir);
 	write_file(keys, "ssh-ed25519 AAAA caf\xe9\n");
 	chmod(keys, 0600);
-	snprintf(text, sizeof(text), "return { bee = { word_file = 'keys', file = 'keys', honey = 4 }, plain = nil }");
-	conf = conf_of(ALK_ROLE_SUPERVISOR, text, ARGV("serve", "--key", keys, "--authorized-keys", keys, "--listen", "x:1"), &err);
+	snprintf(text, sizeof(text),
+		 "return { bee = { word_file = 'keys', file = 'keys', honey = 4 }, plain = nil }");
+	conf = conf_of(ALK_ROLE_SUPERVISOR, text,
+		       ARGV("serve", "--key", keys, "--authorized-keys", keys, "--listen", "x:1"),
+		       &err);
 	assert_non_null(conf);
 	assert_int_equal(alk_conf_read_files(conf, &err), 0);
 	/* This word is not UTF-8. */
@@ -661,7 +726,9 @@ static void test_worker_gets_all_of_it(void **state)
 static void test_decode_refuses(void **state)
 {
 	static const char *const texts[] = {
-		"{}", "[]", "{\"role\": 1, \"values\": {\"nothing\": {}}, \"plugins\": {}}",
+		"{}",
+		"[]",
+		"{\"role\": 1, \"values\": {\"nothing\": {}}, \"plugins\": {}}",
 		"{\"role\": \"x\", \"values\": {}, \"plugins\": {}}",
 	};
 
@@ -679,8 +746,9 @@ static void test_decode_refuses(void **state)
 static void test_show_hides_secrets(void **state)
 {
 	struct alk_err err = {""};
-	struct alk_conf *conf =
-		conf_of(ALK_ROLE_SUPERVISOR, "return { bee = { word = 'hush', honey = 4 } }", SERVE(), &err);
+	struct alk_conf *conf = conf_of(ALK_ROLE_SUPERVISOR,
+					"return { bee = { word = 'hush', honey = 4 } }", SERVE(),
+					&err);
 	json_t *shown = alk_conf_show(conf);
 	char *text = json_dumps(shown, 0);
 
@@ -747,10 +815,30 @@ static void test_forwards(void **state)
 static void test_forwards_refused(void **state)
 {
 	static const char *const specs[] = {
-		"",		  ":",		   "8080",	      "8080:host",	  "x:y",	 "1:host:0",
-		"1:host:99999",	  "65536:host:1",  "-1:host:1",	      "1:host:80:",	  "a:1:host:80:9", "1::80",
-		"1:relative/path", "1:ho st:80",   "[::1:1:host:80",  "[::1]x:1:host:80", "1:[::1:80",	 "1:::1:80",
-		"/run/l.sock",	  "/run/l.sock:",  "/run/l.sock:host", "1:host:80x",	  "1:\xff:80",	 "1:host:+80",
+		"",
+		":",
+		"8080",
+		"8080:host",
+		"x:y",
+		"1:host:0",
+		"1:host:99999",
+		"65536:host:1",
+		"-1:host:1",
+		"1:host:80:",
+		"a:1:host:80:9",
+		"1::80",
+		"1:relative/path",
+		"1:ho st:80",
+		"[::1:1:host:80",
+		"[::1]x:1:host:80",
+		"1:[::1:80",
+		"1:::1:80",
+		"/run/l.sock",
+		"/run/l.sock:",
+		"/run/l.sock:host",
+		"1:host:80x",
+		"1:\xff:80",
+		"1:host:+80",
 	};
 	char path[200];
 
@@ -776,7 +864,9 @@ static void test_forwards_refused(void **state)
 
 static void test_max_startups(void **state)
 {
-	static const char *const bad[] = {"", "10", "10:30", "10:30:9", "10:101:100", "10:-1:100", "a:b:c", "10:30:100:1", "10::100", "10:30:1000001"};
+	static const char *const bad[] = {"",		"10",		"10:30", "10:30:9",
+					  "10:101:100", "10:-1:100",	"a:b:c", "10:30:100:1",
+					  "10::100",	"10:30:1000001"};
 	struct alk_max_startups out;
 
 	(void)state;
@@ -802,7 +892,8 @@ static void test_table(void **state)
 		assert_true(o->type != ALK_OPT_ENUM || o->choices != NULL);
 		/* One name, one meaning in a role. */
 		for (const struct alk_option *p = alk_conf_options; p < o; p++)
-			assert_true(strcmp(o->name, p->name) != 0 || (o->flags & p->flags & (ALK_OPT_SERVE | ALK_OPT_CONNECT)) == 0);
+			assert_true(strcmp(o->name, p->name) != 0 ||
+				    (o->flags & p->flags & (ALK_OPT_SERVE | ALK_OPT_CONNECT)) == 0);
 	}
 }
 
@@ -826,10 +917,13 @@ static void test_dump_defaults(void **state)
 	a = alk_conf_show(from_file);
 	b = alk_conf_show(without);
 	assert_int_equal(json_object_size(a), json_object_size(b));
-	json_object_foreach(a, name, value) {
-		if (!json_equal(json_object_get(value, "value"), json_object_get(json_object_get(b, name), "value")))
+	json_object_foreach(a, name, value)
+	{
+		if (!json_equal(json_object_get(value, "value"),
+				json_object_get(json_object_get(b, name), "value")))
 			fail_msg("%s", name);
-		assert_true(strcmp(alk_conf_source(from_file, name), file) == 0 || strcmp(alk_conf_source(from_file, name), "flag") == 0);
+		assert_true(strcmp(alk_conf_source(from_file, name), file) == 0 ||
+			    strcmp(alk_conf_source(from_file, name), "flag") == 0);
 	}
 	for (const struct alk_option *o = alk_conf_options; o->type != ALK_OPT_END; o++)
 		assert_non_null(strstr(text, o->name));
@@ -873,7 +967,8 @@ static unsigned flags_of(const char *name)
 
 static void test_help_and_manual(void **state)
 {
-	char *serve = printed(print_serve), *connect = printed(print_connect), *manual = printed(alk_cmdline_manual);
+	char *serve = printed(print_serve), *connect = printed(print_connect),
+	     *manual = printed(alk_cmdline_manual);
 
 	(void)state;
 	for (const struct alk_option *o = alk_conf_options; o->type != ALK_OPT_END; o++) {
@@ -884,11 +979,14 @@ static void test_help_and_manual(void **state)
 		if (!alk_cmdline_is_flag(o))
 			snprintf(line, sizeof(line), "\n.It Va %s", o->name);
 		assert_non_null(strstr(manual, line));
-		snprintf(line, sizeof(line), "      %s%s", flag, o->type == ALK_OPT_BOOL ? "" : " ");
+		snprintf(line, sizeof(line), "      %s%s", flag,
+			 o->type == ALK_OPT_BOOL ? "" : " ");
 		if (!alk_cmdline_is_flag(o))
 			snprintf(line, sizeof(line), " %s", o->name);
-		assert_int_equal(strstr(serve, line) != NULL, (flags_of(o->name) & ALK_OPT_SERVE) != 0);
-		assert_int_equal(strstr(connect, line) != NULL, (flags_of(o->name) & ALK_OPT_CONNECT) != 0);
+		assert_int_equal(strstr(serve, line) != NULL,
+				 (flags_of(o->name) & ALK_OPT_SERVE) != 0);
+		assert_int_equal(strstr(connect, line) != NULL,
+				 (flags_of(o->name) & ALK_OPT_CONNECT) != 0);
 	}
 	for (const char *line = serve; line != NULL && *line != '\0'; line = strchr(line, '\n') + 1)
 		assert_true(strcspn(line, "\n") <= 100);

@@ -41,7 +41,8 @@ static void stderr_back(void)
 }
 
 /* Everything that one call to `log` wrote, from a pipe. */
-static size_t captured(enum alk_log_format format, void (*log)(void *user), void *user, char *out, size_t size)
+static size_t captured(enum alk_log_format format, void (*log)(void *user), void *user, char *out,
+		       size_t size)
 {
 	size_t used = 0;
 	ssize_t n;
@@ -63,11 +64,15 @@ static size_t captured(enum alk_log_format format, void (*log)(void *user), void
 static void log_samples(void *user)
 {
 	(void)user;
-	alk_log(ALK_LOG_INFO, "connection opened", ALK_STR("remote_addr", "203.0.113.50"), ALK_STR("transport", "tls"));
-	alk_log(ALK_LOG_INFO, "auth attempt", ALK_STR("remote_addr", "203.0.113.50"), ALK_STR("user", "root"),
-		ALK_STR("key_fingerprint", "SHA256:abc"), ALK_STR("result", "reject"));
-	alk_log(ALK_LOG_INFO, "connection closed", ALK_STR("remote_addr", "203.0.113.50"), ALK_NUM("duration", 12.3));
-	alk_log(ALK_LOG_INFO, "listening", ALK_STR("transport", "tcp"), ALK_STR("address", "127.0.0.1:2222"));
+	alk_log(ALK_LOG_INFO, "connection opened", ALK_STR("remote_addr", "203.0.113.50"),
+		ALK_STR("transport", "tls"));
+	alk_log(ALK_LOG_INFO, "auth attempt", ALK_STR("remote_addr", "203.0.113.50"),
+		ALK_STR("user", "root"), ALK_STR("key_fingerprint", "SHA256:abc"),
+		ALK_STR("result", "reject"));
+	alk_log(ALK_LOG_INFO, "connection closed", ALK_STR("remote_addr", "203.0.113.50"),
+		ALK_NUM("duration", 12.3));
+	alk_log(ALK_LOG_INFO, "listening", ALK_STR("transport", "tcp"),
+		ALK_STR("address", "127.0.0.1:2222"));
 	alk_log(ALK_LOG_INFO, "file descriptors", ALK_INT("limit", 1048576));
 }
 
@@ -78,21 +83,23 @@ static void test_samples(void **state)
 	(void)state;
 	captured(ALK_LOG_LOGFMT, log_samples, NULL, out, sizeof(out));
 	assert_string_equal(
-		out, "level=info msg=\"connection opened\" remote_addr=203.0.113.50 transport=tls\n"
-		     "level=info msg=\"auth attempt\" remote_addr=203.0.113.50 user=root key_fingerprint=SHA256:abc result=reject\n"
-		     "level=info msg=\"connection closed\" remote_addr=203.0.113.50 duration=12.3\n"
-		     "level=info msg=\"listening\" transport=tcp address=127.0.0.1:2222\n"
-		     "level=info msg=\"file descriptors\" limit=1048576\n");
+		out,
+		"level=info msg=\"connection opened\" remote_addr=203.0.113.50 transport=tls\n"
+		"level=info msg=\"auth attempt\" remote_addr=203.0.113.50 user=root key_fingerprint=SHA256:abc result=reject\n"
+		"level=info msg=\"connection closed\" remote_addr=203.0.113.50 duration=12.3\n"
+		"level=info msg=\"listening\" transport=tcp address=127.0.0.1:2222\n"
+		"level=info msg=\"file descriptors\" limit=1048576\n");
 }
 
 static void log_types(void *user)
 {
 	(void)user;
 	alk_log(ALK_LOG_ERROR, "bare");
-	alk_log(ALK_LOG_WARN, "all", ALK_STR("none", NULL), ALK_STR("empty", ""), ALK_STR("space", "a b"),
-		ALK_STR("equal", "a=b"), ALK_STR("v6", "[2001:db8::1]:22"), ALK_STR("path", "/a/b_c-d.e,f@g+h"),
-		ALK_INT("int", INT64_MIN), ALK_NUM("whole", 3), ALK_NUM("fine", 0.0314), ALK_NUM("minus", -2.50),
-		ALK_NUM("huge", 1e300 * 1e300), ALK_YES("yes", true), ALK_YES("no", false));
+	alk_log(ALK_LOG_WARN, "all", ALK_STR("none", NULL), ALK_STR("empty", ""),
+		ALK_STR("space", "a b"), ALK_STR("equal", "a=b"), ALK_STR("v6", "[2001:db8::1]:22"),
+		ALK_STR("path", "/a/b_c-d.e,f@g+h"), ALK_INT("int", INT64_MIN), ALK_NUM("whole", 3),
+		ALK_NUM("fine", 0.0314), ALK_NUM("minus", -2.50), ALK_NUM("huge", 1e300 * 1e300),
+		ALK_YES("yes", true), ALK_YES("no", false));
 }
 
 static void test_types(void **state)
@@ -101,10 +108,12 @@ static void test_types(void **state)
 
 	(void)state;
 	captured(ALK_LOG_LOGFMT, log_types, NULL, out, sizeof(out));
-	assert_string_equal(out, "level=error msg=\"bare\"\n"
-				 "level=warn msg=\"all\" empty=\"\" space=\"a b\" equal=\"a=b\" v6=\"[2001:db8::1]:22\" "
-				 "path=/a/b_c-d.e,f@g+h int=-9223372036854775808 whole=3 fine=0.031 minus=-2.5 huge=nan "
-				 "yes=true no=false\n");
+	assert_string_equal(
+		out,
+		"level=error msg=\"bare\"\n"
+		"level=warn msg=\"all\" empty=\"\" space=\"a b\" equal=\"a=b\" v6=\"[2001:db8::1]:22\" "
+		"path=/a/b_c-d.e,f@g+h int=-9223372036854775808 whole=3 fine=0.031 minus=-2.5 huge=nan "
+		"yes=true no=false\n");
 }
 
 static void test_json(void **state)
@@ -119,7 +128,9 @@ static void test_json(void **state)
 	*end = '\0';
 	/* 2026-11-23T02:21:00.123Z */
 	assert_memory_equal(out + 9 + 10, "T", 1);
-	assert_string_equal(out + 9 + 23, "Z\",\"level\":\"info\",\"msg\":\"connection opened\",\"remote_addr\":\"203.0.113.50\",\"transport\":\"tls\"}");
+	assert_string_equal(
+		out + 9 + 23,
+		"Z\",\"level\":\"info\",\"msg\":\"connection opened\",\"remote_addr\":\"203.0.113.50\",\"transport\":\"tls\"}");
 	line = end + 1;
 	end = strchr(line, '\n');
 	*end = '\0';
@@ -144,8 +155,9 @@ static void test_json(void **state)
 
 static void log_user(void *user)
 {
-	alk_log(ALK_LOG_INFO, "auth attempt", ALK_STR("remote_addr", "203.0.113.50"), ALK_STR("user", user),
-		ALK_STR("key_fingerprint", "SHA256:abc"), ALK_STR("result", "reject"));
+	alk_log(ALK_LOG_INFO, "auth attempt", ALK_STR("remote_addr", "203.0.113.50"),
+		ALK_STR("user", user), ALK_STR("key_fingerprint", "SHA256:abc"),
+		ALK_STR("result", "reject"));
 }
 
 /* Behind `user=`: one bare word or one quoted text; gives what follows it. */
@@ -175,7 +187,8 @@ static void check_hostile(char *text)
 	assert_true(n <= PIPE_BUF);
 	assert_memory_equal(out, head, sizeof(head) - 1);
 	assert_ptr_equal(strchr(out, '\n'), out + n - 1);
-	assert_string_equal(value_skip(out + sizeof(head) - 1), " key_fingerprint=SHA256:abc result=reject\n");
+	assert_string_equal(value_skip(out + sizeof(head) - 1),
+			    " key_fingerprint=SHA256:abc result=reject\n");
 
 	n = captured(ALK_LOG_JSON, log_user, text, out, sizeof(out));
 	assert_true(n <= PIPE_BUF);
@@ -245,8 +258,8 @@ static void test_value_is_cut(void **state)
 
 static void log_wide(void *user)
 {
-	alk_log(ALK_LOG_INFO, "wide", ALK_STR("a", user), ALK_STR("b", user), ALK_STR("c", user), ALK_STR("d", user),
-		ALK_STR("e", user), ALK_INT("f", 5));
+	alk_log(ALK_LOG_INFO, "wide", ALK_STR("a", user), ALK_STR("b", user), ALK_STR("c", user),
+		ALK_STR("d", user), ALK_STR("e", user), ALK_INT("f", 5));
 }
 
 static void test_line_fits_a_pipe(void **state)
@@ -366,7 +379,9 @@ static void check_stuck(const int p[2])
 		alk_log(ALK_LOG_INFO, "lost");
 	all = read_lines(p[0], "msg=\"turn\"", turn_log);
 	stderr_back();
-	assert_non_null(strstr(all, "level=info msg=\"flood\" number=0\nlevel=info msg=\"flood\" number=1\n"));
+	assert_non_null(
+		strstr(all,
+		       "level=info msg=\"flood\" number=0\nlevel=info msg=\"flood\" number=1\n"));
 	assert_non_null(strstr(all, "level=warn msg=\"log lines dropped\" count="));
 	free(all);
 }
@@ -475,7 +490,8 @@ static void test_file_is_written_in_place(void **state)
 	stderr_back();
 	n = pread(fd, out, sizeof(out) - 1, 0);
 	out[n] = '\0';
-	assert_string_equal(out, "before\nlevel=info msg=\"one\"\nbetween\nlevel=info msg=\"two\"\n");
+	assert_string_equal(out,
+			    "before\nlevel=info msg=\"one\"\nbetween\nlevel=info msg=\"two\"\n");
 	close(fd);
 }
 
@@ -536,15 +552,17 @@ static void test_syslog(void **state)
 	(void)state;
 	fd = syslog_listen();
 	assert_int_equal(alk_log_setup(ALK_LOG_INFO, ALK_LOG_LOGFMT, ALK_LOG_SYSLOG, NULL), 0);
-	log_user((void *)(uintptr_t)"a\nb");
+	log_user((void *)(uintptr_t) "a\nb");
 	syslog_read(fd, out, sizeof(out));
 	assert_memory_equal(out, "<30>", 4);
 	snprintf(pid, sizeof(pid), " alknet[%d]: ", (int)getpid());
 	text = strstr(out, pid);
 	/* <30>Nov 23 02:21:00 alknet[1]: */
 	assert_ptr_equal(text, out + 4 + 15);
-	assert_string_equal(text + strlen(pid), "level=info msg=\"auth attempt\" remote_addr=203.0.113.50 user=\"a\\x0ab\" "
-						"key_fingerprint=SHA256:abc result=reject");
+	assert_string_equal(
+		text + strlen(pid),
+		"level=info msg=\"auth attempt\" remote_addr=203.0.113.50 user=\"a\\x0ab\" "
+		"key_fingerprint=SHA256:abc result=reject");
 	alk_log(ALK_LOG_ERROR, "bad");
 	syslog_read(fd, out, sizeof(out));
 	assert_memory_equal(out, "<27>", 4);
@@ -582,7 +600,8 @@ static void test_syslog_is_not_there(void **state)
 
 	(void)state;
 	unlink(syslog_path);
-	assert_int_equal(alk_log_setup(ALK_LOG_INFO, ALK_LOG_LOGFMT, ALK_LOG_SYSLOG, &err), -ENOENT);
+	assert_int_equal(alk_log_setup(ALK_LOG_INFO, ALK_LOG_LOGFMT, ALK_LOG_SYSLOG, &err),
+			 -ENOENT);
 	assert_non_null(strstr(err.text, syslog_path));
 }
 

@@ -63,18 +63,21 @@ static const char *file_make(const char *name, const void *bytes, size_t n, mode
 	return path;
 }
 
-static int set(struct alk_options *options, const char *name, const char *text, const char *source, struct alk_err *err)
+static int set(struct alk_options *options, const char *name, const char *text, const char *source,
+	       struct alk_err *err)
 {
 	return alk_options_set_text(options, alk_option_find(table, name), text, source, err);
 }
 
-static int set_json(struct alk_options *options, const char *name, const char *json, const char *in, struct alk_err *err)
+static int set_json(struct alk_options *options, const char *name, const char *json, const char *in,
+		    struct alk_err *err)
 {
 	json_t *value = json_loads(json, JSON_DECODE_ANY, NULL);
 	int rc;
 
 	assert_non_null(value);
-	rc = alk_options_set_json(options, alk_option_find(table, name), value, "/etc/a.conf", in, err);
+	rc = alk_options_set_json(options, alk_option_find(table, name), value, "/etc/a.conf", in,
+				  err);
 	json_decref(value);
 	return rc;
 }
@@ -108,9 +111,15 @@ static void test_texts_that_fit(void **state)
 		const char *name, *text;
 		int64_t value;
 	} rows[] = {
-		{"count", "1", 1},	{"count", "1024", 1024},    {"any", "9223372036854775807", INT64_MAX},
-		{"workers", "auto", -1}, {"workers", "0", 0},	    {"wait", "1s", 1000},
-		{"wait", "10m", 600000}, {"wait", "1500ms", 1500},  {"bytes", "1K", 1024},
+		{"count", "1", 1},
+		{"count", "1024", 1024},
+		{"any", "9223372036854775807", INT64_MAX},
+		{"workers", "auto", -1},
+		{"workers", "0", 0},
+		{"wait", "1s", 1000},
+		{"wait", "10m", 600000},
+		{"wait", "1500ms", 1500},
+		{"bytes", "1K", 1024},
 		{"bytes", "1G", 1 << 30},
 	};
 
@@ -139,8 +148,10 @@ static void test_texts_that_do_not(void **state)
 		{"any", "-1", "from 0 up, not \"-1\""},
 		{"workers", "some", "from 0 to 256 or \"auto\", not \"some\""},
 		{"wait", "999ms", "from 1s to 10m"},
-		{"wait", "5 parsecs", "must be a time (seconds, or a number with ms, s, m or h behind it)"},
-		{"bytes", "1Q", "must be a size (bytes, or a number with K, M or G behind it) from 1K to 1G"},
+		{"wait", "5 parsecs",
+		 "must be a time (seconds, or a number with ms, s, m or h behind it)"},
+		{"bytes", "1Q",
+		 "must be a size (bytes, or a number with K, M or G behind it) from 1K to 1G"},
 		{"level", "loud", "must be one of error, warn, info, not \"loud\""},
 		{"level", "inf", "must be one of"},
 		{"level", "", "must be one of"},
@@ -219,7 +230,8 @@ static void test_json_types(void **state)
 		struct alk_err err = {""};
 		int rc = set_json(options, rows[i].name, rows[i].json, NULL, &err);
 
-		if (rc != (rows[i].says ? -EINVAL : 0) || (rows[i].says && !strstr(err.text, rows[i].says)))
+		if (rc != (rows[i].says ? -EINVAL : 0) ||
+		    (rows[i].says && !strstr(err.text, rows[i].says)))
 			fail_msg("%s = %s: %d %s", rows[i].name, rows[i].json, rc, err.text);
 		alk_options_free(&options);
 	}
@@ -236,7 +248,9 @@ static void test_precedence(void **state)
 		struct alk_options *options = alk_options_new(table);
 
 		for (int i = 0; i < 3; i++) {
-			assert_int_equal(set(options, "word", sources[picks[i]], sources[picks[i]], NULL), 0);
+			assert_int_equal(set(options, "word", sources[picks[i]], sources[picks[i]],
+					     NULL),
+					 0);
 			best = picks[i] > best ? picks[i] : best;
 		}
 		assert_int_equal(alk_options_defaults(options, NULL), 0);
@@ -286,7 +300,9 @@ static void test_table_is_json(void **state)
 	struct alk_options *options = alk_options_new(table);
 
 	(void)state;
-	assert_int_equal(set_json(options, "listen", "[{\"address\": \"a:1\"}, \"b:2\"]", NULL, NULL), 0);
+	assert_int_equal(set_json(options, "listen", "[{\"address\": \"a:1\"}, \"b:2\"]", NULL,
+				  NULL),
+			 0);
 	assert_string_equal(alk_options_nth(options, "listen", 0), "{\"address\":\"a:1\"}");
 	assert_string_equal(alk_options_nth(options, "listen", 1), "\"b:2\"");
 	assert_int_equal(set(options, "listen", "c:3", "flag", NULL), 0);
@@ -375,9 +391,10 @@ static void test_t46_modes(void **state)
 		mode_t mode;
 		bool good, good_private;
 	} rows[] = {
-		{0600, true, true},   {0400, true, true},   {0640, true, false}, {0604, true, false},
-		{0620, true, false},  {0644, true, false},  {0610, true, false}, {0602, false, false},
-		{0666, false, false}, {0777, false, false},
+		{0600, true, true},   {0400, true, true},   {0640, true, false},
+		{0604, true, false},  {0620, true, false},  {0644, true, false},
+		{0610, true, false},  {0602, false, false}, {0666, false, false},
+		{0777, false, false},
 	};
 	struct alk_err err;
 
@@ -469,8 +486,8 @@ static void test_t46_sizes(void **state)
 static int secret_file(struct alk_options *options, const char *path, struct alk_err *err)
 {
 	json_t *text = json_string(path);
-	int rc = alk_options_set_secret_file(options, alk_option_secret_file(table, "secret_file"), text, "/etc/a.conf",
-					     "/etc", err);
+	int rc = alk_options_set_secret_file(options, alk_option_secret_file(table, "secret_file"),
+					     text, "/etc/a.conf", "/etc", err);
 
 	json_decref(text);
 	return rc;
@@ -480,7 +497,9 @@ static void test_secret_from_a_file(void **state)
 {
 	static const struct {
 		const char *text, *secret;
-	} rows[] = {{"hush", "hush"}, {"hush\n", "hush"}, {"hush\r\n", "hush"}, {"two\nlines\n", NULL}, {"", NULL}, {"\n", NULL}, {"\xff", NULL}};
+	} rows[] = {{"hush", "hush"},	    {"hush\n", "hush"}, {"hush\r\n", "hush"},
+		    {"two\nlines\n", NULL}, {"", NULL},		{"\n", NULL},
+		    {"\xff", NULL}};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -490,15 +509,21 @@ static void test_secret_from_a_file(void **state)
 		json_t *shown;
 
 		assert_int_equal(secret_file(options, path, NULL), 0);
-		assert_int_equal(alk_options_read_files(options, &failed, &err), rows[i].secret != NULL ? 0 : -EINVAL);
+		assert_int_equal(alk_options_read_files(options, &failed, &err),
+				 rows[i].secret != NULL ? 0 : -EINVAL);
 		if (rows[i].secret == NULL) {
 			assert_string_equal(failed, "secret");
 			assert_non_null(strstr(err.text, path));
 		} else {
 			assert_string_equal(alk_options_str(options, "secret"), rows[i].secret);
 			shown = alk_options_show(options);
-			assert_string_equal(json_string_value(json_object_get(json_object_get(shown, "secret"), "value")), "***");
-			assert_string_equal(alk_options_value(options, "secret")->source, "/etc/a.conf");
+			assert_string_equal(json_string_value(
+						    json_object_get(json_object_get(shown,
+										    "secret"),
+								    "value")),
+					    "***");
+			assert_string_equal(alk_options_value(options, "secret")->source,
+					    "/etc/a.conf");
 			json_decref(shown);
 		}
 		unlink(path);

@@ -187,7 +187,13 @@ static void test_escape(void **state)
 
 static void test_utf8(void **state)
 {
-	static const char *const good[] = {"", "a", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\xed\x9f\xbf", "\xf4\x8f\xbf\xbf"};
+	static const char *const good[] = {"",
+					   "a",
+					   "\xc3\xa9",
+					   "\xe2\x82\xac",
+					   "\xf0\x9f\x98\x80",
+					   "\xed\x9f\xbf",
+					   "\xf4\x8f\xbf\xbf"};
 	static const char *const bad[] = {
 		"\x80",		/* alone */
 		"\xc3",		/* cut */
@@ -211,8 +217,9 @@ static void test_utf8(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_distance), cmocka_unit_test(test_near),	cmocka_unit_test(test_int),
-		cmocka_unit_test(test_duration), cmocka_unit_test(test_size),	cmocka_unit_test(test_format),
+		cmocka_unit_test(test_distance), cmocka_unit_test(test_near),
+		cmocka_unit_test(test_int),	 cmocka_unit_test(test_duration),
+		cmocka_unit_test(test_size),	 cmocka_unit_test(test_format),
 		cmocka_unit_test(test_escape),	 cmocka_unit_test(test_utf8),
 	};
 

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "conf_private.h"
+
+#include <errno.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+#include <alknet/dial.h>
+
+#include "addr.h"
+#include "text.h"
+
+int alk_max_startups_parse(const char *text, struct alk_max_startups *out, struct alk_err *err)
+{
+	int64_t part[3] = {0};
+	char copy[64], shown[64], *rest = copy;
+	bool good = strlen(text) < sizeof(copy);
+	size_t n = 0;
+
+	snprintf(copy, sizeof(copy), "%s", text);
+	for (char *word; good && (word = strsep(&rest, ":")) != NULL; n++)
+		good = n < 3 && alk_text_int(word, &part[n]) == 0 && part[n] >= 0 &&
+		       part[n] <= 1000000;
+	if (good && n == 3 && part[1] <= 100 && part[2] >= part[0]) {
+		*out = (struct alk_max_startups){(unsigned)part[0], (unsigned)part[1],
+						 (unsigned)part[2]};
+		return 0;
+	}
+	alk_text_escape(text, strlen(text), shown, sizeof(shown));
+	return alk_err_set(
+		err, -EINVAL,
+		"must be START:RATE:FULL like 10:30:100, a percentage in the middle and FULL not below START, not \"%s\"",
+		shown);
+}
+
+/* Put the option as it was given before the sentence. */
+static int blame(const struct alk_conf *conf, const char *name, int rc, struct alk_err *err)
+{
+	char given[512];
+
+	alk_conf_given_as(conf, name, given, sizeof(given));
+	return alk_err_prefix(err, rc, "%s", given);
+}
+
+static int serve_check(const struct alk_conf *conf, struct alk_err *err)
+{
+	const struct alk_options *values = conf->values;
+	const char *user = alk_options_str(values, "user");
+	struct alk_max_startups startups;
+	int rc;
+
+	if (!alk_options_has(values, "key"))
+		return alk_err_set(
+			err, -EINVAL,
+			"serve needs a host key: give --key FILE (ssh-keygen -t ed25519 -N '' -f FILE makes one)");
+	if (!alk_options_has(values, "authorized_keys") && !alk_options_has(values, "policy"))
+		return alk_err_set(
+			err, -EINVAL,
+			"nobody could log in: give --authorized-keys FILE, or --policy FILE with an on_auth function");
+	rc = alk_max_startups_parse(alk_options_str(values, "max_startups"), &startups, err);
+	if (rc < 0)
+		return blame(conf, "max_startups", rc, err);
+	if (user != NULL && getpwnam(user) == NULL)
+		return blame(conf, "user",
+			     alk_err_set(err, -ENOENT, "there is no account %s", user), err);
+	return 0;
+}
+
+static int server_check(const char *text, struct alk_err *err)
+{
+	size_t len = strlen(text);
+	bool brackets = text[0] == '[' && text[len - 1] == ']';
+	struct alk_sockaddr addr;
+	char host[256];
+	uint16_t port;
+
+	if (alk_addr_split(text, host, sizeof(host), &port, false, err) == 0 && host[0] != '\0')
+		return 0;
+	snprintf(host, sizeof(host), "%.*s", (int)(len - (brackets ? 2 : 0)), text + brackets);
+	if (alk_addr_parse(&addr, host, 1) == 0)
+		return 0;
+	if (!brackets && strchr(text, ':') == NULL)
+		return alk_addr_check_name(text, err);
+	return alk_err_set(err, -EINVAL,
+			   "must be HOST or HOST:PORT, the port from 1 to 65535, not \"%s\"", host);
+}
+
+static int address_check(const char *text, bool zero_ok, struct alk_err *err)
+{
+	char host[256];
+	uint16_t port;
+
+	return alk_addr_split(text, host, sizeof(host), &port, zero_ok, err);
+}
+
+/* The server takes the same. */
+static int user_check(const char *text, struct alk_err *err)
+{
+	if (strlen(text) > 64)
+		return alk_err_set(err, -EINVAL, "must not be longer than 64 bytes");
+	for (const unsigned char *c = (const unsigned char *)text; *c != '\0'; c++)
+		if (*c < 0x20 || *c == 0x7f)
+			return alk_err_set(err, -EINVAL, "must not hold control characters");
+	return 0;
+}
+
+static int fingerprint_check(const char *text, struct alk_err *err)
+{
+	static const char base64[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+	if (strncmp(text, "SHA256:", 7) == 0 && strspn(text + 7, base64) == 43 &&
+	    strlen(text) == 50)
+		return 0;
+	return alk_err_set(err, -EINVAL,
+			   "must be SHA256: and 43 characters, as ssh-keygen -l -f FILE prints it");
+}
+
+static int forwards_check(const struct alk_conf *conf, struct alk_err *err)
+{
+	struct alk_forward forward;
+	const char *text;
+
+	for (size_t i = 0; (text = alk_options_nth(conf->values, "forward", i)) != NULL; i++) {
+		int rc = alk_forward_parse(text, &forward, err);
+
+		if (rc < 0)
+			return blame(conf, "forward", rc, err);
+	}
+	return 0;
+}
+
+static int connect_check(const struct alk_conf *conf, struct alk_err *err)
+{
+	const struct alk_options *values = conf->values;
+	const char *text, *name;
+	int rc;
+
+	if (!alk_options_has(values, "server"))
+		return alk_err_set(
+			err, -EINVAL,
+			"connect needs a server: give --server HOST[:PORT] or set ALKNET_SERVER");
+	if (!alk_options_has(values, "identity"))
+		return alk_err_set(
+			err, -EINVAL,
+			"connect needs a private key: give --identity FILE or set ALKNET_IDENTITY");
+	rc = server_check(alk_options_str(values, name = "server"), err);
+	if (rc == 0)
+		rc = user_check(alk_options_str(values, name = "user"), err);
+	if (rc == 0 && strcmp(text = alk_options_str(values, name = "socks5"), "none") != 0)
+		rc = address_check(text, true, err);
+	/* Port 0 means something at a reserved destination alone. */
+	if (rc == 0 && (text = alk_options_str(values, name = "stdio")) != NULL)
+		rc = address_check(text, strncmp(text, "alknet-", 7) == 0, err);
+	if (rc == 0 && (text = alk_options_str(values, name = "host_key_fingerprint")) != NULL)
+		rc = fingerprint_check(text, err);
+	return rc < 0 ? blame(conf, name, rc, err) : forwards_check(conf, err);
+}
+
+int alk_conf_cross_check(struct alk_conf *conf, struct alk_err *err)
+{
+	return conf->role == ALK_ROLE_CLIENT ? connect_check(conf, err) : serve_check(conf, err);
+}
