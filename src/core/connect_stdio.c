@@ -27,6 +27,7 @@ struct alk_stdio {
 	char address[300];
 	struct stdio_end in, out;
 	struct alk_task ended;
+	int rc; /* of the pump */
 	void (*done)(void *user, int rc, const struct alk_err *err);
 	void *user;
 };
@@ -111,16 +112,21 @@ static void on_ended(void *user)
 {
 	struct alk_stdio *stdio = user;
 
-	if (alk_client_get_state(stdio->front->client) == ALK_CLIENT_UP)
+	if (alk_client_get_state(stdio->front->client) != ALK_CLIENT_UP)
+		return;
+	if (stdio->rc < 0)
+		stdio_fail(stdio, stdio->rc, strerror(-stdio->rc));
+	else
 		stdio->done(stdio->user, 0, NULL);
 }
 
 /* A session that ends closes its channels first: look a moment later whether this was the stream's own
  * end. If not, the session says why. */
-static void on_pump_done(void *user)
+static void on_pump_done(void *user, int rc)
 {
 	struct alk_stdio *stdio = user;
 
+	stdio->rc = rc;
 	alk_task_queue(stdio->front->loop, &stdio->ended);
 }
 

@@ -31,11 +31,11 @@ struct alk_pump {
 	bool out_eof;  /* the channel's end came */
 	bool reading;  /* the channel has room */
 	bool stuck;    /* the fd took less than all: waiting for it */
-	bool lost;     /* bytes that were taken could not be delivered */
+	int rc;	       /* why it broke; bytes that were taken may be lost then */
 	struct alk_task soon; /* for a plain file: read on in the next iteration */
 	uint8_t *first;
 	size_t first_len, first_off;
-	void (*done)(void *user);
+	alk_pump_done *done;
 	void *user;
 };
 
@@ -68,9 +68,11 @@ static void pump_check_done(struct alk_pump *p)
 		alk_channel_close(p->channel);
 }
 
-static void pump_fail(struct alk_pump *p)
+static void pump_fail(struct alk_pump *p, int rc)
 {
-	p->in_done = p->out_done = p->lost = true;
+	p->in_done = p->out_done = true;
+	if (p->rc == 0)
+		p->rc = rc;
 	pump_watch(p);
 	alk_channel_close(p->channel);
 }
@@ -89,7 +91,7 @@ static void pump_send_first(struct alk_pump *p)
 	ssize_t n = alk_channel_write(p->channel, p->first + p->first_off, p->first_len - p->first_off);
 
 	if (n < 0) {
-		pump_fail(p);
+		pump_fail(p, (int)n);
 		return;
 	}
 	p->first_off += (size_t)n;
@@ -111,7 +113,7 @@ static void pump_read(struct alk_pump *p)
 		return;
 	}
 	if (!pump_buf && !(pump_buf = malloc(PUMP_READ))) {
-		pump_fail(p);
+		pump_fail(p, -ENOMEM);
 		return;
 	}
 	n = read(p->in.fd, pump_buf, room < PUMP_READ ? room : PUMP_READ);
@@ -119,18 +121,18 @@ static void pump_read(struct alk_pump *p)
 		pump_end_in(p);
 	} else if (n < 0) {
 		if (errno != EAGAIN && errno != EINTR)
-			pump_fail(p);
+			pump_fail(p, -errno);
 	} else {
 		sent = alk_channel_write(p->channel, pump_buf, (size_t)n);
 		if (sent < 0) {
-			pump_fail(p);
+			pump_fail(p, (int)sent);
 		} else if (sent < n) {
 			/* A rekey began between the two calls: keep the rest, the one case there is. */
 			p->first_len = (size_t)(n - sent);
 			p->first_off = 0;
 			p->first = malloc(p->first_len);
 			if (!p->first) {
-				pump_fail(p);
+				pump_fail(p, -ENOMEM);
 				return;
 			}
 			memcpy(p->first, pump_buf + sent, p->first_len);
@@ -196,12 +198,13 @@ static size_t on_channel_data(void *user, struct alk_channel *channel, const uin
 		done = write(p->out.fd, bytes, n);
 	if (done < 0 && errno == EPIPE) {
 		/* Nobody reads there any more; what it wrote before may still wait. */
-		p->out_done = p->lost = true;
+		p->out_done = true;
+		p->rc = -EPIPE;
 		pump_check_done(p);
 		return n;
 	}
 	if (done < 0 && errno != EAGAIN && errno != EINTR) {
-		pump_fail(p);
+		pump_fail(p, -errno);
 		return n;
 	}
 	if (done < 0)
@@ -232,7 +235,9 @@ static void on_channel_close(void *user, struct alk_channel *channel)
 
 	(void)channel;
 	/* An application whose stream was cut must not mistake that for its end. */
-	if (!p->split && (!p->out_eof || p->lost))
+	if (p->rc == 0 && !p->out_eof)
+		p->rc = -ECONNRESET;
+	if (!p->split && p->rc < 0)
 		setsockopt(p->in.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 	alk_io_free(&p->in.io);
 	alk_fd_close(&p->in.fd);
@@ -243,7 +248,7 @@ static void on_channel_close(void *user, struct alk_channel *channel)
 	alk_task_cancel(p->loop, &p->soon);
 	free(p->first);
 	if (p->done)
-		p->done(p->user);
+		p->done(p->user, p->rc);
 	free(p);
 }
 
@@ -284,7 +289,7 @@ static int pump_end_init(struct alk_pump *p, struct pump_end *end, int fd)
 }
 
 int alk_pump_start(struct alk_channel *channel, int *fd, int *fd_out, const void *first, size_t first_len,
-		   void (*done)(void *user), void *user)
+		   alk_pump_done *done, void *user)
 {
 	struct alk_pump *p = calloc(1, sizeof(*p));
 	int rc = -ENOMEM;

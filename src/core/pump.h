@@ -10,16 +10,20 @@
  *                  pauses the fd until drain. fd eof: alk_channel_eof().
  *
  * It ends when both directions have, when the fd breaks (the channel is closed) or when the channel is
- * closed (the fd is reset if data was lost). It owns its fd and itself; `done` tells the owner. */
+ * closed (the fd is reset if data was lost). It owns its fd and itself; `done` tells the owner: rc 0 when
+ * both directions came to their end, -ECONNRESET when the channel was cut before, else the -errno of
+ * the fd that broke. */
 
 #include "channel.h"
 
 struct alk_pump;
 
+typedef void alk_pump_done(void *user, int rc);
+
 /* Takes *fd, on failure too, and the channel's operations. `done` (may be NULL) runs once, from
  * the channel's close. `first`/`first_len`: bytes that were read from the fd already and go into the channel first
  * (borrowed for the call). 0 or -errno. Plain files and pipes work too (`fd_out` -1 = the same fd). */
 int alk_pump_start(struct alk_channel *channel, int *fd, int *fd_out, const void *first, size_t first_len,
-		   void (*done)(void *user), void *user);
+		   alk_pump_done *done, void *user);
 
 #endif

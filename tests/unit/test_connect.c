@@ -41,7 +41,7 @@ static struct {
 	int fd, fd_out;
 	char first[64];
 	size_t first_len;
-	void (*done)(void *user);
+	alk_pump_done *done;
 	void *user;
 } pumped;
 
@@ -82,7 +82,7 @@ void alk_channel_close(struct alk_channel *channel)
 }
 
 int alk_pump_start(struct alk_channel *channel, int *fd, int *fd_out, const void *first,
-		   size_t first_len, void (*done)(void *user), void *user)
+		   size_t first_len, alk_pump_done *done, void *user)
 {
 	static const struct alk_channel_ops none;
 
@@ -884,7 +884,7 @@ static void test_stdio_pipes(void **state)
 	close(out[1]);
 	alk_fd_close(&pumped.fd_out);
 	assert_int_equal(read(out[0], &byte, 1), 0);
-	pumped.done(pumped.user);
+	pumped.done(pumped.user, 0);
 	assert_true(run_until(has_ended, NULL, 20000));
 	assert_int_equal(stdio_end.calls, 1);
 	assert_int_equal(stdio_end.rc, 0);
@@ -907,7 +907,7 @@ static void test_stdio_ends_with_the_session(void **state)
 	assert_non_null(stdio);
 	alk_stdio_open(stdio);
 	channels[0]->ops->opened(channels[0]->user, channels[0]);
-	pumped.done(pumped.user);
+	pumped.done(pumped.user, 0);
 	client.state = ALK_CLIENT_DOWN;
 	/* That is the session's to report. */
 	assert_false(run_until(has_ended, NULL, 50));

@@ -75,7 +75,7 @@ struct rig {
 	struct alk_task check;
 	int app; /* the application's end of the fd */
 	bool (*until)(struct rig *rig);
-	int done;
+	int done, rc, expected;
 };
 
 static void on_deadline(void *user)
@@ -100,9 +100,10 @@ static void run_until(struct rig *rig, bool (*until)(struct rig *rig))
 	assert_true(until(rig));
 }
 
-static void on_done(void *user)
+static void on_done(void *user, int rc)
 {
 	((struct rig *)user)->done++;
+	((struct rig *)user)->rc = rc;
 }
 
 static void rig_start(struct rig *rig, const char *first)
@@ -123,6 +124,7 @@ static int setup(void **state)
 
 	rig->c.loop = alk_loop_new(NULL);
 	rig->c.window = sizeof(rig->c.got);
+	rig->expected = -ECONNRESET; /* most tests leave the channel before its end */
 	rig->deadline = alk_timer_new(rig->c.loop, "deadline", on_deadline, rig);
 	alk_timer_start(rig->deadline, 10000);
 	alk_loop_set_hooks(rig->c.loop, NULL, on_sleep, rig);
@@ -137,6 +139,7 @@ static int teardown(void **state)
 	if (rig->c.ops)
 		rig->c.ops->close(rig->c.user, &rig->c);
 	assert_int_equal(1, rig->done);
+	assert_int_equal(rig->expected, rig->rc);
 	alk_fd_close(&rig->app);
 	alk_timer_free(&rig->deadline);
 	alk_loop_free(&rig->c.loop);
@@ -193,7 +196,7 @@ static void test_half_close(void **state)
 	assert_int_equal(4, read(rig->app, buf, sizeof(buf)));
 	rig->c.ops->eof(rig->c.user, &rig->c);
 	assert_true(rig->c.closed);
-	assert_int_equal(0, read(rig->app, buf, sizeof(buf)));
+	rig->expected = 0;
 }
 
 static void test_half_close_other_way(void **state)
@@ -209,6 +212,7 @@ static void test_half_close_other_way(void **state)
 	run_until(rig, got_hello);
 	assert_int_equal(0, shutdown(rig->app, SHUT_WR));
 	run_until(rig, is_closed);
+	rig->expected = 0;
 }
 
 /* A full channel stops the fd; nothing is read that has no room; drain goes on. */
@@ -273,6 +277,7 @@ static void test_peer_reads_no_more(void **state)
 	assert_int_equal(4, rig->c.ops->data(rig->c.user, &rig->c, (const uint8_t *)"lost", 4));
 	run_until(rig, got_hello);
 	run_until(rig, is_closed);
+	rig->expected = -EPIPE;
 }
 
 static void test_plain_file(void **state)
@@ -292,6 +297,21 @@ static void test_plain_file(void **state)
 	assert_int_equal(3, rig->c.ops->data(rig->c.user, &rig->c, (const uint8_t *)"abc", 3));
 	rig->c.ops->eof(rig->c.user, &rig->c);
 	assert_true(rig->c.closed);
+	rig->expected = 0;
+}
+
+/* What cannot be written is told, not swallowed. */
+static void test_full_disk(void **state)
+{
+	struct rig *rig = *state;
+	int in = open("/dev/null", O_RDONLY | O_CLOEXEC), out = open("/dev/full", O_WRONLY | O_CLOEXEC);
+
+	assert_true(in >= 0 && out >= 0);
+	rig->app = -1;
+	assert_int_equal(0, alk_pump_start(&rig->c, &in, &out, NULL, 0, on_done, rig));
+	assert_int_equal(3, rig->c.ops->data(rig->c.user, &rig->c, (const uint8_t *)"abc", 3));
+	assert_true(rig->c.closed);
+	rig->expected = -ENOSPC;
 }
 
 int main(void)
@@ -305,6 +325,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_first_bytes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_peer_reads_no_more, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_plain_file, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_full_disk, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
