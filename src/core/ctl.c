@@ -418,7 +418,8 @@ static void ctl_receive(struct alk_ctl *ctl)
 		if (n == -EAGAIN)
 			return;
 		if (n <= 0) {
-			ctl_end(ctl, (int)n);
+			/* Reset: it went with something of ours unread, as one that is killed does. */
+			ctl_end(ctl, n != -ECONNRESET ? (int)n : 0);
 			return;
 		}
 		rc = ctl_dispatch(ctl);

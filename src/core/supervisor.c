@@ -140,7 +140,8 @@ static void supervisor_log_limit(void)
 	struct rlimit files;
 
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0)
-		alk_log(ALK_LOG_INFO, "file descriptors", ALK_INT("limit", (int64_t)files.rlim_cur));
+		alk_log(ALK_LOG_INFO, "file descriptors",
+			ALK_INT("limit", (int64_t)files.rlim_cur));
 }
 
 static void on_worker_ready(void *user, struct alk_worker_proc *worker)
@@ -383,6 +384,8 @@ static void on_worker_gone(void *user, struct alk_worker_proc *worker,
 	struct supervisor_slot *slot = slot_of(sup, worker);
 	unsigned index = alk_worker_proc_index(worker), links = slot->links;
 
+	if (sup->state == SUPERVISOR_STOPPED)
+		return; /* it is the end of all */
 	alk_metrics_add(&sup->dead, alk_worker_proc_board(worker), false);
 	supervisor_query_gone(sup, index);
 	alk_linktab_remove_worker(sup->links, index, link_gone, sup);

@@ -262,9 +262,11 @@ static void on_ctl_closed(void *user, struct alk_ctl *ctl, int rc)
 	struct alk_worker_proc *w = user;
 
 	(void)ctl;
-	if (rc != 0)
+	if (rc != 0) {
 		alk_log(ALK_LOG_ERROR, "control socket of a worker broke",
 			ALK_INT("worker", w->index), ALK_STR("error", strerror(-rc)));
+		alk_worker_proc_kill(w);
+	}
 	alk_ctl_free(&w->ctl);
 	proc_check_gone(w);
 }
