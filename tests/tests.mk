@@ -40,7 +40,6 @@ UNIT_TESTS = \
 	tests/unit/test_connect \
 	tests/unit/test_ctl \
 	tests/unit/test_dial \
-	tests/unit/test_forward \
 	tests/unit/test_identity \
 	tests/unit/test_keys \
 	tests/unit/test_knownhosts \
@@ -51,10 +50,9 @@ UNIT_TESTS = \
 	tests/unit/test_options \
 	tests/unit/test_policy \
 	tests/unit/test_pump \
-	tests/unit/test_skeleton \
 	tests/unit/test_socks5 \
-	tests/unit/test_tcp \
-	tests/unit/test_text
+	tests/unit/test_text \
+	tests/unit/test_worker_proc
 if WITH_CMOCKA
 check_PROGRAMS += $(UNIT_TESTS)
 TESTS += $(UNIT_TESTS)
