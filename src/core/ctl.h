@@ -12,7 +12,8 @@
  *   supervisor → worker
  *     start    {conf, index, generation, plugin_dir}      first; the fd is the board (board.h)
  *     link     {link:u64, listener:int, transport, remote_addr, remote_port, local_addr, local_port}
- *              the fd is the raw link
+ *              the fd is the raw link; when it did not come (the worker is out of descriptors)
+ *              the answer is `end`
  *     request  {id:u64, method, params}                   an admin command that sessions answer
  *     watch    {on:bool}                                  send `event` messages or not
  *     penalty  {identity?, remote_addr?, seconds}         refuse logins of these for so long
