@@ -13,5 +13,6 @@ std = {
 	},
 }
 max_line_length = 100
+max_comment_line_length = false
 -- The scripts of tests/policy/hostile misbehave on purpose.
 exclude_files = { "tests/policy/hostile/**" }
