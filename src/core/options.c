@@ -397,16 +397,21 @@ static int json_number(struct alk_options *options, const struct alk_option *opt
 	return alk_options_set_text(options, option, text, source, err);
 }
 
-/* A relative path in the file means: beside the file. "none" is a word, not a path. */
+/* A relative path in the file means: beside the file; ~ is who runs this. "none" is a word, not a path. */
 static int json_path(struct alk_options *options, const struct alk_option *option, const char *path,
 		     const char *source, const char *dir, struct alk_err *err)
 {
+	const char *home = strncmp(path, "~/", 2) == 0 ? getenv("HOME") : NULL;
 	char *whole;
 	int rc;
 
-	if (dir == NULL || strcmp(dir, ".") == 0 || *path == '/' || *path == '\0' ||
-	    strcmp(path, "none") == 0)
+	if (home != NULL) {
+		dir = home;
+		path += 2;
+	} else if (dir == NULL || strcmp(dir, ".") == 0 || *path == '/' || *path == '\0' ||
+		   strcmp(path, "none") == 0) {
 		return alk_options_set_text(options, option, path, source, err);
+	}
 	if (asprintf(&whole, "%s/%s", dir, path) < 0)
 		return alk_err_set(err, -ENOMEM, "out of memory");
 	rc = alk_options_set_text(options, option, whole, source, err);

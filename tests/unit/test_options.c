@@ -322,6 +322,9 @@ static void test_paths_stand_beside_the_file(void **state)
 	assert_string_equal(alk_options_str(options, "socket"), "/run/a.sock");
 	assert_int_equal(set_json(options, "socket", "\"none\"", "/etc/alknet", NULL), 0);
 	assert_string_equal(alk_options_str(options, "socket"), "none");
+	setenv("HOME", "/home/u", 1);
+	assert_int_equal(set_json(options, "socket", "\"~/a.sock\"", "/etc/alknet", NULL), 0);
+	assert_string_equal(alk_options_str(options, "socket"), "/home/u/a.sock");
 	assert_int_equal(set(options, "socket", "a.sock", "flag", NULL), 0);
 	assert_string_equal(alk_options_str(options, "socket"), "a.sock");
 	alk_options_free(&options);
