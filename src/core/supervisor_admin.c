@@ -80,6 +80,8 @@ static void admin_watch(void *user, struct alk_admin_call *call, json_t *params)
 static void sum_metrics(const struct alk_supervisor *sup, struct alk_metrics *sum)
 {
 	*sum = sup->dead;
+	if (!sup->in_process) /* what this process counts: lines that its log dropped */
+		alk_metrics_add(sum, alk_board_self, true);
 	for (unsigned i = 0; i < sup->slots; i++)
 		if (alk_worker_proc_state(sup->slot[i].worker) != ALK_WORKER_DEAD)
 			alk_metrics_add(sum, alk_worker_proc_board(sup->slot[i].worker), true);

@@ -107,6 +107,13 @@ out:
 
 /* Listeners */
 
+static void tell_listener(const struct supervisor_listener *listener, const char *event)
+{
+	supervisor_event(listener->sup,
+			 json_pack("{s:s, s:s, s:s}", "event", event, "transport",
+				   listener->transport, "address", listener->address));
+}
+
 static int listen_on(struct alk_supervisor *sup, const struct alk_conf_listen *want,
 		     struct alk_err *err)
 {
@@ -170,6 +177,7 @@ void supervisor_unlisten(struct alk_supervisor *sup)
 		if (op != NULL)
 			op(alk_loaded_state(listener->plugin), &listener->listener);
 		listener->listener = NULL;
+		tell_listener(listener, "listener.close");
 	}
 }
 
@@ -198,8 +206,6 @@ void supervisor_log_listening(struct alk_supervisor *sup)
 
 		alk_log(ALK_LOG_INFO, "listening", ALK_STR("transport", listener->transport),
 			ALK_STR("address", listener->address));
-		supervisor_event(sup,
-				 json_pack("{s:s, s:s, s:s}", "event", "listener.open", "transport",
-					   listener->transport, "address", listener->address));
+		tell_listener(listener, "listener.open");
 	}
 }

@@ -688,6 +688,38 @@ static void test_t64_replaced(void **state)
 	assert_int_equal(unlink(b->path), 0);
 }
 
+/* docs/ADMIN_API.md has a row for every command and every metric. */
+static void test_documented(void **state)
+{
+	static const char *const rows[] = {
+#define ALK_COMMAND(id_, name_, ...) "\n| `" name_ "` |",
+#include "admin_commands.def"
+#undef ALK_COMMAND
+#define ALK_METRIC(id_, kind_, name_, help_) "\n| `" name_ "` |",
+#include "metrics.def"
+#undef ALK_METRIC
+	};
+	const char *top = getenv("ALKNET_SRCDIR");
+	char path[4096];
+	char *text = calloc(1, 1 << 20);
+	FILE *file;
+
+	(void)state;
+	if (top == NULL) {
+		free(text);
+		skip();
+	}
+	snprintf(path, sizeof(path), "%s/docs/ADMIN_API.md", top);
+	file = fopen(path, "re");
+	assert_non_null(file);
+	assert_true(fread(text, 1, (1 << 20) - 1, file) > 0);
+	fclose(file);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (strstr(text, rows[i]) == NULL)
+			fail_msg("%s has no row %s", path, rows[i] + 1);
+	free(text);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -709,6 +741,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_t64_no_socket, setup_dir, teardown),
 		cmocka_unit_test_setup_teardown(test_t64_paths, setup_dir, teardown),
 		cmocka_unit_test_setup_teardown(test_t64_replaced, setup, teardown),
+		cmocka_unit_test(test_documented),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
