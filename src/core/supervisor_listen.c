@@ -114,6 +114,14 @@ static void tell_listener(const struct supervisor_listener *listener, const char
 				   listener->transport, "address", listener->address));
 }
 
+/* The sentence names the option and the address, once. */
+static int listen_failed(struct alk_err *err, int rc, const char *address)
+{
+	if (err != NULL && strstr(err->text, address) == NULL)
+		alk_err_prefix(err, rc, "%s", address);
+	return alk_err_prefix(err, rc, "listen");
+}
+
 static int listen_on(struct alk_supervisor *sup, const struct alk_conf_listen *want,
 		     struct alk_err *err)
 {
@@ -135,7 +143,7 @@ static int listen_on(struct alk_supervisor *sup, const struct alk_conf_listen *w
 				   want->transport);
 	rc = op(alk_loaded_state(listener->plugin), want->address, &up, &listener->listener, err);
 	if (rc != 0)
-		return alk_err_prefix(err, rc, "listen");
+		return listen_failed(err, rc, want->address);
 	sup->listeners++;
 	snprintf(listener->transport, sizeof(listener->transport), "%s", want->transport);
 	snprintf(listener->address, sizeof(listener->address), "%s", want->address);
