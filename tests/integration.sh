@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# The integration ring: pytest over the programs that were built. What it prints goes to the log and,
-# as it comes, to the terminal (descriptor 9).
+# The integration ring: pytest over the programs that were built. What it prints goes to the log, and
+# how far it is to the terminal (descriptor 9).
 set -euo pipefail
 if ! "$PYTHON" -c 'import pytest' 2>/dev/null; then
 	echo "pytest is not installed for $PYTHON: the integration tests are skipped"
@@ -9,4 +9,7 @@ if ! "$PYTHON" -c 'import pytest' 2>/dev/null; then
 fi
 cd "$ALKNET_SRCDIR/tests/integration"
 { : >&9; } 2>/dev/null || exec 9>/dev/null
-PYTHONDONTWRITEBYTECODE=1 "$PYTHON" -m pytest -rfE "$@" 2>&1 | tee /dev/fd/9
+PYTHONDONTWRITEBYTECODE=1 "$PYTHON" -m pytest -rfE "$@" 2>&1 | while IFS= read -r line; do
+	printf '%s\n' "$line"
+	[[ ! $line =~ %\]$|[0-9]\ (passed|failed) ]] || printf '    pytest: %s\n' "$line" >&9
+done
