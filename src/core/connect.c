@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The program `alknet connect`. */
 #include "connect_private.h"
+#include "watchdog.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,6 +13,9 @@
 #include "main.h"
 
 #define SIGNALS 3
+
+/* Processor seconds of one iteration of the loop, after which it hangs. */
+#define WATCHDOG_S 5
 
 struct connect {
 	struct alk_front front;
@@ -208,7 +212,7 @@ int alk_main_connect(int argc, char **argv)
 		connect.status = alk_main_fail(rc == -ENOMEM ? 1 : 2, &err);
 		goto out;
 	}
-	if (connect_run(&connect, &err) != 0)
+	if (alk_watchdog_start(connect.front.loop, WATCHDOG_S, &err) != 0 || connect_run(&connect, &err) != 0)
 		connect.status = alk_main_fail(1, &err);
 out:
 	connect_deinit(&connect);

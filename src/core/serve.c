@@ -19,6 +19,7 @@
 #include "policy.h"
 #include "supervisor.h"
 #include "text.h"
+#include "watchdog.h"
 #include "worker.h"
 
 #define CONTROL_FD 3
@@ -146,7 +147,13 @@ int alk_main_serve(int argc, char **argv)
 		return alk_main_fail(1, &err);
 	}
 	alk_log_attach(loop);
-	supervisor = alk_supervisor_new(loop, &conf, &err);
+	/* With workers the supervisor watches them. */
+	if (alk_options_int(alk_conf_values(conf), "workers") == 0 &&
+	    alk_watchdog_start(loop, (unsigned)(alk_options_int(alk_conf_values(conf), "watchdog_timeout") + 999) / 1000,
+			       &err) != 0)
+		supervisor = NULL;
+	else
+		supervisor = alk_supervisor_new(loop, &conf, &err);
 	if (supervisor != NULL) {
 		alk_loop_run(loop);
 		status = alk_supervisor_status(supervisor);

@@ -23,6 +23,8 @@
 #define UNREAD_MAX (2u << 20)
 /* Bytes that may wait in libssh's queue before writers are told "full". */
 #define QUEUE_HIGH (256u * 1024)
+/* libssh numbers the channels of a session from here on. */
+#define FIRST_CHANNEL 43
 /* A packet of a bulk transfer. While at least one more is read already, small writes wait for it. */
 #define PACKET_MAX (33u * 1024)
 #define GATHER_MAX (128u * 1024)
@@ -50,7 +52,8 @@ struct alk_channel {
 	uint64_t id, bytes_in, bytes_out, since;
 	enum alk_open_failure why;
 	struct ssh_channel_callbacks_struct cb;
-	unsigned local_id; /* libssh's number, for the text of a failed open */
+	unsigned number;   /* which open of the client this was */
+	struct alk_reason_query *query; /* the server is asked why it refused */
 	bool working, stalled, resume, want_drain;
 	bool eof_in, eof_told, eof_out, eof_sent;
 	bool remote_closed, close_wanted, close_told, opened_told;
@@ -110,6 +113,7 @@ static void channel_delete(struct alk_channel *c)
 	}
 	c->s->n_channels--;
 	alk_count(ALK_M_CHANNELS, -1);
+	alk_ssh_reason_cancel(&c->query);
 	if (c->asked)
 		ssh_message_free(c->asked);
 	if (c->ch) {
@@ -255,6 +259,7 @@ struct alk_channel *alk_ssh_channel_asked(struct alk_ssh *s, ssh_message message
 
 	if (c) {
 		c->asked = message;
+		c->number = s->asked - 1;
 		c->state = CHANNEL_ASKED;
 	}
 	return c;
@@ -293,9 +298,16 @@ void alk_channel_refuse(struct alk_channel *c, enum alk_open_failure why, const 
 	}
 	ssh_message_free(c->asked);
 	c->asked = NULL;
-	c->why = why;
+	alk_ssh_reason_keep(c->s, c->number, why);
 	alk_count(ALK_M_CHANNELS_REFUSED, 1);
 	alk_channel_close(c);
+}
+
+static bool channel_peer_is_ours(const struct alk_channel *c)
+{
+	const char *banner = ssh_get_serverbanner(c->s->ssh);
+
+	return banner && strncmp(banner, "SSH-2.0-alknet", 14) == 0;
 }
 
 static int channel_open_step(struct alk_channel *c)
@@ -306,7 +318,7 @@ static int channel_open_step(struct alk_channel *c)
 	c->s->depth++;
 	if (!to->path[0])
 		rc = ssh_channel_open_forward(c->ch, to->host, to->port, to->originator, to->originator_port);
-	else if (strstr(ssh_get_serverbanner(c->s->ssh), "-alknet"))
+	else if (channel_peer_is_ours(c))
 		/* Our server takes a path where a host stands; libssh's server knows no other way. */
 		rc = ssh_channel_open_forward(c->ch, to->path, 1, to->originator, to->originator_port);
 	else
@@ -323,7 +335,7 @@ int alk_ssh_channel_ask(struct alk_channel *c, const struct alk_destination *to)
 		return -ENOMEM;
 	*c->to = *to;
 	c->state = CHANNEL_ASKING;
-	c->local_id = 43 + c->s->opens++; /* libssh numbers its channels from 43 on */
+	c->number = c->s->opens++;
 	if (channel_open_step(c) == SSH_ERROR) {
 		c->why = ALK_OPEN_RESOURCE_SHORTAGE;
 		channel_work_later(c);
@@ -339,9 +351,9 @@ static enum alk_open_failure channel_failure(const struct alk_channel *c, char *
 	unsigned id = 0, code = 0;
 	int at = 0;
 
-	snprintf(text, size, "%s", "the server did not say why");
+	text[0] = '\0';
 	if (sscanf(error, "Channel opening failure: channel %u error (%u) %n", &id, &code, &at) < 2 || !at ||
-	    id != c->local_id)
+	    id != FIRST_CHANNEL + c->number)
 		return ALK_OPEN_CONNECT_FAILED;
 	if (error[at])
 		snprintf(text, size, "%s", error + at);
@@ -360,13 +372,8 @@ static enum alk_open_failure channel_failure(const struct alk_channel *c, char *
 	return ALK_OPEN_CONNECT_FAILED;
 }
 
-static void channel_refused(struct alk_channel *c)
+static void channel_tell_refused(struct alk_channel *c, enum alk_open_failure why, const char *text)
 {
-	char text[128];
-	enum alk_open_failure why = channel_failure(c, text, sizeof(text));
-
-	if (c->why)
-		why = c->why;
 	c->opened_told = true;
 	alk_count(ALK_M_CHANNELS_REFUSED, 1);
 	if (c->ops->refused)
@@ -375,13 +382,36 @@ static void channel_refused(struct alk_channel *c)
 	channel_delete(c);
 }
 
+static void on_reason(struct alk_channel *c, enum alk_open_failure why)
+{
+	c->query = NULL;
+	c->why = why;
+	channel_work_later(c);
+}
+
+static void channel_refused(struct alk_channel *c)
+{
+	char text[128];
+	enum alk_open_failure why = channel_failure(c, text, sizeof(text));
+	bool unsaid = why == ALK_OPEN_CONNECT_FAILED && text[0] == '\0';
+
+	if (unsaid && channel_peer_is_ours(c) && c->ops->refused) {
+		c->query = alk_ssh_reason_ask(c->s, c->number, on_reason, c);
+		if (c->query)
+			return;
+	}
+	channel_tell_refused(c, why, unsaid ? "the server did not say why" : text);
+}
+
 /* The peer's answer, if it is there. False when `c` is gone. */
 static bool channel_check_open(struct alk_channel *c)
 {
 	int rc;
 
+	if (c->query)
+		return true;
 	if (c->why) {
-		channel_refused(c);
+		channel_tell_refused(c, c->why, alk_open_failure_str(c->why));
 		return false;
 	}
 	if (!ssh_channel_is_open(c->ch) && !c->remote_closed && !c->unread) {
@@ -391,7 +421,7 @@ static bool channel_check_open(struct alk_channel *c)
 		if (rc != SSH_OK && !c->remote_closed && !c->unread) {
 			if (!c->s->dying)
 				channel_refused(c);
-			return false;
+			return false; /* or waiting for the reason */
 		}
 	}
 	c->state = CHANNEL_OPEN;

@@ -378,8 +378,9 @@ static int auth_request(struct alk_server *v, ssh_message m)
 
 /* ---- channels ----------------------------------------------------------------------------------- */
 
-static void open_refuse_now(struct alk_server *v, ssh_message m, const char *text)
+static void open_refuse_now(struct alk_server *v, ssh_message m, enum alk_open_failure why, const char *text)
 {
+	alk_ssh_reason_keep(&v->ssh, v->ssh.asked - 1, why);
 	v->ssh.depth++;
 	ssh_send_debug(v->ssh.ssh, text, 0);
 	ssh_message_reply_default(m);
@@ -395,16 +396,17 @@ static void open_request(struct alk_server *v, ssh_message m)
 	const char *host, *originator;
 	struct alk_channel *c;
 
+	v->ssh.asked++;
 	alk_count(ALK_M_CHANNELS_TOTAL, 1);
 	if (ssh_message_subtype(m) != SSH_CHANNEL_DIRECT_TCPIP) {
-		open_refuse_now(v, m, "open failed: only direct-tcpip channels are served here");
+		open_refuse_now(v, m, ALK_OPEN_UNKNOWN_TYPE, "open failed: only direct-tcpip channels are served here");
 		return;
 	}
 	host = ssh_message_channel_request_open_destination(m);
 	originator = ssh_message_channel_request_open_originator(m);
 	if (!host || !*host || strlen(host) >= sizeof(to.host) ||
 	    (host[0] == '/' && strlen(host) >= sizeof(to.path))) {
-		open_refuse_now(v, m, "open failed: bad destination");
+		open_refuse_now(v, m, ALK_OPEN_PROHIBITED, "open failed: bad destination");
 		return;
 	}
 	/* A path where a host stands is a unix socket: how our client asks for one. */
@@ -413,7 +415,11 @@ static void open_request(struct alk_server *v, ssh_message m)
 	to.originator_port = (uint16_t)ssh_message_channel_request_open_originator_port(m);
 	c = alk_ssh_channel_asked(&v->ssh, m);
 	if (!c) {
-		open_refuse_now(v, m, "open failed: too many channels");
+		open_refuse_now(v, m, ALK_OPEN_RESOURCE_SHORTAGE, "open failed: too many channels");
+		return;
+	}
+	if (strcmp(to.host, ALK_REASON_HOST) == 0) {
+		alk_ssh_reason_answer(&v->ssh, c, to.port);
 		return;
 	}
 	if (v->host->watched)

@@ -279,6 +279,7 @@ void alk_ssh_deinit(struct alk_ssh *s)
 	alk_task_cancel(s->loop, &s->task);
 	ssh_end(s);
 	alk_grant_unref(&s->grant);
+	free(s->reasons);
 	s->magic = 0;
 }
 

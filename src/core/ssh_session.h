@@ -47,6 +47,9 @@ struct alk_ssh {
 	unsigned n_channels, max_channels;
 	uint64_t next_channel;
 	unsigned opens; /* channels that this side asked for */
+	unsigned asked; /* channels that the peer asked for */
+	struct alk_reason *reasons; /* ssh_reason.c; NULL until an open fails */
+	unsigned n_reasons;
 	unsigned depth;
 	size_t queued; /* bytes written since libssh's queue was last empty */
 	struct ssh_counter_struct raw, sock;
@@ -83,7 +86,7 @@ void alk_ssh_keepalive(struct alk_ssh *s, uint64_t every, uint64_t limit);
 
 /* ssh_channel.c */
 struct alk_channel *alk_ssh_channel_new(struct alk_ssh *s, const struct alk_channel_ops *ops, void *user);
-/* Server: a direct-tcpip open that waits for its answer. Takes `message`. */
+/* Server: a direct-tcpip open, the session's `asked`th, that waits for its answer. Takes `message`. */
 struct alk_channel *alk_ssh_channel_asked(struct alk_ssh *s, ssh_message message);
 /* Client: ask. 0 or -errno. Borrows `to` for the call. */
 int alk_ssh_channel_ask(struct alk_channel *channel, const struct alk_destination *to);
@@ -93,6 +96,21 @@ void alk_ssh_channels_scan(struct alk_ssh *s);
 void alk_ssh_channels_end(struct alk_ssh *s);
 /* Attach a grant: what alk_channel_identity() gives. Takes a reference. */
 void alk_ssh_set_grant(struct alk_ssh *s, struct alk_grant *grant);
+
+/* ssh_reason.c: why an open failed, between two alknets. libssh's server can send one reason code and no
+ * text, so our server keeps the last reasons of a session by the number of the open (both ends count the
+ * opens of the client), and our client asks for one on a channel to the reserved destination
+ * `alknet-reason`, port = the number modulo 65536: the answer is the reason as a decimal of enum
+ * alk_open_failure, a newline, EOF. */
+#define ALK_REASON_HOST "alknet-reason"
+void alk_ssh_reason_keep(struct alk_ssh *s, unsigned number, enum alk_open_failure why);
+void alk_ssh_reason_answer(struct alk_ssh *s, struct alk_channel *channel, uint16_t port);
+struct alk_reason_query;
+typedef void alk_reason_fn(struct alk_channel *failed, enum alk_open_failure why);
+/* Ask; NULL when that cannot be. `done` runs once, from the session's turn or its end, unless cancelled. */
+struct alk_reason_query *alk_ssh_reason_ask(struct alk_ssh *s, unsigned number, alk_reason_fn *done,
+					    struct alk_channel *failed);
+void alk_ssh_reason_cancel(struct alk_reason_query **query);
 
 struct alk_channel_info {
 	uint64_t id;

@@ -12,7 +12,7 @@
 #include "worker.h"
 
 #define WORKER_MAGIC 0x574b5252u
-#define TICK_MS 5000
+#define TICK_MAX_MS 5000
 
 struct alk_worker {
 	uint32_t magic;
@@ -30,6 +30,8 @@ struct alk_worker {
 	struct alk_route *route;
 	struct alk_server_host *host;
 	struct alk_timer *tick, *end;
+	uint64_t starved; /* when the last link without a descriptor was logged */
+	uint64_t tick_ms; /* a third of the keepalive time, at most TICK_MAX_MS */
 	struct alk_task leave;
 };
 
@@ -137,7 +139,7 @@ static void on_tick(void *user)
 	struct alk_worker *w = user;
 
 	alk_server_host_tick(w->host);
-	alk_timer_start(w->tick, TICK_MS);
+	alk_timer_start(w->tick, w->tick_ms);
 }
 
 static int worker_policy(struct alk_worker *w, const struct alk_options *values, struct alk_err *err)
@@ -188,7 +190,10 @@ static int worker_start(struct alk_worker *w, const json_t *message, int board_f
 	}
 	if (!w->in_process)
 		alk_loop_set_hooks(w->loop, on_wake, on_sleep, w);
-	alk_timer_start(w->tick, TICK_MS);
+	w->tick_ms = (uint64_t)alk_options_int(values, "keepalive") / 3;
+	if (w->tick_ms == 0 || w->tick_ms > TICK_MAX_MS)
+		w->tick_ms = TICK_MAX_MS;
+	alk_timer_start(w->tick, w->tick_ms);
 	w->started = true;
 	return 0;
 }
@@ -229,7 +234,15 @@ static void do_link(struct alk_worker *w, const json_t *message, int *fd)
 	set_text(link.local_addr, sizeof(link.local_addr), text_of(message, "local_addr"));
 	link.remote_port = (uint16_t)number_of(message, "remote_port");
 	link.local_port = (uint16_t)number_of(message, "local_port");
-	if (w->draining || !w->host) {
+	if (link.fd < 0) {
+		/* The kernel keeps the descriptor when this process has no place for it. */
+		if (alk_loop_now(w->loop) - w->starved >= 1000) {
+			w->starved = alk_loop_now(w->loop);
+			alk_log(ALK_LOG_WARN, "out of file descriptors: link refused",
+				ALK_STR("remote_addr", link.remote_addr));
+		}
+		on_ended(w, number);
+	} else if (w->draining || !w->host) {
 		alk_link_close(&link);
 		on_ended(w, number);
 	} else if (alk_server_start(w->host, number, &link, &err) < 0) {
@@ -339,7 +352,7 @@ static void on_message(void *user, struct alk_ctl *ctl, json_t *message, int fd)
 	(void)ctl;
 	if (strcmp(op, "start") == 0) {
 		do_start(w, message, fd);
-	} else if (strcmp(op, "link") == 0 && fd >= 0) {
+	} else if (strcmp(op, "link") == 0) {
 		do_link(w, message, &fd);
 	} else if (strcmp(op, "request") == 0) {
 		do_request(w, message);
