@@ -144,6 +144,14 @@ static void supervisor_log_limit(void)
 			ALK_INT("limit", (int64_t)files.rlim_cur));
 }
 
+static bool all_ready(const struct alk_supervisor *sup)
+{
+	for (unsigned i = 0; i < sup->slots; i++)
+		if (alk_worker_proc_state(sup->slot[i].worker) != ALK_WORKER_READY)
+			return false;
+	return true;
+}
+
 static void on_worker_ready(void *user, struct alk_worker_proc *worker)
 {
 	struct alk_supervisor *sup = user;
@@ -153,7 +161,7 @@ static void on_worker_ready(void *user, struct alk_worker_proc *worker)
 	supervisor_event(sup, json_pack("{s:s, s:i, s:i}", "event", "worker.start", "worker",
 					(int)alk_worker_proc_index(worker), "pid",
 					(int)alk_worker_proc_pid(worker)));
-	if (sup->state == SUPERVISOR_STARTING) {
+	if (sup->state == SUPERVISOR_STARTING && all_ready(sup)) {
 		sup->state = SUPERVISOR_RUNNING;
 		supervisor_log_limit();
 		supervisor_log_listening(sup);
@@ -333,7 +341,7 @@ static void on_restart(void *user)
 	slot_start_later(slot, 0);
 }
 
-/* The first worker to end before any was ready: nobody is there to serve, and the reason is told. */
+/* A worker that ends before all were ready once: what is wrong is wrong for all, and is told. */
 static void supervisor_fail(struct alk_supervisor *sup, const struct alk_worker_proc_end *end)
 {
 	if (end->failed != NULL)

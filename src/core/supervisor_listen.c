@@ -193,9 +193,8 @@ void supervisor_accept(struct alk_supervisor *sup)
 {
 	bool ready = false;
 
-	for (unsigned i = 0; i < sup->slots; i++)
-		ready |= sup->slot[i].worker != NULL &&
-			 alk_worker_proc_state(sup->slot[i].worker) == ALK_WORKER_READY;
+	for (unsigned i = 0; i < sup->slots && sup->state == SUPERVISOR_RUNNING; i++)
+		ready |= alk_worker_proc_state(sup->slot[i].worker) == ALK_WORKER_READY;
 	for (unsigned i = 0; i < sup->listeners; i++) {
 		struct supervisor_listener *listener = &sup->listener[i];
 		void (*op)(void *, struct alk_listener *, bool) = ALK_OP(listener->ops, pause);

@@ -9,8 +9,8 @@
  *   supervisor_admin.c   the admin commands that it answers itself, metrics, events
  *   supervisor_query.c   the admin commands that workers answer
  *
- *   STARTING ──first worker ready──▶ RUNNING ──drain()──▶ DRAINING ──▶ STOPPED
- *       └───────────────── stop() ──────┴──────▶ STOPPING ──all workers gone──▶ STOPPED
+ *   STARTING ──all workers ready──▶ RUNNING ──drain()──▶ DRAINING ──▶ STOPPED
+ *       └───────────────── stop() ─────┴──────▶ STOPPING ──all workers gone──▶ STOPPED
  */
 
 #include "admin.h"
