@@ -360,7 +360,8 @@ def test_nothing_is_left_open(server, login, targets):
             wire.open_channel(n, "127.0.0.1", targets.echo if n % 2 else targets.refused)
         wire.close()
     wait_until(lambda: serving.metric("alknet_sessions") == 0, 10, "the sessions to be gone")
-    wait_until(lambda: (procs.open_files(worker), procs.open_files(serving.pid)) == before, 10, "descriptors to be closed")
+    # The admin connection of the last question may have been open still when they were counted first.
+    wait_until(lambda: procs.open_files(worker) <= before[0] and procs.open_files(serving.pid) <= before[1], 10, "descriptors to be closed")
 
 
 def test_t29_silent_client_is_noticed(server, client, targets):
