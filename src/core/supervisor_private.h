@@ -4,7 +4,8 @@
 
 /* The supervisor's parts, each in a file of its own:
  *
- *   supervisor.c         its life: start, signals, drain, stop; the workers' deaths and restarts
+ *   supervisor.c         its life: start, signals, drain, stop
+ *   supervisor_worker.c  what workers say; penalties; the workers' deaths and restarts
  *   supervisor_listen.c  listeners, and what happens to a link between accept and its worker
  *   supervisor_admin.c   the admin commands that it answers itself, metrics, events
  *   supervisor_query.c   the admin commands that workers answer
@@ -107,6 +108,15 @@ void supervisor_drain(struct alk_supervisor *sup);
 void supervisor_stop(struct alk_supervisor *sup);
 /* `message` to all that live. Takes it. */
 void supervisor_broadcast(struct alk_supervisor *sup, json_t *message);
+/* No worker is left, or none may be waited for: the loop ends. */
+void supervisor_finish(struct alk_supervisor *sup);
+/* The same, if the server is leaving and no worker is left. */
+void supervisor_check_end(struct alk_supervisor *sup);
+
+/* supervisor_worker.c */
+int supervisor_make_workers(struct alk_supervisor *sup, struct alk_err *err);
+int supervisor_start_workers(struct alk_supervisor *sup, struct alk_err *err);
+/* A link is gone: limits and its worker's count forget it. */
 void supervisor_release_link(struct alk_supervisor *sup, uint64_t link);
 
 /* supervisor_listen.c */
