@@ -109,7 +109,7 @@ static void man_command(FILE *out, const struct alk_admin_command *command)
 	fputc('\n', out);
 	man_text(out, command->help);
 	for (const struct alk_admin_param *p = command->params; p->name != NULL; p++)
-		fprintf(out, ".Ar %s Ns :\n%s.\n", p->name, p->help);
+		fprintf(out, ".Ar %s :\n%s.\n", p->name, p->help);
 }
 
 void admin_help_man(FILE *out)
