@@ -27,21 +27,15 @@ def test_t27_refused(make_pair, targets, name):
     pair = make_pair(name)
     code, seconds = socks_failure(pair, "127.0.0.1", targets.refused)
     assert seconds < scaled(2)
-    assert code != 0
+    assert name == "alknet+openssh" or code in NAMES["refused"]
     with pair.connect(targets.echo) as sock:
         net.ask_echo(sock)
-
-
-def test_t27_refused_by_name_in_socks(make_pair, targets):
-    """Where the server tells the reason (sshd does), SOCKS5 says 5, connection refused."""
-    code, _ = socks_failure(make_pair("openssh+alknet"), "127.0.0.1", targets.refused)
-    assert code in NAMES["refused"]
 
 
 def test_t27_unreachable(make_pair):
     """A broadcast address cannot be connected to: the kernel says so at once."""
     code, seconds = socks_failure(make_pair("alknet+alknet"), "255.255.255.255", 9)
-    assert code != 0 and seconds < scaled(5)
+    assert code in NAMES["unreachable"] and seconds < scaled(5)
 
 
 @pytest.mark.parametrize("name", ["alknet+alknet", "alknet+openssh"])
@@ -69,6 +63,7 @@ def test_t27_timeout_delays_nobody(make_pair, targets, name):
     for thread in threads:
         thread.join(scaled(10))
     assert "error" in result
+    assert name == "alknet+openssh" or result["error"].code in NAMES["timeout"]
     assert 1.5 < time.monotonic() - start < scaled(6)
 
 
@@ -85,7 +80,8 @@ def test_t28_no_such_name(make_pair, targets):
         net.ask_echo(sock)
     thread.join(scaled(15))
     code, seconds = result[0]
-    assert code != 0 and seconds < scaled(5)
+    # A resolver that does not answer is a timeout, one that knows better says so.
+    assert code in NAMES["name"] | NAMES["timeout"] and seconds < scaled(5)
 
 
 @pytest.mark.parametrize("host", ["", "a" * 255, "..", "-", "a b", "127.0.0.1\0.example", "\xff\xfe", "[::1]", "a" * 64 + ".example", "%00"])

@@ -54,6 +54,7 @@ def test_auto_is_one_a_core(server):
 
 def test_sessions_are_spread(server, login):
     serving = server(workers=2)
+    serving.wait_log("worker started", count=2)
     wires = [login(serving) for _ in range(6)]
     before = len(wires)
     os.kill(serving.workers()[0], signal.SIGKILL)
@@ -64,6 +65,7 @@ def test_sessions_are_spread(server, login):
 def test_a_worker_that_dies_is_replaced(server, login, targets):
     """The others' sessions live; it is logged; new sessions are served at once."""
     serving = server(workers=2)
+    serving.wait_log("worker started", count=2)
     wires = [login(serving) for _ in range(6)]
     for wire in wires:
         echoes(wire, targets)
@@ -153,6 +155,7 @@ def test_service_plugin_echoes(hanging, login):
 def test_watchdog(hanging, login, keys, targets, port):
     """A hung worker is killed and replaced; the session in hand is named and its identity penalised; others live."""
     serving = hanging(workers=2)
+    serving.wait_log("worker started", count=2)
     evil = login(serving, "evil", "user")
     quiet = [login(serving, "good", "user") for _ in range(3)]
     old = set(serving.workers())
