@@ -110,15 +110,19 @@ def memory(pid, field="Pss"):
 
 
 def cpu_seconds(pid):
-    """User and system time of a process tree, reaped children included."""
-    ticks = 0
+    """User and system time of a process tree, reaped children included. The programs have one thread each."""
+    seconds, tick = 0.0, os.sysconf("SC_CLK_TCK")
     for one in tree(pid):
         try:
             fields = Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
+            seconds += (int(fields[13]) + int(fields[14])) / tick
+            try:
+                seconds += int(Path(f"/proc/{one}/schedstat").read_text().split()[0]) / 1e9
+            except (FileNotFoundError, IndexError):
+                seconds += (int(fields[11]) + int(fields[12])) / tick
         except OSError:
             continue
-        ticks += sum(int(fields[i]) for i in (11, 12, 13, 14))
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return seconds
 
 
 def alive(pid):
