@@ -4,7 +4,9 @@
 #include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <netinet/tcp.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <strings.h>
 
 #include <alknet/dial.h>
@@ -120,6 +122,25 @@ bool alk_addr_is_localhost(const char *name)
 	if (len < want || strncasecmp(name + len - want, localhost, want) != 0)
 		return false;
 	return len == want || name[len - want - 1] == '.';
+}
+
+void alk_addr_tune_local(int fd, const struct sockaddr *peer)
+{
+	static const char reno[] = "reno"; /* any user may choose it, everywhere */
+	struct sockaddr_in in;
+	struct sockaddr_in6 in6;
+	bool local = false;
+
+	if (peer->sa_family == AF_INET) {
+		memcpy(&in, peer, sizeof(in));
+		local = ntohl(in.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+	} else if (peer->sa_family == AF_INET6) {
+		memcpy(&in6, peer, sizeof(in6));
+		local = IN6_IS_ADDR_LOOPBACK(&in6.sin6_addr);
+	}
+	/* A connection works without. */
+	if (local)
+		setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, reno, sizeof(reno) - 1);
 }
 
 static int port_parse(const char *text, uint16_t *port, bool zero_ok, struct alk_err *err)

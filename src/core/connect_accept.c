@@ -85,6 +85,16 @@ static struct alk_accept *accept_new(struct alk_front *front, int *fd,
 	return accept;
 }
 
+/* Accepted connections inherit all of it, and work without. */
+static void listener_tune(int fd, const struct alk_sockaddr *addr)
+{
+	int one = 1;
+
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+	alk_addr_tune_local(fd, &addr->sa);
+}
+
 static int tcp_listen(const struct alk_sockaddr *addr)
 {
 	int one = 1, rc;
@@ -100,6 +110,7 @@ static int tcp_listen(const struct alk_sockaddr *addr)
 		alk_fd_close(&fd);
 		return rc;
 	}
+	listener_tune(fd, addr);
 	return fd;
 }
 
@@ -333,15 +344,6 @@ static void on_pause_over(void *user)
 	alk_io_set(accept->io, ALK_IO_READ);
 }
 
-static void socket_tune(int fd)
-{
-	int one = 1;
-
-	/* Neither exists on a unix socket, and a connection works without. */
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
-}
-
 static void on_connection(void *user, int revents)
 {
 	struct alk_accept *accept = user;
@@ -360,7 +362,6 @@ static void on_connection(void *user, int revents)
 		if (fd < 0) /* one that is gone again */
 			continue;
 		accept->pause_ms = 0;
-		socket_tune(fd);
 		alk_conn_new(accept->front, &fd, accept->proxy ? NULL : &accept->to);
 	}
 }

@@ -176,6 +176,7 @@ static int attempt_connect(const struct alk_dial *dial, const struct alk_sockadd
 	if (*fd < 0)
 		return -errno;
 	setsockopt(*fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	alk_addr_tune_local(*fd, &to->sa);
 	if (dial->bind.len != 0) {
 		/* The port is chosen at connect, so that there can be more than 64 Ki connections. */
 		setsockopt(*fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));

@@ -13,6 +13,7 @@
 #include <alknet/dial.h>
 #include <alknet/log.h>
 #include <alknet/transport.h>
+#include "addr.h"
 
 #define LISTENER_MAGIC 0x616c6c69u
 #define SOCKETS_MAX 16
@@ -137,6 +138,7 @@ static bool socket_accept(struct listen_socket *s)
 		listener_short(listener, -errno);
 		return false;
 	}
+	alk_addr_tune_local(fd, (struct sockaddr *)&remote);
 	link_fill(&link, listener, fd, &remote, len);
 	listener->up.accepted(listener->up.user, &link);
 	return true;
