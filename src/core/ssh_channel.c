@@ -214,9 +214,9 @@ static bool channel_take_backlog(struct alk_channel *c)
 		alk_ssh_die(c->s, -ENOMEM, "out of memory for a channel");
 		return false;
 	}
-	c->s->depth++;
+	alk_ssh_enter(c->s);
 	n = ssh_channel_read_nonblocking(c->ch, c->backlog, c->unread, 0);
-	c->s->depth--;
+	alk_ssh_leave(c->s);
 	if (n <= 0) {
 		free(c->backlog);
 		c->backlog = NULL;
@@ -269,9 +269,9 @@ int alk_channel_accept(struct alk_channel *c)
 {
 	if (c->state != CHANNEL_ASKED || !c->asked || c->s->dying || c->close_wanted)
 		return -EPIPE;
-	c->s->depth++;
+	alk_ssh_enter(c->s);
 	c->ch = ssh_message_channel_request_open_reply_accept(c->asked);
-	c->s->depth--;
+	alk_ssh_leave(c->s);
 	ssh_message_free(c->asked);
 	c->asked = NULL;
 	if (!c->ch || channel_listen(c) < 0) {
@@ -290,11 +290,11 @@ void alk_channel_refuse(struct alk_channel *c, enum alk_open_failure why, const 
 	if (!c->s->dying) {
 		/* The public API sends one reason code and no text: the text goes beside it, where
 		 * `ssh -v` shows it. */
-		c->s->depth++;
+		alk_ssh_enter(c->s);
 		if (text && *text)
 			ssh_send_debug(c->s->ssh, text, 0);
 		ssh_message_reply_default(c->asked);
-		c->s->depth--;
+		alk_ssh_leave(c->s);
 	}
 	ssh_message_free(c->asked);
 	c->asked = NULL;
@@ -315,7 +315,7 @@ static int channel_open_step(struct alk_channel *c)
 	const struct alk_destination *to = c->to;
 	int rc;
 
-	c->s->depth++;
+	alk_ssh_enter(c->s);
 	if (!to->path[0])
 		rc = ssh_channel_open_forward(c->ch, to->host, to->port, to->originator, to->originator_port);
 	else if (channel_peer_is_ours(c))
@@ -323,7 +323,7 @@ static int channel_open_step(struct alk_channel *c)
 		rc = ssh_channel_open_forward(c->ch, to->path, 1, to->originator, to->originator_port);
 	else
 		rc = ssh_channel_open_forward_unix(c->ch, to->path, to->originator, to->originator_port);
-	c->s->depth--;
+	alk_ssh_leave(c->s);
 	return rc;
 }
 
@@ -446,10 +446,10 @@ static void channel_send_close(struct alk_channel *c)
 	if (c->state == CHANNEL_OPEN) {
 		/* With a queue that is not empty the first call stops at the EOF; a later one sends the
 		 * CLOSE, and only one that finds it sent answers OK. */
-		c->s->depth++;
+		alk_ssh_enter(c->s);
 		for (tries = 0; tries < 3 && ssh_channel_close(c->ch) == SSH_AGAIN; tries++)
 			;
-		c->s->depth--;
+		alk_ssh_leave(c->s);
 	}
 	c->state = CHANNEL_CLOSING;
 }
@@ -501,9 +501,9 @@ static bool channel_work(struct alk_channel *c)
 	}
 	if (c->eof_out && !c->eof_sent && c->state == CHANNEL_OPEN) {
 		c->eof_sent = true;
-		c->s->depth++;
+		alk_ssh_enter(c->s);
 		ssh_channel_send_eof(c->ch);
-		c->s->depth--;
+		alk_ssh_leave(c->s);
 	}
 	return true;
 }
@@ -593,9 +593,9 @@ ssize_t alk_channel_write(struct alk_channel *c, const void *bytes, size_t n)
 		room = n;
 	if (room == 0)
 		return 0;
-	s->depth++;
+	alk_ssh_enter(s);
 	rc = ssh_channel_write(c->ch, bytes, (uint32_t)room);
-	s->depth--;
+	alk_ssh_leave(s);
 	if (rc < 0) {
 		if (ssh_get_status(s->ssh) & (SSH_CLOSED | SSH_CLOSED_ERROR))
 			alk_ssh_die(s, -ECONNRESET, "connection lost");

@@ -218,9 +218,9 @@ static int step_handshake(struct alk_client *c)
 	ssh_key key = NULL;
 	int rc;
 
-	c->ssh.depth++;
+	alk_ssh_enter(&c->ssh);
 	rc = ssh_connect(c->ssh.ssh);
-	c->ssh.depth--;
+	alk_ssh_leave(&c->ssh);
 	if (!c->connect_begun) {
 		/* The library makes the fd blocking and inheritable. */
 		fcntl(c->ssh.fd, F_SETFL, O_RDWR | O_NONBLOCK);
@@ -254,9 +254,9 @@ static int step_auth(struct alk_client *c)
 {
 	int rc;
 
-	c->ssh.depth++;
+	alk_ssh_enter(&c->ssh);
 	rc = ssh_userauth_publickey(c->ssh.ssh, NULL, c->key);
-	c->ssh.depth--;
+	alk_ssh_leave(&c->ssh);
 	switch (rc) {
 	case SSH_AUTH_AGAIN:
 		return 0;
@@ -290,13 +290,13 @@ static int on_step(void *user)
 		rc = step_auth(c);
 	/* The server has nothing to ask of us: whatever it is, no. */
 	while (rc == 0 && c->state == ALK_CLIENT_UP && !c->ssh.dying) {
-		c->ssh.depth++;
+		alk_ssh_enter(&c->ssh);
 		m = ssh_message_get(c->ssh.ssh);
 		if (m) {
 			ssh_message_reply_default(m);
 			ssh_message_free(m);
 		}
-		c->ssh.depth--;
+		alk_ssh_leave(&c->ssh);
 		if (!m)
 			break;
 	}

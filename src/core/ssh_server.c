@@ -183,10 +183,10 @@ static void on_answer_time(void *user)
 
 	if (!v->request)
 		return;
-	v->ssh.depth++;
+	alk_ssh_enter(&v->ssh);
 	ssh_message_auth_set_methods(v->request, SSH_AUTH_METHOD_PUBLICKEY);
 	ssh_message_reply_default(v->request);
-	v->ssh.depth--;
+	alk_ssh_leave(&v->ssh);
 	ssh_message_free(v->request);
 	v->request = NULL;
 	if (v->attempts >= (unsigned)alk_options_int(v->host->values, "max_auth_attempts"))
@@ -213,9 +213,9 @@ static void auth_accept(struct alk_server *v, struct alk_grant *grant)
 	v->ssh.up = true;
 	alk_timer_free(&v->grace);
 	alk_timer_free(&v->answer);
-	v->ssh.depth++;
+	alk_ssh_enter(&v->ssh);
 	ssh_message_auth_reply_success(v->request, 0);
-	v->ssh.depth--;
+	alk_ssh_leave(&v->ssh);
 	ssh_message_free(v->request);
 	v->request = NULL;
 	free(v->key);
@@ -252,9 +252,9 @@ static void auth_builtin(struct alk_server *v)
 		return;
 	}
 	if (!v->proved) {
-		v->ssh.depth++;
+		alk_ssh_enter(&v->ssh);
 		ssh_message_auth_reply_pk_ok_simple(v->request);
-		v->ssh.depth--;
+		alk_ssh_leave(&v->ssh);
 		ssh_message_free(v->request);
 		v->request = NULL;
 		alk_ssh_wrote(&v->ssh);
@@ -304,9 +304,9 @@ static void auth_decide(struct alk_server *v)
 	}
 	if (!v->proved) {
 		/* A script judges proved keys alone, so every offered key is worth a signature. */
-		v->ssh.depth++;
+		alk_ssh_enter(&v->ssh);
 		ssh_message_auth_reply_pk_ok_simple(v->request);
-		v->ssh.depth--;
+		alk_ssh_leave(&v->ssh);
 		ssh_message_free(v->request);
 		v->request = NULL;
 		alk_ssh_wrote(&v->ssh);
@@ -381,10 +381,10 @@ static int auth_request(struct alk_server *v, ssh_message m)
 static void open_refuse_now(struct alk_server *v, ssh_message m, enum alk_open_failure why, const char *text)
 {
 	alk_ssh_reason_keep(&v->ssh, v->ssh.asked - 1, why);
-	v->ssh.depth++;
+	alk_ssh_enter(&v->ssh);
 	ssh_send_debug(v->ssh.ssh, text, 0);
 	ssh_message_reply_default(m);
-	v->ssh.depth--;
+	alk_ssh_leave(&v->ssh);
 	ssh_message_free(m);
 	alk_count(ALK_M_CHANNELS_REFUSED, 1);
 }
@@ -452,9 +452,9 @@ static int message(struct alk_server *v, ssh_message m)
 	default: /* session, exec, X11, agent, forwards: refused */
 		break;
 	}
-	v->ssh.depth++;
+	alk_ssh_enter(&v->ssh);
 	ssh_message_reply_default(m);
-	v->ssh.depth--;
+	alk_ssh_leave(&v->ssh);
 	ssh_message_free(m);
 	return 0;
 }
@@ -467,9 +467,9 @@ static int step_kex(struct alk_server *v)
 {
 	int rc;
 
-	v->ssh.depth++;
+	alk_ssh_enter(&v->ssh);
 	rc = ssh_handle_key_exchange(v->ssh.ssh);
-	v->ssh.depth--;
+	alk_ssh_leave(&v->ssh);
 	if (rc == SSH_ERROR)
 		return -EPROTO;
 	if (alk_ssh_attach(&v->ssh) < 0)
@@ -507,9 +507,9 @@ static int on_step(void *user)
 	if (v->state == SERVER_KEX && (rc = step_kex(v)) < 0)
 		return rc;
 	while (v->state != SERVER_KEX && !v->request && !v->ssh.dying && !v->ssh.finishing && rc == 0) {
-		v->ssh.depth++;
+		alk_ssh_enter(&v->ssh);
 		m = ssh_message_get(v->ssh.ssh);
-		v->ssh.depth--;
+		alk_ssh_leave(&v->ssh);
 		if (!m)
 			break;
 		v->requests++;

@@ -53,6 +53,17 @@ static bool was_preempted(void)
 	return preempted;
 }
 
+void alk_ssh_leave(struct alk_ssh *s)
+{
+	s->depth--;
+	if (s->fd < 0 || ssh_get_fd(s->ssh) == s->fd)
+		return;
+	alk_io_free(&s->io);
+	alk_readahead_remove(s->fd);
+	s->fd = -1;
+	alk_ssh_die(s, -ECONNRESET, "connection lost");
+}
+
 static size_t ssh_queued(const struct alk_ssh *s)
 {
 	uint64_t made = s->raw.out_bytes + 48 * s->raw.out_packets;
@@ -82,9 +93,9 @@ static void ssh_dispatch(struct alk_ssh *s)
 	int budget = TURN_BUDGET, rc = SSH_OK;
 
 	while (rc >= 0 && budget-- > 0 && !s->dying) {
-		s->depth++;
+		alk_ssh_enter(s);
 		rc = ssh_event_dopoll(s->event, 0);
-		s->depth--;
+		alk_ssh_leave(s);
 	}
 	if (rc == SSH_ERROR || (ssh_get_status(s->ssh) & (SSH_CLOSED | SSH_CLOSED_ERROR))) {
 		alk_ssh_die(s, -ECONNRESET, "connection lost");
@@ -103,10 +114,10 @@ static void ssh_flush(struct alk_ssh *s)
 
 	if (s->event && (ssh_get_status(s->ssh) & SSH_WRITE_PENDING)) {
 		alk_readahead_cork(s->fd, false);
-		s->depth++;
+		alk_ssh_enter(s);
 		if (ssh_event_dopoll(s->event, 0) == SSH_ERROR)
 			alk_ssh_die(s, -ECONNRESET, "connection lost");
-		s->depth--;
+		alk_ssh_leave(s);
 		alk_readahead_cork(s->fd, true);
 	}
 	if (ssh_get_status(s->ssh) & SSH_WRITE_PENDING) {
@@ -119,7 +130,8 @@ static void ssh_flush(struct alk_ssh *s)
 		s->queued = 0;
 		s->raw.out_bytes = s->raw.out_packets = s->sock.out_bytes = 0;
 	}
-	alk_io_set(s->io, events);
+	if (s->io)
+		alk_io_set(s->io, events);
 }
 
 static void ssh_turn(struct alk_ssh *s, int events)
@@ -249,9 +261,9 @@ static void ssh_end(struct alk_ssh *s)
 	if (s->event && s->rc == 0 && s->ssh) {
 		/* Room for the DISCONNECT: libssh sends only after it saw POLLOUT. */
 		alk_readahead_cork(s->fd, false);
-		s->depth++;
+		alk_ssh_enter(s);
 		ssh_event_dopoll(s->event, 0);
-		s->depth--;
+		alk_ssh_leave(s);
 		ssh_session_set_disconnect_message(s->ssh, s->why[0] ? s->why : "closed");
 		ssh_disconnect(s->ssh);
 	}
@@ -331,9 +343,9 @@ void alk_ssh_keepalive(struct alk_ssh *s, uint64_t every, uint64_t limit)
 	}
 	/* The library's first call sends, the next one only collects the answer: a second then sends. When no
 	 * answer comes neither sends, and the silence above decides. */
-	s->depth++;
+	alk_ssh_enter(s);
 	ssh_send_keepalive(s->ssh);
-	s->depth--;
+	alk_ssh_leave(s);
 	alk_ssh_wrote(s);
 }
 

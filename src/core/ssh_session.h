@@ -12,7 +12,8 @@
  *   2 step       the owner's: handshake, messages, answers. May call libssh.
  *   3 channels   what was flagged: rest of data, eof, close, drain.
  *   4 flush      what all that wrote, in one send; wait for EV_WRITE if the kernel is full.
- * `depth` > 0 while libssh may be dispatching: writes are then refused as "full" and done in 3.
+ * Every call that may dispatch stands between alk_ssh_enter and alk_ssh_leave. Inside, writes are refused as
+ * "full" and done in 3.
  * The session dies only in its own task, never inside a turn. */
 
 #include <libssh/callbacks.h>
@@ -31,7 +32,7 @@ struct alk_ssh_ops {
 
 struct alk_ssh {
 	uint32_t magic;
-	int fd; /* libssh closes it */
+	int fd; /* libssh closes it, whenever it likes: -1 as soon as we see that */
 	struct alk_loop *loop;
 	ssh_session ssh;
 	ssh_event event; /* NULL before the first step of the key exchange */
@@ -74,6 +75,13 @@ int alk_ssh_start(struct alk_ssh *s, int fd, struct alk_err *err);
 int alk_ssh_attach(struct alk_ssh *s);
 /* Tell every channel, free everything. Not from inside a turn. */
 void alk_ssh_deinit(struct alk_ssh *s);
+/* Around each call of libssh that may dispatch. Leaving looks whether the library has closed the fd: its
+ * number may be somebody else's in the next moment, so the watcher and the read-ahead go at once. */
+static inline void alk_ssh_enter(struct alk_ssh *s)
+{
+	s->depth++;
+}
+void alk_ssh_leave(struct alk_ssh *s);
 /* End the session soon, from the loop. The first reason stays. */
 void alk_ssh_die(struct alk_ssh *s, int rc, const char *fmt, ...) ALK_PRINTF(3, 4);
 /* Send DISCONNECT once what is queued has gone, at most 2 s, then die with rc 0 and `why`. */
