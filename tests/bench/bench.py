@@ -180,7 +180,12 @@ def main(argv):
     options = parse(argv)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if procs.is_sanitized():
+    try:
+        sanitized = procs.is_sanitized()
+    except FileNotFoundError as error:
+        say(f"bench.py: {error}")
+        return 2
+    if sanitized:
         say("this is a build with sanitizers: its numbers mean nothing")
     lab = Lab(options.cipher)
     try:
