@@ -602,6 +602,7 @@ ssize_t alk_channel_write(struct alk_channel *c, const void *bytes, size_t n)
 		return -EPIPE;
 	}
 	c->bytes_out += (uint64_t)rc;
+	s->sent += (uint64_t)rc;
 	alk_count(ALK_M_CHANNEL_BYTES_OUT, rc);
 	if ((size_t)rc < n)
 		c->want_drain = true;

@@ -4,8 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 #include <fcntl.h>
 #include <libssh/server.h>
@@ -20,37 +18,17 @@
 /* A peer that makes us queue more than this without reading is cut (replies to a request flood;
  * channel data stops far below). */
 #define QUEUE_MAX (8u << 20)
-/* A control packet that costs more than this is a rekey (or worse); so many a minute are allowed. */
-#define COSTLY_NS 300000
-#define COSTLY_MAX 120
+/* A KEXINIT has more payload than this. So many exchanges a minute are allowed, and one more for each of so
+ * many bytes that a session moved in it. */
+#define KEXINIT_MIN 256
+#define REKEYS_MAX 120
+#define REKEY_BYTES (256u * 1024)
 
 static void ssh_end(struct alk_ssh *s);
 
 static void hold_in_hand(const struct alk_ssh *s)
 {
 	atomic_store_explicit(&alk_board_self->in_hand_link, s->link, memory_order_relaxed);
-}
-
-static uint64_t mono_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-/* Did the kernel take the processor from us since the last time somebody asked? */
-static bool was_preempted(void)
-{
-	static long last;
-	struct rusage usage;
-	bool preempted;
-
-	if (getrusage(RUSAGE_THREAD, &usage) < 0)
-		return true;
-	preempted = usage.ru_nivcsw != last;
-	last = usage.ru_nivcsw;
-	return preempted;
 }
 
 void alk_ssh_leave(struct alk_ssh *s)
@@ -71,16 +49,20 @@ static size_t ssh_queued(const struct alk_ssh *s)
 	return made > s->sock.out_bytes ? made - s->sock.out_bytes : 0;
 }
 
-/* Rekeys cannot be seen through the library, but cost more CPU than any other control packet. */
-static void ssh_judge_cost(struct alk_ssh *s, uint64_t ns, uint64_t data_before)
+/* A key exchange cannot be seen through the library, but while it dispatches we write nothing, and nothing
+ * else that it sends by itself (window adjusts, answers of a byte) is as long as its KEXINIT. */
+static void ssh_judge_rekey(struct alk_ssh *s, uint64_t packets, uint64_t bytes)
 {
-	if (ns < COSTLY_NS || !s->up || s->sock.in_bytes - data_before > 4096 || was_preempted())
+	uint64_t moved = s->sock.in_bytes + s->sent;
+
+	if (!s->up || packets == 0 || bytes < KEXINIT_MIN || bytes / packets < KEXINIT_MIN / 4)
 		return;
-	if (alk_loop_now(s->loop) - s->costly_since > 60000) {
-		s->costly_since = alk_loop_now(s->loop);
-		s->costly = 0;
+	if (alk_loop_now(s->loop) - s->rekeys_since > 60000) {
+		s->rekeys_since = alk_loop_now(s->loop);
+		s->rekeys = 0;
+		s->moved = moved;
 	}
-	if (++s->costly > COSTLY_MAX) {
+	if (++s->rekeys > REKEYS_MAX + (moved - s->moved) / REKEY_BYTES) {
 		alk_count(ALK_M_SESSIONS_KILLED, 1);
 		alk_ssh_die(s, -EPROTO, "too many key exchanges in a minute");
 	}
@@ -88,8 +70,7 @@ static void ssh_judge_cost(struct alk_ssh *s, uint64_t ns, uint64_t data_before)
 
 static void ssh_dispatch(struct alk_ssh *s)
 {
-	uint64_t packets = s->raw.in_packets, bytes = s->sock.in_bytes;
-	uint64_t began = mono_ns();
+	uint64_t in = s->sock.in_bytes, packets = s->raw.out_packets, bytes = s->raw.out_bytes;
 	int budget = TURN_BUDGET, rc = SSH_OK;
 
 	while (rc >= 0 && budget-- > 0 && !s->dying) {
@@ -101,10 +82,9 @@ static void ssh_dispatch(struct alk_ssh *s)
 		alk_ssh_die(s, -ECONNRESET, "connection lost");
 		return;
 	}
-	if (s->sock.in_bytes != bytes)
+	if (s->sock.in_bytes != in)
 		s->idle_since = alk_loop_now(s->loop);
-	if (s->raw.in_packets != packets)
-		ssh_judge_cost(s, mono_ns() - began, bytes);
+	ssh_judge_rekey(s, s->raw.out_packets - packets, s->raw.out_bytes - bytes);
 }
 
 /* Leave nothing in libssh's queue that the kernel would take, and wait for the kernel if it is full. */

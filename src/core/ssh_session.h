@@ -56,8 +56,8 @@ struct alk_ssh {
 	struct ssh_counter_struct raw, sock;
 	uint64_t stepped;    /* packets received when the owner's step last ran */
 	uint64_t idle_since; /* loop time of the last byte received */
-	unsigned costly;     /* expensive control packets in this minute: rekey floods */
-	uint64_t costly_since;
+	unsigned rekeys;     /* key exchanges that the peer began in this minute */
+	uint64_t rekeys_since, moved, sent;
 	int rc; /* why it died */
 	char why[160];
 	bool up; /* authenticated: set by the owner; a step is needed only for packets */
