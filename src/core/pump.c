@@ -10,7 +10,7 @@
 #include "pump.h"
 
 /* One read. Nothing is kept between two, so one buffer serves every pump of the process. */
-#define PUMP_READ (128 * 1024)
+#define PUMP_READ (512 * 1024)
 
 struct pump_end {
 	int fd;

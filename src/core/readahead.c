@@ -9,7 +9,7 @@
 #include <alknet/loop.h>
 #include "readahead.h"
 
-#define AHEAD_SIZE (128 * 1024)
+#define AHEAD_SIZE (256 * 1024)
 
 struct ahead {
 	uint8_t *buf; /* NULL while empty */

@@ -21,13 +21,11 @@
 #define CHANNEL_MAGIC 0x4348414eu
 /* More unread than libssh ever grants means that the peer ignores its window. */
 #define UNREAD_MAX (2u << 20)
-/* Bytes that may wait in libssh's queue before writers are told "full". */
-#define QUEUE_HIGH (256u * 1024)
 /* libssh numbers the channels of a session from here on. */
 #define FIRST_CHANNEL 43
 /* A packet of a bulk transfer. While at least one more is read already, small writes wait for it. */
 #define PACKET_MAX (33u * 1024)
-#define GATHER_MAX (128u * 1024)
+#define GATHER_MAX (256u * 1024)
 
 enum channel_state {
 	CHANNEL_NEW,
@@ -158,7 +156,7 @@ static int on_data(ssh_session ssh, ssh_channel ch, void *bytes, uint32_t len, i
 	if (c->stalled || c->backlog || c->state != CHANNEL_OPEN || c->s->dying)
 		return 0;
 	if (len < GATHER_MAX && alk_readahead_left(c->s->fd) >= PACKET_MAX) {
-		/* One write of four packets costs the kernel half of what four do. Should the bytes ahead be
+		/* One write of several packets costs the kernel half of what they do. Should the bytes ahead be
 		 * another channel's, the end of the turn hands these on. */
 		c->resume = true;
 		channel_work_later(c);
@@ -564,15 +562,15 @@ size_t alk_channel_room(struct alk_channel *c)
 
 	if (c->state != CHANNEL_OPEN || c->eof_out || c->close_wanted || c->remote_closed || s->dying)
 		return 0;
-	if (s->depth > 0 || s->queued >= QUEUE_HIGH) {
+	if (s->depth > 0 || s->queued >= s->batch) {
 		c->want_drain = true;
 		if (s->depth > 0)
 			alk_ssh_wrote(s);
 		return 0;
 	}
 	room = ssh_channel_window_size(c->ch);
-	if (room > QUEUE_HIGH - s->queued)
-		room = QUEUE_HIGH - s->queued;
+	if (room > s->batch - s->queued)
+		room = s->batch - s->queued;
 	if (room == 0)
 		c->want_drain = true;
 	return room;

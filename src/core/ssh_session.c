@@ -18,6 +18,10 @@
 /* A peer that makes us queue more than this without reading is cut (replies to a request flood;
  * channel data stops far below). */
 #define QUEUE_MAX (8u << 20)
+/* What may wait in libssh's queue, besides: as much as the kernel takes at once, and little on a link that is
+ * slower than its writers, because whoever writes next waits behind it. */
+#define BATCH_MIN (64u * 1024)
+#define BATCH_MAX (512u * 1024)
 /* A KEXINIT has more payload than this. So many exchanges a minute are allowed, and one more for each of so
  * many bytes that a session moved in it. */
 #define KEXINIT_MIN 256
@@ -102,11 +106,15 @@ static void ssh_flush(struct alk_ssh *s)
 	}
 	if (ssh_get_status(s->ssh) & SSH_WRITE_PENDING) {
 		events |= ALK_IO_WRITE;
+		if (s->batch > BATCH_MIN)
+			s->batch /= 2;
 		if (ssh_queued(s) > QUEUE_MAX && !s->dying) {
 			alk_count(ALK_M_SESSIONS_KILLED, 1);
 			alk_ssh_die(s, -ENOBUFS, "the peer does not read our answers");
 		}
 	} else {
+		if (s->queued >= s->batch && s->batch < BATCH_MAX)
+			s->batch *= 2;
 		s->queued = 0;
 		s->raw.out_bytes = s->raw.out_packets = s->sock.out_bytes = 0;
 	}
@@ -191,6 +199,7 @@ int alk_ssh_init(struct alk_ssh *s, struct alk_loop *loop, const struct alk_ssh_
 	s->ops = ops;
 	s->user = user;
 	s->max_channels = 256;
+	s->batch = 2 * BATCH_MIN;
 	s->next_channel = 1;
 	s->task.fn = on_task;
 	s->task.user = s;

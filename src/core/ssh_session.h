@@ -53,6 +53,7 @@ struct alk_ssh {
 	unsigned n_reasons;
 	unsigned depth;
 	size_t queued; /* bytes written since libssh's queue was last empty */
+	size_t batch;  /* writers are told "full" when so many are queued */
 	struct ssh_counter_struct raw, sock;
 	uint64_t stepped;    /* packets received when the owner's step last ran */
 	uint64_t idle_since; /* loop time of the last byte received */
