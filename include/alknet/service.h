@@ -67,8 +67,8 @@ struct alk_service_ops {
 	/* A channel asks for `to` (borrowed for the call). Answer now or later, once, with
 	 * alk_channel_accept, alk_channel_refuse or alk_channel_attach. `*user` goes into the others.
 	 * Returns 0, or -errno with `err` set: the core refuses the open, and nothing else is called. */
-	int (*open)(void *state, struct alk_channel *channel, const struct alk_destination *to, void **user,
-		    struct alk_err *err);
+	int (*open)(void *state, struct alk_channel *channel, const struct alk_destination *to,
+		    void **user, struct alk_err *err);
 	/* `n` bytes came; returns how many were taken, 0..n. `bytes` is borrowed for the call. Must not
 	 * free the channel. NULL: everything is taken and thrown away. */
 	size_t (*data)(void *user, struct alk_channel *channel, const uint8_t *bytes, size_t n);
@@ -83,7 +83,8 @@ struct alk_service_ops {
 /* The open is answered: the peer may send. */
 ALK_EXPORT int alk_channel_accept(struct alk_channel *channel);
 /* The open is refused; `text` is told where the protocol allows. `close` follows. */
-ALK_EXPORT void alk_channel_refuse(struct alk_channel *channel, enum alk_open_failure why, const char *text);
+ALK_EXPORT void alk_channel_refuse(struct alk_channel *channel, enum alk_open_failure why,
+				   const char *text);
 /* Accept, and let the core's pump carry everything between the channel and `fd` (a connected stream
  * socket), half-close and back-pressure included, until both are done. Takes *fd (sets it to -1), also
  * on failure. The service's own operations are not called any more. 0 or -errno. */

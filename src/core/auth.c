@@ -25,8 +25,8 @@ struct alk_auth {
 static void on_bad_line(void *user, const char *name, unsigned line, const char *why)
 {
 	(void)user;
-	alk_log(ALK_LOG_WARN, "authorized key refused", ALK_STR("file", name), ALK_INT("line", line),
-		ALK_STR("reason", why));
+	alk_log(ALK_LOG_WARN, "authorized key refused", ALK_STR("file", name),
+		ALK_INT("line", line), ALK_STR("reason", why));
 }
 
 struct alk_auth *alk_auth_new(const struct alk_conf *conf, struct alk_err *err)
@@ -42,8 +42,8 @@ struct alk_auth *alk_auth_new(const struct alk_conf *conf, struct alk_err *err)
 		return NULL;
 	}
 	if (text) {
-		auth->keys = alk_keys_parse(alk_options_str(values, "authorized_keys"), text, len, "ssh-ed25519",
-					    on_bad_line, NULL);
+		auth->keys = alk_keys_parse(alk_options_str(values, "authorized_keys"), text, len,
+					    "ssh-ed25519", on_bad_line, NULL);
 		if (!auth->keys) {
 			alk_err_set(err, -ENOMEM, "out of memory for the authorized keys");
 			alk_auth_free(&auth);
@@ -95,8 +95,8 @@ static size_t utf8_length(const unsigned char *s)
 			return 0;
 		c = c << 6 | (s[i] & 0x3f);
 	}
-	if ((n == 3 && c < 0x800) || (n == 4 && c < 0x10000) || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff) ||
-	    (c >= 0x80 && c < 0xa0))
+	if ((n == 3 && c < 0x800) || (n == 4 && c < 0x10000) || c > 0x10ffff ||
+	    (c >= 0xd800 && c <= 0xdfff) || (c >= 0x80 && c < 0xa0))
 		return 0;
 	return n;
 }

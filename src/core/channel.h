@@ -12,7 +12,8 @@
 struct alk_channel_ops {
 	void (*opened)(void *user, struct alk_channel *channel);
 	/* `close` follows. */
-	void (*refused)(void *user, struct alk_channel *channel, enum alk_open_failure why, const char *text);
+	void (*refused)(void *user, struct alk_channel *channel, enum alk_open_failure why,
+			const char *text);
 	size_t (*data)(void *user, struct alk_channel *channel, const uint8_t *bytes, size_t n);
 	void (*drain)(void *user, struct alk_channel *channel);
 	void (*eof)(void *user, struct alk_channel *channel);
@@ -20,9 +21,11 @@ struct alk_channel_ops {
 };
 
 /* Change who is told (ops is borrowed for life). */
-void alk_channel_set_ops(struct alk_channel *channel, const struct alk_channel_ops *ops, void *user);
+void alk_channel_set_ops(struct alk_channel *channel, const struct alk_channel_ops *ops,
+			 void *user);
 /* Change `user` if `ops` are still the ones. */
-void alk_channel_set_user(struct alk_channel *channel, const struct alk_channel_ops *ops, void *user);
+void alk_channel_set_user(struct alk_channel *channel, const struct alk_channel_ops *ops,
+			  void *user);
 uint64_t alk_channel_id(const struct alk_channel *channel);
 
 #endif

@@ -31,8 +31,9 @@ struct alk_client_ops {
 };
 
 /* Borrows loop and conf for life. The identity is read now (passphrase asked here). */
-struct alk_client *alk_client_new(struct alk_loop *loop, struct alk_conf *conf, const struct alk_client_ops *ops,
-				  void *user, struct alk_err *err);
+struct alk_client *alk_client_new(struct alk_loop *loop, struct alk_conf *conf,
+				  const struct alk_client_ops *ops, void *user,
+				  struct alk_err *err);
 void alk_client_free(struct alk_client **client);
 int alk_client_start(struct alk_client *client, struct alk_err *err);
 /* SSH disconnect, flush for at most 2 s, then `down`. */
@@ -43,6 +44,7 @@ const char *alk_client_server(const struct alk_client *client); /* "HOST:PORT" *
 /* Ask for a channel; `opened` or `refused` follows, from the loop, never before this returned, then
  * `close` last. NULL with `err` when the session is not up or has too many channels. */
 struct alk_channel *alk_client_open(struct alk_client *client, const struct alk_destination *to,
-				    const struct alk_channel_ops *ops, void *user, struct alk_err *err);
+				    const struct alk_channel_ops *ops, void *user,
+				    struct alk_err *err);
 
 #endif

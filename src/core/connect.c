@@ -212,7 +212,8 @@ int alk_main_connect(int argc, char **argv)
 		connect.status = alk_main_fail(rc == -ENOMEM ? 1 : 2, &err);
 		goto out;
 	}
-	if (alk_watchdog_start(connect.front.loop, WATCHDOG_S, &err) != 0 || connect_run(&connect, &err) != 0)
+	if (alk_watchdog_start(connect.front.loop, WATCHDOG_S, &err) != 0 ||
+	    connect_run(&connect, &err) != 0)
 		connect.status = alk_main_fail(1, &err);
 out:
 	connect_deinit(&connect);

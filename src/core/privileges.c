@@ -9,11 +9,14 @@
 
 static int become(const struct passwd *pw, struct alk_err *err)
 {
-	if (initgroups(pw->pw_name, pw->pw_gid) < 0 || setresgid(pw->pw_gid, pw->pw_gid, pw->pw_gid) < 0 ||
+	if (initgroups(pw->pw_name, pw->pw_gid) < 0 ||
+	    setresgid(pw->pw_gid, pw->pw_gid, pw->pw_gid) < 0 ||
 	    setresuid(pw->pw_uid, pw->pw_uid, pw->pw_uid) < 0)
-		return alk_err_set(err, -errno, "cannot become user %s: %s", pw->pw_name, strerror(errno));
+		return alk_err_set(err, -errno, "cannot become user %s: %s", pw->pw_name,
+				   strerror(errno));
 	/* A change of user that can be taken back is none. */
-	if (pw->pw_uid != 0 && (setuid(0) == 0 || geteuid() != pw->pw_uid || getegid() != pw->pw_gid))
+	if (pw->pw_uid != 0 &&
+	    (setuid(0) == 0 || geteuid() != pw->pw_uid || getegid() != pw->pw_gid))
 		return alk_err_set(err, -EPERM, "user %s could become root again", pw->pw_name);
 	/* setresuid made the process dumpable as the new user's. */
 	prctl(PR_SET_DUMPABLE, 0);

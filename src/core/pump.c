@@ -26,12 +26,12 @@ struct alk_pump {
 	struct pump_end in;  /* read from */
 	struct pump_end out; /* written to; shares in's fd and watcher unless `split` */
 	bool split;
-	bool in_done;  /* the fd's end came, or nobody wants more */
-	bool out_done; /* the channel's end came and all of it was written */
-	bool out_eof;  /* the channel's end came */
-	bool reading;  /* the channel has room */
-	bool stuck;    /* the fd took less than all: waiting for it */
-	int rc;	       /* why it broke; bytes that were taken may be lost then */
+	bool in_done;	      /* the fd's end came, or nobody wants more */
+	bool out_done;	      /* the channel's end came and all of it was written */
+	bool out_eof;	      /* the channel's end came */
+	bool reading;	      /* the channel has room */
+	bool stuck;	      /* the fd took less than all: waiting for it */
+	int rc;		      /* why it broke; bytes that were taken may be lost then */
 	struct alk_task soon; /* for a plain file: read on in the next iteration */
 	uint8_t *first;
 	size_t first_len, first_off;
@@ -88,7 +88,8 @@ static void pump_end_in(struct alk_pump *p)
 
 static void pump_send_first(struct alk_pump *p)
 {
-	ssize_t n = alk_channel_write(p->channel, p->first + p->first_off, p->first_len - p->first_off);
+	ssize_t n = alk_channel_write(p->channel, p->first + p->first_off,
+				      p->first_len - p->first_off);
 
 	if (n < 0) {
 		pump_fail(p, (int)n);
@@ -181,7 +182,8 @@ static void pump_shut_out(struct alk_pump *p)
 	pump_check_done(p);
 }
 
-static size_t on_channel_data(void *user, struct alk_channel *channel, const uint8_t *bytes, size_t n)
+static size_t on_channel_data(void *user, struct alk_channel *channel, const uint8_t *bytes,
+			      size_t n)
 {
 	struct alk_pump *p = user;
 	ssize_t done;
@@ -288,8 +290,8 @@ static int pump_end_init(struct alk_pump *p, struct pump_end *end, int fd)
 	return end->io ? 0 : -ENOMEM;
 }
 
-int alk_pump_start(struct alk_channel *channel, int *fd, int *fd_out, const void *first, size_t first_len,
-		   alk_pump_done *done, void *user)
+int alk_pump_start(struct alk_channel *channel, int *fd, int *fd_out, const void *first,
+		   size_t first_len, alk_pump_done *done, void *user)
 {
 	struct alk_pump *p = calloc(1, sizeof(*p));
 	int rc = -ENOMEM;

@@ -23,7 +23,7 @@ typedef void alk_pump_done(void *user, int rc);
 /* Takes *fd, on failure too, and the channel's operations. `done` (may be NULL) runs once, from
  * the channel's close. `first`/`first_len`: bytes that were read from the fd already and go into the channel first
  * (borrowed for the call). 0 or -errno. Plain files and pipes work too (`fd_out` -1 = the same fd). */
-int alk_pump_start(struct alk_channel *channel, int *fd, int *fd_out, const void *first, size_t first_len,
-		   alk_pump_done *done, void *user);
+int alk_pump_start(struct alk_channel *channel, int *fd, int *fd_out, const void *first,
+		   size_t first_len, alk_pump_done *done, void *user);
 
 #endif

@@ -62,10 +62,12 @@ static struct route_service *route_find(struct alk_route *route, const char *nam
 static void on_bad_plugin(void *user, const char *name, const struct alk_err *why)
 {
 	(void)user;
-	alk_log(ALK_LOG_WARN, "plugin refused", ALK_STR("name", name), ALK_STR("reason", why->text));
+	alk_log(ALK_LOG_WARN, "plugin refused", ALK_STR("name", name),
+		ALK_STR("reason", why->text));
 }
 
-struct alk_route *alk_route_new(struct alk_policy *policy, struct alk_loader *loader, struct alk_err *err)
+struct alk_route *alk_route_new(struct alk_policy *policy, struct alk_loader *loader,
+				struct alk_err *err)
 {
 	struct alk_route *route = calloc(1, sizeof(*route));
 	struct alk_loaded *forward;
@@ -111,7 +113,8 @@ static void on_given_up(void *user, struct alk_channel *channel)
 
 static const struct alk_channel_ops asking_ops = {.close = on_given_up};
 
-static void route_serve(struct route_service *s, struct alk_channel *channel, const struct alk_destination *to)
+static void route_serve(struct route_service *s, struct alk_channel *channel,
+			const struct alk_destination *to)
 {
 	struct alk_err err = {""};
 	void *user = NULL;
@@ -168,13 +171,14 @@ static void on_answer(void *user, const struct alk_answer *answer)
 	asking_free(a);
 }
 
-void alk_route_open(struct alk_route *route, const struct alk_route_session *from, struct alk_channel *channel,
-		    const struct alk_destination *to)
+void alk_route_open(struct alk_route *route, const struct alk_route_session *from,
+		    struct alk_channel *channel, const struct alk_destination *to)
 {
 	struct route_asking *a = calloc(1, sizeof(*a));
 
 	if (!a) {
-		alk_channel_refuse(channel, ALK_OPEN_RESOURCE_SHORTAGE, "open failed: out of memory");
+		alk_channel_refuse(channel, ALK_OPEN_RESOURCE_SHORTAGE,
+				   "open failed: out of memory");
 		return;
 	}
 	a->route = route;
@@ -191,5 +195,6 @@ void alk_route_open(struct alk_route *route, const struct alk_route_session *fro
 	alk_channel_set_ops(channel, &asking_ops, a);
 	a->asked = alk_policy_ask(route->policy, &a->ask, on_answer, a);
 	if (!a->asked)
-		alk_channel_refuse(channel, ALK_OPEN_RESOURCE_SHORTAGE, "open failed: out of memory");
+		alk_channel_refuse(channel, ALK_OPEN_RESOURCE_SHORTAGE,
+				   "open failed: out of memory");
 }

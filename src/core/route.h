@@ -21,10 +21,11 @@ struct alk_route_session {
 
 /* Borrows all for life. Loads every service plugin of the loader's directory now; one that does not fit is logged and
  * left out. -errno with `err` when `forward` is not to be had. */
-struct alk_route *alk_route_new(struct alk_policy *policy, struct alk_loader *loader, struct alk_err *err);
+struct alk_route *alk_route_new(struct alk_policy *policy, struct alk_loader *loader,
+				struct alk_err *err);
 void alk_route_free(struct alk_route **route);
 /* Decide and go on. Copies `to`. The channel is accepted or refused later, never before this returned. */
-void alk_route_open(struct alk_route *route, const struct alk_route_session *from, struct alk_channel *channel,
-		    const struct alk_destination *to);
+void alk_route_open(struct alk_route *route, const struct alk_route_session *from,
+		    struct alk_channel *channel, const struct alk_destination *to);
 
 #endif

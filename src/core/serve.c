@@ -149,7 +149,11 @@ int alk_main_serve(int argc, char **argv)
 	alk_log_attach(loop);
 	/* With workers the supervisor watches them. */
 	if (alk_options_int(alk_conf_values(conf), "workers") == 0 &&
-	    alk_watchdog_start(loop, (unsigned)(alk_options_int(alk_conf_values(conf), "watchdog_timeout") + 999) / 1000,
+	    alk_watchdog_start(loop,
+			       (unsigned)(alk_options_int(alk_conf_values(conf),
+							  "watchdog_timeout") +
+					  999) /
+				       1000,
 			       &err) != 0)
 		supervisor = NULL;
 	else

@@ -29,12 +29,14 @@ struct alk_server_ops {
 struct alk_server_host *alk_server_host_new(struct alk_loop *loop, const struct alk_conf *conf,
 					    struct alk_auth *auth, struct alk_policy *policy,
 					    struct alk_route *route, struct alk_loader *loader,
-					    const struct alk_server_ops *ops, void *user, struct alk_err *err);
+					    const struct alk_server_ops *ops, void *user,
+					    struct alk_err *err);
 void alk_server_host_free(struct alk_server_host **host);
 void alk_server_host_watch(struct alk_server_host *host, bool on);
 
 /* Takes link->fd, on failure too. */
-int alk_server_start(struct alk_server_host *host, uint64_t number, struct alk_link *link, struct alk_err *err);
+int alk_server_start(struct alk_server_host *host, uint64_t number, struct alk_link *link,
+		     struct alk_err *err);
 /* DISCONNECT, what is queued first, at most 2 s. */
 void alk_server_finish(struct alk_server *server, const char *why);
 struct alk_server *alk_server_find(struct alk_server_host *host, uint64_t number);

@@ -50,7 +50,7 @@ struct alk_channel {
 	uint64_t id, bytes_in, bytes_out, since;
 	enum alk_open_failure why;
 	struct ssh_channel_callbacks_struct cb;
-	unsigned number;   /* which open of the client this was */
+	unsigned number;		/* which open of the client this was */
 	struct alk_reason_query *query; /* the server is asked why it refused */
 	bool working, stalled, resume, want_drain;
 	bool eof_in, eof_told, eof_out, eof_sent;
@@ -71,7 +71,8 @@ static void channel_work_later(struct alk_channel *c)
 	alk_ssh_wrote(c->s);
 }
 
-struct alk_channel *alk_ssh_channel_new(struct alk_ssh *s, const struct alk_channel_ops *ops, void *user)
+struct alk_channel *alk_ssh_channel_new(struct alk_ssh *s, const struct alk_channel_ops *ops,
+					void *user)
 {
 	struct alk_channel *c;
 
@@ -139,7 +140,8 @@ static void channel_tell_close(struct alk_channel *c)
 
 /* ---- what libssh tells: flags only -------------------------------------------------------------- */
 
-static int on_data(ssh_session ssh, ssh_channel ch, void *bytes, uint32_t len, int is_stderr, void *user)
+static int on_data(ssh_session ssh, ssh_channel ch, void *bytes, uint32_t len, int is_stderr,
+		   void *user)
 {
 	struct alk_channel *c = user;
 	size_t taken = len;
@@ -236,7 +238,8 @@ static void channel_deliver(struct alk_channel *c)
 		if (!c->backlog && (c->unread == 0 || !channel_take_backlog(c)))
 			break;
 		left = c->backlog_len - c->backlog_off;
-		taken = c->ops->data ? c->ops->data(c->user, c, c->backlog + c->backlog_off, left) : left;
+		taken = c->ops->data ? c->ops->data(c->user, c, c->backlog + c->backlog_off, left)
+				     : left;
 		c->bytes_in += taken;
 		alk_count(ALK_M_CHANNEL_BYTES_IN, (int64_t)taken);
 		c->backlog_off += (uint32_t)taken;
@@ -315,12 +318,15 @@ static int channel_open_step(struct alk_channel *c)
 
 	alk_ssh_enter(c->s);
 	if (!to->path[0])
-		rc = ssh_channel_open_forward(c->ch, to->host, to->port, to->originator, to->originator_port);
+		rc = ssh_channel_open_forward(c->ch, to->host, to->port, to->originator,
+					      to->originator_port);
 	else if (channel_peer_is_ours(c))
 		/* Our server takes a path where a host stands; libssh's server knows no other way. */
-		rc = ssh_channel_open_forward(c->ch, to->path, 1, to->originator, to->originator_port);
+		rc = ssh_channel_open_forward(c->ch, to->path, 1, to->originator,
+					      to->originator_port);
 	else
-		rc = ssh_channel_open_forward_unix(c->ch, to->path, to->originator, to->originator_port);
+		rc = ssh_channel_open_forward_unix(c->ch, to->path, to->originator,
+						   to->originator_port);
 	alk_ssh_leave(c->s);
 	return rc;
 }
@@ -350,15 +356,17 @@ static enum alk_open_failure channel_failure(const struct alk_channel *c, char *
 	int at = 0;
 
 	text[0] = '\0';
-	if (sscanf(error, "Channel opening failure: channel %u error (%u) %n", &id, &code, &at) < 2 || !at ||
-	    id != FIRST_CHANNEL + c->number)
+	if (sscanf(error, "Channel opening failure: channel %u error (%u) %n", &id, &code, &at) <
+		    2 ||
+	    !at || id != FIRST_CHANNEL + c->number)
 		return ALK_OPEN_CONNECT_FAILED;
 	if (error[at])
 		snprintf(text, size, "%s", error + at);
 	if (code == ALK_OPEN_PROHIBITED && !error[at])
 		return ALK_OPEN_CONNECT_FAILED; /* libssh's server has no other code */
 	if (code != ALK_OPEN_CONNECT_FAILED)
-		return code >= 1 && code <= 4 ? (enum alk_open_failure)code : ALK_OPEN_CONNECT_FAILED;
+		return code >= 1 && code <= 4 ? (enum alk_open_failure)code
+					      : ALK_OPEN_CONNECT_FAILED;
 	if (strstr(text, "refused"))
 		return ALK_OPEN_REFUSED;
 	if (strstr(text, "unreachable") || strstr(text, "No route"))
@@ -466,7 +474,8 @@ static bool channel_work(struct alk_channel *c)
 			channel_send_close(c);
 	}
 	if (c->close_told && c->state == CHANNEL_ASKING) {
-		if (!ssh_channel_is_open(c->ch) && !c->remote_closed && channel_open_step(c) == SSH_AGAIN)
+		if (!ssh_channel_is_open(c->ch) && !c->remote_closed &&
+		    channel_open_step(c) == SSH_AGAIN)
 			return true;
 		if (ssh_channel_is_open(c->ch)) {
 			c->state = CHANNEL_OPEN;
@@ -560,7 +569,8 @@ size_t alk_channel_room(struct alk_channel *c)
 	struct alk_ssh *s = c->s;
 	size_t room;
 
-	if (c->state != CHANNEL_OPEN || c->eof_out || c->close_wanted || c->remote_closed || s->dying)
+	if (c->state != CHANNEL_OPEN || c->eof_out || c->close_wanted || c->remote_closed ||
+	    s->dying)
 		return 0;
 	if (s->depth > 0 || s->queued >= s->batch) {
 		c->want_drain = true;
@@ -582,7 +592,8 @@ ssize_t alk_channel_write(struct alk_channel *c, const void *bytes, size_t n)
 	size_t room;
 	int rc;
 
-	if (c->state != CHANNEL_OPEN || c->eof_out || c->close_wanted || c->remote_closed || s->dying)
+	if (c->state != CHANNEL_OPEN || c->eof_out || c->close_wanted || c->remote_closed ||
+	    s->dying)
 		return -EPIPE;
 	room = alk_channel_room(c);
 	if (room < n)

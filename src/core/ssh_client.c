@@ -83,9 +83,11 @@ static void on_dead(void *user, int rc, const char *why)
 
 		c->rc = rc;
 		if (c->state == ALK_CLIENT_HANDSHAKE)
-			alk_err_set(&c->err, rc, "%s: the SSH handshake failed: %s", c->server, text);
+			alk_err_set(&c->err, rc, "%s: the SSH handshake failed: %s", c->server,
+				    text);
 		else if (c->state == ALK_CLIENT_AUTH)
-			alk_err_set(&c->err, rc, "%s: the server closed the connection during authentication",
+			alk_err_set(&c->err, rc,
+				    "%s: the server closed the connection during authentication",
 				    c->server);
 		else
 			alk_err_set(&c->err, rc, "%s: %s", c->server, text);
@@ -155,12 +157,14 @@ static int hostkey_unknown(struct alk_client *c, ssh_key key, const struct alk_h
 	if (!accept && client_has_tty())
 		accept = tofu_ask(c->server, answer);
 	else if (!accept)
-		return alk_err_set(&c->err, -EACCES,
-				   "%s: the host key is not known: %s %s: check it, then say --accept-new-host-key "
-				   "once, or --host-key-fingerprint %s",
-				   c->server, answer->key_type, answer->seen, answer->seen);
+		return alk_err_set(
+			&c->err, -EACCES,
+			"%s: the host key is not known: %s %s: check it, then say --accept-new-host-key "
+			"once, or --host-key-fingerprint %s",
+			c->server, answer->key_type, answer->seen, answer->seen);
 	if (!accept)
-		return alk_err_set(&c->err, -EACCES, "%s: the host key %s was not accepted", c->server, answer->seen);
+		return alk_err_set(&c->err, -EACCES, "%s: the host key %s was not accepted",
+				   c->server, answer->seen);
 	return alk_knownhosts_add(c->known_hosts, c->host, c->port, key,
 				  alk_options_bool(c->values, "hash_known_hosts"), &c->err);
 }
@@ -172,10 +176,11 @@ static int hostkey_pinned(struct alk_client *c, ssh_key key, const char *pin)
 	if (alk_key_fingerprint(key, seen, sizeof(seen)) < 0)
 		return alk_err_set(&c->err, -ENOMEM, "%s: cannot read the host key", c->server);
 	if (strcmp(seen, pin) != 0)
-		return alk_err_set(&c->err, -EACCES,
-				   "%s: the host key is %s, but --host-key-fingerprint says %s: somebody may be in "
-				   "between",
-				   c->server, seen, pin);
+		return alk_err_set(
+			&c->err, -EACCES,
+			"%s: the host key is %s, but --host-key-fingerprint says %s: somebody may be in "
+			"between",
+			c->server, seen, pin);
 	return 0;
 }
 
@@ -191,23 +196,25 @@ static int hostkey_check(struct alk_client *c, ssh_key key)
 	if (rc < 0)
 		return rc;
 	if (answer.bad_lines)
-		alk_log(ALK_LOG_WARN, "lines of known_hosts cannot be read", ALK_STR("file", c->known_hosts),
-			ALK_INT("lines", answer.bad_lines), ALK_INT("first", answer.bad_line));
+		alk_log(ALK_LOG_WARN, "lines of known_hosts cannot be read",
+			ALK_STR("file", c->known_hosts), ALK_INT("lines", answer.bad_lines),
+			ALK_INT("first", answer.bad_line));
 	switch (answer.verdict) {
 	case ALK_HOST_OK:
 		return 0;
 	case ALK_HOST_UNKNOWN:
 		return hostkey_unknown(c, key, &answer);
 	case ALK_HOST_REVOKED:
-		return alk_err_set(&c->err, -EACCES, "%s: the host key %s is revoked (%s)", c->server, answer.seen,
-				   answer.where);
+		return alk_err_set(&c->err, -EACCES, "%s: the host key %s is revoked (%s)",
+				   c->server, answer.seen, answer.where);
 	case ALK_HOST_CHANGED:
 	default:
-		return alk_err_set(&c->err, -EACCES,
-				   "%s: THE HOST KEY HAS CHANGED: the server shows %s %s, but %s has %s %s: somebody "
-				   "may be in between; if the change is right, remove that line",
-				   c->server, answer.key_type, answer.seen, answer.where, answer.known_type,
-				   answer.known);
+		return alk_err_set(
+			&c->err, -EACCES,
+			"%s: THE HOST KEY HAS CHANGED: the server shows %s %s, but %s has %s %s: somebody "
+			"may be in between; if the change is right, remove that line",
+			c->server, answer.key_type, answer.seen, answer.where, answer.known_type,
+			answer.known);
 	}
 }
 
@@ -228,7 +235,8 @@ static int step_handshake(struct alk_client *c)
 		c->connect_begun = true;
 	}
 	if (rc == SSH_ERROR) {
-		alk_err_set(&c->err, 0, "%s: the SSH handshake failed: %s", c->server, ssh_get_error(c->ssh.ssh));
+		alk_err_set(&c->err, 0, "%s: the SSH handshake failed: %s", c->server,
+			    ssh_get_error(c->ssh.ssh));
 		client_fail(c, -EPROTO);
 		return 0;
 	}
@@ -309,16 +317,19 @@ static const struct alk_ssh_ops client_ssh_ops = {.step = on_step, .dead = on_de
 
 static int client_options(struct alk_client *c, int fd)
 {
-	static const char kex[] = "curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256,"
-				  "ecdh-sha2-nistp384,ecdh-sha2-nistp521,diffie-hellman-group16-sha512,"
-				  "diffie-hellman-group14-sha256";
+	static const char kex[] =
+		"curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256,"
+		"ecdh-sha2-nistp384,ecdh-sha2-nistp521,diffie-hellman-group16-sha512,"
+		"diffie-hellman-group14-sha256";
 	static const char ciphers[] = "aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,"
 				      "aes128-gcm@openssh.com,aes256-ctr,aes128-ctr";
-	static const char hostkeys[] = "ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,"
-				       "rsa-sha2-512,rsa-sha2-256";
+	static const char hostkeys[] =
+		"ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,"
+		"rsa-sha2-512,rsa-sha2-256";
 	ssh_session ssh = c->ssh.ssh;
 
-	if (ssh_options_set(ssh, SSH_OPTIONS_FD, &fd) < 0 || ssh_options_set(ssh, SSH_OPTIONS_USER, c->login) < 0 ||
+	if (ssh_options_set(ssh, SSH_OPTIONS_FD, &fd) < 0 ||
+	    ssh_options_set(ssh, SSH_OPTIONS_USER, c->login) < 0 ||
 	    ssh_options_set(ssh, SSH_OPTIONS_KEY_EXCHANGE, kex) < 0 ||
 	    ssh_options_set(ssh, SSH_OPTIONS_CIPHERS_C_S, ciphers) < 0 ||
 	    ssh_options_set(ssh, SSH_OPTIONS_CIPHERS_S_C, ciphers) < 0 ||
@@ -379,9 +390,11 @@ static int client_load(struct alk_client *c, struct alk_err *err)
 		size_t n = strlen(c->server);
 		bool brackets = c->server[0] == '[' && c->server[n - 1] == ']';
 
-		snprintf(c->host, sizeof(c->host), "%.*s", (int)(brackets ? n - 2 : n), c->server + brackets);
+		snprintf(c->host, sizeof(c->host), "%.*s", (int)(brackets ? n - 2 : n),
+			 c->server + brackets);
 		c->port = 22;
-		snprintf(c->server, sizeof(c->server), strchr(c->host, ':') ? "[%s]:22" : "%s:22", c->host);
+		snprintf(c->server, sizeof(c->server), strchr(c->host, ':') ? "[%s]:22" : "%s:22",
+			 c->host);
 	}
 	if (path)
 		snprintf(c->known_hosts, sizeof(c->known_hosts), "%s", path);
@@ -393,7 +406,8 @@ static int client_load(struct alk_client *c, struct alk_err *err)
 	c->key = alk_identity_parse(identity, text, len, alk_passphrase_tty, NULL, err);
 	if (!c->key)
 		return -EINVAL;
-	c->loader = alk_loader_new(c->loop, ALK_ROLE_CLIENT, alk_options_str(c->values, "plugin_dir"), c->conf, err);
+	c->loader = alk_loader_new(c->loop, ALK_ROLE_CLIENT,
+				   alk_options_str(c->values, "plugin_dir"), c->conf, err);
 	loaded = c->loader ? alk_loader_get(c->loader, ALK_PLUGIN_TRANSPORT, transport, err) : NULL;
 	if (!loaded)
 		return -EINVAL;
@@ -404,8 +418,8 @@ static int client_load(struct alk_client *c, struct alk_err *err)
 	return 0;
 }
 
-struct alk_client *alk_client_new(struct alk_loop *loop, struct alk_conf *conf, const struct alk_client_ops *ops,
-				  void *user, struct alk_err *err)
+struct alk_client *alk_client_new(struct alk_loop *loop, struct alk_conf *conf,
+				  const struct alk_client_ops *ops, void *user, struct alk_err *err)
 {
 	struct alk_client *c = calloc(1, sizeof(*c));
 
@@ -485,7 +499,8 @@ const char *alk_client_server(const struct alk_client *c)
 }
 
 struct alk_channel *alk_client_open(struct alk_client *c, const struct alk_destination *to,
-				    const struct alk_channel_ops *ops, void *user, struct alk_err *err)
+				    const struct alk_channel_ops *ops, void *user,
+				    struct alk_err *err)
 {
 	struct alk_channel *channel;
 

@@ -69,8 +69,9 @@ static void on_close(void *user, struct alk_channel *channel)
 
 	(void)channel;
 	if (q->failed)
-		q->done(q->failed, why >= ALK_OPEN_PROHIBITED && why < ALK_OPEN_GONE ? (enum alk_open_failure)why
-										     : ALK_OPEN_CONNECT_FAILED);
+		q->done(q->failed, why >= ALK_OPEN_PROHIBITED && why < ALK_OPEN_GONE
+					   ? (enum alk_open_failure)why
+					   : ALK_OPEN_CONNECT_FAILED);
 	free(q);
 }
 
@@ -79,7 +80,9 @@ static const struct alk_channel_ops query_ops = {.data = on_data, .eof = on_eof,
 struct alk_reason_query *alk_ssh_reason_ask(struct alk_ssh *s, unsigned number, alk_reason_fn *done,
 					    struct alk_channel *failed)
 {
-	struct alk_destination to = {.host = ALK_REASON_HOST, .port = (uint16_t)number, .originator = "127.0.0.1"};
+	struct alk_destination to = {.host = ALK_REASON_HOST,
+				     .port = (uint16_t)number,
+				     .originator = "127.0.0.1"};
 	struct alk_reason_query *q = calloc(1, sizeof(*q));
 	struct alk_channel *channel = q ? alk_ssh_channel_new(s, &query_ops, q) : NULL;
 

@@ -54,7 +54,8 @@ struct alk_server {
 	char *key;
 	bool proved, user_known;
 	unsigned attempts;
-	uint64_t before_auth, requests; /* packets when authentication began, and those we saw since */
+	uint64_t before_auth,
+		requests; /* packets when authentication began, and those we saw since */
 };
 
 static const struct alk_ssh_ops server_ssh_ops;
@@ -63,8 +64,8 @@ static const struct alk_ssh_ops server_ssh_ops;
 
 static json_t *server_event(const struct alk_server *v, const char *event)
 {
-	return json_pack("{s:s, s:I, s:s}", "event", event, "session", (json_int_t)v->number, "remote_addr",
-			 v->link.remote_addr);
+	return json_pack("{s:s, s:I, s:s}", "event", event, "session", (json_int_t)v->number,
+			 "remote_addr", v->link.remote_addr);
 }
 
 static void server_tell(struct alk_server *v, json_t *event)
@@ -166,12 +167,15 @@ static void auth_log(struct alk_server *v, const char *result)
 	bool accepted = strcmp(result, "accept") == 0;
 
 	alk_count(accepted ? ALK_M_AUTH_ACCEPTED : ALK_M_AUTH_REJECTED, 1);
-	alk_log(ALK_LOG_INFO, "auth attempt", ALK_STR("remote_addr", v->link.remote_addr), ALK_STR("user", v->user),
-		ALK_STR("key_fingerprint", v->fingerprint[0] ? v->fingerprint : NULL), ALK_STR("result", result));
+	alk_log(ALK_LOG_INFO, "auth attempt", ALK_STR("remote_addr", v->link.remote_addr),
+		ALK_STR("user", v->user),
+		ALK_STR("key_fingerprint", v->fingerprint[0] ? v->fingerprint : NULL),
+		ALK_STR("result", result));
 	if (v->host->watched) {
 		json_t *event = server_event(v, "auth");
 
-		json_object_set_new(event, "user", json_string(alk_auth_user_valid(v->user) ? v->user : ""));
+		json_object_set_new(event, "user",
+				    json_string(alk_auth_user_valid(v->user) ? v->user : ""));
 		json_object_set_new(event, "result", json_string(result));
 		server_tell(v, event);
 	}
@@ -207,8 +211,10 @@ static void auth_accept(struct alk_server *v, struct alk_grant *grant)
 	struct alk_board *board = alk_board_self;
 
 	alk_ssh_set_grant(&v->ssh, grant);
-	v->from = (struct alk_route_session){
-		.id = v->number, .link = &v->link, .user = v->user, .grant = v->ssh.grant};
+	v->from = (struct alk_route_session){.id = v->number,
+					     .link = &v->link,
+					     .user = v->user,
+					     .grant = v->ssh.grant};
 	v->state = SERVER_OPEN;
 	v->ssh.up = true;
 	alk_timer_free(&v->grace);
@@ -221,7 +227,8 @@ static void auth_accept(struct alk_server *v, struct alk_grant *grant)
 	free(v->key);
 	v->key = NULL;
 	alk_count(ALK_M_SESSIONS_AUTHENTICATED, 1);
-	snprintf(board->in_hand_identity, sizeof(board->in_hand_identity), "%s", grant->identity.id);
+	snprintf(board->in_hand_identity, sizeof(board->in_hand_identity), "%s",
+		 grant->identity.id);
 	auth_log(v, "accept");
 	v->host->ops->authenticated(v->host->user, v->number);
 	alk_ssh_wrote(&v->ssh);
@@ -278,7 +285,8 @@ static void on_auth_answer(void *user, const struct alk_answer *answer)
 	if (answer->verdict == ALK_VERDICT_PASS) {
 		auth_builtin(v);
 	} else if (answer->verdict == ALK_VERDICT_ALLOW && answer->grant &&
-		   !alk_auth_penalised(v->host->auth, answer->grant->identity.id, alk_loop_now(v->host->loop)) &&
+		   !alk_auth_penalised(v->host->auth, answer->grant->identity.id,
+				       alk_loop_now(v->host->loop)) &&
 		   !auth_penalised(v)) {
 		auth_accept(v, answer->grant);
 	} else {
@@ -367,7 +375,8 @@ static int auth_request(struct alk_server *v, ssh_message m)
 	}
 	state = method == SSH_AUTH_METHOD_PUBLICKEY ? (int)ssh_message_auth_publickey_state(m) : -1;
 	if (method != SSH_AUTH_METHOD_PUBLICKEY || !auth_read_key(v, ssh_message_auth_pubkey(m)) ||
-	    !alk_auth_user_valid(user) || (state != SSH_PUBLICKEY_STATE_NONE && state != SSH_PUBLICKEY_STATE_VALID)) {
+	    !alk_auth_user_valid(user) ||
+	    (state != SSH_PUBLICKEY_STATE_NONE && state != SSH_PUBLICKEY_STATE_VALID)) {
 		auth_refuse(v);
 		return 0;
 	}
@@ -378,7 +387,8 @@ static int auth_request(struct alk_server *v, ssh_message m)
 
 /* ---- channels ----------------------------------------------------------------------------------- */
 
-static void open_refuse_now(struct alk_server *v, ssh_message m, enum alk_open_failure why, const char *text)
+static void open_refuse_now(struct alk_server *v, ssh_message m, enum alk_open_failure why,
+			    const char *text)
 {
 	alk_ssh_reason_keep(&v->ssh, v->ssh.asked - 1, why);
 	alk_ssh_enter(&v->ssh);
@@ -392,14 +402,16 @@ static void open_refuse_now(struct alk_server *v, ssh_message m, enum alk_open_f
 /* Takes `m`. */
 static void open_request(struct alk_server *v, ssh_message m)
 {
-	struct alk_destination to = {.port = (uint16_t)ssh_message_channel_request_open_destination_port(m)};
+	struct alk_destination to = {
+		.port = (uint16_t)ssh_message_channel_request_open_destination_port(m)};
 	const char *host, *originator;
 	struct alk_channel *c;
 
 	v->ssh.asked++;
 	alk_count(ALK_M_CHANNELS_TOTAL, 1);
 	if (ssh_message_subtype(m) != SSH_CHANNEL_DIRECT_TCPIP) {
-		open_refuse_now(v, m, ALK_OPEN_UNKNOWN_TYPE, "open failed: only direct-tcpip channels are served here");
+		open_refuse_now(v, m, ALK_OPEN_UNKNOWN_TYPE,
+				"open failed: only direct-tcpip channels are served here");
 		return;
 	}
 	host = ssh_message_channel_request_open_destination(m);
@@ -410,7 +422,8 @@ static void open_request(struct alk_server *v, ssh_message m)
 		return;
 	}
 	/* A path where a host stands is a unix socket: how our client asks for one. */
-	snprintf(host[0] == '/' ? to.path : to.host, host[0] == '/' ? sizeof(to.path) : sizeof(to.host), "%s", host);
+	snprintf(host[0] == '/' ? to.path : to.host,
+		 host[0] == '/' ? sizeof(to.path) : sizeof(to.host), "%s", host);
 	snprintf(to.originator, sizeof(to.originator), "%s", originator ? originator : "");
 	to.originator_port = (uint16_t)ssh_message_channel_request_open_originator_port(m);
 	c = alk_ssh_channel_asked(&v->ssh, m);
@@ -488,7 +501,9 @@ static void auth_count_silent(struct alk_server *v)
 	uint64_t came = v->ssh.raw.in_packets - v->before_auth;
 	uint64_t silent = came > v->requests ? came - v->requests : 0;
 
-	if (v->attempts + silent <= (uint64_t)alk_options_int(v->host->values, "max_auth_attempts") || v->ssh.dying)
+	if (v->attempts + silent <=
+		    (uint64_t)alk_options_int(v->host->values, "max_auth_attempts") ||
+	    v->ssh.dying)
 		return;
 	v->fingerprint[0] = '\0';
 	auth_log(v, "reject");
@@ -506,7 +521,8 @@ static int on_step(void *user)
 		memcpy(board->in_hand_addr, v->link.remote_addr, sizeof(board->in_hand_addr));
 	if (v->state == SERVER_KEX && (rc = step_kex(v)) < 0)
 		return rc;
-	while (v->state != SERVER_KEX && !v->request && !v->ssh.dying && !v->ssh.finishing && rc == 0) {
+	while (v->state != SERVER_KEX && !v->request && !v->ssh.dying && !v->ssh.finishing &&
+	       rc == 0) {
 		alk_ssh_enter(&v->ssh);
 		m = ssh_message_get(v->ssh.ssh);
 		alk_ssh_leave(&v->ssh);
@@ -560,8 +576,8 @@ static void server_begin_or_free(struct alk_server *v)
 	struct alk_err err = {""};
 
 	if (server_begin(v, &err) < 0) {
-		alk_log(ALK_LOG_WARN, "session refused", ALK_STR("remote_addr", v->link.remote_addr),
-			ALK_STR("reason", err.text));
+		alk_log(ALK_LOG_WARN, "session refused",
+			ALK_STR("remote_addr", v->link.remote_addr), ALK_STR("reason", err.text));
 		server_free(v, err.text);
 	}
 }
@@ -572,7 +588,8 @@ static void on_link_answer(void *user, const struct alk_answer *answer)
 
 	v->asked = NULL;
 	if (answer->verdict != ALK_VERDICT_ALLOW) {
-		alk_log(ALK_LOG_INFO, "connection denied", ALK_STR("remote_addr", v->link.remote_addr),
+		alk_log(ALK_LOG_INFO, "connection denied",
+			ALK_STR("remote_addr", v->link.remote_addr),
 			ALK_STR("reason", answer->reason));
 		server_free(v, "denied by policy");
 		return;
@@ -610,7 +627,8 @@ static void on_admitted(void *user, int rc, struct alk_link *link, const struct 
 static void server_admit(struct alk_server *v)
 {
 	struct alk_err err = {""};
-	struct alk_loaded *loaded = alk_loader_get(v->host->loader, ALK_PLUGIN_TRANSPORT, v->link.transport, &err);
+	struct alk_loaded *loaded = alk_loader_get(v->host->loader, ALK_PLUGIN_TRANSPORT,
+						   v->link.transport, &err);
 	struct alk_link link;
 
 	if (!loaded) {
@@ -630,7 +648,8 @@ static void server_admit(struct alk_server *v)
 		server_free(v, "out of memory");
 }
 
-int alk_server_start(struct alk_server_host *host, uint64_t number, struct alk_link *link, struct alk_err *err)
+int alk_server_start(struct alk_server_host *host, uint64_t number, struct alk_link *link,
+		     struct alk_err *err)
 {
 	struct alk_server *v = calloc(1, sizeof(*v));
 
@@ -679,17 +698,20 @@ void alk_server_finish(struct alk_server *v, const char *why)
 
 /* ---- the host ----------------------------------------------------------------------------------- */
 
-static int host_set(ssh_bind bind, enum ssh_bind_options_e option, const char *value, struct alk_err *err)
+static int host_set(ssh_bind bind, enum ssh_bind_options_e option, const char *value,
+		    struct alk_err *err)
 {
 	if (ssh_bind_options_set(bind, option, value) < 0)
-		return alk_err_set(err, -EINVAL, "libssh refuses %s: %s", value, ssh_get_error(bind));
+		return alk_err_set(err, -EINVAL, "libssh refuses %s: %s", value,
+				   ssh_get_error(bind));
 	return 0;
 }
 
 /* THREATS 5: only key exchanges that take a millisecond; AEAD ciphers first; nothing with SHA-1. */
 static int host_algorithms(ssh_bind bind, struct alk_err *err)
 {
-	static const char kex[] = "curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256";
+	static const char kex[] =
+		"curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256";
 	static const char ciphers[] = "chacha20-poly1305@openssh.com,aes256-gcm@openssh.com,"
 				      "aes128-gcm@openssh.com";
 	static const char macs[] = "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com";
@@ -715,7 +737,8 @@ static int host_algorithms(ssh_bind bind, struct alk_err *err)
 struct alk_server_host *alk_server_host_new(struct alk_loop *loop, const struct alk_conf *conf,
 					    struct alk_auth *auth, struct alk_policy *policy,
 					    struct alk_route *route, struct alk_loader *loader,
-					    const struct alk_server_ops *ops, void *user, struct alk_err *err)
+					    const struct alk_server_ops *ops, void *user,
+					    struct alk_err *err)
 {
 	struct alk_server_host *host = calloc(1, sizeof(*host));
 	size_t len = 0;
@@ -803,11 +826,14 @@ json_t *alk_server_describe(const struct alk_server *v)
 	static const char *const states[] = {"admit", "key exchange", "authentication", "open"};
 	double age = (double)(alk_loop_now(v->host->loop) - v->since) / 1000;
 
-	return json_pack("{s:I, s:s, s:s, s:s, s:i, s:s, s:s*, s:s*, s:i, s:f}", "id", (json_int_t)v->number, "state",
-			 states[v->state], "transport", v->link.transport, "remote_addr", v->link.remote_addr,
-			 "remote_port", (int)v->link.remote_port, "user", alk_auth_user_valid(v->user) ? v->user : "",
-			 "identity", v->ssh.grant ? v->ssh.grant->identity.id : NULL, "key_fingerprint",
-			 v->fingerprint[0] ? v->fingerprint : NULL, "channels", (int)v->ssh.n_channels, "age", age);
+	return json_pack("{s:I, s:s, s:s, s:s, s:i, s:s, s:s*, s:s*, s:i, s:f}", "id",
+			 (json_int_t)v->number, "state", states[v->state], "transport",
+			 v->link.transport, "remote_addr", v->link.remote_addr, "remote_port",
+			 (int)v->link.remote_port, "user",
+			 alk_auth_user_valid(v->user) ? v->user : "", "identity",
+			 v->ssh.grant ? v->ssh.grant->identity.id : NULL, "key_fingerprint",
+			 v->fingerprint[0] ? v->fingerprint : NULL, "channels",
+			 (int)v->ssh.n_channels, "age", age);
 }
 
 json_t *alk_server_channels(const struct alk_server *v)
@@ -818,10 +844,12 @@ json_t *alk_server_channels(const struct alk_server *v)
 
 	while (v->ssh_made && (c = alk_ssh_channel_next(&v->ssh, c))) {
 		alk_channel_get_info(c, &info);
-		json_array_append_new(list, json_pack("{s:I, s:I, s:s, s:b, s:b, s:f}", "session",
-						      (json_int_t)v->number, "id", (json_int_t)info.id, "state",
-						      info.open ? "open" : "opening", "eof_in", info.eof_in,
-						      "eof_out", info.eof_out, "age", info.age));
+		json_array_append_new(list,
+				      json_pack("{s:I, s:I, s:s, s:b, s:b, s:f}", "session",
+						(json_int_t)v->number, "id", (json_int_t)info.id,
+						"state", info.open ? "open" : "opening", "eof_in",
+						info.eof_in, "eof_out", info.eof_out, "age",
+						info.age));
 	}
 	return list;
 }

@@ -187,8 +187,8 @@ static void on_task(void *user)
 	ssh_turn(s, 0);
 }
 
-int alk_ssh_init(struct alk_ssh *s, struct alk_loop *loop, const struct alk_ssh_ops *ops, void *user,
-		 struct alk_err *err)
+int alk_ssh_init(struct alk_ssh *s, struct alk_loop *loop, const struct alk_ssh_ops *ops,
+		 void *user, struct alk_err *err)
 {
 	bool no = false;
 

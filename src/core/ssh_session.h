@@ -37,9 +37,9 @@ struct alk_ssh {
 	ssh_session ssh;
 	ssh_event event; /* NULL before the first step of the key exchange */
 	struct alk_io *io;
-	struct alk_task task;	 /* something to do after this callback */
-	struct alk_task again;	 /* the budget was spent with bytes ahead */
-	struct alk_timer *last;	 /* how long a DISCONNECT may wait for the queue */
+	struct alk_task task;	/* something to do after this callback */
+	struct alk_task again;	/* the budget was spent with bytes ahead */
+	struct alk_timer *last; /* how long a DISCONNECT may wait for the queue */
 	const struct alk_ssh_ops *ops;
 	void *user;
 	uint64_t link; /* the link's number, for the board */
@@ -47,8 +47,8 @@ struct alk_ssh {
 	struct alk_channel *channels, *work;
 	unsigned n_channels, max_channels;
 	uint64_t next_channel;
-	unsigned opens; /* channels that this side asked for */
-	unsigned asked; /* channels that the peer asked for */
+	unsigned opens;		    /* channels that this side asked for */
+	unsigned asked;		    /* channels that the peer asked for */
 	struct alk_reason *reasons; /* ssh_reason.c; NULL until an open fails */
 	unsigned n_reasons;
 	unsigned depth;
@@ -61,15 +61,15 @@ struct alk_ssh {
 	uint64_t rekeys_since, moved, sent;
 	int rc; /* why it died */
 	char why[160];
-	bool up; /* authenticated: set by the owner; a step is needed only for packets */
+	bool up;    /* authenticated: set by the owner; a step is needed only for packets */
 	bool ahead; /* the fd is read ahead: there is something to dispatch only if that says so */
 	bool turning, dying, dead, finishing;
 };
 
 /* Takes *fd on success and on failure. `server` differs only in who calls what. Gives a session in
  * *s (caller's memory). The libssh session exists then; the caller sets its options. */
-int alk_ssh_init(struct alk_ssh *s, struct alk_loop *loop, const struct alk_ssh_ops *ops, void *user,
-		 struct alk_err *err);
+int alk_ssh_init(struct alk_ssh *s, struct alk_loop *loop, const struct alk_ssh_ops *ops,
+		 void *user, struct alk_err *err);
 /* Start turning on fd, which libssh has been given. */
 int alk_ssh_start(struct alk_ssh *s, int fd, struct alk_err *err);
 /* Attach the event, after the first step of the key exchange. */
@@ -94,7 +94,8 @@ void alk_ssh_wrote(struct alk_ssh *s);
 void alk_ssh_keepalive(struct alk_ssh *s, uint64_t every, uint64_t limit);
 
 /* ssh_channel.c */
-struct alk_channel *alk_ssh_channel_new(struct alk_ssh *s, const struct alk_channel_ops *ops, void *user);
+struct alk_channel *alk_ssh_channel_new(struct alk_ssh *s, const struct alk_channel_ops *ops,
+					void *user);
 /* Server: a direct-tcpip open, the session's `asked`th, that waits for its answer. Takes `message`. */
 struct alk_channel *alk_ssh_channel_asked(struct alk_ssh *s, ssh_message message);
 /* Client: ask. 0 or -errno. Borrows `to` for the call. */

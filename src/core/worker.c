@@ -142,23 +142,26 @@ static void on_tick(void *user)
 	alk_timer_start(w->tick, w->tick_ms);
 }
 
-static int worker_policy(struct alk_worker *w, const struct alk_options *values, struct alk_err *err)
+static int worker_policy(struct alk_worker *w, const struct alk_options *values,
+			 struct alk_err *err)
 {
 	size_t len = 0;
 	const char *text = alk_conf_file(w->conf, "policy", 0, &len);
 
-	w->policy = alk_policy_new(w->loop, text ? alk_options_str(values, "policy") : "built-in", text, len, NULL,
-				   err);
+	w->policy = alk_policy_new(w->loop, text ? alk_options_str(values, "policy") : "built-in",
+				   text, len, NULL, err);
 	if (!w->policy)
 		return -EINVAL;
 	if (alk_auth_key_count(w->auth) == 0 && !alk_policy_has(w->policy, ALK_QUESTION_AUTH))
-		return alk_err_set(err, -EINVAL,
-				   "nobody could log in: authorized_keys has no usable key and the policy has no on_auth");
+		return alk_err_set(
+			err, -EINVAL,
+			"nobody could log in: authorized_keys has no usable key and the policy has no on_auth");
 	return 0;
 }
 
 /* Everything that reads or binds happens before the privileges go. */
-static int worker_start(struct alk_worker *w, const json_t *message, int board_fd, struct alk_err *err)
+static int worker_start(struct alk_worker *w, const json_t *message, int board_fd,
+			struct alk_err *err)
 {
 	const struct alk_options *values;
 	int rc;
@@ -176,11 +179,13 @@ static int worker_start(struct alk_worker *w, const json_t *message, int board_f
 	w->auth = alk_auth_new(w->conf, err);
 	if (!w->auth || (rc = worker_policy(w, values, err)) < 0)
 		return -EINVAL;
-	w->loader = alk_loader_new(w->loop, ALK_ROLE_WORKER, alk_options_str(values, "plugin_dir"), w->conf, err);
+	w->loader = alk_loader_new(w->loop, ALK_ROLE_WORKER, alk_options_str(values, "plugin_dir"),
+				   w->conf, err);
 	w->route = w->loader ? alk_route_new(w->policy, w->loader, err) : NULL;
 	if (!w->route)
 		return -EINVAL;
-	w->host = alk_server_host_new(w->loop, w->conf, w->auth, w->policy, w->route, w->loader, &server_ops, w, err);
+	w->host = alk_server_host_new(w->loop, w->conf, w->auth, w->policy, w->route, w->loader,
+				      &server_ops, w, err);
 	if (!w->host)
 		return -EINVAL;
 	if (!w->in_process || alk_options_str(values, "user")) {
@@ -282,7 +287,8 @@ static json_t *do_method(struct alk_worker *w, const char *method, const json_t 
 	if (strcmp(method, "session.list") == 0)
 		return json_pack("{s:o}", "sessions", list_all(w, 0, false));
 	if (strcmp(method, "channel.list") == 0)
-		return json_pack("{s:o}", "channels", list_all(w, number_of(params, "session"), true));
+		return json_pack("{s:o}", "channels",
+				 list_all(w, number_of(params, "session"), true));
 	if (strcmp(method, "plugin.list") == 0)
 		return json_pack("{s:o}", "plugins", alk_loader_list(w->loader));
 	if (strcmp(method, "channel.close") == 0) {
@@ -311,10 +317,11 @@ static void do_request(struct alk_worker *w, const json_t *message)
 	json_int_t id = (json_int_t)number_of(message, "id");
 
 	if (result)
-		worker_send(w, json_pack("{s:s, s:I, s:o}", "op", "reply", "id", id, "result", result));
+		worker_send(w, json_pack("{s:s, s:I, s:o}", "op", "reply", "id", id, "result",
+					 result));
 	else
-		worker_send(w, json_pack("{s:s, s:I, s:{s:i, s:s}}", "op", "reply", "id", id, "error", "code", -32000,
-					 "message", "no such session"));
+		worker_send(w, json_pack("{s:s, s:I, s:{s:i, s:s}}", "op", "reply", "id", id,
+					 "error", "code", -32000, "message", "no such session"));
 }
 
 static void do_penalty(struct alk_worker *w, const json_t *message)
@@ -337,7 +344,8 @@ static void do_start(struct alk_worker *w, const json_t *message, int fd)
 		worker_send(w, json_pack("{s:s, s:i}", "op", "ready", "pid", (int)getpid()));
 		return;
 	}
-	worker_send(w, json_pack("{s:s, s:s, s:i}", "op", "failed", "error", err.text, "status", 2));
+	worker_send(w,
+		    json_pack("{s:s, s:s, s:i}", "op", "failed", "error", err.text, "status", 2));
 	/* Leave when the supervisor has read it and closes. */
 	alk_timer_start(w->end, 2500);
 	w->status = 1;
@@ -386,7 +394,8 @@ static void on_closed(void *user, struct alk_ctl *ctl, int rc)
 static const struct alk_ctl_ops ctl_ops = {.message = on_message, .closed = on_closed};
 
 struct alk_worker *alk_worker_new(struct alk_loop *loop, int *fd, bool in_process,
-				  void (*done)(void *user, int status), void *user, struct alk_err *err)
+				  void (*done)(void *user, int status), void *user,
+				  struct alk_err *err)
 {
 	struct alk_worker *w = calloc(1, sizeof(*w));
 

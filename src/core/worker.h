@@ -12,8 +12,9 @@ struct alk_worker;
 /* Takes *fd, the control socket. Waits for `start`, then drops privileges unless `in_process`
  * (workers = 0), and says `ready`. When it is done (stop, drained, control socket gone) `done`
  * runs, once, from the loop. */
-struct alk_worker *alk_worker_new(struct alk_loop *loop, int *fd, bool in_process, void (*done)(void *user, int status),
-				  void *user, struct alk_err *err);
+struct alk_worker *alk_worker_new(struct alk_loop *loop, int *fd, bool in_process,
+				  void (*done)(void *user, int status), void *user,
+				  struct alk_err *err);
 void alk_worker_free(struct alk_worker **worker);
 
 #endif

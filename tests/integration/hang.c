@@ -11,8 +11,8 @@ static void hang(void)
 		pause();
 }
 
-static int hang_open(void *state, struct alk_channel *channel, const struct alk_destination *to, void **user,
-		     struct alk_err *err)
+static int hang_open(void *state, struct alk_channel *channel, const struct alk_destination *to,
+		     void **user, struct alk_err *err)
 {
 	(void)state, (void)err;
 	if (to->port == 1)

@@ -110,10 +110,12 @@ static void rig_start(struct rig *rig, const char *first)
 {
 	int pair[2], small = 4096;
 
-	assert_int_equal(0, socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair));
+	assert_int_equal(0,
+			 socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair));
 	setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
 	rig->app = pair[1];
-	assert_int_equal(0, alk_pump_start(&rig->c, &pair[0], NULL, first, first ? strlen(first) : 0, on_done, rig));
+	assert_int_equal(0, alk_pump_start(&rig->c, &pair[0], NULL, first,
+					   first ? strlen(first) : 0, on_done, rig));
 	assert_int_equal(-1, pair[0]);
 	assert_true(rig->c.resumed);
 }
@@ -304,7 +306,8 @@ static void test_plain_file(void **state)
 static void test_full_disk(void **state)
 {
 	struct rig *rig = *state;
-	int in = open("/dev/null", O_RDONLY | O_CLOEXEC), out = open("/dev/full", O_WRONLY | O_CLOEXEC);
+	int in = open("/dev/null", O_RDONLY | O_CLOEXEC),
+	    out = open("/dev/full", O_WRONLY | O_CLOEXEC);
 
 	assert_true(in >= 0 && out >= 0);
 	rig->app = -1;
