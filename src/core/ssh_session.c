@@ -77,7 +77,8 @@ static void ssh_dispatch(struct alk_ssh *s)
 	uint64_t in = s->sock.in_bytes, packets = s->raw.out_packets, bytes = s->raw.out_bytes;
 	int budget = TURN_BUDGET, rc = SSH_OK;
 
-	while (rc >= 0 && budget-- > 0 && !s->dying) {
+	/* What was read is also handed on: an owner that gathers packets counts on the rest of them. */
+	while (rc >= 0 && (budget-- > 0 || alk_readahead_left(s->fd) > 0) && !s->dying) {
 		alk_ssh_enter(s);
 		rc = ssh_event_dopoll(s->event, 0);
 		alk_ssh_leave(s);
