@@ -26,6 +26,8 @@ void alk_channel_set_ops(struct alk_channel *channel, const struct alk_channel_o
 /* Change `user` if `ops` are still the ones. */
 void alk_channel_set_user(struct alk_channel *channel, const struct alk_channel_ops *ops,
 			  void *user);
+/* What the loop does next, it does for this channel's session: for the watchdog. */
+void alk_channel_hold(const struct alk_channel *channel);
 uint64_t alk_channel_id(const struct alk_channel *channel);
 
 #endif

@@ -139,6 +139,7 @@ static void on_answer(void *user, const struct alk_answer *answer)
 	const char *name = "forward";
 
 	a->asked = NULL;
+	alk_channel_hold(channel);
 	alk_channel_set_ops(channel, NULL, NULL);
 	if (answer->verdict == ALK_VERDICT_SERVICE)
 		name = answer->service;

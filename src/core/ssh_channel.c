@@ -602,6 +602,7 @@ ssize_t alk_channel_write(struct alk_channel *c, const void *bytes, size_t n)
 		room = n;
 	if (room == 0)
 		return 0;
+	alk_ssh_hold(s);
 	alk_ssh_enter(s);
 	rc = ssh_channel_write(c->ch, bytes, (uint32_t)room);
 	alk_ssh_leave(s);
@@ -667,6 +668,11 @@ void alk_channel_set_user(struct alk_channel *c, const struct alk_channel_ops *o
 {
 	if (c->ops == ops)
 		c->user = user;
+}
+
+void alk_channel_hold(const struct alk_channel *c)
+{
+	alk_ssh_hold(c->s);
 }
 
 uint64_t alk_channel_id(const struct alk_channel *c)

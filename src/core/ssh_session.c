@@ -30,9 +30,10 @@
 
 static void ssh_end(struct alk_ssh *s);
 
-static void hold_in_hand(const struct alk_ssh *s)
+void alk_ssh_hold(const struct alk_ssh *s)
 {
-	atomic_store_explicit(&alk_board_self->in_hand_link, s->link, memory_order_relaxed);
+	if (s->link != atomic_load_explicit(&alk_board_self->in_hand_link, memory_order_relaxed))
+		alk_board_hand(s->link, s->remote_addr, s->grant ? s->grant->identity.id : "");
 }
 
 void alk_ssh_leave(struct alk_ssh *s)
@@ -128,7 +129,7 @@ static void ssh_turn(struct alk_ssh *s, int events)
 	if (s->turning || s->dead)
 		return;
 	s->turning = true;
-	hold_in_hand(s);
+	alk_ssh_hold(s);
 	alk_readahead_ready(s->fd, events);
 	if (s->event && !s->dying && (!s->ahead || alk_readahead_more(s->fd)))
 		ssh_dispatch(s);
@@ -343,4 +344,5 @@ void alk_ssh_set_grant(struct alk_ssh *s, struct alk_grant *grant)
 {
 	alk_grant_unref(&s->grant);
 	s->grant = alk_grant_ref(grant);
+	alk_board_hand(s->link, s->remote_addr, grant->identity.id);
 }

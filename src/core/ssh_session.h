@@ -42,7 +42,8 @@ struct alk_ssh {
 	struct alk_timer *last; /* how long a DISCONNECT may wait for the queue */
 	const struct alk_ssh_ops *ops;
 	void *user;
-	uint64_t link; /* the link's number, for the board */
+	uint64_t link; /* the link's number and address, for the board; borrowed for life */
+	const char *remote_addr;
 	struct alk_grant *grant;
 	struct alk_channel *channels, *work;
 	unsigned n_channels, max_channels;
@@ -83,6 +84,8 @@ static inline void alk_ssh_enter(struct alk_ssh *s)
 	s->depth++;
 }
 void alk_ssh_leave(struct alk_ssh *s);
+/* Write on the board that this session is what the loop works on. */
+void alk_ssh_hold(const struct alk_ssh *s);
 /* End the session soon, from the loop. The first reason stays. */
 void alk_ssh_die(struct alk_ssh *s, int rc, const char *fmt, ...) ALK_PRINTF(3, 4);
 /* Send DISCONNECT once what is queued has gone, at most 2 s, then die with rc 0 and `why`. */

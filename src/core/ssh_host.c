@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* What all sessions of a worker share, and what is asked about them from outside. */
+#include <errno.h>
+#include <stdlib.h>
+#include "identity.h"
+#include "ssh_server.h"
+
+static int host_set(ssh_bind bind, enum ssh_bind_options_e option, const char *value,
+		    struct alk_err *err)
+{
+	if (ssh_bind_options_set(bind, option, value) < 0)
+		return alk_err_set(err, -EINVAL, "libssh refuses %s: %s", value,
+				   ssh_get_error(bind));
+	return 0;
+}
+
+/* THREATS 5: only key exchanges that take a millisecond; AEAD ciphers first; nothing with SHA-1. */
+static int host_algorithms(ssh_bind bind, struct alk_err *err)
+{
+	static const char kex[] =
+		"curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256";
+	static const char ciphers[] = "chacha20-poly1305@openssh.com,aes256-gcm@openssh.com,"
+				      "aes128-gcm@openssh.com";
+	static const char macs[] = "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com";
+	int rc = host_set(bind, SSH_BIND_OPTIONS_KEY_EXCHANGE, kex, err);
+
+	if (rc == 0)
+		rc = host_set(bind, SSH_BIND_OPTIONS_CIPHERS_C_S, ciphers, err);
+	if (rc == 0)
+		rc = host_set(bind, SSH_BIND_OPTIONS_CIPHERS_S_C, ciphers, err);
+	if (rc == 0)
+		rc = host_set(bind, SSH_BIND_OPTIONS_HMAC_C_S, macs, err);
+	if (rc == 0)
+		rc = host_set(bind, SSH_BIND_OPTIONS_HMAC_S_C, macs, err);
+	if (rc == 0)
+		rc = host_set(bind, SSH_BIND_OPTIONS_HOSTKEY_ALGORITHMS, "ssh-ed25519", err);
+	if (rc == 0)
+		rc = host_set(bind, SSH_BIND_OPTIONS_PUBKEY_ACCEPTED_KEY_TYPES, "ssh-ed25519", err);
+	if (rc == 0)
+		rc = host_set(bind, SSH_BIND_OPTIONS_BANNER, "alknet", err);
+	return rc;
+}
+
+struct alk_server_host *alk_server_host_new(struct alk_loop *loop, const struct alk_conf *conf,
+					    struct alk_auth *auth, struct alk_policy *policy,
+					    struct alk_route *route, struct alk_loader *loader,
+					    const struct alk_server_ops *ops, void *user,
+					    struct alk_err *err)
+{
+	struct alk_server_host *host = calloc(1, sizeof(*host));
+	size_t len = 0;
+	const char *text = alk_conf_file(conf, "key", 0, &len);
+	ssh_key key = NULL;
+	bool no = false;
+
+	if (!host || !text) {
+		alk_err_set(err, -EINVAL, "no host key: say --key PATH");
+		goto fail;
+	}
+	host->loop = loop;
+	host->values = alk_conf_values(conf);
+	host->auth = auth;
+	host->policy = policy;
+	host->route = route;
+	host->loader = loader;
+	host->ops = ops;
+	host->user = user;
+	host->bind = ssh_bind_new();
+	if (!host->bind) {
+		alk_err_set(err, -ENOMEM, "out of memory");
+		goto fail;
+	}
+	ssh_bind_options_set(host->bind, SSH_BIND_OPTIONS_PROCESS_CONFIG, &no);
+	key = alk_identity_parse(alk_options_str(host->values, "key"), text, len, NULL, NULL, err);
+	if (!key)
+		goto fail;
+	if (ssh_bind_options_set(host->bind, SSH_BIND_OPTIONS_IMPORT_KEY, key) < 0) {
+		ssh_key_free(key);
+		alk_err_set(err, -EINVAL, "libssh refuses the host key");
+		goto fail;
+	}
+	if (host_algorithms(host->bind, err) < 0)
+		goto fail;
+	return host;
+fail:
+	alk_server_host_free(&host);
+	return NULL;
+}
+
+void alk_server_host_free(struct alk_server_host **host)
+{
+	if (!*host)
+		return;
+	while ((*host)->first)
+		server_free((*host)->first, "the server stops");
+	if ((*host)->bind)
+		ssh_bind_free((*host)->bind);
+	free(*host);
+	*host = NULL;
+}
+
+void alk_server_host_watch(struct alk_server_host *host, bool on)
+{
+	host->watched = on;
+}
+
+struct alk_server *alk_server_find(struct alk_server_host *host, uint64_t number)
+{
+	struct alk_server *v;
+
+	for (v = host->first; v && v->number != number; v = v->next)
+		;
+	return v;
+}
+
+struct alk_server *alk_server_next(struct alk_server_host *host, struct alk_server *after)
+{
+	return after ? after->next : host->first;
+}
+
+void alk_server_host_tick(struct alk_server_host *host)
+{
+	uint64_t every = (uint64_t)alk_options_int(host->values, "keepalive");
+	struct alk_server *v;
+
+	for (v = host->first; v; v = v->next)
+		if (v->state == SERVER_OPEN)
+			alk_ssh_keepalive(&v->ssh, every, 3 * every);
+}
+
+json_t *alk_server_describe(const struct alk_server *v)
+{
+	static const char *const states[] = {"admit", "key exchange", "authentication", "open"};
+	double age = (double)(alk_loop_now(v->host->loop) - v->since) / 1000;
+
+	return json_pack("{s:I, s:s, s:s, s:s, s:i, s:s, s:s*, s:s*, s:i, s:f}", "id",
+			 (json_int_t)v->number, "state", states[v->state], "transport",
+			 v->link.transport, "remote_addr", v->link.remote_addr, "remote_port",
+			 (int)v->link.remote_port, "user",
+			 alk_auth_user_valid(v->user) ? v->user : "", "identity",
+			 v->ssh.grant ? v->ssh.grant->identity.id : NULL, "key_fingerprint",
+			 v->fingerprint[0] ? v->fingerprint : NULL, "channels",
+			 (int)v->ssh.n_channels, "age", age);
+}
+
+json_t *alk_server_channels(const struct alk_server *v)
+{
+	json_t *list = json_array();
+	struct alk_channel *c = NULL;
+	struct alk_channel_info info;
+
+	while (v->ssh_made && (c = alk_ssh_channel_next(&v->ssh, c))) {
+		alk_channel_get_info(c, &info);
+		json_array_append_new(list,
+				      json_pack("{s:I, s:I, s:s, s:b, s:b, s:f}", "session",
+						(json_int_t)v->number, "id", (json_int_t)info.id,
+						"state", info.open ? "open" : "opening", "eof_in",
+						info.eof_in, "eof_out", info.eof_out, "age",
+						info.age));
+	}
+	return list;
+}
+
+bool alk_server_close_channel(struct alk_server *v, uint64_t id)
+{
+	struct alk_channel *c = NULL;
+
+	while (v->ssh_made && (c = alk_ssh_channel_next(&v->ssh, c))) {
+		if (alk_channel_id(c) == id) {
+			alk_channel_close(c);
+			return true;
+		}
+	}
+	return false;
+}
