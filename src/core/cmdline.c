@@ -59,7 +59,8 @@ bool alk_cmdline_is_flag(const struct alk_option *option)
 
 static void flag_add(struct flags *flags, const char *name, int has_arg, int val)
 {
-	snprintf(flags->names[flags->count], sizeof(*flags->names), "%s", name);
+	snprintf(flags->names[flags->count], sizeof(*flags->names), "%.*s",
+		 (int)sizeof(*flags->names) - 1, name);
 	flags->list[flags->count] = (struct option){flags->names[flags->count], has_arg, NULL, val};
 	flags->count++;
 }

@@ -36,7 +36,6 @@ struct alk_resolver_query {
 	struct alk_resolver *resolver;
 	alk_resolver_fn *done; /* NULL: cancelled, forget it when c-ares answers */
 	void *user;
-	bool asking; /* inside of ares_getaddrinfo */
 	struct alk_task task;
 	int rc;
 	struct alk_err err;
@@ -291,10 +290,9 @@ static void query_on_answer(void *user, int status, int timeouts, struct ares_ad
 		ares_freeaddrinfo(found);
 	if (query->done == NULL || status == ARES_EDESTRUCTION)
 		query_free(query);
-	else if (query->asking)
-		alk_task_queue(query->resolver->loop, &query->task);
 	else
-		query_tell(query);
+		/* c-ares may answer one query inside the call that asks another. */
+		alk_task_queue(query->resolver->loop, &query->task);
 }
 
 struct alk_resolver_query *alk_resolver_ask(struct alk_resolver *resolver, const char *name,
@@ -315,9 +313,7 @@ struct alk_resolver_query *alk_resolver_ask(struct alk_resolver *resolver, const
 	query->done = done;
 	query->user = user;
 	query->task = (struct alk_task){.fn = query_tell, .user = query};
-	query->asking = true;
 	ares_getaddrinfo(resolver->channel, name, NULL, &hints, query_on_answer, query);
-	query->asking = false;
 	/* What runs already may be for a later try of another query. */
 	if (query->task.prev == NULL && (!alk_timer_active(resolver->timer) ||
 					 resolver->due > alk_loop_now(resolver->loop) + TRY_MS))

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <alknet/dial.h>
 #include <alknet/log.h>
 #include "board.h"
 #include "ctl.h"
@@ -13,6 +14,7 @@
 
 #define WORKER_MAGIC 0x574b5252u
 #define TICK_MAX_MS 5000
+#define LISTEN_MAX 64
 
 struct alk_worker {
 	uint32_t magic;
@@ -159,6 +161,18 @@ static int worker_policy(struct alk_worker *w, const struct alk_options *values,
 	return 0;
 }
 
+/* What a link or an open would load or read later, when the account may not. */
+static int worker_load(struct alk_worker *w, struct alk_err *err)
+{
+	struct alk_conf_listen listen[LISTEN_MAX];
+	size_t i, n = alk_conf_listeners(w->conf, listen, LISTEN_MAX);
+
+	for (i = 0; i < n && i < LISTEN_MAX; i++)
+		if (!alk_loader_get(w->loader, ALK_PLUGIN_TRANSPORT, listen[i].transport, err))
+			return -EINVAL;
+	return alk_resolver_of(w->loop, err) ? 0 : -EIO;
+}
+
 /* Everything that reads or binds happens before the privileges go. */
 static int worker_start(struct alk_worker *w, const json_t *message, int board_fd,
 			struct alk_err *err)
@@ -182,7 +196,7 @@ static int worker_start(struct alk_worker *w, const json_t *message, int board_f
 	w->loader = alk_loader_new(w->loop, ALK_ROLE_WORKER, alk_options_str(values, "plugin_dir"),
 				   w->conf, err);
 	w->route = w->loader ? alk_route_new(w->policy, w->loader, err) : NULL;
-	if (!w->route)
+	if (!w->route || worker_load(w, err) < 0)
 		return -EINVAL;
 	w->host = alk_server_host_new(w->loop, w->conf, w->auth, w->policy, w->route, w->loader,
 				      &server_ops, w, err);
