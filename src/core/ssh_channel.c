@@ -23,6 +23,8 @@
 #define UNREAD_MAX (2u << 20)
 /* libssh numbers the channels of a session from here on. */
 #define FIRST_CHANNEL 43
+/* What libssh puts into one packet for a peer that takes 32768 bytes, as OpenSSH and libssh do. */
+#define PACKET_DATA (32768u - 10)
 /* A packet of a bulk transfer. While at least one more is read already, small writes wait for it. */
 #define PACKET_MAX (33u * 1024)
 #define GATHER_MAX (256u * 1024)
@@ -572,7 +574,7 @@ size_t alk_channel_room(struct alk_channel *c)
 	if (c->state != CHANNEL_OPEN || c->eof_out || c->close_wanted || c->remote_closed ||
 	    s->dying)
 		return 0;
-	if (s->depth > 0 || s->queued >= s->batch) {
+	if (s->depth > 0 || s->queued + PACKET_DATA > s->batch) {
 		c->want_drain = true;
 		if (s->depth > 0)
 			alk_ssh_wrote(s);
@@ -583,6 +585,9 @@ size_t alk_channel_room(struct alk_channel *c)
 		room = s->batch - s->queued;
 	if (room == 0)
 		c->want_drain = true;
+	/* Whole packets, so that a full read does not end in a packet of a few bytes. */
+	if (room > PACKET_DATA)
+		room -= room % PACKET_DATA;
 	return room;
 }
 

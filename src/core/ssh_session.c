@@ -115,7 +115,7 @@ static void ssh_flush(struct alk_ssh *s)
 			alk_ssh_die(s, -ENOBUFS, "the peer does not read our answers");
 		}
 	} else {
-		if (s->queued >= s->batch && s->batch < BATCH_MAX)
+		if (s->queued + BATCH_MIN / 2 >= s->batch && s->batch < BATCH_MAX)
 			s->batch *= 2;
 		s->queued = 0;
 		s->raw.out_bytes = s->raw.out_packets = s->sock.out_bytes = 0;
