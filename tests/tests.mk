@@ -95,7 +95,13 @@ tests_fuzz_fuzz_socks5_LDADD = $(FUZZ_LDADD)
 
 # Fuzz each harness for FUZZ_SECONDS; what it finds to be worth keeping goes into the build directory.
 FUZZ_SECONDS = 60
-.PHONY: fuzz
+.PHONY: bench fuzz
+# Beside OpenSSH on this machine; BENCHFLAGS as tests/bench/README.md says. Never part of `check`.
+bench: all
+	ALKNET=$(abs_builddir)/alknet ALKNET_ADMIN=$(abs_builddir)/alknet-admin \
+	ALKNET_PLUGIN_DIR=$(abs_builddir)/plugins/.libs \
+	$(PYTHON) $(srcdir)/tests/bench/bench.py $(BENCHFLAGS)
+
 fuzz: $(FUZZ_TESTS)
 if FUZZING
 	@for program in $(FUZZ_TESTS); do \

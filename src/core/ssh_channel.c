@@ -533,11 +533,15 @@ void alk_ssh_channels_work(struct alk_ssh *s)
 void alk_ssh_channels_scan(struct alk_ssh *s)
 {
 	struct alk_channel *c, *next;
+	bool news = s->raw.in_packets != s->scanned;
 
+	s->scanned = s->raw.in_packets;
 	for (c = s->channels; c && !s->dying; c = next) {
 		next = c->next;
 		if (c->state == CHANNEL_ASKING) {
-			channel_work(c);
+			/* Asking the library costs as much as an open. */
+			if (news)
+				channel_work(c);
 		} else if (c->want_drain) {
 			c->want_drain = false;
 			if (alk_channel_room(c) > 0 && c->ops->drain)

@@ -437,7 +437,7 @@ struct alk_client *alk_client_new(struct alk_loop *loop, struct alk_conf *conf,
 	c->tick = alk_timer_new(loop, "client keepalive", on_tick, c);
 	if (!c->deadline || !c->tick)
 		alk_err_set(err, -ENOMEM, "out of memory");
-	if (!c->deadline || !c->tick || client_load(c, err) < 0)
+	if (!c->deadline || !c->tick || alk_ssh_check_library(err) < 0 || client_load(c, err) < 0)
 		alk_client_free(&c);
 	return c;
 }

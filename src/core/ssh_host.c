@@ -57,6 +57,8 @@ struct alk_server_host *alk_server_host_new(struct alk_loop *loop, const struct 
 		alk_err_set(err, -EINVAL, "no host key: say --key PATH");
 		goto fail;
 	}
+	if (alk_ssh_check_library(err) < 0)
+		goto fail;
 	host->loop = loop;
 	host->values = alk_conf_values(conf);
 	host->auth = auth;

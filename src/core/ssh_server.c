@@ -281,8 +281,8 @@ static void server_admit(struct alk_server *v)
 	struct alk_link link;
 
 	if (!loaded) {
-		alk_log(ALK_LOG_WARN, "session refused", ALK_STR("remote_addr", v->link.remote_addr),
-			ALK_STR("reason", err.text));
+		alk_log(ALK_LOG_WARN, "session refused",
+			ALK_STR("remote_addr", v->link.remote_addr), ALK_STR("reason", err.text));
 		server_free(v, err.text);
 		return;
 	}

@@ -13,6 +13,9 @@
 #include "ssh_session.h"
 
 #define SSH_MAGIC 0x53534831u
+/* Older ones lack fixes that a server cannot do without. The program is linked with whatever stands there now,
+ * not with what it was built with. */
+#define LIBSSH_OLDEST SSH_VERSION_INT(0, 10, 6)
 /* dopolls a turn: 256 KiB with libssh's reads of 4096 bytes */
 #define TURN_BUDGET 64
 /* A peer that makes us queue more than this without reading is cut (replies to a request flood;
@@ -187,6 +190,14 @@ static void on_task(void *user)
 		return; /* s may be gone */
 	}
 	ssh_turn(s, 0);
+}
+
+int alk_ssh_check_library(struct alk_err *err)
+{
+	if (ssh_version(LIBSSH_OLDEST))
+		return 0;
+	return alk_err_set(err, -EINVAL, "libssh %s is too old: 0.10.6 or newer is needed",
+			   ssh_version(0));
 }
 
 int alk_ssh_init(struct alk_ssh *s, struct alk_loop *loop, const struct alk_ssh_ops *ops,

@@ -57,6 +57,7 @@ struct alk_ssh {
 	size_t batch;  /* writers are told "full" when so many are queued */
 	struct ssh_counter_struct raw, sock;
 	uint64_t stepped;    /* packets received when the owner's step last ran */
+	uint64_t scanned;    /* the same for the channels' scan */
 	uint64_t idle_since; /* loop time of the last byte received */
 	unsigned rekeys;     /* key exchanges that the peer began in this minute */
 	uint64_t rekeys_since, moved, sent;
@@ -67,8 +68,9 @@ struct alk_ssh {
 	bool turning, dying, dead, finishing;
 };
 
-/* Takes *fd on success and on failure. `server` differs only in who calls what. Gives a session in
- * *s (caller's memory). The libssh session exists then; the caller sets its options. */
+/* Is the libssh that runs one that we can work with? */
+int alk_ssh_check_library(struct alk_err *err);
+/* Gives a session in *s (caller's memory). The libssh session exists then; the caller sets its options. */
 int alk_ssh_init(struct alk_ssh *s, struct alk_loop *loop, const struct alk_ssh_ops *ops,
 		 void *user, struct alk_err *err);
 /* Start turning on fd, which libssh has been given. */
