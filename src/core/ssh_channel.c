@@ -28,6 +28,8 @@
 /* A packet of a bulk transfer. While at least one more is read already, small writes wait for it. */
 #define PACKET_MAX (33u * 1024)
 #define GATHER_MAX (256u * 1024)
+/* The most that one channel writes or gathers at once while the session has others. */
+#define SHARED_MAX (64u * 1024)
 
 enum channel_state {
 	CHANNEL_NEW,
@@ -159,7 +161,8 @@ static int on_data(ssh_session ssh, ssh_channel ch, void *bytes, uint32_t len, i
 	c->unread = len;
 	if (c->stalled || c->backlog || c->state != CHANNEL_OPEN || c->s->dying)
 		return 0;
-	if (len < GATHER_MAX && alk_readahead_left(c->s->fd) >= PACKET_MAX) {
+	if (len < (c->s->n_channels > 1 ? SHARED_MAX : GATHER_MAX) &&
+	    alk_readahead_left(c->s->fd) >= PACKET_MAX) {
 		/* One write of several packets costs the kernel half of what they do. Should the bytes ahead be
 		 * another channel's, the end of the turn hands these on. */
 		c->resume = true;
@@ -573,20 +576,21 @@ void alk_ssh_channels_end(struct alk_ssh *s)
 size_t alk_channel_room(struct alk_channel *c)
 {
 	struct alk_ssh *s = c->s;
-	size_t room;
+	/* Where there are others, they must not wait long behind this one. */
+	size_t room, batch = s->n_channels > 1 && s->batch > SHARED_MAX ? SHARED_MAX : s->batch;
 
 	if (c->state != CHANNEL_OPEN || c->eof_out || c->close_wanted || c->remote_closed ||
 	    s->dying)
 		return 0;
-	if (s->depth > 0 || s->queued + PACKET_DATA > s->batch) {
+	if (s->depth > 0 || s->queued + PACKET_DATA > batch) {
 		c->want_drain = true;
 		if (s->depth > 0)
 			alk_ssh_wrote(s);
 		return 0;
 	}
 	room = ssh_channel_window_size(c->ch);
-	if (room > s->batch - s->queued)
-		room = s->batch - s->queued;
+	if (room > batch - s->queued)
+		room = batch - s->queued;
 	if (room == 0)
 		c->want_drain = true;
 	/* Whole packets, so that a full read does not end in a packet of a few bytes. */

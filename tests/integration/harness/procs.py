@@ -145,7 +145,13 @@ def alive(pid):
 
 def open_files(pid):
     """What each descriptor is; PermissionError for a process that may not be looked into (then only root can)."""
-    return [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    found = []
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            found.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+        except FileNotFoundError:  # closed since it was listed
+            continue
+    return found
 
 
 class Program:
