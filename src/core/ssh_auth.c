@@ -76,6 +76,17 @@ static void auth_accept(struct alk_server *v, struct alk_grant *grant)
 	alk_ssh_wrote(&v->ssh);
 }
 
+/* This key is worth a signature. */
+static void auth_go_on(struct alk_server *v)
+{
+	alk_ssh_enter(&v->ssh);
+	ssh_message_auth_reply_pk_ok_simple(v->request);
+	alk_ssh_leave(&v->ssh);
+	ssh_message_free(v->request);
+	v->request = NULL;
+	alk_ssh_wrote(&v->ssh);
+}
+
 static bool auth_penalised(struct alk_server *v)
 {
 	uint64_t now = alk_loop_now(v->host->loop);
@@ -101,12 +112,7 @@ static void auth_builtin(struct alk_server *v)
 		return;
 	}
 	if (!v->proved) {
-		alk_ssh_enter(&v->ssh);
-		ssh_message_auth_reply_pk_ok_simple(v->request);
-		alk_ssh_leave(&v->ssh);
-		ssh_message_free(v->request);
-		v->request = NULL;
-		alk_ssh_wrote(&v->ssh);
+		auth_go_on(v);
 		return;
 	}
 	grant = alk_grant_new(v->fingerprint, v->user, v->fingerprint, NULL, NULL);
@@ -154,12 +160,7 @@ static void auth_decide(struct alk_server *v)
 	}
 	if (!v->proved) {
 		/* A script judges proved keys alone, so every offered key is worth a signature. */
-		alk_ssh_enter(&v->ssh);
-		ssh_message_auth_reply_pk_ok_simple(v->request);
-		alk_ssh_leave(&v->ssh);
-		ssh_message_free(v->request);
-		v->request = NULL;
-		alk_ssh_wrote(&v->ssh);
+		auth_go_on(v);
 		return;
 	}
 	v->asked = alk_policy_ask(v->host->policy, &ask, on_auth_answer, v);
