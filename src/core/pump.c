@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,7 +13,6 @@
 struct pump_end {
 	int fd;
 	struct alk_io *io;
-	int events;
 	bool socket;
 	bool plain; /* a regular file or /dev/null: always ready, epoll refuses it */
 };
@@ -40,8 +37,6 @@ struct alk_pump {
 };
 
 static uint8_t *pump_buf;
-
-static void pump_read(struct alk_pump *p);
 
 static void pump_watch(struct alk_pump *p)
 {

@@ -539,6 +539,7 @@ void alk_ssh_channels_scan(struct alk_ssh *s)
 	bool news = s->raw.in_packets != s->scanned;
 
 	s->scanned = s->raw.in_packets;
+	s->starved = false;
 	for (c = s->channels; c && !s->dying; c = next) {
 		next = c->next;
 		if (c->state == CHANNEL_ASKING) {
@@ -583,7 +584,7 @@ size_t alk_channel_room(struct alk_channel *c)
 	    s->dying)
 		return 0;
 	if (s->depth > 0 || s->queued + PACKET_DATA > batch) {
-		c->want_drain = true;
+		c->want_drain = s->starved = true;
 		if (s->depth > 0)
 			alk_ssh_wrote(s);
 		return 0;

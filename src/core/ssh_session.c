@@ -4,8 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-#include <fcntl.h>
 #include <libssh/server.h>
 #include <alknet/log.h>
 #include "board.h"
@@ -151,7 +149,8 @@ static void ssh_turn(struct alk_ssh *s, int events)
 	if (!s->dying && (ssh_get_status(s->ssh) & (SSH_CLOSED | SSH_CLOSED_ERROR)))
 		alk_ssh_die(s, -ECONNRESET, "connection lost");
 	/* A flush may have made room, or brought packets in. */
-	if (!s->dying && (s->work || s->raw.in_packets != s->stepped || alk_readahead_more(s->fd)))
+	if (!s->dying && (s->work || s->raw.in_packets != s->stepped ||
+			  (s->starved && s->queued == 0) || alk_readahead_more(s->fd)))
 		alk_task_yield(s->loop, &s->again);
 	if (!s->dying && s->finishing && !(ssh_get_status(s->ssh) & SSH_WRITE_PENDING))
 		alk_ssh_die(s, 0, "%s", s->why);

@@ -65,6 +65,7 @@ struct alk_ssh {
 	char why[160];
 	bool up;    /* authenticated: set by the owner; a step is needed only for packets */
 	bool ahead; /* the fd is read ahead: there is something to dispatch only if that says so */
+	bool starved; /* a channel found the queue full: scan again once it is empty */
 	bool turning, dying, dead, finishing;
 };
 
