@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 #include <alknet/log.h>
+#include "cidr.h"
 #include "policy_private.h"
 
 /* `alknet`: what a policy may ask the program for; and the tables that describe a question. */
@@ -14,84 +15,10 @@
 #define LOG_RATE 10 /* lines a second */
 #define LOG_BURST 20
 
-/* An IPv4 network is kept as its IPv4-mapped one, so that ::ffff:10.0.0.1 is in 10.0.0.0/8. */
 struct cidr {
 	uint32_t magic;
-	unsigned bits;
-	struct in6_addr net;
+	struct alk_cidr net;
 };
-
-static bool address_parse(const char *text, struct in6_addr *addr, bool *v4)
-{
-	char plain[INET6_ADDRSTRLEN];
-	size_t len = strcspn(text, "%");
-	struct in_addr addr4;
-
-	*v4 = inet_pton(AF_INET, text, &addr4) == 1;
-	if (*v4) {
-		memset(addr, 0, sizeof(*addr));
-		addr->s6_addr[10] = addr->s6_addr[11] = 0xff;
-		memcpy(&addr->s6_addr[12], &addr4, 4);
-		return true;
-	}
-	if (len >= sizeof(plain))
-		return false;
-	memcpy(plain, text, len);
-	plain[len] = '\0';
-	return inet_pton(AF_INET6, plain, addr) == 1;
-}
-
-static bool bits_equal(const struct in6_addr *a, const struct in6_addr *b, unsigned bits)
-{
-	unsigned whole = bits / 8, rest = bits % 8;
-	uint8_t mask = (uint8_t)(0xff00u >> rest);
-
-	if (memcmp(a->s6_addr, b->s6_addr, whole) != 0)
-		return false;
-	return rest == 0 || ((a->s6_addr[whole] ^ b->s6_addr[whole]) & mask) == 0;
-}
-
-static bool has_host_bits(const struct cidr *cidr)
-{
-	unsigned i;
-
-	for (i = cidr->bits; i < 128; i++)
-		if (cidr->net.s6_addr[i / 8] & (0x80u >> (i % 8)))
-			return true;
-	return false;
-}
-
-/* "10.0.0.0/8", "fd00::/8", or one address. */
-static const char *cidr_parse(const char *text, struct cidr *cidr)
-{
-	char addr[INET6_ADDRSTRLEN + 1];
-	size_t len = strcspn(text, "/");
-	unsigned bits = 0, most;
-	const char *p;
-	bool v4;
-
-	if (len >= sizeof(addr))
-		return "not an address";
-	memcpy(addr, text, len);
-	addr[len] = '\0';
-	if (strchr(addr, '%') || !address_parse(addr, &cidr->net, &v4))
-		return "not an address";
-	most = v4 ? 32 : 128;
-	if (text[len] == '\0')
-		bits = most;
-	else if (text[len + 1] == '\0' || strlen(text + len + 1) > 3)
-		return "the length must be a number";
-	else
-		for (p = text + len + 1; *p; p++) {
-			if (!isdigit((unsigned char)*p))
-				return "the length must be a number";
-			bits = bits * 10 + (unsigned)(*p - '0');
-		}
-	if (bits > most)
-		return "the length is too great";
-	cidr->bits = v4 ? bits + 96 : bits;
-	return has_host_bits(cidr) ? "bits are set behind the length" : NULL;
-}
 
 static int api_cidr(lua_State *L)
 {
@@ -101,7 +28,7 @@ static int api_cidr(lua_State *L)
 
 	memset(cidr, 0, sizeof(*cidr));
 	cidr->magic = CIDR_MAGIC;
-	why = strlen(text) == len ? cidr_parse(text, cidr) : "not an address";
+	why = strlen(text) == len ? alk_cidr_parse(&cidr->net, text) : "not an address";
 	if (why)
 		return luaL_error(L, "not a network: %s", why);
 	luaL_setmetatable(L, CIDR_NAME);
@@ -125,12 +52,12 @@ static int cidr_contains(lua_State *L)
 	const char *text = lua_type(L, 2) == LUA_TSTRING ? lua_tolstring(L, 2, &len) : NULL;
 	bool v4;
 
-	if (!text || strlen(text) != len || !address_parse(text, &addr, &v4)) {
+	if (!text || strlen(text) != len || !alk_cidr_address(text, &addr, &v4)) {
 		lua_pushnil(L);
 		lua_pushliteral(L, "not an address");
 		return 2;
 	}
-	lua_pushboolean(L, bits_equal(&cidr->net, &addr, cidr->bits));
+	lua_pushboolean(L, alk_cidr_has(&cidr->net, &addr));
 	return 1;
 }
 
@@ -139,8 +66,8 @@ static int cidr_tostring(lua_State *L)
 	const struct cidr *cidr = check_cidr(L, 1);
 	char text[INET6_ADDRSTRLEN];
 
-	inet_ntop(AF_INET6, &cidr->net, text, sizeof(text));
-	lua_pushfstring(L, "%s/%d", text, (int)cidr->bits);
+	inet_ntop(AF_INET6, &cidr->net.net, text, sizeof(text));
+	lua_pushfstring(L, "%s/%d", text, (int)cidr->net.bits);
 	return 1;
 }
 
