@@ -32,4 +32,12 @@ function policy.on_open(_, destination)
 	return "deny", "no such service"
 end
 
+-- A remote forward is asked for: the server would listen for the peer.
+function policy.on_listen(_, bind)
+	if bind.loopback then
+		return "allow"
+	end
+	return "deny", "only loopback addresses are listened on"
+end
+
 return policy

@@ -43,3 +43,18 @@ test("other reserved destinations are denied", function()
 		expect(not how.failed)
 	end
 end)
+
+test("a remote forward listens on loopback alone", function()
+	for _, host in ipairs({ "localhost", "127.0.0.1", "127.9.9.9", "::1" }) do
+		local word, bind = policy.on_listen(session, { host = host, port = 0 })
+		expect_equal(word, "allow")
+		expect_equal(next(bind), nil)
+	end
+	for _, host in ipairs({ "", "*", "0.0.0.0", "::", "192.0.2.1", "localhost.example.com" }) do
+		local word, reason, how = policy.on_listen(session, { host = host, port = 80 })
+		expect_equal(word, "deny")
+		expect_equal(reason, "only loopback addresses are listened on")
+		expect(not how.failed)
+	end
+	expect_equal(policy.on_listen(session, { path = "/run/x.sock" }), "deny")
+end)

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -42,6 +43,10 @@ struct alk_policy {
 	uint64_t logged_at;		  /* 0 = never */
 	unsigned suppressed;		  /* errors not logged since */
 };
+
+#define X(id_, name_, words_) " " name_
+static const char question_list[] = ALK_QUESTIONS(X);
+#undef X
 
 static const char *const question_names[ALK_QUESTION_COUNT] = {
 #define X(id_, name_, words_) [ALK_QUESTION_##id_] = name_,
@@ -93,6 +98,29 @@ static void built_in_open(const struct alk_destination *to, struct alk_answer *a
 	snprintf(answer->reason, sizeof(answer->reason), "no such service");
 }
 
+bool alk_bind_is_loopback(const struct alk_destination *to)
+{
+	struct in6_addr six;
+	struct in_addr four;
+
+	if (to->path[0])
+		return false;
+	if (strcmp(to->host, "localhost") == 0)
+		return true;
+	if (inet_pton(AF_INET, to->host, &four) == 1)
+		return ntohl(four.s_addr) >> 24 == 127;
+	return inet_pton(AF_INET6, to->host, &six) == 1 && IN6_IS_ADDR_LOOPBACK(&six);
+}
+
+static void built_in_listen(const struct alk_destination *to, struct alk_answer *answer)
+{
+	if (alk_bind_is_loopback(to))
+		answer->verdict = ALK_VERDICT_ALLOW;
+	else
+		snprintf(answer->reason, sizeof(answer->reason),
+			 "only loopback addresses are listened on");
+}
+
 static void built_in_answer(const struct alk_ask *ask, struct alk_answer *answer)
 {
 	snprintf(answer->where, sizeof(answer->where), "built-in");
@@ -105,6 +133,9 @@ static void built_in_answer(const struct alk_ask *ask, struct alk_answer *answer
 		break;
 	case ALK_QUESTION_OPEN:
 		built_in_open(ask->to, answer);
+		break;
+	case ALK_QUESTION_LISTEN:
+		built_in_listen(ask->to, answer);
 		break;
 	case ALK_QUESTION_CLOSE:
 	case ALK_QUESTION_COUNT:
@@ -310,11 +341,8 @@ static int functions_take(lua_State *L)
 		name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : luaL_typename(L, -2);
 		question = question_find(name);
 		if (question < 0)
-			return luaL_error(
-				L,
-				"%s is not a question; they are on_link, on_auth, on_open and "
-				"on_close",
-				name);
+			return luaL_error(L, "%s is not a question; they are%s", name,
+					  question_list);
 		if (!lua_isfunction(L, -1))
 			return luaL_error(L, "%s is a %s, not a function", name,
 					  luaL_typename(L, -1));

@@ -11,8 +11,8 @@
  *
  * Without a script the built-in answers hold: on_link allow, on_auth pass, on_open forward
  * for what is not reserved, the service of the reserved destinations for those (alknet-control: bus,
- * alknet-secret: secret, alknet-status: status), other alknet-* denied. They are what the shipped
- * scripts/policy.lua says, in C. */
+ * alknet-secret: secret, alknet-status: status), other alknet-* denied, on_listen allow on loopback,
+ * deny elsewhere. They are what the shipped scripts/policy.lua says, in C. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -35,6 +35,7 @@ const char *alk_verdict_str(enum alk_verdict verdict);
 	X(LINK, "on_link", "allow|deny")                                                           \
 	X(AUTH, "on_auth", "allow|deny|pass")                                                      \
 	X(OPEN, "on_open", "forward|service|deny")                                                 \
+	X(LISTEN, "on_listen", "allow|deny")                                                       \
 	X(CLOSE, "on_close", "")
 
 enum alk_question {
@@ -56,19 +57,36 @@ struct alk_grant *alk_grant_new(const char *id, const char *user, const char *ke
 struct alk_grant *alk_grant_ref(struct alk_grant *grant);
 void alk_grant_unref(struct alk_grant **grant);
 
+/* What a certificate says, for on_auth; all checks that do not depend on the policy (signature, validity,
+ * CA, revocation) were made. Borrowed. Lists end with NULL and are never NULL; an option or extension
+ * without a value has "" for it. */
+struct alk_ask_cert {
+	const char *key_id;
+	uint64_t serial;
+	const char *ca_fingerprint; /* "SHA256:..." */
+	const char *const *principals;
+	/* name, value, name, value, ..., NULL */
+	const char *const *critical_options;
+	const char *const *extensions;
+	uint64_t valid_after, valid_before; /* seconds since 1970; UINT64_MAX: for ever */
+};
+
 /* What is asked. All strings borrowed until `done` ran or the question was cancelled. */
 struct alk_ask {
 	enum alk_question question;
-	uint64_t session;		  /* number of the session, 0 for on_link */
-	const struct alk_link *link;	  /* always */
-	const char *user;		  /* AUTH, OPEN, CLOSE */
-	const char *key_type;		  /* AUTH: "ssh-ed25519" */
-	const char *key_fingerprint;	  /* AUTH: "SHA256:..." */
-	const char *key;		  /* AUTH: base64 of the public key blob */
-	const struct alk_grant *grant;	  /* OPEN, CLOSE */
-	const struct alk_destination *to; /* OPEN */
-	double duration;		  /* CLOSE: seconds */
-	const char *reason;		  /* CLOSE */
+	uint64_t session;		 /* number of the session, 0 for on_link */
+	const struct alk_link *link;	 /* always */
+	const char *user;		 /* AUTH, OPEN, LISTEN, CLOSE */
+	const char *key_type;		 /* AUTH: "ssh-ed25519" */
+	const char *key_fingerprint;	 /* AUTH: "SHA256:..." */
+	const char *key;		 /* AUTH: base64 of the public key blob */
+	const struct alk_ask_cert *cert; /* AUTH: NULL when the key has no certificate */
+	const struct alk_grant *grant;	 /* OPEN, LISTEN, CLOSE */
+	/* OPEN: where to. LISTEN: host and port (0: any) or path to listen on, as the peer asked for them;
+	 * RFC 4254 7.1: "" is all addresses. */
+	const struct alk_destination *to;
+	double duration;    /* CLOSE: seconds */
+	const char *reason; /* CLOSE */
 };
 
 struct alk_answer {
@@ -77,11 +95,12 @@ struct alk_answer {
 	char reason
 		[256]; /* the script's for a DENY; when it failed: what went wrong, not for the peer */
 	struct alk_grant *grant; /* AUTH allow: given to `done` (take a reference to keep) */
-	/* OPEN forward: */
-	char host[256]; /* "" = as asked for */
+	/* OPEN forward, LISTEN allow: */
+	char host[256]; /* "" = as asked for. LISTEN: an address, "localhost" or "*" (all) */
 	uint16_t port;	/* 0 = as asked for */
 	char path[108]; /* unix socket, when the script said {path=...} */
-	char via[256];	/* a proxy URL, or "" */
+	/* OPEN forward: */
+	char via[256]; /* a proxy URL, or "" */
 	char bind[64];
 	/* OPEN service: */
 	char service[32];
@@ -123,6 +142,8 @@ void alk_policy_ask_now(struct alk_policy *policy, const struct alk_ask *ask,
 
 /* Reserved destinations begin with "alknet-" (case-sensitive). */
 bool alk_destination_reserved(const char *host);
+/* Would a listener there be reached from this machine alone? False for a unix socket. */
+bool alk_bind_is_loopback(const struct alk_destination *to);
 
 /* Run the tests of the policy in the file `path`: NAME_test.lua beside NAME.lua (docs/POLICY_API.md).
  * Prints TAP and "N passed, N failed" to `out`. Returns how many failed; -ENOENT when there is no such

@@ -167,6 +167,8 @@ static int forward_field(lua_State *L, void *user, const char *key, struct alk_a
 			return -1;
 		return answer->path[0] == '/' ? 0 : nonsense(answer, "path must begin with /");
 	}
+	if (strcmp(key, "via") == 0)
+		return nonsense(answer, "via: this build cannot connect through a proxy");
 	if (strcmp(key, "bind") != 0)
 		return nonsense(answer, "unknown key in the forward: %s", key);
 	if (copy_text(L, key, answer->bind, sizeof(answer->bind), answer) < 0)
@@ -192,6 +194,39 @@ static int read_forward(lua_State *L, int index, const struct alk_ask *ask,
 	host = answer->host[0] ? answer->host : ask->to->host;
 	if (!answer->path[0] && alk_destination_reserved(host))
 		return nonsense(answer, "a reserved destination cannot be forwarded");
+	return 0;
+}
+
+static int listen_field(lua_State *L, void *user, const char *key, struct alk_answer *answer)
+{
+	if (strcmp(key, "host") != 0 && strcmp(key, "port") != 0 && strcmp(key, "path") != 0)
+		return nonsense(answer, "unknown key in the listener: %s", key);
+	return forward_field(L, user, key, answer);
+}
+
+static bool host_is_bindable(const char *host)
+{
+	struct in6_addr addr;
+
+	return strcmp(host, "localhost") == 0 || strcmp(host, "*") == 0 ||
+	       inet_pton(AF_INET, host, &addr) == 1 || inet_pton(AF_INET6, host, &addr) == 1;
+}
+
+/* A unix socket is never a default: the script has to name it. */
+static int read_listen(lua_State *L, int index, const struct alk_ask *ask,
+		       struct alk_answer *answer)
+{
+	if (!lua_isnil(L, index) && !lua_istable(L, index))
+		return nonsense(answer, "the listener is a %s, not a table",
+				luaL_typename(L, index));
+	if (lua_istable(L, index) && table_each(L, index, listen_field, NULL, answer) < 0)
+		return -1;
+	if (answer->path[0] && (answer->host[0] || answer->port))
+		return nonsense(answer, "path goes with no other key");
+	if (answer->host[0] && !host_is_bindable(answer->host))
+		return nonsense(answer, "host must be an address, \"localhost\" or \"*\"");
+	if (ask->to->path[0] && !answer->path[0] && !answer->host[0])
+		return nonsense(answer, "a unix socket must be named by the answer");
 	return 0;
 }
 
@@ -276,6 +311,8 @@ static int read_rest(lua_State *L, int word, enum alk_verdict verdict, const str
 	case ALK_VERDICT_ALLOW:
 		if (ask->question == ALK_QUESTION_AUTH)
 			return read_identity(L, second, ask, answer);
+		if (ask->question == ALK_QUESTION_LISTEN)
+			return read_listen(L, second, ask, answer);
 		break;
 	case ALK_VERDICT_PASS:
 		break;

@@ -315,6 +315,18 @@ static void push_destination(lua_State *L, const struct alk_destination *to)
 	lua_setfield(L, -2, "reserved");
 }
 
+static void push_bind(lua_State *L, const struct alk_destination *to)
+{
+	lua_createtable(L, 0, 4);
+	push_cut(L, to->host);
+	lua_setfield(L, -2, "host");
+	lua_pushinteger(L, to->port);
+	lua_setfield(L, -2, "port");
+	set_text(L, "path", to->path);
+	lua_pushboolean(L, alk_bind_is_loopback(to));
+	lua_setfield(L, -2, "loopback");
+}
+
 static void push_stats(lua_State *L, const struct alk_ask *ask)
 {
 	lua_createtable(L, 0, 2);
@@ -335,6 +347,10 @@ int alk_policy_push_ask(lua_State *L, const struct alk_ask *ask)
 	case ALK_QUESTION_OPEN:
 		push_session(L, ask);
 		push_destination(L, ask->to);
+		return 2;
+	case ALK_QUESTION_LISTEN:
+		push_session(L, ask);
+		push_bind(L, ask->to);
 		return 2;
 	case ALK_QUESTION_CLOSE:
 		push_session(L, ask);

@@ -210,6 +210,15 @@ static void take_destination(lua_State *L, int index, struct test_ask *t)
 	t->ask.to = &t->to;
 }
 
+static void take_bind(lua_State *L, int index, struct test_ask *t)
+{
+	check_keys(L, index, "a bind", " host port path ");
+	take_text(L, index, "host", t->to.host, sizeof(t->to.host));
+	take_text(L, index, "path", t->to.path, sizeof(t->to.path));
+	take_port(L, index, "port", &t->to.port);
+	t->ask.to = &t->to;
+}
+
 static void take_stats(lua_State *L, int index, struct test_ask *t)
 {
 	check_keys(L, index, "stats", " duration reason ");
@@ -231,6 +240,10 @@ static void take_arguments(lua_State *L, struct test_ask *t)
 	case ALK_QUESTION_OPEN:
 		take_session(L, 1, t);
 		take_destination(L, 2, t);
+		break;
+	case ALK_QUESTION_LISTEN:
+		take_session(L, 1, t);
+		take_bind(L, 2, t);
 		break;
 	case ALK_QUESTION_CLOSE:
 		take_session(L, 1, t);
@@ -274,9 +287,10 @@ static void push_forward(lua_State *L, const struct alk_answer *answer)
 }
 
 /* Pushes what came with the word. */
-static void push_detail(lua_State *L, const struct alk_answer *answer)
+static void push_detail(lua_State *L, enum alk_question question, const struct alk_answer *answer)
 {
-	if (answer->verdict == ALK_VERDICT_FORWARD) {
+	if (answer->verdict == ALK_VERDICT_FORWARD ||
+	    (answer->verdict == ALK_VERDICT_ALLOW && question == ALK_QUESTION_LISTEN)) {
 		push_forward(L, answer);
 	} else if (answer->verdict == ALK_VERDICT_SERVICE) {
 		lua_pushstring(L, answer->service);
@@ -309,7 +323,7 @@ static int policy_ask(lua_State *L)
 		lua_pushnil(L);
 	else
 		lua_pushstring(L, alk_verdict_str(answer->verdict));
-	push_detail(L, answer);
+	push_detail(L, t->ask.question, answer);
 	lua_newtable(L);
 	lua_pushboolean(L, answer->failed);
 	lua_setfield(L, -2, "failed");

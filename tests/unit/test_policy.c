@@ -77,7 +77,11 @@ static struct alk_answer answer_of(const char *text, const struct alk_ask *ask)
 /* What the body of one function answers. */
 static struct alk_answer body_answer(enum alk_question question, const char *body)
 {
-	static const char *const names[] = {"on_link", "on_auth", "on_open", "on_close"};
+	static const char *const names[] = {
+#define X(id_, name_, words_) name_,
+		ALK_QUESTIONS(X)
+#undef X
+	};
 	struct alk_ask ask = ask_make(question);
 	char text[4096];
 
@@ -223,7 +227,7 @@ static void test_shipped_tests(void **state)
 	assert_int_equal(alk_policy_test_file(path, file, &err), 0);
 	fclose(file);
 	assert_non_null(strstr(out, "ok 1 - "));
-	assert_non_null(strstr(out, "5 passed, 0 failed"));
+	assert_non_null(strstr(out, "6 passed, 0 failed"));
 	assert_null(strstr(out, "not ok"));
 	free(out);
 }
@@ -315,6 +319,58 @@ static void test_identity(void **state)
 	a = body_answer(ALK_QUESTION_AUTH, "return 'pass'");
 	assert_int_equal(a.verdict, ALK_VERDICT_PASS);
 	assert_null(a.grant);
+}
+
+/* What on_listen answers to a bind address; "" = allowed as asked for. */
+static const char *listen_answer(const char *script, const char *host, const char *path)
+{
+	static struct alk_answer answer;
+	struct alk_policy *policy = script ? policy_make(script)
+					   : alk_policy_new(NULL, NULL, NULL, 0, NULL, NULL);
+	struct alk_ask ask = ask_make(ALK_QUESTION_LISTEN);
+	struct alk_destination to = {.port = 8080};
+
+	snprintf(to.host, sizeof(to.host), "%s", host);
+	snprintf(to.path, sizeof(to.path), "%s", path);
+	ask.to = &to;
+	alk_policy_ask_now(policy, &ask, &answer);
+	alk_policy_free(&policy);
+	assert_int_equal(answer.failed, answer.verdict == ALK_VERDICT_DENY && script != NULL);
+	if (answer.verdict == ALK_VERDICT_DENY)
+		return answer.reason;
+	assert_int_equal(answer.verdict, ALK_VERDICT_ALLOW);
+	return answer.path[0] ? answer.path : answer.host;
+}
+
+static void test_listen(void **state)
+{
+	static const char *const good[] = {"localhost", "127.0.0.1", "127.255.0.9", "::1"};
+	static const char *const bad[] = {"", "*", "0.0.0.0", "::", "::ffff:10.0.0.1", "Localhost"};
+#define ALLOW(table_) "return { on_listen = function() return 'allow', " table_ " end }"
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+		assert_string_equal(listen_answer(NULL, good[i], ""), "");
+	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_string_equal(listen_answer(NULL, bad[i], ""),
+				    "only loopback addresses are listened on");
+	assert_string_equal(listen_answer(NULL, "", "/run/x"),
+			    "only loopback addresses are listened on");
+	assert_string_equal(listen_answer(ALLOW("nil"), "0.0.0.0", ""), "");
+	assert_string_equal(listen_answer(ALLOW("{ host = '::1' }"), "0.0.0.0", ""), "::1");
+	assert_string_equal(listen_answer(ALLOW("{ path = '/run/y' }"), "", "/run/x"), "/run/y");
+	assert_string_equal(listen_answer(ALLOW("nil"), "", "/run/x"),
+			    "a unix socket must be named by the answer");
+	assert_string_equal(listen_answer(ALLOW("{ host = 'example.com' }"), "", ""),
+			    "host must be an address, \"localhost\" or \"*\"");
+	assert_string_equal(listen_answer(ALLOW("{ bind = '::1' }"), "", ""),
+			    "unknown key in the listener: bind");
+	assert_string_equal(listen_answer(ALLOW("{ port = 0 }"), "", ""),
+			    "port must be a number from 1 to 65535");
+	assert_body(ALK_QUESTION_LISTEN,
+		    "assert(b.host == 'www.example.com' and b.port == 443 and "
+		    "b.loopback == false and a.user == 'alice') return 'allow'");
 }
 
 static void test_close(void **state)
@@ -883,6 +939,7 @@ int main(void)
 		cmocka_unit_test(test_forward),
 		cmocka_unit_test(test_reserved_is_never_forwarded),
 		cmocka_unit_test(test_identity),
+		cmocka_unit_test(test_listen),
 		cmocka_unit_test(test_close),
 		cmocka_unit_test(test_arguments),
 		cmocka_unit_test(test_session_identity),
