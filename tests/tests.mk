@@ -40,6 +40,7 @@ UNIT_TESTS = \
 	tests/unit/test_connect \
 	tests/unit/test_ctl \
 	tests/unit/test_dial \
+	tests/unit/test_grant \
 	tests/unit/test_identity \
 	tests/unit/test_keys \
 	tests/unit/test_knownhosts \

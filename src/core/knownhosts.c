@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "knownhosts.h"
 #include "keys.h"
+#include "text.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -83,31 +84,6 @@ static int lookup_make(const char *host, uint16_t port, char *out, struct alk_er
 	return 0;
 }
 
-static bool glob_match(const char *text, const char *pattern, size_t len)
-{
-	const char *end = pattern + len;
-	const char *star = NULL, *back = text;
-
-	while (*text) {
-		if (pattern < end && *pattern == '*') {
-			star = ++pattern;
-			back = text;
-		} else if (pattern < end &&
-			   (*pattern == '?' || tolower((unsigned char)*pattern) == *text)) {
-			pattern++;
-			text++;
-		} else if (star) {
-			pattern = star;
-			text = ++back;
-		} else {
-			return false;
-		}
-	}
-	while (pattern < end && *pattern == '*')
-		pattern++;
-	return pattern == end;
-}
-
 /* A negated pattern that matches outweighs all others of its line. */
 static bool names_match(const char *names, const char *lookup)
 {
@@ -117,7 +93,7 @@ static bool names_match(const char *names, const char *lookup)
 		size_t len = strcspn(p, ",");
 		bool negated = *p == '!';
 
-		if (glob_match(lookup, p + negated, len - negated)) {
+		if (alk_text_glob(lookup, strlen(lookup), p + negated, len - negated, true)) {
 			if (negated)
 				return false;
 			found = true;

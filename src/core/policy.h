@@ -45,17 +45,55 @@ enum alk_question {
 	ALK_QUESTION_COUNT
 };
 
-/* An identity as the policy or the built-in authentication gave it. Reference counted, immutable. */
+/* What the certificate behind a login says. */
+struct alk_grant_cert {
+	uint64_t serial;
+	uint64_t valid_before; /* seconds since 1970; UINT64_MAX = for ever */
+	const char *key_id;
+	const char *ca_fingerprint;    /* "SHA256:..." */
+	const char *const *principals; /* ends with NULL */
+};
+
+/* What a line of authorized_keys or a certificate takes away; all zero takes nothing. */
+struct alk_grant_limits {
+	bool no_forwarding; /* nothing may be opened or listened on */
+	const char *const *
+		permit_open; /* "host:port" as permitopen= has them, ends with NULL; NULL = anywhere */
+	const char *const
+		*permit_listen; /* "port" or "host:port" as permitlisten= has them, as above */
+	int64_t expires;	/* of the line, seconds since 1970; 0 = never */
+	const struct alk_grant_cert *cert; /* NULL: a plain key */
+};
+
+/* An identity as the policy or the built-in authentication gave it, and what it may not do. Reference
+ * counted, immutable. */
 struct alk_grant {
 	unsigned refs;
 	struct alk_identity identity; /* strings owned by the grant */
 	char **scopes;
-	char **resources; /* ends with NULL; may be NULL */
+	char **resources;		/* ends with NULL; may be NULL */
+	struct alk_grant_limits limits; /* all that it points to is owned by the grant */
 };
+/* Copies all. NULL when out of memory. */
 struct alk_grant *alk_grant_new(const char *id, const char *user, const char *key_fingerprint,
 				const char *const *scopes, const char *const *resources);
+/* The same with limits; `limits` may be NULL. */
+struct alk_grant *alk_grant_new_limited(const char *id, const char *user,
+					const char *key_fingerprint, const char *const *scopes,
+					const char *const *resources,
+					const struct alk_grant_limits *limits);
 struct alk_grant *alk_grant_ref(struct alk_grant *grant);
 void alk_grant_unref(struct alk_grant **grant);
+/* May a channel be opened to this destination, or a remote forward listen there? Asked before the policy
+ * is; a policy can only take away more. Names are compared as they were asked for, nothing is resolved.
+ * permitopen: the same host, or *; the same port, or *. A unix path ("/..." for `host`) is in no list.
+ * permitlisten: a pattern with * and ? for the address asked for, in small letters ("" is what "every
+ * address" is asked with); port 0 (any free one) needs the port *. (sshd(8), AUTHORIZED_KEYS FILE FORMAT.)
+ * No grant may nothing. */
+bool alk_grant_may_open(const struct alk_grant *grant, const char *host, uint16_t port);
+bool alk_grant_may_listen(const struct alk_grant *grant, const char *host, uint16_t port);
+/* Can this stand in a permitopen= or (`listen`) permitlisten= list? */
+bool alk_grant_permit_valid(const char *permit, bool listen);
 
 /* What a certificate says, for on_auth; all checks that do not depend on the policy (signature, validity,
  * CA, revocation) were made. Borrowed. Lists end with NULL and are never NULL; an option or extension

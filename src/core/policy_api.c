@@ -7,6 +7,7 @@
 #include <alknet/log.h>
 #include "cidr.h"
 #include "policy_private.h"
+#include "text.h"
 
 /* `alknet`: what a policy may ask the program for; and the tables that describe a question. */
 
@@ -71,31 +72,6 @@ static int cidr_tostring(lua_State *L)
 	return 1;
 }
 
-/* `*` is any run of characters, `?` is one; letters match in either case. */
-static bool glob_matches(const char *p, const char *p_end, const char *s, const char *s_end)
-{
-	const char *star = NULL, *retry = NULL;
-
-	while (s < s_end) {
-		if (p < p_end && *p == '*') {
-			star = ++p;
-			retry = s;
-		} else if (p < p_end && (*p == '?' || tolower((unsigned char)*p) ==
-							      tolower((unsigned char)*s))) {
-			p++;
-			s++;
-		} else if (star) {
-			p = star;
-			s = ++retry;
-		} else {
-			return false;
-		}
-	}
-	while (p < p_end && *p == '*')
-		p++;
-	return p == p_end;
-}
-
 static const char *check_short(lua_State *L, int arg, size_t *len)
 {
 	const char *text = luaL_checklstring(L, arg, len);
@@ -115,8 +91,8 @@ static int api_glob(lua_State *L)
 	size_t plen, len;
 	const char *p = check_short(L, 1, &plen), *s = check_short(L, 2, &len);
 
-	lua_pushboolean(L, glob_matches(p, p + plen, s, s + len) ||
-				   glob_matches(p, p + plen, s, s + without_dot(s, len)));
+	lua_pushboolean(L, alk_text_glob(s, len, p, plen, true) ||
+				   alk_text_glob(s, without_dot(s, len), p, plen, true));
 	return 1;
 }
 

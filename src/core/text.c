@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "text.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -220,4 +221,31 @@ bool alk_text_utf8(const char *text, size_t len)
 		len -= n;
 	}
 	return true;
+}
+
+bool alk_text_glob(const char *text, size_t len, const char *pattern, size_t pattern_len, bool fold)
+{
+	const char *end = text + len, *pattern_end = pattern + pattern_len;
+	const char *star = NULL, *back = text;
+
+	while (text < end) {
+		if (pattern < pattern_end && *pattern == '*') {
+			star = ++pattern;
+			back = text;
+		} else if (pattern < pattern_end &&
+			   (*pattern == '?' || *pattern == *text ||
+			    (fold &&
+			     tolower((unsigned char)*pattern) == tolower((unsigned char)*text)))) {
+			pattern++;
+			text++;
+		} else if (star) {
+			pattern = star;
+			text = ++back;
+		} else {
+			return false;
+		}
+	}
+	while (pattern < pattern_end && *pattern == '*')
+		pattern++;
+	return pattern == pattern_end;
 }

@@ -43,6 +43,35 @@ static void test_near(void **state)
 	assert_false(alk_text_near(UINT_MAX, 30));
 }
 
+static bool glob(const char *text, const char *pattern, bool fold)
+{
+	return alk_text_glob(text, strlen(text), pattern, strlen(pattern), fold);
+}
+
+static void test_glob(void **state)
+{
+	char many[256], stars[64];
+
+	(void)state;
+	assert_true(glob("", "", false));
+	assert_true(glob("", "**", false));
+	assert_false(glob("", "?", false));
+	assert_true(glob("a.example", "*.example", false));
+	assert_false(glob("a.example.org", "*.example", false));
+	assert_true(glob("aab", "*ab", false));
+	assert_true(glob("10.0.0.1", "10.?.*", false));
+	assert_false(glob("10.11.0.1", "10.?.*", false));
+	assert_false(glob("Host", "host", false));
+	assert_true(glob("Host", "hOST", true));
+	assert_true(alk_text_glob("abXX", 2, "a*YY", 2, false));
+	/* No pattern is slow. */
+	memset(many, 'a', sizeof(many));
+	for (size_t i = 0; i < sizeof(stars); i++)
+		stars[i] = i % 2 ? 'a' : '*';
+	stars[63] = 'b';
+	assert_false(alk_text_glob(many, sizeof(many), stars, sizeof(stars), false));
+}
+
 struct number_row {
 	const char *text;
 	int rc;
@@ -218,9 +247,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_distance), cmocka_unit_test(test_near),
-		cmocka_unit_test(test_int),	 cmocka_unit_test(test_duration),
-		cmocka_unit_test(test_size),	 cmocka_unit_test(test_format),
-		cmocka_unit_test(test_escape),	 cmocka_unit_test(test_utf8),
+		cmocka_unit_test(test_glob),	 cmocka_unit_test(test_int),
+		cmocka_unit_test(test_duration), cmocka_unit_test(test_size),
+		cmocka_unit_test(test_format),	 cmocka_unit_test(test_escape),
+		cmocka_unit_test(test_utf8),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
