@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <termios.h>
 #include <unistd.h>
 #include <libssh/server.h>
 #include <alknet/dial.h>
@@ -15,6 +14,7 @@
 #include "identity.h"
 #include "knownhosts.h"
 #include "loader.h"
+#include "ssh_hostkey.h"
 #include "ssh_session.h"
 
 struct alk_client {
@@ -26,7 +26,7 @@ struct alk_client {
 	enum alk_client_state state;
 	ssh_key key;
 	char server[300], host[256], known_hosts[512], login[256];
-	uint16_t port;
+	struct alk_hostkey hostkey;
 	struct alk_loader *loader;
 	const struct alk_transport_ops *transport;
 	void *transport_state, *dialing;
@@ -116,108 +116,6 @@ static void on_tick(void *user)
 	alk_timer_start(c->tick, every > 3000 ? every / 3 : 1000);
 }
 
-/* ---- the server's key --------------------------------------------------------------------------- */
-
-/* One yes or no from the person at the terminal. */
-static bool tofu_ask(const char *host, const struct alk_host_answer *answer)
-{
-	int tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
-	char line[16];
-	ssize_t n;
-
-	if (tty < 0)
-		return false;
-	tcflush(tty, TCIFLUSH);
-	dprintf(tty,
-		"The server %s is not known yet. Its %s key has the fingerprint\n  %s\n"
-		"Trust it from now on (yes/no)? ",
-		host, answer->key_type, answer->seen);
-	n = read(tty, line, sizeof(line) - 1);
-	close(tty);
-	if (n <= 0)
-		return false;
-	line[n] = '\0';
-	return strncmp(line, "yes\n", 4) == 0;
-}
-
-static bool client_has_tty(void)
-{
-	int tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
-
-	if (tty < 0)
-		return false;
-	close(tty);
-	return true;
-}
-
-static int hostkey_unknown(struct alk_client *c, ssh_key key, const struct alk_host_answer *answer)
-{
-	bool accept = alk_options_bool(c->values, "accept_new_host_key");
-
-	if (!accept && client_has_tty())
-		accept = tofu_ask(c->server, answer);
-	else if (!accept)
-		return alk_err_set(
-			&c->err, -EACCES,
-			"%s: the host key is not known: %s %s: check it, then say --accept-new-host-key "
-			"once, or --host-key-fingerprint %s",
-			c->server, answer->key_type, answer->seen, answer->seen);
-	if (!accept)
-		return alk_err_set(&c->err, -EACCES, "%s: the host key %s was not accepted",
-				   c->server, answer->seen);
-	return alk_knownhosts_add(c->known_hosts, c->host, c->port, key,
-				  alk_options_bool(c->values, "hash_known_hosts"), &c->err);
-}
-
-static int hostkey_pinned(struct alk_client *c, ssh_key key, const char *pin)
-{
-	char seen[64];
-
-	if (alk_key_fingerprint(key, seen, sizeof(seen)) < 0)
-		return alk_err_set(&c->err, -ENOMEM, "%s: cannot read the host key", c->server);
-	if (strcmp(seen, pin) != 0)
-		return alk_err_set(
-			&c->err, -EACCES,
-			"%s: the host key is %s, but --host-key-fingerprint says %s: somebody may be in "
-			"between",
-			c->server, seen, pin);
-	return 0;
-}
-
-static int hostkey_check(struct alk_client *c, ssh_key key)
-{
-	const char *pin = alk_options_str(c->values, "host_key_fingerprint");
-	struct alk_host_answer answer;
-	int rc;
-
-	if (pin)
-		return hostkey_pinned(c, key, pin);
-	rc = alk_knownhosts_check(c->known_hosts, c->host, c->port, key, &answer, &c->err);
-	if (rc < 0)
-		return rc;
-	if (answer.bad_lines)
-		alk_log(ALK_LOG_WARN, "lines of known_hosts cannot be read",
-			ALK_STR("file", c->known_hosts), ALK_INT("lines", answer.bad_lines),
-			ALK_INT("first", answer.bad_line));
-	switch (answer.verdict) {
-	case ALK_HOST_OK:
-		return 0;
-	case ALK_HOST_UNKNOWN:
-		return hostkey_unknown(c, key, &answer);
-	case ALK_HOST_REVOKED:
-		return alk_err_set(&c->err, -EACCES, "%s: the host key %s is revoked (%s)",
-				   c->server, answer.seen, answer.where);
-	case ALK_HOST_CHANGED:
-	default:
-		return alk_err_set(
-			&c->err, -EACCES,
-			"%s: THE HOST KEY HAS CHANGED: the server shows %s %s, but %s has %s %s: somebody "
-			"may be in between; if the change is right, remove that line",
-			c->server, answer.key_type, answer.seen, answer.where, answer.known_type,
-			answer.known);
-	}
-}
-
 /* ---- the turn ----------------------------------------------------------------------------------- */
 
 static int step_handshake(struct alk_client *c)
@@ -248,7 +146,7 @@ static int step_handshake(struct alk_client *c)
 	fcntl(c->ssh.fd, F_SETFD, FD_CLOEXEC);
 	if (ssh_get_server_publickey(c->ssh.ssh, &key) != SSH_OK)
 		return -EPROTO;
-	rc = hostkey_check(c, key);
+	rc = alk_hostkey_check(&c->hostkey, key, &c->err);
 	ssh_key_free(key);
 	if (rc < 0) {
 		client_fail(c, rc);
@@ -323,11 +221,12 @@ static int client_options(struct alk_client *c, int fd)
 		"diffie-hellman-group14-sha256";
 	static const char ciphers[] = "aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,"
 				      "aes128-gcm@openssh.com,aes256-ctr,aes128-ctr";
-	static const char hostkeys[] =
-		"ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,"
-		"rsa-sha2-512,rsa-sha2-256";
+	char hostkeys[ALK_HOSTKEY_ALGORITHMS_SIZE];
 	ssh_session ssh = c->ssh.ssh;
+	int rc = alk_hostkey_algorithms(&c->hostkey, hostkeys, sizeof(hostkeys), &c->err);
 
+	if (rc < 0)
+		return rc;
 	if (ssh_options_set(ssh, SSH_OPTIONS_FD, &fd) < 0 ||
 	    ssh_options_set(ssh, SSH_OPTIONS_USER, c->login) < 0 ||
 	    ssh_options_set(ssh, SSH_OPTIONS_KEY_EXCHANGE, kex) < 0 ||
@@ -384,7 +283,7 @@ static int client_load(struct alk_client *c, struct alk_err *err)
 
 	snprintf(c->login, sizeof(c->login), "%s", user ? user : pw ? pw->pw_name : "alknet");
 	snprintf(c->server, sizeof(c->server), "%s", alk_options_str(c->values, "server"));
-	rc = alk_addr_split(c->server, c->host, sizeof(c->host), &c->port, false, NULL);
+	rc = alk_addr_split(c->server, c->host, sizeof(c->host), &c->hostkey.port, false, NULL);
 	if (rc < 0) {
 		/* No port: a name, an IPv4 address, or an IPv6 address with or without brackets. */
 		size_t n = strlen(c->server);
@@ -392,7 +291,7 @@ static int client_load(struct alk_client *c, struct alk_err *err)
 
 		snprintf(c->host, sizeof(c->host), "%.*s", (int)(brackets ? n - 2 : n),
 			 c->server + brackets);
-		c->port = 22;
+		c->hostkey.port = 22;
 		snprintf(c->server, sizeof(c->server), strchr(c->host, ':') ? "[%s]:22" : "%s:22",
 			 c->host);
 	}
@@ -432,6 +331,10 @@ struct alk_client *alk_client_new(struct alk_loop *loop, struct alk_conf *conf,
 	c->values = alk_conf_values(conf);
 	c->ops = ops;
 	c->user = user;
+	c->hostkey.values = c->values;
+	c->hostkey.server = c->server;
+	c->hostkey.host = c->host;
+	c->hostkey.known_hosts = c->known_hosts;
 	c->down = (struct alk_task){.fn = on_down, .user = c};
 	c->deadline = alk_timer_new(loop, "client handshake", on_deadline, c);
 	c->tick = alk_timer_new(loop, "client keepalive", on_tick, c);

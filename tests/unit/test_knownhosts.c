@@ -210,6 +210,75 @@ static void test_rows(void **state)
 	}
 }
 
+/* A @cert-authority line is told of, and neither lets in nor contradicts. */
+static void test_authority(void **state)
+{
+	static const struct {
+		const char *text;
+		enum alk_host_verdict verdict;
+		const char *authority;
+	} rows[] = {
+		{"host %A\n", ALK_HOST_OK, ""},
+		{"@cert-authority other %A\n", ALK_HOST_UNKNOWN, ""},
+		{"@cert-authority *,!host %A\n", ALK_HOST_UNKNOWN, ""},
+		{"@cert-authority host %A\n", ALK_HOST_UNKNOWN, "FILE:1"},
+		{"\n@cert-authority h* %R\n@cert-authority host %B\n", ALK_HOST_UNKNOWN, "FILE:2"},
+		{"@cert-authority host %B\nhost %A\n", ALK_HOST_OK, "FILE:1"},
+		{"host %B\n@cert-authority host %A\n", ALK_HOST_CHANGED, "FILE:2"},
+		{"@cert-authority host %A\n@revoked host %A\n", ALK_HOST_REVOKED, "FILE:1"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct alk_host_answer answer;
+		char *text = expand(rows[i].text);
+
+		assert_int_equal(judge(text, strlen(text), "host", 22, A, &answer), 0);
+		assert_int_equal(answer.verdict, rows[i].verdict);
+		assert_string_equal(answer.authority, rows[i].authority);
+		assert_int_equal(answer.bad_lines, 0);
+		free(text);
+	}
+}
+
+static void test_types(void **state)
+{
+	static const struct {
+		const char *text;
+		unsigned types;
+	} rows[] = {
+		{"", 0},
+		{"other %A\n", 0},
+		{"host %A\n", ALK_HOSTKEY_ED25519},
+		{"host %E\ngarbage\nHOST,b %R\n", ALK_HOSTKEY_P256 | ALK_HOSTKEY_RSA},
+		{"[host]:2222 %A\nhost %R\n", ALK_HOSTKEY_RSA},
+		{"@revoked host %A\n@cert-authority host %E\nhost %R\n", ALK_HOSTKEY_RSA},
+	};
+	unsigned types = 99;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		char *text = expand(rows[i].text);
+
+		keygen_write("types", text);
+		assert_int_equal(alk_knownhosts_types(keygen_path("types"), "host", 22, &types,
+						      NULL),
+				 0);
+		assert_int_equal(types, rows[i].types);
+		free(text);
+	}
+	assert_int_equal(alk_knownhosts_types(keygen_path("nowhere"), "host", 22, &types, NULL), 0);
+	assert_int_equal(types, 0);
+	assert_int_equal(alk_knownhosts_types(keygen_path("types"), "a b", 22, &types, NULL),
+			 -EINVAL);
+	/* hashed by ssh-keygen */
+	keygen_run("echo \"host $(cat rsa.pub)\" > hashed_types; ssh-keygen -q -H -f hashed_types");
+	assert_int_equal(alk_knownhosts_types(keygen_path("hashed_types"), "host", 22, &types,
+					      NULL),
+			 0);
+	assert_int_equal(types, ALK_HOSTKEY_RSA);
+}
+
 /* Lines that cannot be read are passed over and counted; the rest stands. */
 static void test_bad_lines(void **state)
 {
@@ -533,7 +602,8 @@ static void test_fingerprint(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_rows),	     cmocka_unit_test(test_bad_lines),
+		cmocka_unit_test(test_rows),	     cmocka_unit_test(test_authority),
+		cmocka_unit_test(test_types),	     cmocka_unit_test(test_bad_lines),
 		cmocka_unit_test(test_long_and_nul), cmocka_unit_test(test_pattern_cost),
 		cmocka_unit_test(test_bad_host),     cmocka_unit_test(test_hashed_by_openssh),
 		cmocka_unit_test(test_add),	     cmocka_unit_test(test_add_keeps),

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "ssh_hostkey.h"
+#include "knownhosts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <termios.h>
+#include <unistd.h>
+#include <alknet/log.h>
+
+/* One yes or no from the person at the terminal. */
+static bool tofu_ask(const char *host, const struct alk_host_answer *answer)
+{
+	int tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
+	char line[16];
+	ssize_t n;
+
+	if (tty < 0)
+		return false;
+	tcflush(tty, TCIFLUSH);
+	dprintf(tty,
+		"The server %s is not known yet. Its %s key has the fingerprint\n  %s\n"
+		"Trust it from now on (yes/no)? ",
+		host, answer->key_type, answer->seen);
+	n = read(tty, line, sizeof(line) - 1);
+	close(tty);
+	if (n <= 0)
+		return false;
+	line[n] = '\0';
+	return strncmp(line, "yes\n", 4) == 0;
+}
+
+static bool tty_exists(void)
+{
+	int tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
+
+	if (tty < 0)
+		return false;
+	close(tty);
+	return true;
+}
+
+static int hostkey_unknown(const struct alk_hostkey *h, ssh_key key,
+			   const struct alk_host_answer *answer, struct alk_err *err)
+{
+	bool accept = alk_options_bool(h->values, "accept_new_host_key");
+
+	if (!accept && tty_exists())
+		accept = tofu_ask(h->server, answer);
+	else if (!accept)
+		return alk_err_set(
+			err, -EACCES,
+			"%s: the host key is not known: %s %s%s%s%s: check it, then say "
+			"--accept-new-host-key once, or --host-key-fingerprint %s",
+			h->server, answer->key_type, answer->seen, answer->authority[0] ? " (" : "",
+			answer->authority,
+			answer->authority[0]
+				? " names a certificate authority for it, but host certificates cannot "
+				  "be checked)"
+				: "",
+			answer->seen);
+	if (!accept)
+		return alk_err_set(err, -EACCES, "%s: the host key %s was not accepted", h->server,
+				   answer->seen);
+	return alk_knownhosts_add(h->known_hosts, h->host, h->port, key,
+				  alk_options_bool(h->values, "hash_known_hosts"), err);
+}
+
+static int hostkey_pinned(const struct alk_hostkey *h, ssh_key key, const char *pin,
+			  struct alk_err *err)
+{
+	char seen[64];
+
+	if (alk_key_fingerprint(key, seen, sizeof(seen)) < 0)
+		return alk_err_set(err, -ENOMEM, "%s: cannot read the host key", h->server);
+	if (strcmp(seen, pin) != 0)
+		return alk_err_set(
+			err, -EACCES,
+			"%s: the host key is %s, but --host-key-fingerprint says %s: somebody may be in "
+			"between",
+			h->server, seen, pin);
+	return 0;
+}
+
+int alk_hostkey_check(const struct alk_hostkey *h, ssh_key key, struct alk_err *err)
+{
+	const char *pin = alk_options_str(h->values, "host_key_fingerprint");
+	struct alk_host_answer answer;
+	int rc;
+
+	if (pin)
+		return hostkey_pinned(h, key, pin, err);
+	rc = alk_knownhosts_check(h->known_hosts, h->host, h->port, key, &answer, err);
+	if (rc < 0)
+		return rc;
+	if (answer.bad_lines)
+		alk_log(ALK_LOG_WARN, "lines of known_hosts cannot be read",
+			ALK_STR("file", h->known_hosts), ALK_INT("lines", answer.bad_lines),
+			ALK_INT("first", answer.bad_line));
+	switch (answer.verdict) {
+	case ALK_HOST_OK:
+		return 0;
+	case ALK_HOST_UNKNOWN:
+		return hostkey_unknown(h, key, &answer, err);
+	case ALK_HOST_REVOKED:
+		return alk_err_set(err, -EACCES, "%s: the host key %s is revoked (%s)", h->server,
+				   answer.seen, answer.where);
+	case ALK_HOST_CHANGED:
+	default:
+		return alk_err_set(
+			err, -EACCES,
+			"%s: THE HOST KEY HAS CHANGED: the server shows %s %s, but %s has %s %s: somebody "
+			"may be in between; if the change is right, remove that line",
+			h->server, answer.key_type, answer.seen, answer.where, answer.known_type,
+			answer.known);
+	}
+}
+
+int alk_hostkey_algorithms(const struct alk_hostkey *h, char *out, size_t size, struct alk_err *err)
+{
+	static const struct {
+		unsigned type;
+		const char *names;
+	} all[] = {
+		{ALK_HOSTKEY_ED25519, "ssh-ed25519"},
+		{ALK_HOSTKEY_P256, "ecdsa-sha2-nistp256"},
+		{ALK_HOSTKEY_P384, "ecdsa-sha2-nistp384"},
+		{ALK_HOSTKEY_P521, "ecdsa-sha2-nistp521"},
+		{ALK_HOSTKEY_RSA, "rsa-sha2-512,rsa-sha2-256"},
+	};
+	unsigned known = 0;
+	size_t len = 0;
+	int rc = 0;
+
+	if (!alk_options_str(h->values, "host_key_fingerprint"))
+		rc = alk_knownhosts_types(h->known_hosts, h->host, h->port, &known, err);
+	if (rc < 0)
+		return rc;
+	for (int round = 0; round < 2; round++)
+		for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
+			if (len < size && ((known & all[i].type) == 0) == (round == 1))
+				len += (size_t)snprintf(out + len, size - len, "%s%s",
+							len ? "," : "", all[i].names);
+	return len < size ? 0 : alk_err_set(err, -ENOSPC, "too many host key algorithms");
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef ALK_SSH_HOSTKEY_H
+#define ALK_SSH_HOSTKEY_H
+
+/* The client's judgement of the server's host key: a pinned fingerprint, known_hosts, or the person at the
+ * terminal. Host certificates: libssh (up to 0.11 at least) takes every certificate algorithm out of what a
+ * client offers, whatever it is told, so that a server never shows one. A @cert-authority line can therefore
+ * not let a server in; it is named where a plain key is not known. */
+
+#include <libssh/libssh.h>
+#include <alknet/options.h>
+
+struct alk_hostkey {
+	const struct alk_options *values; /* of connect's options; all of it borrowed */
+	const char *server;		  /* HOST:PORT, for sentences */
+	const char *host;		  /* no brackets */
+	const char *known_hosts;	  /* path */
+	uint16_t port;
+};
+
+#define ALK_HOSTKEY_ALGORITHMS_SIZE 256
+
+/* The host key algorithms to offer: those of the keys that known_hosts has for this server first, as a server
+ * that has several then shows one that is known. 0; -errno with `err` when known_hosts cannot be read. */
+int alk_hostkey_algorithms(const struct alk_hostkey *h, char *out, size_t size,
+			   struct alk_err *err);
+/* May this be the server's key? May ask on the terminal (blocks then) and add to known_hosts. 0, or -EACCES
+ * and the like with the sentence in `err`. */
+int alk_hostkey_check(const struct alk_hostkey *h, ssh_key key, struct alk_err *err);
+
+#endif
