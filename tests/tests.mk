@@ -36,6 +36,7 @@ endif
 UNIT_TESTS = \
 	tests/unit/test_admin \
 	tests/unit/test_board \
+	tests/unit/test_cert \
 	tests/unit/test_conf \
 	tests/unit/test_connect \
 	tests/unit/test_ctl \

@@ -135,6 +135,18 @@ bool alk_wire_u32(struct alk_wire *wire, uint32_t *value)
 	return true;
 }
 
+bool alk_wire_u64(struct alk_wire *wire, uint64_t *value)
+{
+	struct alk_wire rest = *wire;
+	uint32_t high, low;
+
+	if (!alk_wire_u32(&rest, &high) || !alk_wire_u32(&rest, &low))
+		return false;
+	*value = (uint64_t)high << 32 | low;
+	*wire = rest;
+	return true;
+}
+
 bool alk_wire_string(struct alk_wire *wire, const uint8_t **data, size_t *len)
 {
 	struct alk_wire rest = *wire;

@@ -54,6 +54,7 @@ struct alk_wire {
 };
 /* False, and nothing taken, when there are not enough bytes left. A string is borrowed from the data. */
 bool alk_wire_u32(struct alk_wire *wire, uint32_t *value);
+bool alk_wire_u64(struct alk_wire *wire, uint64_t *value);
 bool alk_wire_string(struct alk_wire *wire, const uint8_t **data, size_t *len);
 
 bool alk_equal_ct(const void *a, const void *b, size_t n);
