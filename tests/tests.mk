@@ -51,6 +51,7 @@ UNIT_TESTS = \
 	tests/unit/test_loop \
 	tests/unit/test_options \
 	tests/unit/test_policy \
+	tests/unit/test_policy_wait \
 	tests/unit/test_pump \
 	tests/unit/test_socks5 \
 	tests/unit/test_text \

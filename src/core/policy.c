@@ -9,40 +9,11 @@
 #include "board.h"
 #include "policy_private.h"
 
-/* The questions: who asked, when each runs, what is counted and logged. */
+/* The questions: what answers each of them, what is counted and logged. */
 
-#define ASKED_MAGIC 0x4b53414bu
 #define LOG_EVERY_NS 1000000000ull
 
 static_assert(ALK_VERDICT_DENY == 0, "the zero value must be the safe one");
-
-enum asked_state {
-	ASKED_QUEUED,
-	ASKED_DONE, /* `done` runs now */
-};
-
-struct alk_policy_asked {
-	uint32_t magic;
-	enum asked_state state;
-	struct alk_policy *policy;
-	struct alk_ask ask;
-	alk_policy_done *done;
-	void *user;
-	struct alk_task task;
-	struct alk_policy_asked *next, **prev;
-};
-
-struct alk_policy {
-	struct alk_loop *loop;
-	char *name;
-	bool scripted;
-	struct alk_policy_limits limits;
-	struct alk_sandbox box;
-	int function[ALK_QUESTION_COUNT]; /* references in the registry, or LUA_NOREF */
-	struct alk_policy_asked *asked;	  /* under way */
-	uint64_t logged_at;		  /* 0 = never */
-	unsigned suppressed;		  /* errors not logged since */
-};
 
 #define X(id_, name_, words_) " " name_
 static const char question_list[] = ALK_QUESTIONS(X);
@@ -143,17 +114,9 @@ static void built_in_answer(const struct alk_ask *ask, struct alk_answer *answer
 	}
 }
 
-/* What a question needs while it is in Lua. */
-struct question {
-	const struct alk_policy *policy;
-	const struct alk_ask *ask;
-	struct alk_run run;
-	struct alk_answer *answer;
-};
-
 static int question_push(lua_State *L, void *user)
 {
-	struct question *question = user;
+	struct alk_question_run *question = user;
 
 	lua_rawgeti(L, LUA_REGISTRYINDEX, question->policy->function[question->ask->question]);
 	return 1 + alk_policy_push_ask(L, question->ask);
@@ -161,9 +124,9 @@ static int question_push(lua_State *L, void *user)
 
 static int question_read(lua_State *L)
 {
-	struct question *question = lua_touserdata(L, 1);
+	struct alk_question_run *question = lua_touserdata(L, 1);
 
-	alk_answer_read(question->run.co, question->run.nresults, question->ask, question->answer);
+	alk_answer_read(question->run.co, question->run.nresults, question->ask, &question->answer);
 	return 0;
 }
 
@@ -175,23 +138,26 @@ static void answer_fail(struct alk_answer *answer, const char *why)
 	snprintf(answer->reason, sizeof(answer->reason), "%s", why);
 }
 
-static void script_answer(struct alk_policy *policy, const struct alk_ask *ask,
-			  struct alk_answer *answer)
+static int script_start(struct alk_question_run *question)
 {
-	const struct alk_policy_limits *limits = &policy->limits;
-	struct question question = {.policy = policy, .ask = ask, .answer = answer};
-	struct alk_run *run = &question.run;
-	int rc;
+	struct alk_policy *policy = question->policy;
 
-	rc = alk_run_start(&policy->box, run, limits->total_ms, question_push, &question);
-	if (rc == 0)
-		rc = alk_run_resume(&policy->box, run, limits->resume_ms);
-	if (rc == 0)
-		rc = alk_sandbox_call(&policy->box, question_read, &question, run->error,
-				      sizeof(run->error));
-	if (rc == -EAGAIN)
-		answer_fail(answer, "the script yielded");
-	else if (rc < 0)
+	question->begun = true;
+	question->wait.count = 0;
+	if (alk_run_start(&policy->box, &question->run, policy->limits.total_ms, question_push,
+			  question) < 0)
+		return -EIO;
+	question->run.wait = &question->wait;
+	return 0;
+}
+
+static void script_end(struct alk_question_run *question, int rc)
+{
+	struct alk_policy *policy = question->policy;
+	struct alk_run *run = &question->run;
+	struct alk_answer *answer = &question->answer;
+
+	if (rc < 0)
 		answer_fail(answer, run->error);
 	snprintf(answer->where, sizeof(answer->where), "%s",
 		 run->where[0] ? run->where : policy->name);
@@ -216,14 +182,9 @@ static void failure_log(struct alk_policy *policy, const struct alk_ask *ask,
 	policy->suppressed = 0;
 }
 
-void alk_policy_ask_now(struct alk_policy *policy, const struct alk_ask *ask,
-			struct alk_answer *answer)
+static void answer_count(struct alk_policy *policy, const struct alk_ask *ask,
+			 const struct alk_answer *answer)
 {
-	memset(answer, 0, sizeof(*answer));
-	if (alk_policy_has(policy, ask->question))
-		script_answer(policy, ask, answer);
-	else
-		built_in_answer(ask, answer);
 	alk_count(ALK_M_POLICY_ASKED, 1);
 	if (answer->verdict == ALK_VERDICT_DENY && ask->question != ALK_QUESTION_CLOSE)
 		alk_count(ALK_M_POLICY_DENIED, 1);
@@ -233,75 +194,56 @@ void alk_policy_ask_now(struct alk_policy *policy, const struct alk_ask *ask,
 	failure_log(policy, ask, answer);
 }
 
-static void asked_unlink(struct alk_policy_asked *asked)
+int alk_question_step(struct alk_question_run *question)
 {
-	if (!asked->prev)
-		return;
-	*asked->prev = asked->next;
-	if (asked->next)
-		asked->next->prev = asked->prev;
-	asked->prev = NULL;
+	struct alk_policy *policy = question->policy;
+	int rc = 0;
+
+	if (!alk_policy_has(policy, question->ask->question)) {
+		built_in_answer(question->ask, &question->answer);
+		answer_count(policy, question->ask, &question->answer);
+		return 0;
+	}
+	if (!question->begun)
+		rc = script_start(question);
+	if (rc == 0)
+		rc = alk_run_resume(&policy->box, &question->run, policy->limits.resume_ms);
+	if (rc == -EAGAIN)
+		return rc;
+	if (rc == 0)
+		rc = alk_sandbox_call(&policy->box, question_read, question, question->run.error,
+				      sizeof(question->run.error));
+	script_end(question, rc);
+	answer_count(policy, question->ask, &question->answer);
+	return 0;
 }
 
-static void asked_free(struct alk_policy_asked *asked)
+void alk_question_fail(struct alk_question_run *question, const char *why)
 {
-	asked->magic = 0;
-	free(asked);
+	alk_run_abort(&question->run, why);
+	script_end(question, -EIO);
+	answer_count(question->policy, question->ask, &question->answer);
 }
 
-static void asked_run(void *user)
+void alk_question_drop(struct alk_question_run *question)
 {
-	struct alk_policy_asked *asked = user;
-	struct alk_answer answer;
-
-	assert(asked->magic == ASKED_MAGIC && asked->state == ASKED_QUEUED);
-	alk_policy_ask_now(asked->policy, &asked->ask, &answer);
-	asked_unlink(asked);
-	asked->state = ASKED_DONE;
-	asked->policy = NULL;
-	if (asked->done)
-		asked->done(asked->user, &answer);
-	alk_grant_unref(&answer.grant);
-	asked_free(asked);
+	alk_run_end(&question->policy->box, &question->run);
 }
 
-struct alk_policy_asked *alk_policy_ask(struct alk_policy *policy, const struct alk_ask *ask,
-					alk_policy_done *done, void *user)
+void alk_policy_ask_now(struct alk_policy *policy, const struct alk_ask *ask,
+			struct alk_answer *answer)
 {
-	struct alk_policy_asked *asked = calloc(1, sizeof(*asked));
+	struct alk_question_run question = {.policy = policy, .ask = ask};
+	int rc;
 
-	if (!asked)
-		return NULL;
-	asked->magic = ASKED_MAGIC;
-	asked->policy = policy;
-	asked->ask = *ask;
-	asked->done = done;
-	asked->user = user;
-	asked->next = policy->asked;
-	asked->prev = &policy->asked;
-	if (asked->next)
-		asked->next->prev = &asked->next;
-	policy->asked = asked;
-	asked->task.fn = asked_run;
-	asked->task.user = asked;
-	alk_task_queue(policy->loop, &asked->task);
-	return asked;
-}
-
-/* From inside of its own `done` there is nothing to stop any more. */
-void alk_policy_cancel(struct alk_policy_asked **asked)
-{
-	struct alk_policy_asked *a = *asked;
-
-	*asked = NULL;
-	if (!a)
-		return;
-	assert(a->magic == ASKED_MAGIC);
-	if (a->state == ASKED_DONE)
-		return;
-	alk_task_cancel(a->policy->loop, &a->task);
-	asked_unlink(a);
-	asked_free(a);
+	do {
+		rc = alk_question_step(&question);
+		if (rc == -EAGAIN && policy->stand_in)
+			policy->stand_in(policy->stand_in_user, &question.wait);
+	} while (rc == -EAGAIN && policy->stand_in);
+	if (rc == -EAGAIN)
+		alk_question_fail(&question, "the script waits where nothing can be waited for");
+	*answer = question.answer;
 }
 
 bool alk_policy_has(const struct alk_policy *policy, enum alk_question question)

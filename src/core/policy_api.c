@@ -188,6 +188,7 @@ void alk_policy_api_open(lua_State *L)
 
 	open_cidr(L);
 	luaL_newlib(L, functions);
+	alk_policy_wait_open(L);
 	alk_sandbox_freeze(L);
 	lua_setglobal(L, "alknet");
 }

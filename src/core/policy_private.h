@@ -4,7 +4,9 @@
 
 /* Inside of the policy engine.
  *
- *   policy.c           the questions: who asked, when it runs, what is told and logged
+ *   policy.c           the questions: what answers them, what is told and logged
+ *   policy_ask.c       who asked, when it runs, and what it waits for
+ *   policy_wait.c      alknet.resolve and alknet.sleep
  *   policy_grant.c     identities
  *   policy_sandbox.c   one Lua state with its budgets; runs a function as a coroutine
  *   policy_lib.c       the standard libraries, cut down
@@ -20,6 +22,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 #include "policy.h"
+#include "resolver.h"
 
 #define ALK_POLICY_TEXT_MAX 255		   /* a peer's string in Lua; also a subject of a pattern */
 #define ALK_POLICY_PATTERN_MAX 64	   /* bytes of a pattern */
@@ -28,7 +31,12 @@
 	(8 * 1024 * 1024)		    /* any block: a table that grows copies all of itself */
 #define ALK_POLICY_LIST_MAX (1 << 20)	    /* elements that one call of `table` may walk over */
 #define ALK_POLICY_SCRIPT_MAX (1024 * 1024) /* bytes of a script */
+#define ALK_POLICY_TOTAL_MS 5000	    /* of a question, waiting included */
 #define ALK_POLICY_LOAD_MS 1000		    /* for the main chunk */
+#define ALK_POLICY_WAITING_MAX 1024	    /* questions that wait */
+#define ALK_POLICY_WAITING_SESSION 64	    /* of them, of one session */
+#define ALK_POLICY_WAITS_MAX 32		    /* waits in one question */
+#define ALK_POLICY_RESOLVE_MS 4000	    /* then alknet.resolve gives up */
 #define ALK_POLICY_KEY_MAX 4096		    /* bytes of a key in base64 */
 
 /* A Lua state and what it may use. Every coroutine of the state finds it through its extra space. */
@@ -39,11 +47,12 @@ struct alk_sandbox {
 	size_t used, cap;
 	unsigned refused; /* allocations refused in a row; the second is after a full collection */
 	/* Of the run under way: */
-	uint64_t cpu_end;    /* the thread's CPU time at which the resume is over */
-	uint64_t look_at;    /* monotonic: before this the CPU clock cannot have come so far */
-	uint64_t end;	     /* monotonic: over in all, waiting included */
-	const char *stopped; /* why the run was stopped */
-	lua_State *asked;    /* the coroutine whose outermost return is noted in `where` */
+	uint64_t cpu_end;      /* the thread's CPU time at which the resume is over */
+	uint64_t look_at;      /* monotonic: before this the CPU clock cannot have come so far */
+	uint64_t end;	       /* monotonic: over in all, waiting included */
+	const char *stopped;   /* why the run was stopped */
+	lua_State *asked;      /* the coroutine whose outermost return is noted in `where` */
+	struct alk_wait *wait; /* NULL: this run may not wait */
 	char where[128];
 	/* What the script says in the log. */
 	uint64_t log_at;
@@ -57,6 +66,24 @@ struct alk_sandbox *alk_sandbox_of(lua_State *L);
 /* Raise an error when the run is over its budget. For C functions that work for long. */
 void alk_sandbox_poll(lua_State *L);
 
+enum alk_wait_kind {
+	ALK_WAIT_NONE = 0,
+	ALK_WAIT_SLEEP,
+	ALK_WAIT_RESOLVE,
+};
+
+/* What a run that yielded waits for, and what came of it. */
+struct alk_wait {
+	enum alk_wait_kind kind; /* NONE: the script yielded by itself */
+	uint64_t ms;		 /* SLEEP */
+	char host[256];		 /* RESOLVE: passed alk_addr_check_name */
+	unsigned count;		 /* waits of this question so far */
+	/* RESOLVE: filled before the run is resumed. */
+	char why[128]; /* when there is no address */
+	size_t n;
+	char addr[2 * ALK_RESOLVER_ADDRESSES][46];
+};
+
 /* Pushes a function and its arguments; returns how many values that are. May raise. */
 typedef int alk_sandbox_push(lua_State *L, void *user);
 
@@ -69,15 +96,19 @@ struct alk_run {
 	uint64_t end; /* monotonic ns: the run is over in all */
 	uint64_t elapsed_ns;
 	char error[256];
-	char where[128]; /* the line of the return, or of the error */
+	char where[128];       /* the line of the return, or of the error */
+	struct alk_wait *wait; /* NULL: a yield is an error */
 	alk_sandbox_push *push;
 	void *user;
 };
 
 int alk_run_start(struct alk_sandbox *box, struct alk_run *run, uint32_t total_ms,
 		  alk_sandbox_push *push, void *user);
-/* 0 finished: the results are on top of run->co; -EIO it failed, see run->error; -EAGAIN it yielded. */
+/* 0 finished: the results are on top of run->co; -EIO it failed, see run->error; -EAGAIN it waits for what
+ * run->wait says. */
 int alk_run_resume(struct alk_sandbox *box, struct alk_run *run, uint32_t resume_ms);
+/* Note why a run that waits is not resumed, and where it stands. */
+void alk_run_abort(struct alk_run *run, const char *why);
 /* Let go of it and collect a little; everything after a failure for lack of memory. */
 void alk_run_end(struct alk_sandbox *box, struct alk_run *run);
 /* Call `fn` with `user` as its one argument, errors caught: 0, or -EIO with the text in `error`. */
@@ -86,6 +117,9 @@ int alk_sandbox_call(struct alk_sandbox *box, lua_CFunction fn, void *user, char
 /* Compile the text and run it; what it returned is on top of run->co. Give back with alk_run_end(). */
 int alk_sandbox_load(struct alk_sandbox *box, struct alk_run *run, const char *text, size_t len,
 		     uint32_t ms, struct alk_err *err);
+
+/* Answers a wait at once, for tests: fills what is to be filled. */
+typedef void alk_policy_stand_in(void *user, struct alk_wait *wait);
 
 /* Put the libraries into the state. Raises. */
 void alk_sandbox_open_libs(lua_State *L);
@@ -99,11 +133,46 @@ void alk_policy_api_open(lua_State *L);
 /* One line in the log, no more than ten a second. */
 void alk_policy_api_log(lua_State *L, int level, const char *text);
 
+/* resolve and sleep into the table on top. */
+void alk_policy_wait_open(lua_State *L);
+
+/* A question while it is in Lua. */
+struct alk_question_run {
+	struct alk_policy *policy;
+	const struct alk_ask *ask;
+	bool begun;
+	struct alk_run run;
+	struct alk_wait wait;
+	struct alk_answer answer;
+};
+/* Begin, or go on. 0: `answer` is whole, logged and counted, and belongs to the caller; -EAGAIN: it waits. */
+int alk_question_step(struct alk_question_run *question);
+/* It waits, and will not be resumed: `answer` says why. */
+void alk_question_fail(struct alk_question_run *question, const char *why);
+/* Forget one that waits, without an answer. */
+void alk_question_drop(struct alk_question_run *question);
+
 /* The arguments of a question; returns how many. Raises. */
 int alk_policy_push_ask(lua_State *L, const struct alk_ask *ask);
 /* Read the `n` values on top of `co`. Always fills `answer` (zeroed before); nonsense sets `failed`. */
 void alk_answer_read(lua_State *co, int n, const struct alk_ask *ask, struct alk_answer *answer);
 
 uint64_t alk_policy_clock(void); /* monotonic nanoseconds */
+
+struct alk_policy {
+	struct alk_loop *loop;
+	char *name;
+	bool scripted;
+	struct alk_policy_limits limits;
+	struct alk_sandbox box;
+	int function[ALK_QUESTION_COUNT]; /* references in the registry, or LUA_NOREF */
+	struct alk_policy_asked *asked;	  /* under way */
+	unsigned waiting;		  /* of those, how many wait */
+	uint64_t generation;		  /* of the last wait */
+	alk_policy_stand_in *stand_in;
+	void *stand_in_user;
+	uint64_t logged_at;  /* 0 = never */
+	unsigned suppressed; /* errors not logged since */
+};
 
 #endif

@@ -15,7 +15,6 @@
 #define SANDBOX_MAGIC 0x58424b41u
 #define SANDBOX_CAP (32u * 1024 * 1024)
 #define SANDBOX_RESUME_MS 20
-#define SANDBOX_TOTAL_MS 5000
 #define NS_PER_MS 1000000ull
 
 /* Instructions between two looks at the clock. An instruction takes 5 ms at the worst (two strings of
@@ -224,7 +223,7 @@ int alk_run_start(struct alk_sandbox *box, struct alk_run *run, uint32_t total_m
 	run->ref = LUA_NOREF;
 	run->push = push;
 	run->user = user;
-	run->end = alk_policy_clock() + (total_ms ? total_ms : SANDBOX_TOTAL_MS) * NS_PER_MS;
+	run->end = alk_policy_clock() + (total_ms ? total_ms : ALK_POLICY_TOTAL_MS) * NS_PER_MS;
 	box->refused = 0;
 	return alk_sandbox_call(box, run_prepare, run, run->error, sizeof(run->error));
 }
@@ -241,6 +240,30 @@ static void budget_begin(struct alk_sandbox *box, const struct alk_run *run, uin
 	box->stopped = NULL;
 	box->where[0] = '\0';
 	box->asked = run->co;
+	box->wait = run->wait;
+	if (run->wait)
+		run->wait->kind = ALK_WAIT_NONE;
+}
+
+static int run_result(struct alk_sandbox *box, struct alk_run *run, int rc)
+{
+	if (rc == LUA_YIELD && !box->stopped && run->wait && run->wait->kind != ALK_WAIT_NONE)
+		return -EAGAIN;
+	/* A stop that the script swallowed in its last instructions is still one. */
+	if (!box->stopped && box->refused >= 2)
+		box->stopped = "used more memory than it may";
+	if (!box->stopped && rc == LUA_OK)
+		return 0;
+	where_failed(run->co, run->where, sizeof(run->where));
+	if (rc == LUA_ERRMEM)
+		box->refused = 2;
+	if (box->stopped)
+		snprintf(run->error, sizeof(run->error), "%s", box->stopped);
+	else if (rc == LUA_YIELD)
+		snprintf(run->error, sizeof(run->error), "the script yielded");
+	else
+		error_text(run->co, -1, run->error, sizeof(run->error));
+	return -EIO;
 }
 
 int alk_run_resume(struct alk_sandbox *box, struct alk_run *run, uint32_t resume_ms)
@@ -253,23 +276,16 @@ int alk_run_resume(struct alk_sandbox *box, struct alk_run *run, uint32_t resume
 	rc = lua_resume(run->co, box->L, run->nargs, &run->nresults);
 	run->elapsed_ns += alk_policy_clock() - begin;
 	box->asked = NULL;
+	box->wait = NULL;
 	run->nargs = 0;
 	snprintf(run->where, sizeof(run->where), "%s", box->where);
-	/* A stop that the script swallowed in its last instructions is still one. */
-	if (!box->stopped && box->refused >= 2)
-		box->stopped = "used more memory than it may";
-	if (box->stopped || (rc != LUA_OK && rc != LUA_YIELD))
-		where_failed(run->co, run->where, sizeof(run->where));
-	if (rc != LUA_OK && rc != LUA_YIELD) {
-		error_text(run->co, -1, run->error, sizeof(run->error));
-		if (rc == LUA_ERRMEM)
-			box->refused = 2;
-	}
-	if (box->stopped)
-		snprintf(run->error, sizeof(run->error), "%s", box->stopped);
-	if (box->stopped || (rc != LUA_OK && rc != LUA_YIELD))
-		return -EIO;
-	return rc == LUA_YIELD ? -EAGAIN : 0;
+	return run_result(box, run, rc);
+}
+
+void alk_run_abort(struct alk_run *run, const char *why)
+{
+	where_failed(run->co, run->where, sizeof(run->where));
+	snprintf(run->error, sizeof(run->error), "%s", why);
 }
 
 static int run_release(lua_State *L)
@@ -330,8 +346,6 @@ int alk_sandbox_load(struct alk_sandbox *box, struct alk_run *run, const char *t
 	rc = alk_run_start(box, run, 0, script_push, &script);
 	if (rc == 0)
 		rc = alk_run_resume(box, run, ms);
-	if (rc == -EAGAIN)
-		return alk_err_set(err, -EINVAL, "%s: yields outside of a question", box->name);
 	if (rc == 0)
 		return 0;
 	if (box->stopped && script.compiled)

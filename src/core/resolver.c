@@ -15,6 +15,9 @@
 #define TRY_MS 2500
 #define TRIES 3
 
+/* A peer may ask and give up again as fast as it likes, and what it asked stays until c-ares gives up. */
+#define PENDING_MAX 4096
+
 struct resolver_socket {
 	struct alk_resolver *resolver;
 	int fd;
@@ -29,6 +32,7 @@ struct alk_resolver {
 	struct alk_timer *timer;
 	uint64_t due; /* of the timer */
 	struct resolver_socket *sockets;
+	unsigned pending; /* queries that c-ares has, cancelled ones too */
 };
 
 struct alk_resolver_query {
@@ -284,6 +288,7 @@ static void query_on_answer(void *user, int status, int timeouts, struct ares_ad
 
 	(void)timeouts;
 	assert(query->magic == QUERY_MAGIC);
+	query->resolver->pending--;
 	if (query->done != NULL && status != ARES_EDESTRUCTION)
 		query_fill(query, status, found);
 	if (found != NULL)
@@ -303,7 +308,9 @@ struct alk_resolver_query *alk_resolver_ask(struct alk_resolver *resolver, const
 	const struct ares_addrinfo_hints hints = {.ai_family = family,
 						  .ai_socktype = SOCK_STREAM,
 						  .ai_flags = ARES_AI_NOSORT};
-	struct alk_resolver_query *query = calloc(1, sizeof(*query));
+	struct alk_resolver_query *query = resolver->pending < PENDING_MAX
+						   ? calloc(1, sizeof(*query))
+						   : NULL;
 
 	assert(resolver->magic == RESOLVER_MAGIC);
 	if (query == NULL)
@@ -313,6 +320,7 @@ struct alk_resolver_query *alk_resolver_ask(struct alk_resolver *resolver, const
 	query->done = done;
 	query->user = user;
 	query->task = (struct alk_task){.fn = query_tell, .user = query};
+	resolver->pending++;
 	ares_getaddrinfo(resolver->channel, name, NULL, &hints, query_on_answer, query);
 	/* What runs already may be for a later try of another query. */
 	if (query->task.prev == NULL && (!alk_timer_active(resolver->timer) ||

@@ -20,7 +20,8 @@ typedef void alk_resolver_fn(void *user, int rc, const struct alk_sockaddr *addr
 			     const struct alk_err *err);
 
 /* Ask for `name`, which passed alk_addr_check_name. `family` is AF_INET or AF_INET6. `done` runs exactly
- * once, from the loop, never before this returned; the handle is dead then. NULL when out of memory. */
+ * once, from the loop, never before this returned; the handle is dead then. NULL when out of memory, or
+ * when thousands of queries are under way. */
 struct alk_resolver_query *alk_resolver_ask(struct alk_resolver *resolver, const char *name,
 					    int family, alk_resolver_fn *done, void *user);
 /* Then `done` does not run. Takes and clears the handle. */

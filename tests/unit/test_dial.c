@@ -19,7 +19,7 @@
 
 #include <cmocka.h>
 
-#include "resolver.h"
+#include "dns_play.h"
 
 #define TIMEOUT_MS 20000 /* longer than any test takes */
 #define SHORT_MS 400
@@ -32,10 +32,7 @@ struct bench {
 	int calls, rc, fd;
 	struct alk_err err;
 	/* the name server */
-	int dns, dns_tcp, dns_conn;
-	struct alk_io *dns_io, *dns_tcp_io, *dns_conn_io;
-	int asked;
-	struct alk_dial **cancel_when_asked;
+	struct dns_play dns;
 	struct alk_timer *timer;
 	int listener[4];
 	int n_listeners;
@@ -48,167 +45,6 @@ static uint64_t mono_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
-/* ---- a name server ---- */
-
-/* What a name stands for is in its first label. */
-struct record {
-	const char *name;
-	int rcode;
-	int v4, v6;	  /* how many addresses; -1 = no answer at all */
-	const char *addr; /* the first IPv4 address; the others count up */
-};
-
-static const struct record records[] = {
-	{"both", 0, 1, 1, "127.0.0.1"}, {"four", 0, 1, 0, "127.0.0.1"},
-	{"six", 0, 0, 1, NULL},		{"slowsix", 0, 1, -1, "127.0.0.1"},
-	{"slowfour", 0, -1, 1, NULL},	{"nosix", 2, 0, 0, NULL},
-	{"silent", 0, -1, -1, NULL},	{"many", 0, 4000, 0, "127.1.1.1"},
-	{"two", 0, 2, 0, "127.0.0.1"},	{"unanswered", 0, 1, -1, "127.0.0.1"},
-};
-
-static size_t dns_add_record(uint8_t *p, int type, const char *addr, int i)
-{
-	static const uint8_t head[] = {0xc0, 0x0c, 0, 0, 0, 1, 0, 0, 0, 60, 0, 0};
-	struct in_addr in;
-
-	memcpy(p, head, sizeof(head));
-	p[3] = (uint8_t)type;
-	if (type == 1) {
-		p[11] = 4;
-		inet_pton(AF_INET, addr, &in);
-		in.s_addr = htonl(ntohl(in.s_addr) + (uint32_t)i);
-		memcpy(p + 12, &in, 4);
-		return 16;
-	}
-	p[11] = 16;
-	memcpy(p + 12, &in6addr_loopback, 16);
-	return 28;
-}
-
-/* The answer to the query in `m`, in its place; 0 = none. One that is too long for UDP says so. */
-static size_t dns_answer(struct bench *b, uint8_t *m, size_t n, bool tcp)
-{
-	const struct record *r = NULL;
-	char label[64] = "";
-	size_t end = 12, i;
-	int type, count;
-
-	assert_true(n >= 17 && n >= 13u + m[12]);
-	b->asked++;
-	if (b->cancel_when_asked != NULL)
-		alk_dial_cancel(b->cancel_when_asked);
-	memcpy(label, m + 13, m[12] < 63 ? m[12] : 63);
-	while (end < n && m[end] != 0)
-		end += m[end] + 1u;
-	type = m[end + 2];
-	end += 5;
-	memset(m + 6, 0, 6);
-	m[2] = 0x81;
-	m[3] = 0x80;
-	for (i = 0; i < sizeof(records) / sizeof(records[0]); i++)
-		if (strcmp(records[i].name, label) == 0)
-			r = &records[i];
-	if (r == NULL) {
-		m[3] |= 3; /* NXDOMAIN */
-		return end;
-	}
-	m[3] |= (uint8_t)r->rcode;
-	count = type == 1 ? r->v4 : r->v6;
-	if (count < 0)
-		return 0;
-	if (count > 20 && !tcp) {
-		m[2] |= 2; /* TC */
-		return end;
-	}
-	m[6] = (uint8_t)(count >> 8);
-	m[7] = (uint8_t)count;
-	for (i = 0; i < (size_t)count; i++)
-		end += dns_add_record(m + end, type, r->addr, (int)i);
-	return end;
-}
-
-static void dns_on_query(void *user, int revents)
-{
-	struct bench *b = user;
-	struct sockaddr_in from;
-	socklen_t len = sizeof(from);
-	uint8_t m[4096];
-	ssize_t n = recvfrom(b->dns, m, 512, 0, (struct sockaddr *)&from, &len);
-	size_t out;
-
-	(void)revents;
-	if (n < 0)
-		return;
-	out = dns_answer(b, m, (size_t)n, false);
-	if (out > 0)
-		assert_int_equal(sendto(b->dns, m, out, 0, (struct sockaddr *)&from, len),
-				 (ssize_t)out);
-}
-
-static void dns_on_tcp_query(void *user, int revents)
-{
-	struct bench *b = user;
-	static uint8_t m[2 + 65535];
-	ssize_t n = recv(b->dns_conn, m, 512, 0);
-	size_t out;
-
-	(void)revents;
-	if (n <= 0) {
-		alk_io_free(&b->dns_conn_io);
-		alk_fd_close(&b->dns_conn);
-		return;
-	}
-	assert_int_equal(n, 2 + m[0] * 256 + m[1]);
-	out = dns_answer(b, m + 2, (size_t)n - 2, true);
-	m[0] = (uint8_t)(out >> 8);
-	m[1] = (uint8_t)out;
-	assert_int_equal(send(b->dns_conn, m, out + 2, 0), (ssize_t)out + 2);
-}
-
-static void dns_on_connection(void *user, int revents)
-{
-	struct bench *b = user;
-	const int size = 256 * 1024;
-
-	(void)revents;
-	b->dns_conn = accept4(b->dns_tcp, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	assert_true(b->dns_conn >= 0);
-	setsockopt(b->dns_conn, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-	b->dns_conn_io = alk_io_new(b->loop, b->dns_conn, "name server", dns_on_tcp_query, b);
-	alk_io_set(b->dns_conn_io, ALK_IO_READ);
-}
-
-static void dns_start(struct bench *b)
-{
-	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t len = sizeof(sin);
-	char servers[64];
-
-	b->dns_conn = -1;
-	b->dns_tcp = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	assert_int_equal(bind(b->dns_tcp, (struct sockaddr *)&sin, sizeof(sin)), 0);
-	assert_int_equal(listen(b->dns_tcp, 5), 0);
-	assert_int_equal(getsockname(b->dns_tcp, (struct sockaddr *)&sin, &len), 0);
-	b->dns = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	assert_int_equal(bind(b->dns, (struct sockaddr *)&sin, sizeof(sin)), 0);
-	b->dns_io = alk_io_new(b->loop, b->dns, "name server", dns_on_query, b);
-	b->dns_tcp_io = alk_io_new(b->loop, b->dns_tcp, "name server", dns_on_connection, b);
-	alk_io_set(b->dns_io, ALK_IO_READ);
-	alk_io_set(b->dns_tcp_io, ALK_IO_READ);
-	snprintf(servers, sizeof(servers), "127.0.0.1:%d", ntohs(sin.sin_port));
-	assert_int_equal(alk_resolver_set_servers(b->resolver, servers, NULL), 0);
-}
-
-static void dns_stop(struct bench *b)
-{
-	alk_io_free(&b->dns_io);
-	alk_io_free(&b->dns_tcp_io);
-	alk_io_free(&b->dns_conn_io);
-	alk_fd_close(&b->dns);
-	alk_fd_close(&b->dns_tcp);
-	alk_fd_close(&b->dns_conn);
 }
 
 static int setup(void **state)
@@ -225,7 +61,7 @@ static int setup(void **state)
 	b->fd = -1;
 	for (i = 0; i < sizeof(b->full) / sizeof(b->full[0]); i++)
 		b->full[i] = -1;
-	dns_start(b);
+	dns_start(&b->dns, b->loop, b->resolver);
 	*state = b;
 	return 0;
 }
@@ -237,7 +73,7 @@ static int teardown(void **state)
 
 	alk_dial_cancel(&b->dial);
 	alk_timer_free(&b->timer);
-	dns_stop(b);
+	dns_stop(&b->dns);
 	alk_loop_free(&b->loop);
 	alk_fd_close(&b->fd);
 	for (i = 0; i < (size_t)b->n_listeners; i++)
@@ -395,7 +231,7 @@ static void test_numeric(void **state)
 	assert_connected(b, "127.0.0.1", port);
 	dial(b, "::ffff:127.0.0.1", port, TIMEOUT_MS);
 	assert_connected(b, "127.0.0.1", port);
-	assert_int_equal(b->asked, 0);
+	assert_int_equal(b->dns.asked, 0);
 	if (!has_ipv6())
 		return;
 	port = target(b, "::1", 0, 5);
@@ -403,7 +239,7 @@ static void test_numeric(void **state)
 	assert_connected(b, "::1", port);
 	dial(b, "::1%lo", port, TIMEOUT_MS);
 	assert_int_equal(b->rc, 0);
-	assert_int_equal(b->asked, 0);
+	assert_int_equal(b->dns.asked, 0);
 }
 
 static void test_refused(void **state)
@@ -437,7 +273,7 @@ static void test_bind(void **state)
 
 	dial_from(b, "both.test", port, "127.0.0.3", TIMEOUT_MS);
 	assert_connected(b, "127.0.0.1", port);
-	assert_int_equal(b->asked, 1); /* the other family is not asked for */
+	assert_int_equal(b->dns.asked, 1); /* the other family is not asked for */
 	assert_int_equal(getsockname(b->fd, (struct sockaddr *)&sin, &len), 0);
 	assert_int_equal(ntohl(sin.sin_addr.s_addr), 0x7f000003);
 	dial_from(b, "127.0.0.1", port, "192.0.2.1", TIMEOUT_MS);
@@ -461,12 +297,12 @@ static void test_localhost(void **state)
 		dial(b, names[i], port, TIMEOUT_MS);
 		assert_connected(b, "127.0.0.1", port);
 	}
-	assert_int_equal(b->asked, 0);
+	assert_int_equal(b->dns.asked, 0);
 	dial(b, "mylocalhost", port, TIMEOUT_MS);
 	assert_int_equal(b->rc, -ENOENT);
 	dial(b, "localhost.example", port, TIMEOUT_MS);
 	assert_int_equal(b->rc, -ENOENT);
-	assert_int_not_equal(b->asked, 0);
+	assert_int_not_equal(b->dns.asked, 0);
 	if (!has_ipv6())
 		return;
 	port = target(b, "::1", port, 5);
@@ -563,13 +399,13 @@ static void test_resolution_delay(void **state)
 	dial(b, "slowsix.test", port, TIMEOUT_MS);
 	assert_connected(b, "127.0.0.1", port);
 	assert_true(mono_ms() - begin + 1 >= 50);
-	assert_int_equal(b->asked, 2); /* not asked again: nobody waited for that answer */
+	assert_int_equal(b->dns.asked, 2); /* not asked again: nobody waited for that answer */
 	if (!has_ipv6())
 		return;
 	port = target(b, "::1", 0, 5);
 	dial(b, "slowfour.test", port, TIMEOUT_MS);
 	assert_connected(b, "::1", port);
-	assert_int_equal(b->asked, 4);
+	assert_int_equal(b->dns.asked, 4);
 }
 
 /* THREATS 28 */
@@ -724,14 +560,22 @@ static void test_cancel(void **state)
 }
 
 /* The answer comes when nobody waits for it any more. */
+static void cancel_dial(void *user)
+{
+	struct bench *b = user;
+
+	alk_dial_cancel(&b->dial);
+}
+
 static void test_cancel_before_the_answer(void **state)
 {
 	struct bench *b = *state;
 
 	b->timer = alk_timer_new(b->loop, "cancel", on_timer_cancel, b);
-	b->cancel_when_asked = &b->dial;
+	b->dns.on_asked = cancel_dial;
+	b->dns.user = b;
 	cancel_after(b, "four.test", 1, 50);
-	assert_int_equal(b->asked, 2);
+	assert_int_equal(b->dns.asked, 2);
 }
 
 static void on_answer_never(void *user, int rc, const struct alk_sockaddr *addrs, size_t n,
