@@ -47,4 +47,30 @@ struct alk_channel *alk_client_open(struct alk_client *client, const struct alk_
 				    const struct alk_channel_ops *ops, void *user,
 				    struct alk_err *err);
 
+/* Who wants connections from the server's side (remote_forward.h). */
+struct alk_client_forward_ops {
+	void (*up)(void *user, struct alk_client *client);
+	void (*down)(void *user);
+	/* The server opened a channel for a connection at `to`, where it listens for us; originator is set.
+	 * Answer now or later: alk_channel_accept, _refuse or _attach. */
+	void (*opened)(void *user, struct alk_channel *channel, const struct alk_destination *to);
+};
+/* Tell these of every session, also of the one that is up; all borrowed for the client's life. Without them
+ * what a server opens is refused. */
+void alk_client_set_forwards(struct alk_client *client, const struct alk_client_forward_ops *ops,
+			     void *user);
+
+/* Ask the server to listen on host:port and to open channels for what connects there. `host` is
+ * written as RFC 4254 7.1 has it: "" is every address. `done` runs once, from the loop, unless cancelled: rc 0 and
+ * the port (0: the server did not say which), -EACCES refused, -ENOTCONN the session ended first. NULL when the
+ * session is not up or memory is out. */
+struct alk_ssh_listen; /* a question under way */
+typedef void alk_client_listened(void *user, int rc, uint16_t port);
+struct alk_ssh_listen *alk_client_listen(struct alk_client *client, const char *host, uint16_t port,
+					 alk_client_listened *done, void *user);
+/* `done` does not run; what was asked for is not taken back. */
+void alk_client_listen_cancel(struct alk_ssh_listen **listen);
+/* Tell the server to stop; what is connected stays. */
+void alk_client_unlisten(struct alk_client *client, const char *host, uint16_t port);
+
 #endif

@@ -77,6 +77,9 @@ struct alk_forward {
 	char path[108]; /* unix socket at the server, or "" */
 };
 int alk_forward_parse(const char *spec, struct alk_forward *out, struct alk_err *err);
+/* The same for `remote_forward`, where `bind` and `port` are at the server: no unix socket to listen on, no
+ * reserved destination. `bind` is as SSH asks for it: "" is every address, without one it is localhost. */
+int alk_forward_parse_remote(const char *spec, struct alk_forward *out, struct alk_err *err);
 
 /* Everything, file contents included, for a worker; secrets too, so it goes over the control socket
  * alone. New reference. */

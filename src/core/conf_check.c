@@ -120,12 +120,18 @@ static int forwards_check(const struct alk_conf *conf, struct alk_err *err)
 {
 	struct alk_forward forward;
 	const char *text;
+	int rc;
 
 	for (size_t i = 0; (text = alk_options_nth(conf->values, "forward", i)) != NULL; i++) {
-		int rc = alk_forward_parse(text, &forward, err);
-
+		rc = alk_forward_parse(text, &forward, err);
 		if (rc < 0)
 			return blame(conf, "forward", rc, err);
+	}
+	for (size_t i = 0; (text = alk_options_nth(conf->values, "remote_forward", i)) != NULL;
+	     i++) {
+		rc = alk_forward_parse_remote(text, &forward, err);
+		if (rc < 0)
+			return blame(conf, "remote_forward", rc, err);
 	}
 	return 0;
 }

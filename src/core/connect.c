@@ -143,6 +143,27 @@ static int connect_listen(struct connect *connect, struct alk_err *err)
 	return rc;
 }
 
+static int connect_remote(struct connect *connect, struct alk_err *err)
+{
+	uint64_t patience = (uint64_t)alk_options_int(connect->options, "connect_timeout");
+	const char *spec;
+	int rc = 0;
+
+	connect->front.remotes = alk_remote_forwards_new(connect->front.loop, patience);
+	if (connect->front.remotes == NULL)
+		return alk_err_set(err, -ENOMEM, "out of memory");
+	for (size_t i = 0;
+	     rc == 0 && (spec = alk_options_nth(connect->options, "remote_forward", i)) != NULL;
+	     i++) {
+		rc = alk_remote_forwards_add(connect->front.remotes, spec, NULL, err);
+		if (rc != 0)
+			alk_err_prefix(err, rc, "--remote-forward");
+	}
+	if (rc == 0)
+		alk_remote_forwards_attach(connect->front.remotes, connect->front.client);
+	return rc;
+}
+
 static int connect_prepare(struct connect *connect, struct alk_conf *conf, struct alk_err *err)
 {
 	static const struct alk_client_ops ops = {.up = on_up, .down = on_down};
@@ -154,6 +175,9 @@ static int connect_prepare(struct connect *connect, struct alk_conf *conf, struc
 	connect->front.client = alk_client_new(connect->front.loop, conf, &ops, connect, err);
 	if (connect->front.client == NULL)
 		return -EINVAL;
+	rc = connect_remote(connect, err);
+	if (rc != 0)
+		return rc;
 	if (stdio != NULL) {
 		connect->stdio = alk_stdio_new(&connect->front, stdio, on_stdio_done, connect, err);
 		if (connect->stdio == NULL)
@@ -182,6 +206,7 @@ static void connect_deinit(struct connect *connect)
 	for (size_t i = 0; i < SIGNALS; i++)
 		alk_signal_free(&connect->signals[i]);
 	alk_client_free(&connect->front.client);
+	alk_remote_forwards_free(&connect->front.remotes);
 	alk_stdio_free(&connect->stdio);
 	alk_log_attach(NULL);
 	alk_loop_free(&connect->front.loop);

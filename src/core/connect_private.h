@@ -13,6 +13,7 @@
  * connect.c alone decides what happens when a session ends. */
 
 #include "client.h"
+#include "remote_forward.h"
 
 struct alk_accept;
 struct alk_conn;
@@ -20,7 +21,8 @@ struct alk_conn;
 /* What listeners and their connections share. Plain data of connect.c's. */
 struct alk_front {
 	struct alk_loop *loop;
-	struct alk_client *client; /* borrowed; NULL while there is none */
+	struct alk_client *client;	     /* borrowed; NULL while there is none */
+	struct alk_remote_forwards *remotes; /* --remote-forward; NULL: none was asked for yet */
 	struct alk_accept *accepts;
 	struct alk_conn *conns; /* whose channels are not open yet, or that are being closed */
 	unsigned waiting;	/* conns that wait for a session */

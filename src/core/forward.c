@@ -86,6 +86,7 @@ static unsigned forward_colons(const char *s)
 	return n + (*s == '/' ? 1 : 0);
 }
 
+/* Leaves `bind` empty when there is none. */
 static int forward_listen(const char **s, struct alk_forward *out)
 {
 	char port[8];
@@ -95,28 +96,54 @@ static int forward_listen(const char **s, struct alk_forward *out)
 			return -EINVAL;
 		return 0;
 	}
-	strcpy(out->bind, "127.0.0.1");
-	if (forward_colons(*s) == 3 &&
-	    (forward_field(s, out->bind, sizeof(out->bind)) < 0 || *s == NULL))
-		return -EINVAL;
-	if (out->bind[0] == '\0')
-		strcpy(out->bind, "*");
+	if (forward_colons(*s) == 3) {
+		if (forward_field(s, out->bind, sizeof(out->bind)) < 0 || *s == NULL)
+			return -EINVAL;
+		if (out->bind[0] == '\0')
+			strcpy(out->bind, "*");
+	}
 	if (forward_field(s, port, sizeof(port)) < 0 || *s == NULL)
 		return -EINVAL;
 	return forward_port(port, true, &out->port);
 }
 
-int alk_forward_parse(const char *spec, struct alk_forward *out, struct alk_err *err)
+static int forward_read(const char *spec, struct alk_forward *out)
 {
 	const char *s = spec;
-	char shown[128];
 
 	*out = (struct alk_forward){0};
-	if (forward_listen(&s, out) == 0 && forward_target(s, out) == 0)
-		return 0;
+	return forward_listen(&s, out) == 0 ? forward_target(s, out) : -EINVAL;
+}
+
+static int forward_bad(const char *spec, const char *forms, struct alk_err *err)
+{
+	char shown[128];
+
 	alk_text_escape(spec, strlen(spec), shown, sizeof(shown));
-	return alk_err_set(
-		err, -EINVAL,
-		"must be [bind:]port:host:hostport, [bind:]port:/unix/path or /unix/path:host:hostport (IPv6 in brackets), not \"%s\"",
-		shown);
+	return alk_err_set(err, -EINVAL, "must be %s (IPv6 in brackets), not \"%s\"", forms, shown);
+}
+
+int alk_forward_parse(const char *spec, struct alk_forward *out, struct alk_err *err)
+{
+	if (forward_read(spec, out) < 0)
+		return forward_bad(
+			spec,
+			"[bind:]port:host:hostport, [bind:]port:/unix/path or /unix/path:host:hostport",
+			err);
+	if (out->bind[0] == '\0' && out->listen_path[0] == '\0')
+		strcpy(out->bind, "127.0.0.1");
+	return 0;
+}
+
+int alk_forward_parse_remote(const char *spec, struct alk_forward *out, struct alk_err *err)
+{
+	if (forward_read(spec, out) < 0 || out->listen_path[0] != '\0' ||
+	    strncmp(out->host, "alknet-", 7) == 0)
+		return forward_bad(spec, "[bind:]port:host:hostport or [bind:]port:/unix/path",
+				   err);
+	if (out->bind[0] == '\0')
+		strcpy(out->bind, "localhost");
+	else if (strcmp(out->bind, "*") == 0)
+		out->bind[0] = '\0';
+	return 0;
 }

@@ -55,9 +55,11 @@ struct alk_channel {
 	enum alk_open_failure why;
 	struct ssh_channel_callbacks_struct cb;
 	unsigned number;		/* which open of the client this was */
+	unsigned ch_id;			/* the library's number, of a channel that was asked for */
 	struct alk_reason_query *query; /* the server is asked why it refused */
 	bool working, stalled, resume, want_drain;
 	bool eof_in, eof_told, eof_out, eof_sent;
+	bool back; /* forwarded-tcpip: from a server to its client */
 	bool remote_closed, close_wanted, close_told, opened_told;
 };
 
@@ -277,6 +279,7 @@ int alk_channel_accept(struct alk_channel *c)
 		return -EPIPE;
 	alk_ssh_enter(c->s);
 	c->ch = ssh_message_channel_request_open_reply_accept(c->asked);
+	c->s->ids++;
 	alk_ssh_leave(c->s);
 	ssh_message_free(c->asked);
 	c->asked = NULL;
@@ -322,7 +325,10 @@ static int channel_open_step(struct alk_channel *c)
 	int rc;
 
 	alk_ssh_enter(c->s);
-	if (!to->path[0])
+	if (c->back)
+		rc = ssh_channel_open_reverse_forward(c->ch, to->host, to->port, to->originator,
+						      to->originator_port);
+	else if (!to->path[0])
 		rc = ssh_channel_open_forward(c->ch, to->host, to->port, to->originator,
 					      to->originator_port);
 	else if (channel_peer_is_ours(c))
@@ -336,7 +342,7 @@ static int channel_open_step(struct alk_channel *c)
 	return rc;
 }
 
-int alk_ssh_channel_ask(struct alk_channel *c, const struct alk_destination *to)
+static int channel_ask(struct alk_channel *c, const struct alk_destination *to)
 {
 	c->ch = ssh_channel_new(c->s->ssh);
 	c->to = malloc(sizeof(*to));
@@ -344,13 +350,25 @@ int alk_ssh_channel_ask(struct alk_channel *c, const struct alk_destination *to)
 		return -ENOMEM;
 	*c->to = *to;
 	c->state = CHANNEL_ASKING;
-	c->number = c->s->opens++;
+	c->ch_id = FIRST_CHANNEL + c->s->ids++;
 	if (channel_open_step(c) == SSH_ERROR) {
 		c->why = ALK_OPEN_RESOURCE_SHORTAGE;
 		channel_work_later(c);
 	}
 	alk_ssh_wrote(c->s);
 	return 0;
+}
+
+int alk_ssh_channel_ask(struct alk_channel *c, const struct alk_destination *to)
+{
+	c->number = c->s->opens++;
+	return channel_ask(c, to);
+}
+
+int alk_ssh_channel_ask_back(struct alk_channel *c, const struct alk_destination *to)
+{
+	c->back = true;
+	return channel_ask(c, to);
 }
 
 /* "Channel opening failure: channel 43 error (2) Connection refused" */
@@ -363,7 +381,7 @@ static enum alk_open_failure channel_failure(const struct alk_channel *c, char *
 	text[0] = '\0';
 	if (sscanf(error, "Channel opening failure: channel %u error (%u) %n", &id, &code, &at) <
 		    2 ||
-	    !at || id != FIRST_CHANNEL + c->number)
+	    !at || id != c->ch_id)
 		return ALK_OPEN_CONNECT_FAILED;
 	if (error[at])
 		snprintf(text, size, "%s", error + at);
@@ -406,7 +424,7 @@ static void channel_refused(struct alk_channel *c)
 	enum alk_open_failure why = channel_failure(c, text, sizeof(text));
 	bool unsaid = why == ALK_OPEN_CONNECT_FAILED && text[0] == '\0';
 
-	if (unsaid && channel_peer_is_ours(c) && c->ops->refused) {
+	if (unsaid && !c->back && channel_peer_is_ours(c) && c->ops->refused) {
 		c->query = alk_ssh_reason_ask(c->s, c->number, on_reason, c);
 		if (c->query)
 			return;

@@ -23,6 +23,8 @@ struct alk_client {
 	const struct alk_options *values;
 	const struct alk_client_ops *ops;
 	void *user;
+	const struct alk_client_forward_ops *forwards; /* NULL: none are wanted */
+	void *forwards_user;
 	enum alk_client_state state;
 	ssh_key key;
 	char server[300], host[256], known_hosts[512], login[256];
@@ -56,6 +58,8 @@ static void client_down(struct alk_client *c)
 		alk_ssh_deinit(&c->ssh);
 		c->ssh_made = false;
 	}
+	if (c->forwards)
+		c->forwards->down(c->forwards_user);
 	c->ops->down(c->user, c->rc, &c->err);
 }
 
@@ -172,6 +176,8 @@ static int step_auth(struct alk_client *c)
 		alk_timer_stop(c->deadline);
 		on_tick(c);
 		c->ops->up(c->user);
+		if (c->forwards && c->state == ALK_CLIENT_UP)
+			c->forwards->up(c->forwards_user, c);
 		return 0;
 	case SSH_AUTH_DENIED:
 	case SSH_AUTH_PARTIAL:
@@ -184,6 +190,46 @@ static int step_auth(struct alk_client *c)
 	}
 }
 
+/* The channel of a connection at a listener that the server has for us; NULL when it is nothing of the kind. Takes
+ * `m` then. */
+static struct alk_channel *client_forwarded(struct alk_client *c, ssh_message m,
+					    struct alk_destination *to)
+{
+	const char *host, *originator;
+	struct alk_channel *channel;
+
+	if (ssh_message_type(m) != SSH_REQUEST_CHANNEL_OPEN ||
+	    ssh_message_subtype(m) != SSH_CHANNEL_FORWARDED_TCPIP || !c->forwards)
+		return NULL;
+	host = ssh_message_channel_request_open_destination(m);
+	originator = ssh_message_channel_request_open_originator(m);
+	*to = (struct alk_destination){
+		.port = (uint16_t)ssh_message_channel_request_open_destination_port(m),
+		.originator_port = (uint16_t)ssh_message_channel_request_open_originator_port(m),
+	};
+	snprintf(to->host, sizeof(to->host), "%s", host ? host : "");
+	snprintf(to->originator, sizeof(to->originator), "%s", originator ? originator : "");
+	c->ssh.asked++;
+	channel = alk_ssh_channel_asked(&c->ssh, m);
+	return channel;
+}
+
+/* What the server asks of us: channels of forwards, all else is refused. Takes `m`. */
+static void client_message(struct alk_client *c, ssh_message m)
+{
+	struct alk_destination to;
+	struct alk_channel *channel = client_forwarded(c, m, &to);
+
+	if (channel) {
+		c->forwards->opened(c->forwards_user, channel, &to);
+		return;
+	}
+	alk_ssh_enter(&c->ssh);
+	ssh_message_reply_default(m);
+	alk_ssh_leave(&c->ssh);
+	ssh_message_free(m);
+}
+
 static int on_step(void *user)
 {
 	struct alk_client *c = user;
@@ -194,17 +240,15 @@ static int on_step(void *user)
 		rc = step_handshake(c);
 	if (rc == 0 && c->state == ALK_CLIENT_AUTH && !c->ssh.dying)
 		rc = step_auth(c);
-	/* The server has nothing to ask of us: whatever it is, no. */
+	if (rc == 0 && c->state == ALK_CLIENT_UP && !c->ssh.dying)
+		alk_ssh_global_step(&c->ssh);
 	while (rc == 0 && c->state == ALK_CLIENT_UP && !c->ssh.dying) {
 		alk_ssh_enter(&c->ssh);
 		m = ssh_message_get(c->ssh.ssh);
-		if (m) {
-			ssh_message_reply_default(m);
-			ssh_message_free(m);
-		}
 		alk_ssh_leave(&c->ssh);
 		if (!m)
 			break;
+		client_message(c, m);
 	}
 	return rc;
 }
@@ -356,6 +400,8 @@ void alk_client_free(struct alk_client **client)
 		ALK_OP(c->transport, dial_cancel)(c->transport_state, &c->dialing);
 	if (c->ssh_made)
 		alk_ssh_deinit(&c->ssh);
+	if (c->forwards)
+		c->forwards->down(c->forwards_user);
 	alk_timer_free(&c->deadline);
 	alk_timer_free(&c->tick);
 	alk_loader_free(&c->loader);
@@ -423,4 +469,33 @@ struct alk_channel *alk_client_open(struct alk_client *c, const struct alk_desti
 		return NULL;
 	}
 	return channel;
+}
+
+struct alk_ssh_listen *alk_client_listen(struct alk_client *c, const char *host, uint16_t port,
+					 alk_client_listened *done, void *user)
+{
+	if (c->state != ALK_CLIENT_UP || c->ssh.dying || c->ssh.finishing)
+		return NULL;
+	return alk_ssh_listen(&c->ssh, host, port, done, user);
+}
+
+void alk_client_listen_cancel(struct alk_ssh_listen **listen)
+{
+	alk_ssh_listen_cancel(listen);
+}
+
+void alk_client_unlisten(struct alk_client *c, const char *host, uint16_t port)
+{
+	if (c->state == ALK_CLIENT_UP && !c->ssh.dying && !c->ssh.finishing &&
+	    alk_ssh_unlisten(&c->ssh, host, port) < 0)
+		alk_ssh_die(&c->ssh, -ENOMEM, "out of memory");
+}
+
+void alk_client_set_forwards(struct alk_client *c, const struct alk_client_forward_ops *ops,
+			     void *user)
+{
+	c->forwards = ops;
+	c->forwards_user = user;
+	if (c->state == ALK_CLIENT_UP)
+		ops->up(user, c);
 }

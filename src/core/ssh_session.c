@@ -84,6 +84,9 @@ static void ssh_dispatch(struct alk_ssh *s)
 		alk_ssh_enter(s);
 		rc = ssh_event_dopoll(s->event, 0);
 		alk_ssh_leave(s);
+		/* Before more packets come: the library finds the port of a forward in the last one. */
+		if (s->listens && rc >= 0 && !s->dying)
+			alk_ssh_global_step(s);
 	}
 	if (rc == SSH_ERROR || (ssh_get_status(s->ssh) & (SSH_CLOSED | SSH_CLOSED_ERROR))) {
 		alk_ssh_die(s, -ECONNRESET, "connection lost");
@@ -140,6 +143,10 @@ static void ssh_turn(struct alk_ssh *s, int events)
 		s->stepped = s->raw.in_packets;
 		if (rc < 0)
 			alk_ssh_die(s, rc, "%s", "protocol error");
+	}
+	if (!s->dying && s->global_due) {
+		s->global_due = false;
+		alk_ssh_global_step(s);
 	}
 	if (!s->dying) {
 		alk_ssh_channels_scan(s);
@@ -258,6 +265,7 @@ static void ssh_end(struct alk_ssh *s)
 	alk_io_free(&s->io);
 	alk_timer_free(&s->last);
 	alk_task_cancel(s->loop, &s->again);
+	alk_ssh_global_end(s);
 	alk_ssh_channels_end(s);
 	if (s->event && s->rc == 0 && s->ssh) {
 		/* Room for the DISCONNECT: libssh sends only after it saw POLLOUT. */
@@ -342,11 +350,8 @@ void alk_ssh_keepalive(struct alk_ssh *s, uint64_t every, uint64_t limit)
 		alk_ssh_die(s, -ETIMEDOUT, "the peer does not answer");
 		return;
 	}
-	/* The library's first call sends, the next one only collects the answer: a second then sends. When no
-	 * answer comes neither sends, and the silence above decides. */
-	alk_ssh_enter(s);
-	ssh_send_keepalive(s->ssh);
-	alk_ssh_leave(s);
+	/* When no answer comes nothing more is sent, and the silence above decides. */
+	alk_ssh_ping(s);
 	alk_ssh_wrote(s);
 }
 

@@ -49,6 +49,7 @@ struct alk_ssh {
 	unsigned n_channels, max_channels;
 	uint64_t next_channel;
 	unsigned opens;		    /* channels that this side asked for */
+	unsigned ids;		    /* channels that libssh has numbered */
 	unsigned asked;		    /* channels that the peer asked for */
 	struct alk_reason *reasons; /* ssh_reason.c; NULL until an open fails */
 	unsigned n_reasons;
@@ -59,7 +60,12 @@ struct alk_ssh {
 	uint64_t stepped;    /* packets received when the owner's step last ran */
 	uint64_t scanned;    /* the same for the channels' scan */
 	uint64_t idle_since; /* loop time of the last byte received */
-	unsigned rekeys;     /* key exchanges that the peer began in this minute */
+	/* ssh_global.c: */
+	struct alk_ssh_listen *listens; /* forwards to ask for, the first one may be under way */
+	int slot;			/* whose answer libssh waits for */
+	uint64_t global_seen;		/* packets received when the answer was looked for last */
+	bool global_due;		/* there is one to send */
+	unsigned rekeys;		/* key exchanges that the peer began in this minute */
 	uint64_t rekeys_since, moved, sent;
 	int rc; /* why it died */
 	char why[160];
@@ -112,6 +118,28 @@ void alk_ssh_channels_scan(struct alk_ssh *s);
 void alk_ssh_channels_end(struct alk_ssh *s);
 /* Attach a grant: what alk_channel_identity() gives. Takes a reference. */
 void alk_ssh_set_grant(struct alk_ssh *s, struct alk_grant *grant);
+
+/* Ask the other way round: a forwarded-tcpip for a connection at the remote listener that the peer knows as
+ * to->host and to->port. 0 or -errno. Borrows `to` for the call. */
+int alk_ssh_channel_ask_back(struct alk_channel *channel, const struct alk_destination *to);
+
+/* ssh_global.c: our global requests, one under way at a time. */
+struct alk_ssh_listen;
+/* rc 0: the peer listens, on `port` (0: it did not say). -EACCES refused; -ENOTCONN the session ended. */
+typedef void alk_ssh_listened_fn(void *user, int rc, uint16_t port);
+/* Ask the peer to listen (RFC 4254 7.1). `done` runs once, from the session's turn or its end, unless cancelled.
+ * Copies `host`. NULL when out of memory. */
+struct alk_ssh_listen *alk_ssh_listen(struct alk_ssh *s, const char *host, uint16_t port,
+				      alk_ssh_listened_fn *done, void *user);
+/* `done` does not run; the request still goes its way. */
+void alk_ssh_listen_cancel(struct alk_ssh_listen **listen);
+/* Tell the peer to stop. 0 or -ENOMEM. */
+int alk_ssh_unlisten(struct alk_ssh *s, const char *host, uint16_t port);
+/* Have a keepalive or another question on its way to the peer. */
+void alk_ssh_ping(struct alk_ssh *s);
+/* For the turn: an answer may have come, the next request may go. Not inside dispatch. */
+void alk_ssh_global_step(struct alk_ssh *s);
+void alk_ssh_global_end(struct alk_ssh *s);
 
 /* ssh_reason.c: why an open failed, between two alknets. libssh's server can send one reason code and no
  * text, so our server keeps the last reasons of a session by the number of the open (both ends count the
