@@ -21,9 +21,11 @@ struct alk_service_ops;	  /* alknet/service.h */
 
 /* The ABI number. MAJOR: something removed, reordered or retyped: other majors are refused.
  * MINOR: something appended: a plugin made for a newer minor than the host's is refused.
- * 1.0: first. */
+ * 1.0: first.
+ * 1.1: the operation `adopt` of transports. A process may have several instances of a plugin at once: `init` is
+ *      called again, with other options, before the `deinit` of the one before. */
 #define ALK_ABI_MAJOR 1
-#define ALK_ABI_MINOR 0
+#define ALK_ABI_MINOR 1
 #define ALK_PLUGIN_MAGIC 0x6b6e6c61u /* "alnk" */
 
 enum alk_plugin_kind {

@@ -74,6 +74,11 @@ struct alk_transport_ops {
 	void *(*dial)(void *state, const char *address, alk_link_fn *done, void *user,
 		      struct alk_err *err);
 	void (*dial_cancel)(void *state, void **dialing);
+
+	/* ABI 1.1. Supervisor, at a reload: `listener` was opened by another instance of this plugin, which had
+	 * other options and goes; it is this one's from now on, with this one's options, and stays open all
+	 * the time. 0, or -errno: it stays the other's, which then lives as long as it. */
+	int (*adopt)(void *state, struct alk_listener *listener);
 };
 
 /* Help for transports over TCP (tcp, tls): an accept loop with SO_REUSEADDR, TCP_NODELAY, keepalive,
@@ -87,6 +92,8 @@ ALK_EXPORT int alk_tcp_listen(struct alk_loop *loop, const char *transport, cons
 			      struct alk_listener **out, struct alk_err *err);
 ALK_EXPORT void alk_tcp_unlisten(struct alk_listener **listener);
 ALK_EXPORT void alk_tcp_pause(struct alk_listener *listener, bool paused);
+/* The listener takes these options from now on. */
+ALK_EXPORT void alk_tcp_adopt(struct alk_listener *listener, const struct alk_options *options);
 ALK_EXPORT void alk_tcp_describe(const struct alk_listener *listener, char *text, size_t size);
 
 #define ALK_TCP_OPTIONS                                                                            \

@@ -46,8 +46,22 @@ const char *alk_conf_file(const struct alk_conf *conf, const char *name, size_t 
  * `err`. */
 const struct alk_options *alk_conf_plugin(struct alk_conf *conf, const struct alk_plugin *plugin,
 					  struct alk_err *err);
+/* The plugin goes, and its table with it: forget the values that were checked against it. */
+void alk_conf_plugin_forget(struct alk_conf *conf, const char *name);
+/* Do two configurations, for both of which the plugin was loaded, give it the same options? */
+bool alk_conf_plugin_same(const struct alk_conf *a, const struct alk_conf *b, const char *name);
 /* Does the file have a section for this plugin? */
 bool alk_conf_has_section(const struct alk_conf *conf, const char *name);
+/* The same, contents of files too, with nothing in common. NULL with `err`. */
+struct alk_conf *alk_conf_copy(const struct alk_conf *conf, struct alk_err *err);
+/* Read the file of a FILE option again, or (`group`) those of all that stand with it in --help. On failure
+ * `conf` is good for nothing but alk_conf_free(). */
+int alk_conf_read_again(struct alk_conf *conf, const char *name, bool group, struct alk_err *err);
+/* Has an option the same value in both? */
+bool alk_conf_same(const struct alk_conf *a, const struct alk_conf *b, const char *name);
+/* Take over the value that `from` has. */
+int alk_conf_keep(struct alk_conf *conf, const struct alk_conf *from, const char *name,
+		  struct alk_err *err);
 /* Where the value of an option comes from: "flag", "environment", a file's path, "default"; NULL when
  * unset. */
 const char *alk_conf_source(const struct alk_conf *conf, const char *name);

@@ -237,6 +237,8 @@ static json_t *plugins_encode(const struct alk_conf *conf)
 			json_object_set(one, "section", p->section);
 		if (p->options != NULL)
 			json_object_set_new(one, "values", alk_options_encode(p->options));
+		else if (p->sent != NULL)
+			json_object_set(one, "values", p->sent);
 		json_object_set_new(all, p->name, one);
 	}
 	return all;

@@ -109,6 +109,11 @@ struct alk_limit *alk_limit_new(const struct alk_limit_conf *conf)
 	return limits;
 }
 
+void alk_limit_set(struct alk_limit *limits, const struct alk_limit_conf *conf)
+{
+	limits->conf = *conf;
+}
+
 void alk_limit_free(struct alk_limit **limitsp)
 {
 	struct alk_limit *limits = *limitsp;

@@ -51,6 +51,8 @@ struct alk_limit;
 /* Copies conf. NULL when out of memory. */
 struct alk_limit *alk_limit_new(const struct alk_limit_conf *conf);
 void alk_limit_free(struct alk_limit **limits);
+/* Other limits from now on; what is counted stays. */
+void alk_limit_set(struct alk_limit *limits, const struct alk_limit_conf *conf);
 /* May one more link from `addr` come? ALK_REFUSAL_NONE: it is counted. Out of memory refuses. */
 enum alk_refusal alk_limit_admit(struct alk_limit *limits, const char *addr);
 /* A counted link is a start-up no more. */

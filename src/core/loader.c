@@ -25,6 +25,7 @@ struct alk_loaded {
 	void *library;
 	const struct alk_plugin *plugin;
 	struct alk_plugin_env env;
+	struct alk_conf *conf; /* that has its options; NULL before it has */
 	void *state;
 	char *path;
 	struct alk_loaded *next;
@@ -195,6 +196,9 @@ static void loaded_free(struct alk_loaded *loaded)
 	/* init may have failed: then there is no env, and nothing to take back. */
 	if (loaded->env.size != 0 && loaded->plugin->deinit != NULL)
 		loaded->plugin->deinit(&loaded->state);
+	/* The values' table is in the library. */
+	if (loaded->plugin != NULL && loaded->conf != NULL)
+		alk_conf_plugin_forget(loaded->conf, loaded->plugin->name);
 	if (loaded->library != NULL)
 		dlclose(loaded->library);
 	loaded->magic = 0;
@@ -213,6 +217,7 @@ static int loaded_init(struct alk_loaded *loaded, const struct alk_loader *loade
 	env.options = alk_conf_plugin(loader->conf, loaded->plugin, err);
 	if (env.options == NULL)
 		return -EINVAL;
+	loaded->conf = loader->conf;
 	if (loader->role == ALK_ROLE_CHECK)
 		return 0;
 	env.connect_timeout = (uint64_t)alk_options_int(alk_conf_values(loader->conf),

@@ -14,7 +14,7 @@ const struct alk_metric_info alk_metric_info[ALK_METRIC_COUNT] = {
 
 void alk_metrics_add(struct alk_metrics *metrics, const struct alk_board *board, bool live)
 {
-	for (int m = 0; m < ALK_METRIC_COUNT; m++) {
+	for (int m = 0; m < ALK_METRIC_COUNT && board != NULL; m++) {
 		if (alk_metric_info[m].kind == ALK_GAUGE && !live)
 			continue;
 		metrics->total[m] += atomic_load_explicit(&board->metric[m], memory_order_relaxed);

@@ -16,7 +16,8 @@ struct alk_metrics {
 	uint64_t total[ALK_METRIC_COUNT];
 };
 
-/* Add what stands on `board`; gauges only when `live` (a dead worker holds nothing). */
+/* Add what stands on `board`; gauges only when `live` (a dead worker holds nothing). NULL adds
+ * nothing. */
 void alk_metrics_add(struct alk_metrics *metrics, const struct alk_board *board, bool live);
 
 /* Text under construction; `failed` once memory ran out. */

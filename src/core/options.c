@@ -75,7 +75,7 @@ struct alk_options *alk_options_new(const struct alk_option *table)
 	return options;
 }
 
-static void value_clear(struct alk_value *value)
+void alk_value_clear(struct alk_value *value)
 {
 	for (size_t i = 0; i < value->count; i++) {
 		explicit_bzero(value->text[i], strlen(value->text[i]));
@@ -95,7 +95,7 @@ void alk_options_free(struct alk_options **options)
 	if (*options == NULL)
 		return;
 	for (size_t i = 0; i < (*options)->count; i++)
-		value_clear(&(*options)->value[i]);
+		alk_value_clear(&(*options)->value[i]);
 	free((*options)->value);
 	free(*options);
 	*options = NULL;
@@ -291,7 +291,7 @@ static int value_store(const struct alk_option *option, struct alk_value *value,
 	if (source_rank(value->source) > source_rank(source))
 		return 0;
 	if (!grow)
-		value_clear(value);
+		alk_value_clear(value);
 	if (value->count >= REPEAT_MAX)
 		return alk_err_set(err, -E2BIG, "is given more than %d times", REPEAT_MAX);
 	if (value->source == NULL && (value->source = strdup(source)) == NULL)
@@ -483,7 +483,7 @@ int alk_options_set_secret_file(struct alk_options *options, const struct alk_op
 	if (value->source != NULL)
 		return alk_err_set(err, -EINVAL, "stands beside %s; give one of the two",
 				   option->name);
-	value_clear(value);
+	alk_value_clear(value);
 	value->source = strdup(source);
 	if (*text == '/' || dir == NULL)
 		value->secret_file = strdup(text);

@@ -34,6 +34,13 @@ const struct alk_option *alk_option_find(const struct alk_option *table, const c
 const char *alk_option_nearest(const struct alk_option *table, const char *name, unsigned *best);
 /* Is this the NAME_file of a SECRET option? Then that option. */
 const struct alk_option *alk_option_secret_file(const struct alk_option *table, const char *name);
+/* The same value, wherever it comes from? Contents of files count. */
+bool alk_value_same(const struct alk_value *a, const struct alk_value *b);
+void alk_value_clear(struct alk_value *value);
+/* -ENOMEM leaves `to` to be cleared. */
+int alk_value_copy(struct alk_value *to, const struct alk_value *from);
+/* Forget the contents, so that alk_options_read_files() reads them again. */
+void alk_value_unread(struct alk_value *value);
 struct alk_value *alk_options_value(const struct alk_options *options, const char *name);
 
 /* Set one value. `source` says how much it counts: default < a file < environment < flag; what counts

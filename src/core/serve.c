@@ -131,8 +131,28 @@ struct alk_conf *alk_main_conf(int argc, char **argv, enum alk_role role, int *s
 
 /* --- serve ---------------------------------------------------------------------------------------- */
 
+struct serve_line {
+	int argc;
+	char **argv;
+};
+
+/* The same again, for a reload. */
+static struct alk_conf *conf_reread(void *user, struct alk_err *err)
+{
+	const struct serve_line *line = user;
+	struct alk_conf *conf = alk_conf_new(ALK_ROLE_SUPERVISOR);
+	struct alk_cmdline words;
+
+	if (conf == NULL)
+		alk_err_set(err, -ENOMEM, "out of memory");
+	else if (conf_fill(conf, line->argc, line->argv, &words, err) < 0)
+		alk_conf_free(&conf);
+	return conf;
+}
+
 int alk_main_serve(int argc, char **argv)
 {
+	struct serve_line line = {argc, argv};
 	struct alk_supervisor *supervisor;
 	struct alk_loop *loop = NULL;
 	struct alk_err err;
@@ -159,6 +179,7 @@ int alk_main_serve(int argc, char **argv)
 	else
 		supervisor = alk_supervisor_new(loop, &conf, &err);
 	if (supervisor != NULL) {
+		alk_supervisor_set_reread(supervisor, conf_reread, &line);
 		alk_loop_run(loop);
 		status = alk_supervisor_status(supervisor);
 		alk_supervisor_free(&supervisor);

@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include "watchdog.h"
 
 #define STOP_MS 3000	    /* how long a worker may take to stop */
 #define DRAIN_GRACE_MS 5000 /* past drain_timeout, which workers keep themselves */
+#define TICK_MS 1000
 
 const char *supervisor_state_str(enum supervisor_state state)
 {
@@ -55,8 +57,10 @@ static void supervisor_leave(struct alk_supervisor *sup, enum supervisor_state s
 	sup->state = state;
 	supervisor_unlisten(sup);
 	for (unsigned i = 0; i < sup->slots; i++)
-		alk_timer_stop(sup->slot[i].restart);
+		if (sup->slot[i].restart != NULL)
+			alk_timer_stop(sup->slot[i].restart);
 	alk_timer_start(sup->deadline, deadline_ms);
+	supervisor_reload_cancel(sup);
 }
 
 void supervisor_stop(struct alk_supervisor *sup)
@@ -66,7 +70,8 @@ void supervisor_stop(struct alk_supervisor *sup)
 	alk_log(ALK_LOG_INFO, "stopping");
 	supervisor_leave(sup, SUPERVISOR_STOPPING, STOP_MS);
 	for (unsigned i = 0; i < sup->slots; i++)
-		alk_worker_proc_stop(sup->slot[i].worker);
+		if (sup->slot[i].worker != NULL)
+			alk_worker_proc_stop(sup->slot[i].worker);
 	supervisor_check_end(sup);
 }
 
@@ -77,7 +82,8 @@ void supervisor_drain(struct alk_supervisor *sup)
 	alk_log(ALK_LOG_INFO, "draining", ALK_INT("links", alk_limit_links(sup->limit)));
 	supervisor_leave(sup, SUPERVISOR_DRAINING, sup->drain_timeout + DRAIN_GRACE_MS);
 	for (unsigned i = 0; i < sup->slots; i++)
-		alk_worker_proc_drain(sup->slot[i].worker, sup->drain_timeout);
+		if (sup->slot[i].worker != NULL)
+			alk_worker_proc_drain(sup->slot[i].worker, sup->drain_timeout);
 	supervisor_check_end(sup);
 }
 
@@ -102,11 +108,8 @@ static void on_signal(void *user, int signo)
 {
 	struct alk_supervisor *sup = user;
 
-	if (signo == SIGHUP) {
-		alk_log(ALK_LOG_WARN,
-			"reload is not available in this version: restart to apply a new configuration");
-		return;
-	}
+	if (signo == SIGHUP)
+		supervisor_reload_signal(sup);
 	if (signo != SIGTERM && signo != SIGINT)
 		return;
 	if (sup->state >= SUPERVISOR_STOPPING)
@@ -125,9 +128,16 @@ static void on_tick(void *user)
 		elapsed = 2 * sup->tick_ms;
 	sup->ticked_at = now;
 	for (unsigned i = 0; i < sup->slots; i++)
-		alk_worker_proc_tick(sup->slot[i].worker, elapsed);
+		if (sup->slot[i].worker != NULL)
+			alk_worker_proc_tick(sup->slot[i].worker, elapsed);
 	supervisor_log_refused(sup);
 	alk_timer_start(sup->tick, sup->tick_ms);
+}
+
+/* Out of the callbacks of the workers that are gone. */
+static void on_reap(void *user)
+{
+	supervisor_reap(user);
 }
 
 /* Beginning */
@@ -150,34 +160,65 @@ static int make_parts(struct alk_supervisor *sup, struct alk_err *err)
 		if (sup->signal[i] == NULL)
 			return alk_err_set(err, -ENOMEM, "out of memory");
 	}
-	return supervisor_make_workers(sup, err);
+	sup->reap = (struct alk_task){.fn = on_reap, .user = sup};
+	return supervisor_reload_init(sup, err);
 }
 
-static int supervisor_init(struct alk_supervisor *sup, struct alk_err *err)
+int supervisor_limits(const struct alk_options *values, struct alk_limit_conf *limits,
+		      struct alk_err *err)
 {
-	int rc;
+	limits->per_address = (unsigned)alk_options_int(values, "max_connections_per_ip");
+	limits->sessions = (unsigned)alk_options_int(values, "max_sessions");
+	return alk_limit_parse_startups(alk_options_str(values, "max_startups"), limits, err);
+}
 
-	sup->values = alk_conf_values(sup->conf);
-	sup->limit_conf.per_address = (unsigned)alk_options_int(sup->values,
-								"max_connections_per_ip");
-	sup->limit_conf.sessions = (unsigned)alk_options_int(sup->values, "max_sessions");
+void supervisor_adopt(struct alk_supervisor *sup, struct supervisor_setup *setup,
+		      const struct alk_limit_conf *limits)
+{
+	struct supervisor_setup *before = sup->setup;
+	uint64_t watchdog = (uint64_t)alk_options_int(setup->values, "watchdog_timeout");
+
+	sup->setup = supervisor_setup_ref(setup);
+	sup->generation = setup->generation;
+	sup->conf = setup->conf;
+	sup->values = setup->values;
+	sup->loader = setup->loader;
+	sup->limit_conf = *limits;
+	if (sup->limit != NULL)
+		alk_limit_set(sup->limit, limits);
 	sup->drain_timeout = (uint64_t)alk_options_int(sup->values, "drain_timeout");
 	sup->penalty_time = (uint64_t)alk_options_int(sup->values, "penalty_time");
-	rc = alk_limit_parse_startups(alk_options_str(sup->values, "max_startups"),
-				      &sup->limit_conf, err);
+	sup->tick_ms = watchdog / 5 < TICK_MS ? watchdog / 5 : TICK_MS;
+	if (sup->in_process)
+		alk_watchdog_limit((unsigned)((watchdog + 999) / 1000));
+	supervisor_setup_unref(&before);
+}
+
+static int supervisor_init(struct alk_supervisor *sup, struct alk_conf **conf, struct alk_err *err)
+{
+	struct supervisor_setup *setup = supervisor_setup_new(sup, conf, err);
+	struct alk_limit_conf limits;
+	int rc;
+
+	if (setup == NULL)
+		return -EINVAL;
+	rc = supervisor_limits(setup->values, &limits, err);
+	if (rc == 0) {
+		sup->in_process = alk_options_int(setup->values, "workers") == 0;
+		supervisor_adopt(sup, setup, &limits);
+	}
+	supervisor_setup_unref(&setup);
 	if (rc != 0)
 		return rc;
-	sup->loader = alk_loader_new(sup->loop, ALK_ROLE_SUPERVISOR,
-				     alk_options_str(sup->values, "plugin_dir"), sup->conf, err);
-	if (sup->loader == NULL)
-		return -EINVAL;
 	rc = make_parts(sup, err);
 	if (rc == 0)
 		rc = supervisor_listen(sup, err);
 	if (rc == 0)
 		rc = supervisor_admin_open(sup, err);
 	if (rc == 0)
-		rc = supervisor_start_workers(sup, err);
+		rc = supervisor_start_workers(sup, sup->setup,
+					      supervisor_want_workers(sup, sup->setup), SLOT_SERVES,
+					      err);
 	return rc;
 }
 
@@ -192,11 +233,8 @@ struct alk_supervisor *alk_supervisor_new(struct alk_loop *loop, struct alk_conf
 		return NULL;
 	}
 	sup->loop = loop;
-	sup->conf = *conf;
-	*conf = NULL;
-	sup->generation = 1;
 	sup->started = sup->ticked_at = alk_loop_now(loop);
-	if (supervisor_init(sup, err) != 0) {
+	if (supervisor_init(sup, conf, err) != 0) {
 		alk_supervisor_free(&sup);
 		return NULL;
 	}
@@ -211,12 +249,11 @@ void alk_supervisor_free(struct alk_supervisor **supp)
 	*supp = NULL;
 	if (sup == NULL)
 		return;
-	supervisor_unlisten(sup);
-	for (unsigned i = 0; i < sup->slots; i++) {
-		alk_worker_proc_free(&sup->slot[i].worker);
-		alk_timer_free(&sup->slot[i].restart);
-	}
-	sup->slots = 0;
+	supervisor_reload_free(sup);
+	alk_task_cancel(sup->loop, &sup->reap);
+	for (unsigned i = 0; i < sup->listeners; i++)
+		supervisor_unlisten_free(&sup->listener[i]);
+	supervisor_free_slots(sup);
 	supervisor_query_free(sup);
 	supervisor_admin_close(sup);
 	for (size_t i = 0; i < sizeof(sup->signal) / sizeof(sup->signal[0]); i++)
@@ -226,8 +263,7 @@ void alk_supervisor_free(struct alk_supervisor **supp)
 	alk_linktab_free(&sup->links);
 	alk_penalty_free(&sup->penalty);
 	alk_limit_free(&sup->limit);
-	alk_loader_free(&sup->loader);
-	alk_conf_free(&sup->conf);
+	supervisor_setup_unref(&sup->setup);
 	free(sup);
 }
 

@@ -18,6 +18,11 @@ struct alk_supervisor;
  * socket. NULL with `err`. Run the loop then. */
 struct alk_supervisor *alk_supervisor_new(struct alk_loop *loop, struct alk_conf **conf,
 					  struct alk_err *err);
+/* Make the configuration anew from where it came (file, flags, environment), for a reload. Gives it, or NULL
+ * with `err`. Without such a function (a program that embeds the server) `reload` says that there is none. */
+typedef struct alk_conf *alk_supervisor_reread_fn(void *user, struct alk_err *err);
+void alk_supervisor_set_reread(struct alk_supervisor *supervisor, alk_supervisor_reread_fn *reread,
+			       void *user);
 void alk_supervisor_free(struct alk_supervisor **supervisor);
 /* Exit status once the loop has stopped. */
 int alk_supervisor_status(const struct alk_supervisor *supervisor);

@@ -80,8 +80,8 @@ static void admin_watch(void *user, struct alk_admin_call *call, json_t *params)
 static void sum_metrics(const struct alk_supervisor *sup, struct alk_metrics *sum)
 {
 	*sum = sup->dead;
-	if (!sup->in_process) /* what this process counts: lines that its log dropped */
-		alk_metrics_add(sum, alk_board_self, true);
+	/* What this process counts: lines that its log dropped, and all of workers that are in it. */
+	alk_metrics_add(sum, alk_board_self, true);
 	for (unsigned i = 0; i < sup->slots; i++)
 		if (alk_worker_proc_state(sup->slot[i].worker) != ALK_WORKER_DEAD)
 			alk_metrics_add(sum, alk_worker_proc_board(sup->slot[i].worker), true);
@@ -95,14 +95,19 @@ static json_t *worker_list(const struct alk_supervisor *sup)
 		const struct supervisor_slot *slot = &sup->slot[i];
 		struct alk_metrics of = {0};
 
-		if (alk_worker_proc_state(slot->worker) != ALK_WORKER_DEAD)
+		if (slot->role == SLOT_FREE)
+			continue;
+		if (sup->in_process && slot->role == SLOT_SERVES)
+			alk_metrics_add(&of, alk_board_self, true); /* of all in the process */
+		else if (alk_worker_proc_state(slot->worker) != ALK_WORKER_DEAD)
 			alk_metrics_add(&of, alk_worker_proc_board(slot->worker), true);
 		json_array_append_new(list,
-				      json_pack("{s:i, s:i, s:s, s:i, s:I, s:I}", "worker", (int)i,
-						"pid", (int)alk_worker_proc_pid(slot->worker),
-						"state",
+				      json_pack("{s:i, s:i, s:s, s:I, s:i, s:I, s:I}", "worker",
+						(int)i, "pid",
+						(int)alk_worker_proc_pid(slot->worker), "state",
 						alk_worker_proc_state_str(
 							alk_worker_proc_state(slot->worker)),
+						"generation", (json_int_t)slot->setup->generation,
 						"links", (int)slot->links, "sessions",
 						(json_int_t)of.total[ALK_M_SESSIONS], "channels",
 						(json_int_t)of.total[ALK_M_CHANNELS]));
@@ -116,9 +121,13 @@ static json_t *listener_list(const struct alk_supervisor *sup)
 
 	for (unsigned i = 0; i < sup->listeners; i++) {
 		const struct supervisor_listener *listener = &sup->listener[i];
-		const char *state = listener->listener == NULL ? "closed"
-				    : listener->paused	       ? "paused"
-							       : "open";
+		const char *state;
+
+		if (listener->setup == NULL)
+			continue;
+		state = listener->listener == NULL ? "closed"
+			: listener->paused	   ? "paused"
+						   : "open";
 
 		json_array_append_new(list, json_pack("{s:i, s:s, s:s, s:s, s:I}", "listener",
 						      (int)i, "transport", listener->transport,
@@ -173,9 +182,10 @@ static void admin_status(void *user, struct alk_admin_call *call, json_t *params
 						 "in_process", sup->in_process));
 	if (result != NULL)
 		json_object_update_new(result,
-				       json_pack("{s:o, s:o, s:o}", "limits", limits_of(sup),
-						 "workers", worker_list(sup), "listeners",
-						 listener_list(sup)));
+				       json_pack("{s:o, s:o, s:o, s:o}", "restart_needed",
+						 supervisor_reload_restart(sup), "limits",
+						 limits_of(sup), "workers", worker_list(sup),
+						 "listeners", listener_list(sup)));
 	alk_admin_result(&call, result);
 }
 
@@ -209,10 +219,12 @@ static void write_one(struct alk_metrics_text *out, const char *name, enum alk_m
 
 static void write_own(struct alk_metrics_text *out, const struct alk_supervisor *sup)
 {
+	struct supervisor_reload_counts reloads = supervisor_reload_counts(sup);
 	unsigned ready = 0;
 
 	for (unsigned i = 0; i < sup->slots; i++)
-		ready += alk_worker_proc_state(sup->slot[i].worker) == ALK_WORKER_READY;
+		ready += sup->slot[i].role == SLOT_SERVES &&
+			 alk_worker_proc_state(sup->slot[i].worker) == ALK_WORKER_READY;
 	alk_metrics_head(out, "alknet_build_info", ALK_GAUGE, "Always 1; the version is a label.");
 	alk_metrics_sample(out, "alknet_build_info", "{version=\"" PACKAGE_VERSION "\"}", 1);
 	write_one(out, "alknet_uptime_seconds", ALK_GAUGE, "Time since the server started.",
@@ -222,6 +234,15 @@ static void write_own(struct alk_metrics_text *out, const struct alk_supervisor 
 		  "Workers started again after their end.", (double)sup->restarts);
 	write_one(out, "alknet_worker_hangs_total", ALK_COUNTER,
 		  "Workers that the watchdog killed.", (double)sup->hung);
+	write_one(
+		out, "alknet_generations", ALK_GAUGE,
+		"Generations of workers that are alive; more than 1 while old ones finish their sessions.",
+		sup->generations);
+	write_one(out, "alknet_reloads_total", ALK_COUNTER, "Reloads that were applied.",
+		  (double)reloads.done);
+	write_one(out, "alknet_reload_failures_total", ALK_COUNTER,
+		  "Reloads that changed nothing because something was wrong.",
+		  (double)reloads.failed);
 	write_one(out, "alknet_links", ALK_GAUGE, "Links open now.", alk_limit_links(sup->limit));
 	write_one(out, "alknet_startups", ALK_GAUGE, "Links that are not authenticated yet.",
 		  alk_limit_startups(sup->limit));
@@ -293,6 +314,30 @@ static void admin_plugin_list(void *user, struct alk_admin_call *call, json_t *p
 }
 
 /* What it does */
+
+static void admin_reload(void *user, struct alk_admin_call *call, json_t *params)
+{
+	(void)params;
+	supervisor_reload(user, SUPERVISOR_RELOAD_ALL, call);
+}
+
+static void admin_policy_reload(void *user, struct alk_admin_call *call, json_t *params)
+{
+	(void)params;
+	supervisor_reload(user, SUPERVISOR_RELOAD_POLICY, call);
+}
+
+static void admin_keys_reload(void *user, struct alk_admin_call *call, json_t *params)
+{
+	(void)params;
+	supervisor_reload(user, SUPERVISOR_RELOAD_KEYS, call);
+}
+
+static void admin_config_check(void *user, struct alk_admin_call *call, json_t *params)
+{
+	(void)params;
+	supervisor_reload(user, SUPERVISOR_RELOAD_CHECK, call);
+}
 
 static void admin_drain(void *user, struct alk_admin_call *call, json_t *params)
 {

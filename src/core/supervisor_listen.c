@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Which links are taken */
@@ -35,6 +36,11 @@ void supervisor_log_refused(struct alk_supervisor *sup)
 	}
 }
 
+static bool takes_links(const struct supervisor_slot *slot)
+{
+	return slot->role == SLOT_SERVES && alk_worker_proc_state(slot->worker) == ALK_WORKER_READY;
+}
+
 /* The ready worker with the fewest links; equals take turns; one that is stuck right now comes last. */
 static struct supervisor_slot *pick_worker(struct alk_supervisor *sup)
 {
@@ -45,7 +51,7 @@ static struct supervisor_slot *pick_worker(struct alk_supervisor *sup)
 		struct supervisor_slot *slot = &sup->slot[(sup->next_slot + i) % sup->slots];
 		bool stuck;
 
-		if (alk_worker_proc_state(slot->worker) != ALK_WORKER_READY)
+		if (!takes_links(slot))
 			continue;
 		stuck = alk_worker_proc_busy_ms(slot->worker) >= 1000;
 		if (best == NULL || (best_stuck && !stuck) ||
@@ -122,18 +128,25 @@ static int listen_failed(struct alk_err *err, int rc, const char *address)
 	return alk_err_prefix(err, rc, "listen");
 }
 
-static int listen_on(struct alk_supervisor *sup, const struct alk_conf_listen *want,
-		     struct alk_err *err)
+static struct supervisor_listener *place_find(struct alk_supervisor *sup)
 {
-	struct supervisor_listener *listener = &sup->listener[sup->listeners];
+	for (unsigned i = 0; i < sup->listeners; i++)
+		if (sup->listener[i].setup == NULL)
+			return &sup->listener[i];
+	return sup->listeners < ALK_PLACES_MAX ? &sup->listener[sup->listeners++] : NULL;
+}
+
+static int place_listen(struct supervisor_listener *listener, const struct alk_conf_listen *want,
+			struct alk_err *err)
+{
 	const struct alk_acceptor up = {.accepted = on_accepted, .user = listener};
 	int (*op)(void *, const char *, const struct alk_acceptor *, struct alk_listener **,
 		  struct alk_err *);
 	void (*describe)(void *, const struct alk_listener *, char *, size_t);
 	int rc;
 
-	*listener = (struct supervisor_listener){.sup = sup, .index = sup->listeners};
-	listener->plugin = alk_loader_get(sup->loader, ALK_PLUGIN_TRANSPORT, want->transport, err);
+	listener->plugin = alk_loader_get(listener->setup->loader, ALK_PLUGIN_TRANSPORT,
+					  want->transport, err);
 	if (listener->plugin == NULL)
 		return -EINVAL;
 	listener->ops = alk_loaded_plugin(listener->plugin)->ops.transport;
@@ -144,7 +157,6 @@ static int listen_on(struct alk_supervisor *sup, const struct alk_conf_listen *w
 	rc = op(alk_loaded_state(listener->plugin), want->address, &up, &listener->listener, err);
 	if (rc != 0)
 		return listen_failed(err, rc, want->address);
-	sup->listeners++;
 	snprintf(listener->transport, sizeof(listener->transport), "%s", want->transport);
 	snprintf(listener->address, sizeof(listener->address), "%s", want->address);
 	describe = ALK_OP(listener->ops, describe);
@@ -154,39 +166,65 @@ static int listen_on(struct alk_supervisor *sup, const struct alk_conf_listen *w
 	return 0;
 }
 
+int supervisor_listen_on(struct alk_supervisor *sup, struct supervisor_setup *setup,
+			 const struct alk_conf_listen *want, struct supervisor_listener **out,
+			 struct alk_err *err)
+{
+	struct supervisor_listener *listener = place_find(sup);
+	int rc;
+
+	if (listener == NULL)
+		return alk_err_set(err, -ENOSPC, "listen: no place for another address");
+	*listener = (struct supervisor_listener){.sup = sup,
+						 .index = (unsigned)(listener - sup->listener)};
+	listener->setup = supervisor_setup_ref(setup);
+	listener->want = strdup(want->address);
+	rc = listener->want != NULL ? place_listen(listener, want, err)
+				    : alk_err_set(err, -ENOMEM, "listen: out of memory");
+	if (rc < 0)
+		supervisor_unlisten_free(listener);
+	else
+		*out = listener;
+	return rc;
+}
+
 int supervisor_listen(struct alk_supervisor *sup, struct alk_err *err)
 {
-	struct alk_conf_listen want[ALK_LISTENERS_MAX];
-	size_t n = alk_conf_listeners(sup->conf, want, ALK_LISTENERS_MAX);
+	int rc = supervisor_relisten_open(sup, sup->setup, err);
 
-	if (n == 0)
-		return alk_err_set(err, -EINVAL, "listen: there is no address to listen on");
-	if (n > ALK_LISTENERS_MAX)
-		return alk_err_set(err, -EINVAL, "listen: %zu addresses are more than %d", n,
-				   ALK_LISTENERS_MAX);
-	for (size_t i = 0; i < n; i++) {
-		int rc = listen_on(sup, &want[i], err);
-
-		if (rc != 0)
-			return rc;
-	}
+	if (rc < 0)
+		return rc;
+	for (unsigned i = 0; i < sup->listeners; i++)
+		sup->listener[i].fresh = false; /* there are no others */
 	supervisor_accept(sup);
 	return 0;
 }
 
+void supervisor_unlisten_one(struct supervisor_listener *listener)
+{
+	void (*op)(void *, struct alk_listener **) = ALK_OP(listener->ops, unlisten);
+
+	if (listener->listener == NULL)
+		return;
+	if (op != NULL)
+		op(alk_loaded_state(listener->plugin), &listener->listener);
+	listener->listener = NULL;
+	if (!listener->fresh)
+		tell_listener(listener, "listener.close");
+}
+
+void supervisor_unlisten_free(struct supervisor_listener *listener)
+{
+	supervisor_unlisten_one(listener);
+	free(listener->want);
+	listener->want = NULL;
+	supervisor_setup_unref(&listener->setup);
+}
+
 void supervisor_unlisten(struct alk_supervisor *sup)
 {
-	for (unsigned i = 0; i < sup->listeners; i++) {
-		struct supervisor_listener *listener = &sup->listener[i];
-		void (*op)(void *, struct alk_listener **) = ALK_OP(listener->ops, unlisten);
-
-		if (listener->listener == NULL)
-			continue;
-		if (op != NULL)
-			op(alk_loaded_state(listener->plugin), &listener->listener);
-		listener->listener = NULL;
-		tell_listener(listener, "listener.close");
-	}
+	for (unsigned i = 0; i < sup->listeners; i++)
+		supervisor_unlisten_one(&sup->listener[i]);
 }
 
 void supervisor_accept(struct alk_supervisor *sup)
@@ -194,7 +232,7 @@ void supervisor_accept(struct alk_supervisor *sup)
 	bool ready = false;
 
 	for (unsigned i = 0; i < sup->slots && sup->state == SUPERVISOR_RUNNING; i++)
-		ready |= alk_worker_proc_state(sup->slot[i].worker) == ALK_WORKER_READY;
+		ready |= takes_links(&sup->slot[i]);
 	for (unsigned i = 0; i < sup->listeners; i++) {
 		struct supervisor_listener *listener = &sup->listener[i];
 		void (*op)(void *, struct alk_listener *, bool) = ALK_OP(listener->ops, pause);
@@ -208,11 +246,14 @@ void supervisor_accept(struct alk_supervisor *sup)
 
 void supervisor_log_listening(struct alk_supervisor *sup)
 {
-	for (unsigned i = 0; i < sup->listeners; i++) {
-		const struct supervisor_listener *listener = &sup->listener[i];
+	for (unsigned i = 0; i < sup->listeners; i++)
+		if (sup->listener[i].listener != NULL)
+			supervisor_tell_listening(&sup->listener[i]);
+}
 
-		alk_log(ALK_LOG_INFO, "listening", ALK_STR("transport", listener->transport),
-			ALK_STR("address", listener->address));
-		tell_listener(listener, "listener.open");
-	}
+void supervisor_tell_listening(const struct supervisor_listener *listener)
+{
+	alk_log(ALK_LOG_INFO, "listening", ALK_STR("transport", listener->transport),
+		ALK_STR("address", listener->address));
+	tell_listener(listener, "listener.open");
 }

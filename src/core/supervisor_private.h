@@ -5,13 +5,22 @@
 /* The supervisor's parts, each in a file of its own:
  *
  *   supervisor.c         its life: start, signals, drain, stop
- *   supervisor_worker.c  what workers say; penalties; the workers' deaths and restarts
+ *   supervisor_slot.c    the workers' places and generations: how they begin and end
+ *   supervisor_worker.c  what workers say; penalties; their deaths
  *   supervisor_listen.c  listeners, and what happens to a link between accept and its worker
+ *   supervisor_relisten.c  the listeners of another configuration
+ *   supervisor_reload.c  another configuration, and the generation of workers that serves with it
  *   supervisor_admin.c   the admin commands that it answers itself, metrics, events
  *   supervisor_query.c   the admin commands that workers answer
  *
  *   STARTING ──all workers ready──▶ RUNNING ──drain()──▶ DRAINING ──▶ STOPPED
  *       └───────────────── stop() ─────┴──────▶ STOPPING ──all workers gone──▶ STOPPED
+ *
+ * A generation is a configuration and the workers that were started with it. One takes all new links; one
+ * more may be starting (a reload), and those before finish their sessions:
+ *
+ *   slot:  FREE ──reload──▶ NEW ──all are ready──▶ SERVES ──next reload──▶ LEAVES ──its worker ended──▶ FREE
+ *                            └── the reload failed ──────────────────────────▶
  */
 
 #include "admin.h"
@@ -25,8 +34,13 @@
 #include <alknet/log.h>
 #include <alknet/transport.h>
 
-#define ALK_WORKERS_MAX 256
+#define ALK_WORKERS_MAX 256 /* of a generation */
+#define ALK_SLOTS_MAX 1024
+#define ALK_GENERATIONS_MAX                                                                        \
+	16 /* that are alive at once; a reload that would make one more is refused */
 #define ALK_LISTENERS_MAX 64
+#define ALK_PLACES_MAX                                                                             \
+	(2 * ALK_LISTENERS_MAX) /* those of two configurations, while one follows the other */
 
 enum supervisor_state {
 	SUPERVISOR_STARTING,
@@ -37,9 +51,25 @@ enum supervisor_state {
 };
 const char *supervisor_state_str(enum supervisor_state state);
 
+/* What a generation runs on. */
+struct supervisor_setup {
+	unsigned refs;
+	unsigned slots; /* workers that were started with it and are not gone for good */
+	uint64_t generation;
+	struct alk_conf *conf;
+	const struct alk_options *values;
+	struct alk_loader *loader;
+};
+
+/* A listener's place; it stays where it is because the listener points to it. */
 struct supervisor_listener {
 	struct alk_supervisor *sup;
 	unsigned index;
+	struct supervisor_setup
+		*setup;		 /* whose instance of the plugin it is; NULL: the place is free */
+	char *want;		 /* the address as the configuration has it */
+	bool keep, fresh;	 /* while two configurations are compared */
+	struct alk_loaded *next; /* the new configuration's instance, if `keep` */
 	struct alk_loaded *plugin;
 	const struct alk_transport_ops *ops;
 	struct alk_listener *listener; /* NULL once it does not listen any more */
@@ -49,11 +79,20 @@ struct supervisor_listener {
 	uint64_t accepted;
 };
 
+enum supervisor_slot_role {
+	SLOT_FREE,
+	SLOT_NEW,
+	SLOT_SERVES,
+	SLOT_LEAVES,
+};
+
 /* A worker's place: workers come and go in it. */
 struct supervisor_slot {
 	struct alk_supervisor *sup;
-	struct alk_worker_proc *worker;
-	struct alk_timer *restart;
+	enum supervisor_slot_role role;
+	struct supervisor_setup *setup;
+	struct alk_worker_proc *worker; /* NULL: the place is free */
+	struct alk_timer *restart; /* SERVES: the next start; LEAVES: the end of our patience */
 	uint64_t backoff_ms;
 	unsigned links;
 };
@@ -66,9 +105,11 @@ struct supervisor_refused {
 
 struct supervisor_query;
 struct supervisor_watcher;
+struct supervisor_reload;
 
 struct alk_supervisor {
 	struct alk_loop *loop;
+	struct supervisor_setup *setup; /* of the generation that serves; the next three are its */
 	struct alk_conf *conf;
 	const struct alk_options *values;
 	struct alk_loader *loader;
@@ -77,10 +118,13 @@ struct alk_supervisor {
 	uint64_t started, generation;
 	uint64_t drain_timeout, penalty_time;
 
-	struct supervisor_listener listener[ALK_LISTENERS_MAX];
-	unsigned listeners;
-	struct supervisor_slot slot[ALK_WORKERS_MAX];
-	unsigned slots, next_slot;
+	struct supervisor_listener listener[ALK_PLACES_MAX];
+	unsigned listeners; /* places that were ever used */
+	struct supervisor_slot slot[ALK_SLOTS_MAX];
+	unsigned slots,
+		next_slot; /* places that were ever used; where to look for the next worker */
+	unsigned generations;
+	struct alk_task reap;
 	bool in_process, level_changed;
 
 	struct alk_limit_conf limit_conf;
@@ -97,6 +141,7 @@ struct alk_supervisor {
 	uint64_t tick_ms, ticked_at;
 	struct alk_signal *signal[4];
 
+	struct supervisor_reload *reload;
 	struct alk_admin *admin;
 	struct supervisor_query *queries;
 	uint64_t last_query;
@@ -113,9 +158,36 @@ void supervisor_finish(struct alk_supervisor *sup);
 /* The same, if the server is leaving and no worker is left. */
 void supervisor_check_end(struct alk_supervisor *sup);
 
+/* What the supervisor itself takes from the configuration of the generation that serves. */
+void supervisor_adopt(struct alk_supervisor *sup, struct supervisor_setup *setup,
+		      const struct alk_limit_conf *limits);
+int supervisor_limits(const struct alk_options *values, struct alk_limit_conf *limits,
+		      struct alk_err *err);
+
+/* supervisor_slot.c */
+/* Takes *conf. NULL with `err`. */
+struct supervisor_setup *supervisor_setup_new(struct alk_supervisor *sup, struct alk_conf **conf,
+					      struct alk_err *err);
+struct supervisor_setup *supervisor_setup_ref(struct supervisor_setup *setup);
+void supervisor_setup_unref(struct supervisor_setup **setup);
+/* How many workers this configuration wants; what is not in the process is a process. */
+unsigned supervisor_want_workers(const struct alk_supervisor *sup,
+				 const struct supervisor_setup *setup);
+/* Start `n` workers in places of their own. On failure none is left. */
+int supervisor_start_workers(struct alk_supervisor *sup, struct supervisor_setup *setup, unsigned n,
+			     enum supervisor_slot_role role, struct alk_err *err);
+/* Its worker ended and is to be replaced. */
+void supervisor_start_later(struct supervisor_slot *slot, uint64_t lived_ms);
+/* From now on it takes no links and is given up when its sessions have ended, at `drain_ms` at the latest. */
+void supervisor_slot_leave(struct supervisor_slot *slot, uint64_t drain_ms);
+/* The place is given back, from the loop, if its worker is gone. */
+void supervisor_reap(struct alk_supervisor *sup);
+void supervisor_free_slots(struct alk_supervisor *sup);
+
 /* supervisor_worker.c */
-int supervisor_make_workers(struct alk_supervisor *sup, struct alk_err *err);
-int supervisor_start_workers(struct alk_supervisor *sup, struct alk_err *err);
+extern const struct alk_worker_proc_ops supervisor_worker_ops;
+/* Does what a new worker must know besides its configuration. */
+void supervisor_tell_new(struct supervisor_slot *slot);
 /* A link is gone: limits and its worker's count forget it. */
 void supervisor_release_link(struct alk_supervisor *sup, uint64_t link);
 
@@ -125,8 +197,65 @@ void supervisor_unlisten(struct alk_supervisor *sup);
 /* Accept while a worker is ready to take links, and not otherwise. */
 void supervisor_accept(struct alk_supervisor *sup);
 void supervisor_log_listening(struct alk_supervisor *sup);
+void supervisor_tell_listening(const struct supervisor_listener *listener);
+/* One more listener, in a place of its own; gives the place. */
+int supervisor_listen_on(struct alk_supervisor *sup, struct supervisor_setup *setup,
+			 const struct alk_conf_listen *want, struct supervisor_listener **out,
+			 struct alk_err *err);
+/* Close it; the place stays as it is, for people to see. */
+void supervisor_unlisten_one(struct supervisor_listener *listener);
+/* Close it and give the place back. */
+void supervisor_unlisten_free(struct supervisor_listener *listener);
 /* Log what was refused and not logged yet, once a second a reason. */
 void supervisor_log_refused(struct alk_supervisor *sup);
+
+/* supervisor_relisten.c */
+/* Open what the configuration of `setup` has and the running one has not. On failure all is as before. */
+int supervisor_relisten_open(struct alk_supervisor *sup, struct supervisor_setup *setup,
+			     struct alk_err *err);
+/* Close what was opened. */
+void supervisor_relisten_undo(struct alk_supervisor *sup);
+/* Close what `setup` has no more, hand the others to it. The addresses are added to `opened` and `closed`,
+ * the names of plugins whose options need a restart to `restart`. */
+void supervisor_relisten_commit(struct alk_supervisor *sup, struct supervisor_setup *setup,
+				json_t *opened, json_t *closed, json_t *restart);
+
+/* supervisor_reload.c */
+/* What is read again, its admin command, what it means in the log. */
+#define SUPERVISOR_RELOADS(X)                                                                      \
+	X(ALL, "reload")                                                                           \
+	X(POLICY, "policy.reload")                                                                 \
+	X(KEYS, "keys.reload")                                                                     \
+	X(CHECK, "config.check") /* is read, tried and forgotten */
+enum supervisor_reload_kind {
+#define X(id_, name_) SUPERVISOR_RELOAD_##id_,
+	SUPERVISOR_RELOADS(X)
+#undef X
+	SUPERVISOR_RELOAD_COUNT
+};
+int supervisor_reload_init(struct alk_supervisor *sup, struct alk_err *err);
+void supervisor_reload_free(struct alk_supervisor *sup);
+/* Answers `call` (NULL: nobody asked) when it is done or has failed. Several that wait become one. */
+void supervisor_reload(struct alk_supervisor *sup, enum supervisor_reload_kind kind,
+		       struct alk_admin_call *call);
+/* SIGHUP; at most one a RELOAD_PAUSE. */
+void supervisor_reload_signal(struct alk_supervisor *sup);
+/* The next that waits may begin. */
+void supervisor_reload_next(struct alk_supervisor *sup);
+/* A worker in a place that is NEW is ready, or gone with this sentence. */
+void supervisor_reload_ready(struct alk_supervisor *sup);
+void supervisor_reload_lost(struct alk_supervisor *sup, const char *why);
+/* Give up what is under way and what waits: the server leaves. */
+void supervisor_reload_cancel(struct alk_supervisor *sup);
+/* For metrics and status. */
+struct supervisor_reload_counts {
+	uint64_t done, failed;
+};
+struct supervisor_reload_counts supervisor_reload_counts(const struct alk_supervisor *sup);
+/* Add {"option": name}, once. */
+void supervisor_restart_add(json_t *restart, const char *name);
+/* Names of options that the file says otherwise than the server runs; a new reference. */
+json_t *supervisor_reload_restart(const struct alk_supervisor *sup);
 
 /* supervisor_admin.c */
 int supervisor_admin_open(struct alk_supervisor *sup, struct alk_err *err);
@@ -148,8 +277,8 @@ void supervisor_query(struct alk_supervisor *sup, struct alk_admin_call *call, i
 		      const char *key);
 void supervisor_query_reply(struct alk_supervisor *sup, unsigned slot, uint64_t id,
 			    json_t *message);
-/* This worker will not answer any more. */
-void supervisor_query_gone(struct alk_supervisor *sup, unsigned slot);
+/* This worker will not answer any more; `lost`: what it knew is missing. */
+void supervisor_query_gone(struct alk_supervisor *sup, unsigned slot, bool lost);
 void supervisor_query_free(struct alk_supervisor *sup);
 
 #endif

@@ -18,7 +18,7 @@ struct supervisor_query {
 	struct alk_timer *timer;
 	bool incomplete;
 	unsigned waiting;
-	bool waits[ALK_WORKERS_MAX];
+	bool waits[ALK_SLOTS_MAX];
 };
 
 static void query_free(struct supervisor_query *q)
@@ -86,6 +86,8 @@ static bool slot_answers(const struct alk_supervisor *sup, unsigned slot)
 {
 	enum alk_worker_proc_state state = alk_worker_proc_state(sup->slot[slot].worker);
 
+	if (sup->slot[slot].role == SLOT_NEW)
+		return false; /* it has nothing yet, and may never serve */
 	return state == ALK_WORKER_READY || state == ALK_WORKER_DRAINING;
 }
 
@@ -187,7 +189,7 @@ void supervisor_query_reply(struct alk_supervisor *sup, unsigned slot, uint64_t 
 		query_done(q, slot);
 }
 
-void supervisor_query_gone(struct alk_supervisor *sup, unsigned slot)
+void supervisor_query_gone(struct alk_supervisor *sup, unsigned slot, bool lost)
 {
 	struct supervisor_query *next;
 
@@ -195,7 +197,7 @@ void supervisor_query_gone(struct alk_supervisor *sup, unsigned slot)
 		next = q->next;
 		if (!q->waits[slot])
 			continue;
-		q->incomplete = true;
+		q->incomplete |= lost;
 		query_done(q, slot);
 	}
 }

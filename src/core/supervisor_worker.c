@@ -2,7 +2,6 @@
 #include "supervisor_private.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,11 +9,6 @@
 #include <sys/wait.h>
 #include "log_private.h"
 #include "worker_spawn.h"
-
-#define SHORT_LIFE_MS 10000
-#define BACKOFF_MIN_MS 1000
-#define BACKOFF_MAX_MS 30000
-#define TICK_MS 1000
 
 static struct supervisor_slot *slot_of(struct alk_supervisor *sup,
 				       const struct alk_worker_proc *worker)
@@ -36,7 +30,8 @@ static void supervisor_log_limit(void)
 static bool all_ready(const struct alk_supervisor *sup)
 {
 	for (unsigned i = 0; i < sup->slots; i++)
-		if (alk_worker_proc_state(sup->slot[i].worker) != ALK_WORKER_READY)
+		if (sup->slot[i].role == SLOT_SERVES &&
+		    alk_worker_proc_state(sup->slot[i].worker) != ALK_WORKER_READY)
 			return false;
 	return true;
 }
@@ -54,7 +49,10 @@ static void on_worker_ready(void *user, struct alk_worker_proc *worker)
 		sup->state = SUPERVISOR_RUNNING;
 		supervisor_log_limit();
 		supervisor_log_listening(sup);
+		supervisor_reload_next(sup);
 	}
+	if (slot_of(sup, worker)->role == SLOT_NEW)
+		supervisor_reload_ready(sup);
 	supervisor_accept(sup);
 }
 
@@ -178,21 +176,10 @@ static void on_worker_hung(void *user, struct alk_worker_proc *worker,
 
 /* Life and death */
 
-static int slot_start(struct supervisor_slot *slot, struct alk_err *err)
+void supervisor_tell_new(struct supervisor_slot *slot)
 {
 	struct alk_supervisor *sup = slot->sup;
-	json_t *conf = alk_conf_encode(sup->conf);
-	json_t *start = json_pack("{s:s, s:o, s:i, s:I, s:s}", "op", "start", "conf", conf, "index",
-				  (int)alk_worker_proc_index(slot->worker), "generation",
-				  (json_int_t)sup->generation, "plugin_dir",
-				  alk_options_str(sup->values, "plugin_dir"));
-	int rc;
 
-	if (start == NULL) /* json_pack took conf on failure too */
-		return alk_err_set(err, -ENOMEM, "cannot encode the configuration: out of memory");
-	rc = alk_worker_proc_start(slot->worker, start, err);
-	if (rc != 0)
-		return rc;
 	alk_penalty_each(sup->penalty, alk_loop_now(sup->loop), tell_penalty, slot->worker);
 	if (sup->level_changed)
 		alk_worker_proc_send(slot->worker,
@@ -202,49 +189,30 @@ static int slot_start(struct supervisor_slot *slot, struct alk_err *err)
 	if (supervisor_watched(sup))
 		alk_worker_proc_send(slot->worker, json_pack("{s:s, s:b}", "op", "watch", "on", 1),
 				     NULL);
-	return 0;
 }
 
-static void slot_start_later(struct supervisor_slot *slot, uint64_t lived_ms)
+/* Why a worker that never was ready is gone. */
+static void end_sentence(const struct alk_worker_proc_end *end, struct alk_err *err)
 {
-	if (lived_ms >= SHORT_LIFE_MS)
-		slot->backoff_ms = 0;
-	else if (slot->backoff_ms == 0)
-		slot->backoff_ms = BACKOFF_MIN_MS;
+	if (end->failed != NULL)
+		alk_err_set(err, 0, "%s", end->failed);
+	else if (WIFSIGNALED(end->status))
+		alk_err_set(err, 0, "the worker was ended by signal %d (%s) before it was ready",
+			    WTERMSIG(end->status), strsignal(WTERMSIG(end->status)));
+	else if (WEXITSTATUS(end->status) == ALK_WORKER_EXEC_FAILED)
+		alk_err_set(err, 0, "cannot execute /proc/self/exe as a worker: is /proc mounted?");
 	else
-		slot->backoff_ms = slot->backoff_ms * 2 < BACKOFF_MAX_MS ? slot->backoff_ms * 2
-									 : BACKOFF_MAX_MS;
-	alk_timer_start(slot->restart, slot->backoff_ms);
-}
-
-static void on_restart(void *user)
-{
-	struct supervisor_slot *slot = user;
-	struct alk_err err;
-
-	slot->sup->restarts++;
-	if (slot_start(slot, &err) == 0)
-		return;
-	alk_log(ALK_LOG_ERROR, "cannot start worker", ALK_INT("worker", slot - slot->sup->slot),
-		ALK_STR("error", err.text));
-	slot_start_later(slot, 0);
+		alk_err_set(err, 0, "the worker left with status %d before it was ready",
+			    WEXITSTATUS(end->status));
 }
 
 /* A worker that ends before all were ready once: what is wrong is wrong for all, and is told. */
 static void supervisor_fail(struct alk_supervisor *sup, const struct alk_worker_proc_end *end)
 {
-	if (end->failed != NULL)
-		fprintf(stderr, "alknet: %s\n", end->failed);
-	else if (WIFSIGNALED(end->status))
-		fprintf(stderr,
-			"alknet: the worker was ended by signal %d (%s) before it was ready\n",
-			WTERMSIG(end->status), strsignal(WTERMSIG(end->status)));
-	else if (WEXITSTATUS(end->status) == ALK_WORKER_EXEC_FAILED)
-		fprintf(stderr,
-			"alknet: cannot execute /proc/self/exe as a worker: is /proc mounted?\n");
-	else
-		fprintf(stderr, "alknet: the worker left with status %d before it was ready\n",
-			WEXITSTATUS(end->status));
+	struct alk_err err;
+
+	end_sentence(end, &err);
+	fprintf(stderr, "alknet: %s\n", err.text);
 	sup->status = end->failed_status != 0 ? end->failed_status : 1;
 	supervisor_unlisten(sup);
 	supervisor_finish(sup);
@@ -274,6 +242,16 @@ static void log_gone(struct alk_supervisor *sup, unsigned worker,
 				   "links", (int)links));
 }
 
+/* It was to serve with another configuration, which cannot be, then. */
+static void new_gone(struct supervisor_slot *slot, const struct alk_worker_proc_end *end)
+{
+	struct alk_err err;
+
+	end_sentence(end, &err);
+	slot->role = SLOT_LEAVES;
+	supervisor_reload_lost(slot->sup, err.text);
+}
+
 static void on_worker_gone(void *user, struct alk_worker_proc *worker,
 			   const struct alk_worker_proc_end *end)
 {
@@ -284,21 +262,26 @@ static void on_worker_gone(void *user, struct alk_worker_proc *worker,
 	if (sup->state == SUPERVISOR_STOPPED)
 		return; /* it is the end of all */
 	alk_metrics_add(&sup->dead, alk_worker_proc_board(worker), false);
-	supervisor_query_gone(sup, index);
+	supervisor_query_gone(sup, index, !end->expected);
 	alk_linktab_remove_worker(sup->links, index, link_gone, sup);
-	if (sup->state == SUPERVISOR_STARTING && !end->expected) {
+	if (sup->state == SUPERVISOR_STARTING && !end->expected && slot->role == SLOT_SERVES) {
 		supervisor_fail(sup, end);
 		return;
 	}
-	log_gone(sup, index, end, links);
+	if (slot->role == SLOT_NEW)
+		new_gone(slot, end);
+	else if (slot->role == SLOT_SERVES || end->was_ready)
+		log_gone(sup, index, end, links);
 	supervisor_accept(sup);
-	if (sup->state == SUPERVISOR_RUNNING || sup->state == SUPERVISOR_STARTING)
-		slot_start_later(slot, end->lived_ms);
-	else
+	if (sup->state > SUPERVISOR_RUNNING)
 		supervisor_check_end(sup);
+	else if (slot->role == SLOT_SERVES)
+		supervisor_start_later(slot, end->lived_ms);
+	else
+		alk_task_queue(sup->loop, &sup->reap);
 }
 
-static const struct alk_worker_proc_ops worker_ops = {
+const struct alk_worker_proc_ops supervisor_worker_ops = {
 	.ready = on_worker_ready,
 	.auth = on_worker_auth,
 	.end = on_worker_end,
@@ -307,53 +290,3 @@ static const struct alk_worker_proc_ops worker_ops = {
 	.hung = on_worker_hung,
 	.gone = on_worker_gone,
 };
-
-/* Beginning */
-
-static unsigned cpu_count(void)
-{
-	cpu_set_t set;
-
-	if (sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 0)
-		return (unsigned)CPU_COUNT(&set);
-	return 1;
-}
-
-int supervisor_make_workers(struct alk_supervisor *sup, struct alk_err *err)
-{
-	int64_t want = alk_options_int(sup->values, "workers");
-	uint64_t watchdog = (uint64_t)alk_options_int(sup->values, "watchdog_timeout");
-	unsigned n = want < 0 ? cpu_count() : (unsigned)want;
-
-	sup->in_process = n == 0;
-	if (n == 0)
-		n = 1;
-	if (n > ALK_WORKERS_MAX)
-		n = ALK_WORKERS_MAX;
-	sup->tick_ms = watchdog / 5 < TICK_MS ? watchdog / 5 : TICK_MS;
-	if (sup->tick_ms == 0)
-		sup->tick_ms = 1;
-	for (unsigned i = 0; i < n; i++) {
-		struct supervisor_slot *slot = &sup->slot[i];
-
-		slot->sup = sup;
-		slot->worker = alk_worker_proc_new(sup->loop, i, sup->in_process, watchdog,
-						   &worker_ops, sup);
-		slot->restart = alk_timer_new(sup->loop, "worker restart", on_restart, slot);
-		sup->slots = i + 1;
-		if (slot->worker == NULL || slot->restart == NULL)
-			return alk_err_set(err, -ENOMEM, "out of memory");
-	}
-	return 0;
-}
-
-int supervisor_start_workers(struct alk_supervisor *sup, struct alk_err *err)
-{
-	for (unsigned i = 0; i < sup->slots; i++) {
-		int rc = slot_start(&sup->slot[i], err);
-
-		if (rc != 0)
-			return rc;
-	}
-	return 0;
-}

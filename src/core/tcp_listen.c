@@ -163,6 +163,16 @@ static void socket_on_ready(void *user, int revents)
 
 /* ---- listening ---- */
 
+static void socket_set_keepalive(const struct alk_listener *listener, int fd)
+{
+	const int on = listener->keepalive > 0;
+
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	if (on)
+		setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &listener->keepalive,
+			   sizeof(listener->keepalive));
+}
+
 /* What is set on a listening socket its connections inherit. */
 static void socket_set_options(const struct alk_listener *listener, int fd, int family)
 {
@@ -172,11 +182,7 @@ static void socket_set_options(const struct alk_listener *listener, int fd, int 
 	if (family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	if (listener->keepalive == 0)
-		return;
-	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
-	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &listener->keepalive,
-		   sizeof(listener->keepalive));
+	socket_set_keepalive(listener, fd);
 }
 
 static int listener_add(struct alk_listener *listener, const struct sockaddr *sa, socklen_t len)
@@ -304,13 +310,21 @@ static int listener_open(struct alk_listener *listener, const char *address, str
 	return 0;
 }
 
+static void listener_set(struct alk_listener *listener, const struct alk_options *options)
+{
+	int64_t keepalive = options != NULL ? alk_options_int(options, "keepalive")
+					    : KEEPALIVE_MS_DEFAULT;
+
+	listener->backlog = options != NULL ? (int)alk_options_int(options, "backlog")
+					    : BACKLOG_DEFAULT;
+	listener->keepalive = (int)((keepalive + 999) / 1000);
+}
+
 static struct alk_listener *listener_new(struct alk_loop *loop, const char *transport,
 					 const struct alk_options *options,
 					 const struct alk_acceptor *up)
 {
 	struct alk_listener *listener = calloc(1, sizeof(*listener));
-	int64_t keepalive = options != NULL ? alk_options_int(options, "keepalive")
-					    : KEEPALIVE_MS_DEFAULT;
 
 	if (listener == NULL)
 		return NULL;
@@ -318,9 +332,7 @@ static struct alk_listener *listener_new(struct alk_loop *loop, const char *tran
 	listener->loop = loop;
 	listener->transport = transport;
 	listener->up = *up;
-	listener->backlog = options != NULL ? (int)alk_options_int(options, "backlog")
-					    : BACKLOG_DEFAULT;
-	listener->keepalive = (int)((keepalive + 999) / 1000);
+	listener_set(listener, options);
 	listener->shortage = alk_timer_new(loop, "listener shortage", listener_on_shortage_over,
 					   listener);
 	if (listener->shortage == NULL) {
@@ -364,6 +376,17 @@ void alk_tcp_unlisten(struct alk_listener **listener)
 	l->magic = 0;
 	free(l);
 	*listener = NULL;
+}
+
+void alk_tcp_adopt(struct alk_listener *listener, const struct alk_options *options)
+{
+	assert(listener->magic == LISTENER_MAGIC);
+	listener_set(listener, options);
+	for (size_t i = 0; i < listener->n; i++) {
+		socket_set_keepalive(listener, listener->sockets[i].fd);
+		/* On a socket that listens this is its new backlog, nothing else. */
+		listen(listener->sockets[i].fd, listener->backlog);
+	}
 }
 
 void alk_tcp_pause(struct alk_listener *listener, bool paused)

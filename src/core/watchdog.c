@@ -8,7 +8,8 @@
 
 /* Written by the loop, read by the handler. */
 static volatile sig_atomic_t iterations;
-static sig_atomic_t seen, stuck, limit;
+static sig_atomic_t seen, stuck;
+static volatile sig_atomic_t limit;
 
 /* Runs each second of processor time; async-signal-safe. */
 static void on_second(int signo)
@@ -34,12 +35,17 @@ static void on_wake(void *user)
 	iterations = iterations + 1;
 }
 
+void alk_watchdog_limit(unsigned seconds)
+{
+	limit = (sig_atomic_t)seconds;
+}
+
 int alk_watchdog_start(struct alk_loop *loop, unsigned seconds, struct alk_err *err)
 {
 	struct sigaction action = {.sa_handler = on_second, .sa_flags = SA_RESTART};
 	struct itimerval second = {.it_interval = {.tv_sec = 1}, .it_value = {.tv_sec = 1}};
 
-	limit = (sig_atomic_t)seconds;
+	alk_watchdog_limit(seconds);
 	alk_loop_set_hooks(loop, on_wake, NULL, NULL);
 	if (sigaction(SIGPROF, &action, NULL) < 0 || setitimer(ITIMER_PROF, &second, NULL) < 0)
 		return alk_err_set(err, -errno, "watchdog: %s", strerror(errno));

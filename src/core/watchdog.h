@@ -11,5 +11,7 @@
 
 /* One a process; uses the loop's wake hook. */
 int alk_watchdog_start(struct alk_loop *loop, unsigned seconds, struct alk_err *err);
+/* Another limit from now on. Without alk_watchdog_start it means nothing. */
+void alk_watchdog_limit(unsigned seconds);
 
 #endif

@@ -14,6 +14,7 @@
 
 #define WORKER_MAGIC 0x574b5252u
 #define TICK_MAX_MS 5000
+#define STOP_MS 2500 /* for the last words to peers */
 #define LISTEN_MAX 64
 
 struct alk_worker {
@@ -55,11 +56,6 @@ static void worker_leave(struct alk_worker *w, int status)
 	alk_task_queue(w->loop, &w->leave);
 }
 
-static void on_end(void *user)
-{
-	worker_leave(user, 0);
-}
-
 static bool worker_empty(const struct alk_worker *w)
 {
 	return !w->host || !alk_server_next(w->host, NULL);
@@ -76,9 +72,20 @@ static void worker_stop(struct alk_worker *w)
 		next = alk_server_next(w->host, v);
 		alk_server_finish(v, "the server stops");
 	}
-	alk_timer_start(w->end, 2500);
+	alk_timer_start(w->end, STOP_MS);
 	if (worker_empty(w))
 		worker_leave(w, 0);
+}
+
+/* The drain took too long: who is still there is told. Then that takes too long as well. */
+static void on_end(void *user)
+{
+	struct alk_worker *w = user;
+
+	if (w->draining && !w->stopping)
+		worker_stop(w);
+	else
+		worker_leave(w, w->status);
 }
 
 /* ---- what sessions tell ------------------------------------------------------------------------- */
@@ -180,10 +187,12 @@ static int worker_start(struct alk_worker *w, const json_t *message, int board_f
 	const struct alk_options *values;
 	int rc;
 
-	w->board = board_fd >= 0 ? alk_board_map(board_fd, err) : NULL;
-	if (!w->board)
-		return alk_err_prefix(err, -EINVAL, "board");
-	alk_board_use(w->board);
+	if (!w->in_process) {
+		w->board = board_fd >= 0 ? alk_board_map(board_fd, err) : NULL;
+		if (!w->board)
+			return alk_err_prefix(err, -EINVAL, "board");
+		alk_board_use(w->board);
+	}
 	w->conf = alk_conf_decode(json_object_get(message, "conf"), err);
 	if (!w->conf)
 		return -EINVAL;
@@ -361,7 +370,7 @@ static void do_start(struct alk_worker *w, const json_t *message, int fd)
 	worker_send(w,
 		    json_pack("{s:s, s:s, s:i}", "op", "failed", "error", err.text, "status", 2));
 	/* Leave when the supervisor has read it and closes. */
-	alk_timer_start(w->end, 2500);
+	alk_timer_start(w->end, STOP_MS);
 	w->status = 1;
 }
 
@@ -451,7 +460,8 @@ void alk_worker_free(struct alk_worker **worker)
 	alk_timer_free(&w->tick);
 	alk_timer_free(&w->end);
 	alk_ctl_free(&w->ctl);
-	alk_board_use(NULL);
+	if (w->board)
+		alk_board_use(NULL);
 	alk_board_free(&w->board);
 	free(w);
 	*worker = NULL;

@@ -378,8 +378,10 @@ int alk_worker_proc_start(struct alk_worker_proc *w, json_t *start, struct alk_e
 	w->status = w->failed_status = 0;
 	w->busy_ms = w->pulse = 0;
 	w->started = alk_loop_now(w->loop);
-	w->board = alk_board_new(&board_fd, err);
-	rc = w->board != NULL ? 0 : -ENOMEM;
+	/* Workers in this process count on its own board, which has no other reader. */
+	if (!w->in_process)
+		w->board = alk_board_new(&board_fd, err);
+	rc = w->board != NULL || w->in_process ? 0 : -ENOMEM;
 	if (rc == 0)
 		rc = w->in_process ? proc_start_local(w, &ctl, err)
 				   : alk_worker_spawn(&w->pid, &w->pidfd, &ctl, err);
@@ -489,7 +491,7 @@ unsigned alk_worker_proc_index(const struct alk_worker_proc *w)
 
 enum alk_worker_proc_state alk_worker_proc_state(const struct alk_worker_proc *w)
 {
-	return w->state;
+	return w != NULL ? w->state : ALK_WORKER_DEAD;
 }
 
 pid_t alk_worker_proc_pid(const struct alk_worker_proc *w)

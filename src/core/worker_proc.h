@@ -78,9 +78,10 @@ void alk_worker_proc_kill(struct alk_worker_proc *worker);
 void alk_worker_proc_tick(struct alk_worker_proc *worker, uint64_t elapsed_ms);
 
 unsigned alk_worker_proc_index(const struct alk_worker_proc *worker);
+/* NULL is DEAD. */
 enum alk_worker_proc_state alk_worker_proc_state(const struct alk_worker_proc *worker);
 pid_t alk_worker_proc_pid(const struct alk_worker_proc *worker);
-/* NULL before the first start. */
+/* NULL before the first start, and in this process: that has its own, alk_board_self. */
 const struct alk_board *alk_worker_proc_board(const struct alk_worker_proc *worker);
 /* How long it has been busy with one thing, as far as the watchdog saw. */
 uint64_t alk_worker_proc_busy_ms(const struct alk_worker_proc *worker);

@@ -331,7 +331,7 @@ static void test_get(void **state)
 	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 0), "version")),
 			    "1.2");
 	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 0), "abi")),
-			    "1.0");
+			    "1.1");
 	assert_non_null(strstr(json_string_value(json_object_get(json_array_get(list, 0), "path")),
 			       "/good.so"));
 	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 1), "name")),

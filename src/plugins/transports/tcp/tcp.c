@@ -81,6 +81,12 @@ static void tcp_pause(void *state, struct alk_listener *listener, bool paused)
 	alk_tcp_pause(listener, paused);
 }
 
+static int tcp_adopt(void *state, struct alk_listener *listener)
+{
+	alk_tcp_adopt(listener, tcp_of(state)->options);
+	return 0;
+}
+
 static void tcp_describe(void *state, const struct alk_listener *listener, char *text, size_t size)
 {
 	(void)state;
@@ -209,6 +215,7 @@ static const struct alk_transport_ops tcp_ops = {
 	.describe = tcp_describe,
 	.dial = tcp_dial,
 	.dial_cancel = tcp_dial_cancel,
+	.adopt = tcp_adopt,
 };
 
 ALK_PLUGIN(.kind = ALK_PLUGIN_TRANSPORT, .name = "tcp", .version = "0.1", .options = tcp_options,

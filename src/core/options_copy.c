@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* One set of values beside another of the same table: what a reload compares and keeps. */
+#include "options_private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool contents_same(const struct alk_content *a, const struct alk_content *b)
+{
+	return a->len == b->len && memcmp(a->bytes, b->bytes, a->len) == 0;
+}
+
+bool alk_value_same(const struct alk_value *a, const struct alk_value *b)
+{
+	if ((a->source == NULL) != (b->source == NULL) || a->num != b->num ||
+	    a->count != b->count || (a->file == NULL) != (b->file == NULL))
+		return false;
+	for (size_t i = 0; i < a->count; i++)
+		if (strcmp(a->text[i], b->text[i]) != 0 ||
+		    (a->file != NULL && !contents_same(&a->file[i], &b->file[i])))
+			return false;
+	return true;
+}
+
+static int texts_copy(struct alk_value *to, const struct alk_value *from)
+{
+	to->text = calloc(from->count + 1, sizeof(*to->text));
+	if (to->text == NULL)
+		return -ENOMEM;
+	for (; to->count < from->count; to->count++) {
+		to->text[to->count] = strdup(from->text[to->count]);
+		if (to->text[to->count] == NULL)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int contents_copy(struct alk_value *to, const struct alk_value *from)
+{
+	if (from->file == NULL)
+		return 0;
+	to->file = calloc(from->count, sizeof(*to->file));
+	if (to->file == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < from->count; i++) {
+		to->file[i].bytes = malloc(from->file[i].len + 1);
+		if (to->file[i].bytes == NULL)
+			return -ENOMEM;
+		memcpy(to->file[i].bytes, from->file[i].bytes, from->file[i].len + 1);
+		to->file[i].len = from->file[i].len;
+	}
+	return 0;
+}
+
+int alk_value_copy(struct alk_value *to, const struct alk_value *from)
+{
+	int rc = 0;
+
+	alk_value_clear(to);
+	to->num = from->num;
+	if (from->source != NULL && (to->source = strdup(from->source)) == NULL)
+		rc = -ENOMEM;
+	if (from->secret_file != NULL && (to->secret_file = strdup(from->secret_file)) == NULL)
+		rc = -ENOMEM;
+	if (rc == 0)
+		rc = texts_copy(to, from);
+	return rc == 0 ? contents_copy(to, from) : rc;
+}
+
+void alk_value_unread(struct alk_value *value)
+{
+	for (size_t i = 0; value->file != NULL && i < value->count; i++)
+		alk_content_deinit(&value->file[i]);
+	free(value->file);
+	value->file = NULL;
+}
