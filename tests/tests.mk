@@ -45,6 +45,7 @@ UNIT_TESTS = \
 	tests/unit/test_identity \
 	tests/unit/test_keys \
 	tests/unit/test_knownhosts \
+	tests/unit/test_krl \
 	tests/unit/test_limit \
 	tests/unit/test_link \
 	tests/unit/test_log \
@@ -73,10 +74,12 @@ TESTS += tests/policy.sh tests/policy/run_policy
 # Ring 5. One harness a parser: tests/fuzz/fuzz_NAME.c, seeds in tests/fuzz/corpus/NAME.
 FUZZ_TESTS = \
 	tests/fuzz/fuzz_admin \
+	tests/fuzz/fuzz_cert \
 	tests/fuzz/fuzz_conf \
 	tests/fuzz/fuzz_identity \
 	tests/fuzz/fuzz_keys \
 	tests/fuzz/fuzz_knownhosts \
+	tests/fuzz/fuzz_krl \
 	tests/fuzz/fuzz_pattern \
 	tests/fuzz/fuzz_socks5
 check_PROGRAMS += $(FUZZ_TESTS)
@@ -89,10 +92,12 @@ libreplay_la_SOURCES = tests/fuzz/replay.c
 FUZZ_LDADD = libreplay.la libcore.la
 endif
 tests_fuzz_fuzz_admin_LDADD = $(FUZZ_LDADD)
+tests_fuzz_fuzz_cert_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_conf_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_identity_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_keys_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_knownhosts_LDADD = $(FUZZ_LDADD)
+tests_fuzz_fuzz_krl_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_pattern_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_socks5_LDADD = $(FUZZ_LDADD)
 

@@ -8,7 +8,7 @@
 #include <time.h>
 #include "cert.h"
 #include "keygen.h"
-#include "keys.h"
+#include "wirecraft.h"
 
 struct row {
 	const char *args; /* of ssh-keygen -s */
@@ -19,19 +19,6 @@ struct row {
 	enum alk_cert_verdict verdict;
 	const char *why;
 };
-
-static uint8_t *blob_of(const char *file, size_t *len)
-{
-	char *text = keygen_read(file, NULL), *key = strchr(text, ' ') + 1;
-	size_t n = strcspn(key, " \n");
-	uint8_t *blob = malloc(n);
-	ssize_t size = alk_base64_decode(key, n, blob, n);
-
-	assert_true(size > 0);
-	free(text);
-	*len = (size_t)size;
-	return blob;
-}
 
 static struct alk_cert *cert_of(const char *file)
 {
@@ -268,31 +255,6 @@ static void every_length_is_refused(void **state)
 }
 
 /* A certificate of our own making, for what ssh-keygen does not make; its signature is none. */
-struct craft {
-	uint8_t bytes[65536];
-	size_t len;
-};
-
-static void put(struct craft *craft, const void *bytes, size_t n)
-{
-	assert_true(craft->len + n <= sizeof(craft->bytes));
-	if (n > 0)
-		memcpy(craft->bytes + craft->len, bytes, n);
-	craft->len += n;
-}
-
-static void put_number(struct craft *craft, uint64_t number, unsigned size)
-{
-	while (size-- > 0)
-		put(craft, (uint8_t[]){(uint8_t)(number >> (8 * size))}, 1);
-}
-
-static void put_string(struct craft *craft, const void *bytes, size_t n)
-{
-	put_number(craft, n, 4);
-	put(craft, bytes, n);
-}
-
 struct recipe {
 	const char *type;
 	const char *id;
