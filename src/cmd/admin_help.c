@@ -12,6 +12,7 @@ const struct alk_admin_command admin_commands[] = {
 	 .help = (help_),                                                                          \
 	 .params = {__VA_ARGS__ __VA_OPT__(, ){0}}},
 #include "admin_commands.def"
+#include "client_commands.def"
 #undef ALK_COMMAND
 	{0},
 };

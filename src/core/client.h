@@ -26,7 +26,7 @@ const char *alk_client_state_str(enum alk_client_state state);
 struct alk_client_ops {
 	void (*up)(void *user);
 	/* The session failed or ended; every channel has been told. rc: -EACCES authentication or host
-	 * key, else the transport's. Called once a start. */
+	 * key, else the transport's. Called once a start; from the loop, so that it may start again. */
 	void (*down)(void *user, int rc, const struct alk_err *err);
 };
 
@@ -38,6 +38,14 @@ void alk_client_free(struct alk_client **client);
 int alk_client_start(struct alk_client *client, struct alk_err *err);
 /* SSH disconnect, flush for at most 2 s, then `down`. */
 void alk_client_stop(struct alk_client *client);
+/* The same without a word to the server, which is not believed to be there: `down` follows, from the loop,
+ * with -ETIMEDOUT and `why`. */
+void alk_client_cut(struct alk_client *client, const char *why);
+/* The process missed `ms` (suspend.h): for the server it was silent so long. */
+void alk_client_missed(struct alk_client *client, uint64_t ms);
+/* Would alk_client_open work? Not while the session ends, although it is still up. */
+bool alk_client_ready(const struct alk_client *client);
+unsigned alk_client_channels(const struct alk_client *client);
 enum alk_client_state alk_client_get_state(const struct alk_client *client);
 const char *alk_client_server(const struct alk_client *client); /* "HOST:PORT" */
 

@@ -150,6 +150,11 @@ static int connect_check(const struct alk_conf *conf, struct alk_err *err)
 		return alk_err_set(
 			err, -EINVAL,
 			"connect needs a private key: give --identity FILE or set ALKNET_IDENTITY");
+	if (alk_options_has(values, "socks5_auth") && alk_options_has(values, "socks5_auth_file"))
+		return blame(conf, "socks5_auth_file",
+			     alk_err_set(err, -EINVAL,
+					 "stands beside socks5_auth; give one of the two"),
+			     err);
 	rc = server_check(alk_options_str(values, name = "server"), err);
 	if (rc == 0)
 		rc = user_check(alk_options_str(values, name = "user"), err);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The program `alknet connect`. */
 #include "connect_private.h"
+#include "connect_keep.h"
 #include "watchdog.h"
 
 #include <errno.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 #include "log_private.h"
 #include "main.h"
+#include "proxy_auth.h"
 
 #define SIGNALS 3
 
@@ -20,9 +22,11 @@
 struct connect {
 	struct alk_front front;
 	const struct alk_options *options;
-	struct alk_stdio *stdio; /* NULL without --stdio */
+	struct alk_keep *keep;
+	struct alk_client_admin *admin; /* NULL without --admin-socket */
+	struct alk_stdio *stdio;	/* NULL without --stdio */
 	struct alk_signal *signals[SIGNALS];
-	bool was_up;
+	bool hangup_ends; /* SIGHUP: the terminal is gone; else it asks for a new session */
 	bool stopping;
 	int status;
 };
@@ -36,43 +40,29 @@ static void connect_stop(struct connect *connect, int status)
 	connect->status = status;
 	alk_conn_close_all(&connect->front);
 	alk_accept_close_all(&connect->front);
-	if (alk_client_get_state(connect->front.client) == ALK_CLIENT_DOWN)
-		alk_loop_stop(connect->front.loop);
-	else
-		alk_client_stop(connect->front.client);
+	alk_keep_stop(connect->keep);
 }
 
-static void on_up(void *user)
+static void on_up(void *user, bool first)
 {
 	struct connect *connect = user;
 
-	if (connect->stopping)
-		return;
-	if (!connect->was_up && connect->stdio == NULL) {
+	if (first && connect->stdio == NULL) {
 		fprintf(stderr, "alknet: connected to %s\n",
 			alk_client_server(connect->front.client));
 		alk_accept_announce(&connect->front);
 	}
-	connect->was_up = true;
 	alk_conn_open_waiting(&connect->front);
 	if (connect->stdio != NULL)
 		alk_stdio_open(connect->stdio);
 }
 
-static void on_down(void *user, int rc, const struct alk_err *err)
+static void on_over(void *user, int rc, const struct alk_err *err)
 {
 	struct connect *connect = user;
-	struct alk_err why = {""};
 
-	if (!connect->stopping) {
-		if (err != NULL)
-			why = *err;
-		if (why.text[0] == '\0')
-			alk_err_set(&why, rc, "%s",
-				    rc != 0 ? strerror(-rc) : "the server closed the session");
-		if (connect->was_up)
-			alk_err_prefix(&why, rc, "the session ended");
-		connect->status = alk_main_fail(1, &why);
+	if (!connect->stopping && rc != 0) {
+		connect->status = alk_main_fail(1, err);
 		connect->stopping = true;
 	}
 	alk_loop_stop(connect->front.loop);
@@ -83,44 +73,63 @@ static void on_stdio_done(void *user, int rc, const struct alk_err *err)
 	connect_stop(user, rc == 0 ? 0 : alk_main_fail(1, err));
 }
 
+static void on_wanted(void *user)
+{
+	struct connect *connect = user;
+
+	alk_keep_wanted(connect->keep);
+}
+
+static void on_shutdown(void *user)
+{
+	connect_stop(user, 0);
+}
+
 static void on_signal(void *user, int signo)
 {
 	struct connect *connect = user;
 
-	(void)signo;
+	if (signo == SIGHUP && !connect->hangup_ends) {
+		alk_keep_again(connect->keep);
+		return;
+	}
 	if (connect->stopping) {
 		alk_accept_close_all(&connect->front);
+		alk_client_admin_free(&connect->admin);
 		alk_stdio_free(&connect->stdio);
 		_exit(connect->status);
 	}
 	connect_stop(connect, 0);
 }
 
-/* Without a terminal there is none to hang up, and who ignored it before us (nohup) wants that. */
-static bool hangup_wanted(void)
+/* Without a terminal there is none to hang up. */
+static bool has_terminal(void)
 {
-	struct sigaction action;
-	int tty;
+	int tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 
-	if (sigaction(SIGHUP, NULL, &action) != 0 || action.sa_handler == SIG_IGN)
-		return false;
-	tty = open("/dev/tty", O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (tty < 0)
 		return false;
 	close(tty);
 	return true;
 }
 
+/* Who ignored it before us (nohup) wants that. */
+static bool hangup_ignored(void)
+{
+	struct sigaction action;
+
+	return sigaction(SIGHUP, NULL, &action) != 0 || action.sa_handler == SIG_IGN;
+}
+
 static int connect_catch_signals(struct connect *connect, struct alk_err *err)
 {
 	static const int signals[SIGNALS] = {SIGINT, SIGTERM, SIGHUP};
 
+	connect->hangup_ends = has_terminal();
 	for (size_t i = 0; i < SIGNALS; i++) {
-		if (signals[i] == SIGHUP && !hangup_wanted()) {
-			signal(SIGHUP, SIG_IGN);
+		if (signals[i] == SIGHUP && hangup_ignored())
 			continue;
-		}
-		connect->signals[i] = alk_signal_new(connect->front.loop, signals[i], "stop",
+		connect->signals[i] = alk_signal_new(connect->front.loop, signals[i], "signal",
 						     on_signal, connect);
 		if (connect->signals[i] == NULL)
 			return alk_err_set(err, -ENOMEM, "out of memory");
@@ -164,18 +173,50 @@ static int connect_remote(struct connect *connect, struct alk_err *err)
 	return rc;
 }
 
+/* Who may use the proxy port. */
+static int connect_read_auth(struct connect *connect, const struct alk_conf *conf,
+			     struct alk_err *err)
+{
+	const char *name = "socks5_auth_file";
+	size_t len = 0;
+	const char *text = alk_conf_file(conf, name, 0, &len);
+	int rc;
+
+	if (text == NULL) {
+		name = "socks5_auth";
+		text = alk_options_str(connect->options, name);
+		len = text != NULL ? strlen(text) : 0;
+	}
+	if (text == NULL)
+		return 0;
+	rc = strlen(text) == len ? alk_proxy_auth_check(text, err)
+				 : alk_err_set(err, -EINVAL, "there is a NUL in it");
+	connect->front.auth = text;
+	return rc == 0 ? 0 : alk_err_prefix(err, rc, "%s", name);
+}
+
 static int connect_prepare(struct connect *connect, struct alk_conf *conf, struct alk_err *err)
 {
-	static const struct alk_client_ops ops = {.up = on_up, .down = on_down};
+	static const struct alk_keep_ops ops = {.up = on_up, .over = on_over};
 	const char *stdio = alk_options_str(connect->options, "stdio");
-	int rc = connect_listen(connect, err);
+	int rc = connect_read_auth(connect, conf, err);
 
+	if (rc == 0)
+		rc = connect_listen(connect, err);
 	if (rc != 0)
 		return rc;
-	connect->front.client = alk_client_new(connect->front.loop, conf, &ops, connect, err);
-	if (connect->front.client == NULL)
+	/* A stream on standard input and output cannot be taken up again. */
+	connect->keep = alk_keep_new(connect->front.loop, conf, stdio != NULL, &ops, connect, err);
+	if (connect->keep == NULL)
 		return -EINVAL;
+	connect->front.client = alk_keep_client(connect->keep);
+	connect->front.wanted = on_wanted;
+	connect->front.user = connect;
 	rc = connect_remote(connect, err);
+	if (rc != 0)
+		return rc;
+	rc = alk_client_admin_open(&connect->admin, &connect->front, connect->keep,
+				   connect->options, on_shutdown, connect, err);
 	if (rc != 0)
 		return rc;
 	if (stdio != NULL) {
@@ -188,7 +229,7 @@ static int connect_prepare(struct connect *connect, struct alk_conf *conf, struc
 
 static int connect_run(struct connect *connect, struct alk_err *err)
 {
-	int rc = alk_client_start(connect->front.client, err);
+	int rc = alk_keep_start(connect->keep, err);
 
 	if (rc != 0)
 		return rc;
@@ -205,7 +246,8 @@ static void connect_deinit(struct connect *connect)
 	alk_accept_close_all(&connect->front);
 	for (size_t i = 0; i < SIGNALS; i++)
 		alk_signal_free(&connect->signals[i]);
-	alk_client_free(&connect->front.client);
+	alk_client_admin_free(&connect->admin);
+	alk_keep_free(&connect->keep);
 	alk_remote_forwards_free(&connect->front.remotes);
 	alk_stdio_free(&connect->stdio);
 	alk_log_attach(NULL);

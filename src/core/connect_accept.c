@@ -26,9 +26,9 @@ struct alk_accept {
 	struct alk_io *io;
 	struct alk_timer *pause;
 	unsigned pause_ms;
-	bool proxy;
-	char path[108]; /* the unix socket, or "" */
-	dev_t dev;	/* which file the socket is, so that no other is removed */
+	uint64_t forward; /* its number; 0 = the proxy */
+	char path[108];	  /* the unix socket, or "" */
+	dev_t dev;	  /* which file the socket is, so that no other is removed */
 	ino_t ino;
 	struct alk_destination to;
 };
@@ -56,6 +56,23 @@ void alk_accept_close_all(struct alk_front *front)
 	}
 }
 
+bool alk_accept_remove(struct alk_front *front, uint64_t forward)
+{
+	struct alk_accept **at = &front->accepts, *accept;
+	bool found = false;
+
+	while ((accept = *at) != NULL) {
+		if (forward == 0 || accept->forward != forward) {
+			at = &accept->next;
+			continue;
+		}
+		*at = accept->next;
+		accept_free(accept);
+		found = true;
+	}
+	return found;
+}
+
 /* Behind those that are there, so that they are announced in the order they were asked for. */
 static void accept_add(struct alk_front *front, struct alk_accept *accept)
 {
@@ -79,9 +96,10 @@ static struct alk_accept *accept_new(struct alk_front *front, int *fd,
 	accept->front = front;
 	accept->fd = *fd;
 	*fd = -1;
-	accept->proxy = to == NULL;
-	if (to != NULL)
+	if (to != NULL) {
 		accept->to = *to;
+		accept->forward = front->last_forward;
+	}
 	return accept;
 }
 
@@ -223,9 +241,9 @@ int alk_accept_proxy(struct alk_front *front, const char *address, struct alk_er
 	if (rc != 0)
 		return alk_err_prefix(err, rc, "--socks5");
 	rc = accept_tcp(front, "socks5", address, host, port, NULL, err);
-	if (rc == 0 && !host_is_local(host))
+	if (rc == 0 && front->auth == NULL && !host_is_local(host))
 		fprintf(stderr,
-			"alknet: warning: whoever can reach %s can use the proxy, it asks for no password\n",
+			"alknet: warning: whoever can reach %s can use the proxy: socks5_auth asks for a password\n",
 			address);
 	return rc;
 }
@@ -318,9 +336,14 @@ int alk_accept_forward(struct alk_front *front, const char *spec, struct alk_err
 	memcpy(to.host, forward.host, sizeof(to.host));
 	memcpy(to.path, forward.path, sizeof(to.path));
 	to.port = forward.host_port;
+	front->last_forward++;
 	if (forward.listen_path[0] != '\0')
-		return accept_unix(front, spec, forward.listen_path, &to, err);
-	return accept_tcp(front, "forward", spec, forward.bind, forward.port, &to, err);
+		rc = accept_unix(front, spec, forward.listen_path, &to, err);
+	else
+		rc = accept_tcp(front, "forward", spec, forward.bind, forward.port, &to, err);
+	if (rc != 0)
+		alk_accept_remove(front, front->last_forward);
+	return rc;
 }
 
 /* Descriptors or memory ran out: leave the others in the backlog for a while. */
@@ -362,13 +385,15 @@ static void on_connection(void *user, int revents)
 		if (fd < 0) /* one that is gone again */
 			continue;
 		accept->pause_ms = 0;
-		alk_conn_new(accept->front, &fd, accept->proxy ? NULL : &accept->to);
+		alk_conn_new(accept->front, &fd, accept->forward == 0 ? NULL : &accept->to);
 	}
 }
 
 int alk_accept_start(struct alk_front *front)
 {
 	for (struct alk_accept *accept = front->accepts; accept != NULL; accept = accept->next) {
+		if (accept->io != NULL)
+			continue;
 		accept->io = alk_io_new(front->loop, accept->fd, "listener", on_connection, accept);
 		accept->pause = alk_timer_new(front->loop, "listener pause", on_pause_over, accept);
 		if (accept->io == NULL || accept->pause == NULL)
@@ -399,21 +424,33 @@ static void accept_text(const struct alk_accept *accept, char *out, size_t size)
 	address_text(host, port, out, size);
 }
 
+const struct alk_accept *alk_accept_next(const struct alk_front *front,
+					 const struct alk_accept *after,
+					 struct alk_accept_info *info)
+{
+	const struct alk_accept *accept = after != NULL ? after->next : front->accepts;
+
+	if (accept == NULL)
+		return NULL;
+	info->forward = accept->forward;
+	accept_text(accept, info->from, sizeof(info->from));
+	info->to[0] = '\0';
+	if (accept->to.path[0] != '\0')
+		snprintf(info->to, sizeof(info->to), "%s", accept->to.path);
+	else if (accept->forward != 0)
+		address_text(accept->to.host, accept->to.port, info->to, sizeof(info->to));
+	return accept;
+}
+
 void alk_accept_announce(const struct alk_front *front)
 {
-	for (const struct alk_accept *accept = front->accepts; accept != NULL;
-	     accept = accept->next) {
-		char from[128], to[300];
+	const struct alk_accept *accept = NULL;
+	struct alk_accept_info info;
 
-		accept_text(accept, from, sizeof(from));
-		if (accept->proxy) {
-			fprintf(stderr, "alknet: SOCKS5 and HTTP proxy on %s\n", from);
-			continue;
-		}
-		if (accept->to.path[0] != '\0')
-			snprintf(to, sizeof(to), "%s", accept->to.path);
+	while ((accept = alk_accept_next(front, accept, &info)) != NULL) {
+		if (info.forward == 0)
+			fprintf(stderr, "alknet: SOCKS5 and HTTP proxy on %s\n", info.from);
 		else
-			address_text(accept->to.host, accept->to.port, to, sizeof(to));
-		fprintf(stderr, "alknet: forwarding %s to %s\n", from, to);
+			fprintf(stderr, "alknet: forwarding %s to %s\n", info.from, info.to);
 	}
 }

@@ -19,7 +19,7 @@ static_assert(HEAD_FIRST_SIZE < ALK_SOCKS5_HEAD_MAX, "a head grows once");
 
 /*   HEAD ─asked─▶ OPENING ─opened─▶ the pump; the conn is freed
  *     │             ▲  │
- *     │             │up│no session
+ *     │             │up│no session, or it ended
  *     │          WAITING
  *     └─bad──────────┴──refused─▶ LINGER ─read, or late─▶ freed */
 enum conn_phase {
@@ -40,6 +40,7 @@ struct alk_conn {
 	struct alk_front *front;
 	struct alk_conn *next, **prev;
 	enum conn_phase phase;
+	bool carried; /* from a session that ended to the next */
 	int fd;
 	struct alk_io *io;
 	struct alk_timer *timer;
@@ -152,12 +153,39 @@ static void on_channel_opened(void *user, struct alk_channel *channel)
 	conn_pump(conn);
 }
 
+static void conn_wait(struct alk_conn *conn)
+{
+	if (conn->front->waiting >= WAITING_MAX) {
+		conn_fail(conn, ALK_OPEN_GONE);
+		return;
+	}
+	conn_set_phase(conn, CONN_WAITING);
+	alk_timer_start(conn->timer, conn->front->patience_ms);
+	if (conn->front->wanted != NULL)
+		conn->front->wanted(conn->front->user);
+}
+
+/* The session ended before the channel was open. Nothing was said to the application yet, so another
+ * session will do; once, because it may have been this destination that ended it. */
+static void conn_carry_over(struct alk_conn *conn)
+{
+	if (conn->carried || alk_client_ready(conn->front->client)) {
+		conn_fail(conn, ALK_OPEN_GONE);
+		return;
+	}
+	conn->carried = true;
+	conn_wait(conn);
+}
+
 static void on_channel_refused(void *user, struct alk_channel *channel, enum alk_open_failure why,
 			       const char *text)
 {
 	(void)channel;
 	(void)text;
-	conn_fail(user, why);
+	if (why == ALK_OPEN_GONE)
+		conn_carry_over(user);
+	else
+		conn_fail(user, why);
 }
 
 static void on_channel_close(void *user, struct alk_channel *channel)
@@ -167,7 +195,7 @@ static void on_channel_close(void *user, struct alk_channel *channel)
 	(void)channel;
 	conn->channel = NULL;
 	if (conn->phase == CONN_OPENING)
-		conn_fail(conn, ALK_OPEN_GONE);
+		conn_carry_over(conn);
 }
 
 static const struct alk_channel_ops conn_ops = {
@@ -176,22 +204,12 @@ static const struct alk_channel_ops conn_ops = {
 	.close = on_channel_close,
 };
 
-static void conn_wait(struct alk_conn *conn)
-{
-	if (conn->front->waiting >= WAITING_MAX) {
-		conn_fail(conn, ALK_OPEN_GONE);
-		return;
-	}
-	conn_set_phase(conn, CONN_WAITING);
-	alk_timer_start(conn->timer, conn->front->patience_ms);
-}
-
 static void conn_open(struct alk_conn *conn)
 {
 	struct alk_client *client = conn->front->client;
 	struct alk_err err = {""};
 
-	if (client == NULL || alk_client_get_state(client) != ALK_CLIENT_UP) {
+	if (client == NULL || !alk_client_ready(client)) {
 		conn_wait(conn);
 		return;
 	}
@@ -245,6 +263,12 @@ static void head_feed(struct conn_head *head)
 	} while (taken > 0 && head->socks.state < ALK_SOCKS5_ASKED);
 }
 
+static void conn_log_denied(struct alk_conn *conn)
+{
+	conn_set_originator(conn);
+	alk_log(ALK_LOG_WARN, "proxy login refused", ALK_STR("remote_addr", conn->to.originator));
+}
+
 static void conn_read_head(struct alk_conn *conn)
 {
 	struct conn_head *head = conn->head;
@@ -264,6 +288,8 @@ static void conn_read_head(struct alk_conn *conn)
 	head->len += (size_t)n;
 	head_feed(head);
 	if (head->socks.state == ALK_SOCKS5_FAILED) {
+		if (head->socks.denied)
+			conn_log_denied(conn);
 		conn_linger(conn);
 	} else if (!conn_say(conn)) {
 		conn_free(conn);
@@ -371,7 +397,7 @@ void alk_conn_new(struct alk_front *front, int *fd, const struct alk_destination
 	}
 	alk_io_set(conn->io, ALK_IO_READ);
 	if (to == NULL) {
-		alk_socks5_init(&conn->head->socks);
+		alk_socks5_init(&conn->head->socks, front->auth);
 		alk_timer_start(conn->timer, front->patience_ms);
 		return;
 	}

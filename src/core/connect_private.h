@@ -7,10 +7,12 @@
  *   connect_accept.c  listeners: the proxy port, port forwards, unix sockets
  *   connect_conn.c    one accepted connection until its channel is open; then the pump has it
  *   connect_stdio.c   --stdio: one channel for standard input and output
- *   connect.c         the program: starts these and the session, stops them
+ *   connect_keep.c    the session: begun, and begun again when it ends
+ *   connect_admin.c   the client's own admin socket
+ *   connect.c         the program: starts these, stops them
  *
- * Listeners outlive the session: a connection that comes while there is none waits for it, so that
- * connect.c alone decides what happens when a session ends. */
+ * Listeners outlive the session: a connection that comes while there is none waits for it, and so does
+ * one whose channel was not open yet when the session ended. */
 
 #include "client.h"
 #include "remote_forward.h"
@@ -28,6 +30,10 @@ struct alk_front {
 	unsigned waiting;	/* conns that wait for a session */
 	/* How long an application may take to say what it wants, and how long it waits for a session. */
 	uint64_t patience_ms;
+	const char *auth;	    /* "user:password" that the proxy port asks for; NULL = none */
+	uint64_t last_forward;	    /* number of the forward that was added last */
+	void (*wanted)(void *user); /* a conn begins to wait for a session; may be NULL */
+	void *user;
 };
 #define ALK_FRONT_PATIENCE_MS 10000
 
@@ -35,8 +41,19 @@ struct alk_front {
  * warn on stderr (a proxy that others can reach). -errno with `err` naming the option and the address. */
 int alk_accept_proxy(struct alk_front *front, const char *address, struct alk_err *err);
 int alk_accept_forward(struct alk_front *front, const char *spec, struct alk_err *err);
-/* Accept from now on; -ENOMEM. */
+/* Accept from now on, on all that do not yet; -ENOMEM. */
 int alk_accept_start(struct alk_front *front);
+/* Close the listeners of one forward; its connections go on. False: there is no such number. */
+bool alk_accept_remove(struct alk_front *front, uint64_t forward);
+/* What listens: the first after `after` (NULL = from the beginning), NULL at the end. */
+struct alk_accept_info {
+	uint64_t forward; /* its number; 0 = the proxy */
+	char from[128];	  /* HOST:PORT or the path of a unix socket */
+	char to[300];	  /* the same; "" of the proxy */
+};
+const struct alk_accept *alk_accept_next(const struct alk_front *front,
+					 const struct alk_accept *after,
+					 struct alk_accept_info *info);
 /* One line a listener on stderr, with the real ports. */
 void alk_accept_announce(const struct alk_front *front);
 /* Close every listener and remove the unix sockets that are still ours. */
@@ -48,6 +65,15 @@ void alk_conn_new(struct alk_front *front, int *fd, const struct alk_destination
 /* The session is up: open what waits. */
 void alk_conn_open_waiting(struct alk_front *front);
 void alk_conn_close_all(struct alk_front *front);
+
+/* The admin socket, if the option admin_socket names one (*admin stays NULL else): status, forwards,
+ * reconnect, shutdown (`on_shutdown` runs). Borrows all. 0; -errno with `err`. */
+struct alk_client_admin;
+struct alk_keep;
+int alk_client_admin_open(struct alk_client_admin **admin, struct alk_front *front,
+			  struct alk_keep *keep, const struct alk_options *options,
+			  void (*on_shutdown)(void *user), void *user, struct alk_err *err);
+void alk_client_admin_free(struct alk_client_admin **admin);
 
 /* One channel to `address` for the process's standard input and output. */
 struct alk_stdio;

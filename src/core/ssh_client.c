@@ -115,9 +115,9 @@ static void on_tick(void *user)
 	struct alk_client *c = user;
 	uint64_t every = (uint64_t)alk_options_int(c->values, "keepalive");
 
-	if (c->state == ALK_CLIENT_UP)
-		alk_ssh_keepalive(&c->ssh, every, 3 * every);
-	alk_timer_start(c->tick, every > 3000 ? every / 3 : 1000);
+	/* Dead after three times the time at most: progress (alk_ssh_keepalive) is seen up to an eighth late. */
+	if (c->state == ALK_CLIENT_UP && every > 0)
+		alk_timer_start(c->tick, alk_ssh_keepalive(&c->ssh, every, 3 * every - every / 8));
 }
 
 /* ---- the turn ----------------------------------------------------------------------------------- */
@@ -437,6 +437,35 @@ void alk_client_stop(struct alk_client *c)
 		client_fail(c, 0);
 }
 
+void alk_client_cut(struct alk_client *c, const char *why)
+{
+	if (c->state == ALK_CLIENT_DOWN)
+		return;
+	if (c->dialing)
+		ALK_OP(c->transport, dial_cancel)(c->transport_state, &c->dialing);
+	alk_timer_stop(c->deadline);
+	alk_err_set(&c->err, -ETIMEDOUT, "%s: %s", c->server, why);
+	client_fail(c, -ETIMEDOUT);
+}
+
+void alk_client_missed(struct alk_client *c, uint64_t ms)
+{
+	if (c->state != ALK_CLIENT_UP)
+		return;
+	alk_ssh_missed(&c->ssh, ms);
+	on_tick(c);
+}
+
+bool alk_client_ready(const struct alk_client *c)
+{
+	return c->state == ALK_CLIENT_UP && !c->ssh.dying && !c->ssh.finishing;
+}
+
+unsigned alk_client_channels(const struct alk_client *c)
+{
+	return c->ssh_made ? c->ssh.n_channels : 0;
+}
+
 enum alk_client_state alk_client_get_state(const struct alk_client *c)
 {
 	return c->state;
@@ -453,7 +482,7 @@ struct alk_channel *alk_client_open(struct alk_client *c, const struct alk_desti
 {
 	struct alk_channel *channel;
 
-	if (c->state != ALK_CLIENT_UP || c->ssh.dying || c->ssh.finishing) {
+	if (!alk_client_ready(c)) {
 		alk_err_set(err, -ENOTCONN, "the session is not up");
 		return NULL;
 	}

@@ -125,9 +125,10 @@ void alk_server_host_tick(struct alk_server_host *host)
 	uint64_t every = (uint64_t)alk_options_int(host->values, "keepalive");
 	struct alk_server *v;
 
-	for (v = host->first; v; v = v->next)
+	/* A tick is up to a third of it away, so that a peer is gone after three times the time at most. */
+	for (v = host->first; v && every > 0; v = v->next)
 		if (v->state == SERVER_OPEN)
-			alk_ssh_keepalive(&v->ssh, every, 3 * every);
+			(void)alk_ssh_keepalive(&v->ssh, every, 3 * every - every / 3);
 }
 
 json_t *alk_server_describe(const struct alk_server *v)

@@ -4,6 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <linux/sockios.h>
 #include <libssh/server.h>
 #include <alknet/log.h>
 #include "board.h"
@@ -74,9 +77,18 @@ static void ssh_judge_rekey(struct alk_ssh *s, uint64_t packets, uint64_t bytes)
 	}
 }
 
+/* Any byte is a sign of life, whichever call of the library read it. */
+static void ssh_hear(struct alk_ssh *s)
+{
+	if (s->sock.in_bytes == s->heard)
+		return;
+	s->heard = s->sock.in_bytes;
+	s->idle_since = alk_loop_now(s->loop);
+}
+
 static void ssh_dispatch(struct alk_ssh *s)
 {
-	uint64_t in = s->sock.in_bytes, packets = s->raw.out_packets, bytes = s->raw.out_bytes;
+	uint64_t packets = s->raw.out_packets, bytes = s->raw.out_bytes;
 	int budget = TURN_BUDGET, rc = SSH_OK;
 
 	/* What was read is also handed on: an owner that gathers packets counts on the rest of them. */
@@ -92,8 +104,7 @@ static void ssh_dispatch(struct alk_ssh *s)
 		alk_ssh_die(s, -ECONNRESET, "connection lost");
 		return;
 	}
-	if (s->sock.in_bytes != in)
-		s->idle_since = alk_loop_now(s->loop);
+	ssh_hear(s);
 	ssh_judge_rekey(s, s->raw.out_packets - packets, s->raw.out_bytes - bytes);
 }
 
@@ -122,6 +133,7 @@ static void ssh_flush(struct alk_ssh *s)
 		if (s->queued + BATCH_MIN / 2 >= s->batch && s->batch < BATCH_MAX)
 			s->batch *= 2;
 		s->queued = 0;
+		s->handed += s->sock.out_bytes;
 		s->raw.out_bytes = s->raw.out_packets = s->sock.out_bytes = 0;
 	}
 	if (s->io)
@@ -340,19 +352,64 @@ void alk_ssh_wrote(struct alk_ssh *s)
 		alk_task_queue(s->loop, &s->task);
 }
 
-void alk_ssh_keepalive(struct alk_ssh *s, uint64_t every, uint64_t limit)
+/* Bytes that the kernel took from us and still holds. */
+static uint64_t ssh_unacknowledged(const struct alk_ssh *s)
+{
+	int left = 0;
+
+	return s->fd >= 0 && ioctl(s->fd, SIOCOUTQ, &left) == 0 && left > 0 ? (uint64_t)left : 0;
+}
+
+/* A long upload over a slow link may leave no room for an answer, but it moves: what the peer's kernel has
+ * acknowledged is a sign of life as long as more is on its way behind it. (When nothing is, our question has
+ * arrived, and a peer that lives answers.) */
+static void ssh_look_for_progress(struct alk_ssh *s)
+{
+	uint64_t left = ssh_unacknowledged(s), handed = s->handed + s->sock.out_bytes;
+	uint64_t gone = handed > left ? handed - left : 0;
+
+	ssh_hear(s);
+	if (left > 0 && gone > s->gone && s->gone > 0)
+		s->idle_since = alk_loop_now(s->loop);
+	s->gone = gone;
+}
+
+/* The loop may have been late: what came meanwhile waits for its turn. */
+static bool ssh_has_input(const struct alk_ssh *s)
+{
+	struct pollfd poll_fd = {.fd = s->fd, .events = POLLIN};
+
+	return s->fd >= 0 && poll(&poll_fd, 1, 0) > 0;
+}
+
+uint64_t alk_ssh_keepalive(struct alk_ssh *s, uint64_t every, uint64_t limit)
 {
 	uint64_t idle = alk_loop_now(s->loop) - s->idle_since;
 
-	if (!every || s->dying || idle < every)
-		return;
-	if (idle >= limit) {
+	if (s->dying)
+		return every;
+	if (idle < every) {
+		s->gone = 0; /* the first look of a silence only remembers */
+		return every - idle;
+	}
+	ssh_look_for_progress(s);
+	idle = alk_loop_now(s->loop) - s->idle_since;
+	if (idle >= limit && !ssh_has_input(s)) {
 		alk_ssh_die(s, -ETIMEDOUT, "the peer does not answer");
-		return;
+		return every;
 	}
 	/* When no answer comes nothing more is sent, and the silence above decides. */
 	alk_ssh_ping(s);
 	alk_ssh_wrote(s);
+	/* Progress is looked for more often than questions are asked. */
+	if (idle >= limit)
+		return every / 8 + 1;
+	return limit - idle < every / 8 + 1 ? limit - idle : every / 8 + 1;
+}
+
+void alk_ssh_missed(struct alk_ssh *s, uint64_t ms)
+{
+	s->idle_since -= ms < s->idle_since ? ms : s->idle_since;
 }
 
 void alk_ssh_set_grant(struct alk_ssh *s, struct alk_grant *grant)

@@ -59,7 +59,11 @@ struct alk_ssh {
 	struct ssh_counter_struct raw, sock;
 	uint64_t stepped;    /* packets received when the owner's step last ran */
 	uint64_t scanned;    /* the same for the channels' scan */
-	uint64_t idle_since; /* loop time of the last byte received */
+	uint64_t idle_since; /* loop time of the last sign of life */
+	uint64_t handed;     /* bytes given to the kernel, before those in sock.out_bytes */
+	uint64_t heard;	     /* sock.in_bytes at the last sign of life */
+	uint64_t
+		gone; /* of all those, what the peer's kernel had at the last look; 0 = no look yet */
 	/* ssh_global.c: */
 	struct alk_ssh_listen *listens; /* forwards to ask for, the first one may be under way */
 	int slot;			/* whose answer libssh waits for */
@@ -101,9 +105,12 @@ void alk_ssh_die(struct alk_ssh *s, int rc, const char *fmt, ...) ALK_PRINTF(3, 
 void alk_ssh_finish(struct alk_ssh *s, const char *why);
 /* Something was written outside of a turn: flush it soon. */
 void alk_ssh_wrote(struct alk_ssh *s);
-/* Peer is dead after `limit` ms of silence; asks for a sign of life each `every` ms. Call about once a
- * second to once in five. */
-void alk_ssh_keepalive(struct alk_ssh *s, uint64_t every, uint64_t limit);
+/* After `every` ms (not 0) of silence ask for a sign of life; after `limit` ms the peer is dead. Any byte
+ * received is life, and so is an upload that goes on. Returns in how many ms it wants to be called again; later
+ * makes it notice later. */
+uint64_t alk_ssh_keepalive(struct alk_ssh *s, uint64_t every, uint64_t limit);
+/* `ms` went by that no clock of the loop has counted: they are silence. */
+void alk_ssh_missed(struct alk_ssh *s, uint64_t ms);
 
 /* ssh_channel.c */
 struct alk_channel *alk_ssh_channel_new(struct alk_ssh *s, const struct alk_channel_ops *ops,

@@ -19,7 +19,7 @@ static size_t feed(struct alk_socks5 *socks, const uint8_t *bytes, size_t n, siz
 {
 	size_t begin = 0, end = 0;
 
-	alk_socks5_init(socks);
+	alk_socks5_init(socks, NULL);
 	while (end < n && socks->state < ALK_SOCKS5_ASKED) {
 		size_t taken;
 

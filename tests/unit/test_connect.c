@@ -50,6 +50,11 @@ enum alk_client_state alk_client_get_state(const struct alk_client *c)
 	return c->state;
 }
 
+bool alk_client_ready(const struct alk_client *c)
+{
+	return c->state == ALK_CLIENT_UP;
+}
+
 struct alk_channel *alk_client_open(struct alk_client *c, const struct alk_destination *to,
 				    const struct alk_channel_ops *ops, void *user,
 				    struct alk_err *err)
@@ -390,17 +395,128 @@ static void test_refused_is_told(void **state)
 	expect_no_conns();
 }
 
+static uint16_t forward_start(const char *spec);
+
 static void test_session_gone_is_told(void **state)
 {
 	int fd = dial(proxy_start());
 
 	(void)state;
+	front.patience_ms = 50;
 	SAY(fd, ASK);
 	expect_channels(1);
-	channels[0]->ops->close(channels[0]->user, channels[0]);
+	client.state = ALK_CLIENT_DOWN;
+	channel_refuse(channels[0], ALK_OPEN_GONE);
 	expect_last_bytes(fd, REPLY("\x01"), 12);
 	close(fd);
 	expect_no_conns();
+}
+
+static void on_wanted(void *user)
+{
+	++*(unsigned *)user;
+}
+
+/* A channel that was not open yet when the session ended is asked for again from the next one, once. */
+static void test_carried_over(void **state)
+{
+	int fd = dial(proxy_start());
+	unsigned wanted = 0;
+
+	(void)state;
+	front.wanted = on_wanted;
+	front.user = &wanted;
+	SAY(fd, ASK "early");
+	expect_channels(1);
+	client.state = ALK_CLIENT_DOWN;
+	channel_refuse(channels[0], ALK_OPEN_GONE);
+	assert_int_equal(front.waiting, 1);
+	assert_int_equal(wanted, 1);
+	client.state = ALK_CLIENT_UP;
+	alk_conn_open_waiting(&front);
+	assert_int_equal(n_channels, 2);
+	assert_string_equal(channels[1]->to.host, "example.org");
+	client.state = ALK_CLIENT_DOWN;
+	channel_refuse(channels[1], ALK_OPEN_GONE);
+	assert_int_equal(front.waiting, 0);
+	expect_last_bytes(fd, REPLY("\x01"), 12);
+	close(fd);
+	expect_no_conns();
+}
+
+static void test_forward_is_carried_over(void **state)
+{
+	int fd = dial(forward_start("0:h:25"));
+
+	(void)state;
+	SAY(fd, "data");
+	expect_channels(1);
+	client.state = ALK_CLIENT_DOWN;
+	channel_refuse(channels[0], ALK_OPEN_GONE);
+	client.state = ALK_CLIENT_UP;
+	alk_conn_open_waiting(&front);
+	assert_int_equal(n_channels, 2);
+	channels[1]->ops->opened(channels[1]->user, channels[1]);
+	expect_bytes(pumped.fd, "data", 4);
+	close(fd);
+}
+
+static void test_proxy_asks_for_a_login(void **state)
+{
+	int fd, plain;
+	uint16_t port;
+
+	(void)state;
+	front.auth = "u:p";
+	port = proxy_start();
+	plain = dial(port);
+	SAY(plain, "\x05\x01\x00");
+	expect_last_bytes(plain, "\x05\xff", 2);
+	close(plain);
+	plain = dial(port);
+	SAY(plain, "CONNECT h:1 HTTP/1.1\r\n\r\n");
+	expect_last_bytes(plain, "HTTP/1.1 407 ", 13);
+	close(plain);
+	fd = dial(port);
+	SAY(fd, "\x05\x01\x02\x01\x01u\x01p\x05\x01\x00\x01\x01\x02\x03\x04\x00\x50"
+		"early");
+	expect_channels(1);
+	expect_bytes(fd, "\x05\x02\x01\x00", 4);
+	channels[0]->ops->opened(channels[0]->user, channels[0]);
+	assert_int_equal(pumped.first_len, 5);
+	close(fd);
+}
+
+static void test_removed_forward(void **state)
+{
+	struct alk_err err = {""};
+	struct alk_accept_info info;
+	const struct alk_accept *accept;
+	struct sockaddr_in to = {.sin_family = AF_INET};
+	uint16_t port = forward_start("0:h:25");
+	uint64_t first = front.last_forward;
+	int fd = dial(port), late = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	(void)state;
+	expect_channels(1);
+	assert_int_equal(alk_accept_forward(&front, "0:g:26", &err), 0);
+	assert_false(alk_accept_remove(&front, 0));
+	assert_false(alk_accept_remove(&front, 77));
+	assert_true(alk_accept_remove(&front, first));
+	assert_false(alk_accept_remove(&front, first));
+	to.sin_port = htons(port);
+	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	assert_int_equal(connect(late, (struct sockaddr *)&to, sizeof(to)), -1);
+	assert_int_equal(errno, ECONNREFUSED);
+	/* What came through it goes on. */
+	channels[0]->ops->opened(channels[0]->user, channels[0]);
+	assert_true(pumped.fd >= 0);
+	accept = alk_accept_next(&front, NULL, &info);
+	assert_non_null(accept);
+	assert_string_equal(info.to, "g:26");
+	assert_null(alk_accept_next(&front, accept, &info));
+	close(fd);
+	close(late);
 }
 
 static void test_too_many_channels_is_told(void **state)
@@ -1003,6 +1119,10 @@ int main(void)
 		TEST(test_row68_byte_by_byte),
 		TEST(test_refused_is_told),
 		TEST(test_session_gone_is_told),
+		TEST(test_carried_over),
+		TEST(test_forward_is_carried_over),
+		TEST(test_proxy_asks_for_a_login),
+		TEST(test_removed_forward),
 		TEST(test_too_many_channels_is_told),
 		TEST(test_bad_request_is_told),
 		TEST(test_longest_head),

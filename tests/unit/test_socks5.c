@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The proxy port's state machine. Holds THREATS row 68. */
 #include "socks5.h"
+#include "proxy_auth.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -194,12 +196,12 @@ static const struct talk http_good[] = {
 	WAITS("half a head", "CONNECT h:1 HTTP/1.1\r\n\r", "", ALK_SOCKS5_HTTP),
 };
 
-static void check_talk(const struct talk *talk, size_t step)
+static void check_talk(const struct talk *talk, size_t step, const char *auth)
 {
 	struct alk_socks5 socks;
 	size_t left;
 
-	alk_socks5_init(&socks);
+	alk_socks5_init(&socks, auth);
 	left = feed(&socks, talk->sent, talk->sent_len, step);
 	if (socks.state != talk->state || socks.reply_len != talk->reply_len ||
 	    memcmp(socks.reply, talk->reply, talk->reply_len) != 0)
@@ -220,7 +222,7 @@ static void test_row68_socks(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(socks_talks) / sizeof(socks_talks[0]); i++) {
 		for (size_t step = 0; step < 8; step++)
-			check_talk(&socks_talks[i], step);
+			check_talk(&socks_talks[i], step, NULL);
 	}
 }
 
@@ -232,7 +234,7 @@ static void test_row68_longest_name(void **state)
 	(void)state;
 	memset(sent + 5, 'n', 255);
 	sent[261] = 22;
-	alk_socks5_init(&socks);
+	alk_socks5_init(&socks, NULL);
 	assert_int_equal(alk_socks5_feed(&socks, BYTES(HELLO)), 3);
 	assert_int_equal(alk_socks5_feed(&socks, sent, sizeof(sent) - 1), 0);
 	assert_int_equal(alk_socks5_feed(&socks, sent, sizeof(sent)), sizeof(sent));
@@ -248,7 +250,7 @@ static void test_row68_most_methods(void **state)
 
 	(void)state;
 	memset(sent + 2, 2, 254);
-	alk_socks5_init(&socks);
+	alk_socks5_init(&socks, NULL);
 	assert_int_equal(feed(&socks, sent, sizeof(sent), 1), 0);
 	assert_int_equal(socks.state, ALK_SOCKS5_REQUEST);
 	assert_memory_equal(socks.reply, GREETING_OK, 2);
@@ -259,7 +261,7 @@ static void test_http_good(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(http_good) / sizeof(http_good[0]); i++) {
 		for (size_t step = 0; step < 8; step++)
-			check_talk(&http_good[i], step);
+			check_talk(&http_good[i], step, NULL);
 	}
 }
 
@@ -270,7 +272,7 @@ static void check_http_failure(const uint8_t *sent, size_t len, size_t step, con
 	char *body;
 	size_t said;
 
-	alk_socks5_init(&socks);
+	alk_socks5_init(&socks, NULL);
 	feed(&socks, sent, len, step);
 	memcpy(reply, socks.reply, socks.reply_len);
 	reply[socks.reply_len] = '\0';
@@ -304,7 +306,7 @@ static void test_http_bad_byte_fails_at_once(void **state)
 	struct alk_socks5 socks;
 
 	(void)state;
-	alk_socks5_init(&socks);
+	alk_socks5_init(&socks, NULL);
 	assert_int_equal(alk_socks5_feed(&socks, BYTES("CONNECT h\n")), 10);
 	assert_int_equal(socks.state, ALK_SOCKS5_FAILED);
 }
@@ -349,7 +351,7 @@ static void test_http_longest_head(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
-		alk_socks5_init(&socks);
+		alk_socks5_init(&socks, NULL);
 		assert_int_equal(feed(&socks, fits, ALK_SOCKS5_HEAD_MAX, steps[i]), 0);
 		assert_int_equal(socks.state, ALK_SOCKS5_ASKED);
 		check_http_failure(too_long, ALK_SOCKS5_HEAD_MAX + 1, steps[i], "HTTP/1.1 431 ");
@@ -368,7 +370,7 @@ static void test_http_long_host(void **state)
 	memset(host, 'h', sizeof(host));
 	host[255] = '\0';
 	n = snprintf(request, sizeof(request), "CONNECT %s:443 HTTP/1.1\r\n\r\n", host);
-	alk_socks5_init(&socks);
+	alk_socks5_init(&socks, NULL);
 	assert_int_equal(feed(&socks, (const uint8_t *)request, (size_t)n, 0), 0);
 	assert_int_equal(socks.state, ALK_SOCKS5_ASKED);
 	assert_string_equal(socks.to.host, host);
@@ -384,7 +386,7 @@ static void test_nothing_after_the_end(void **state)
 	struct alk_socks5 socks;
 
 	(void)state;
-	alk_socks5_init(&socks);
+	alk_socks5_init(&socks, NULL);
 	assert_int_equal(alk_socks5_feed(&socks, (const uint8_t *)"", 0), 0);
 	assert_int_equal(socks.state, ALK_SOCKS5_START);
 	assert_int_equal(alk_socks5_feed(&socks, BYTES("\x06\x01")), 2);
@@ -395,7 +397,7 @@ static void test_nothing_after_the_end(void **state)
 static void answer(struct alk_socks5 *socks, const uint8_t *request, size_t n,
 		   enum alk_open_failure why)
 {
-	alk_socks5_init(socks);
+	alk_socks5_init(socks, NULL);
 	feed(socks, request, n, 0);
 	assert_int_equal(socks->state, ALK_SOCKS5_ASKED);
 	socks->reply_len = 0;
@@ -420,7 +422,7 @@ static void test_answers(void **state)
 		{ALK_OPEN_UNREACHABLE, 4, "HTTP/1.1 502 Bad Gateway\r\n"},
 		{ALK_OPEN_TIMEOUT, 6, "HTTP/1.1 504 Gateway Timeout\r\n"},
 		{ALK_OPEN_NAME, 4, "HTTP/1.1 502 Bad Gateway\r\n"},
-		{ALK_OPEN_GONE, 1, "HTTP/1.1 502 Bad Gateway\r\n"},
+		{ALK_OPEN_GONE, 1, "HTTP/1.1 503 Service Unavailable\r\n"},
 	};
 	struct alk_socks5 socks;
 
@@ -440,6 +442,126 @@ static void test_answers(void **state)
 	}
 }
 
+/* ---- user and password ---- */
+
+static const char logins[] = "# who may\r\nanna:secret\n\nbob:with:colons\r\n";
+#define LOGIN(user_len_, user_, password_len_, password_)                                          \
+	"\x05\x01\x02"                                                                             \
+	"\x01" user_len_ user_ password_len_ password_
+#define CONNECT_4 "\x05\x01\x00\x01\x7f\x00\x00\x01\x1f\x90"
+
+static void test_row68_logins(void **state)
+{
+	static const struct talk talks[] = {
+		ASKS("a login", LOGIN("\x04", "anna", "\x06", "secret") CONNECT_4 "early",
+		     "\x05\x02\x01\x00", "127.0.0.1", 8080, 5),
+		ASKS("colons in a password", LOGIN("\x03", "bob", "\x0b", "with:colons") CONNECT_4,
+		     "\x05\x02\x01\x00", "127.0.0.1", 8080, 0),
+		FAILS("a wrong password", LOGIN("\x04", "anna", "\x06", "Secret") CONNECT_4,
+		      "\x05\x02\x01\x01"),
+		FAILS("the beginning of a password", LOGIN("\x04", "anna", "\x05", "secre"),
+		      "\x05\x02\x01\x01"),
+		FAILS("a password twice", LOGIN("\x04", "anna", "\x0c", "secretsecret"),
+		      "\x05\x02\x01\x01"),
+		FAILS("another's password", LOGIN("\x03", "bob", "\x06", "secret"),
+		      "\x05\x02\x01\x01"),
+		FAILS("a comment", LOGIN("\x05", "# who", "\x04", " may"), "\x05\x02\x01\x01"),
+		FAILS("no user", LOGIN("\x00", "", "\x06", "secret"), "\x05\x02\x01\x01"),
+		FAILS("no password", LOGIN("\x04", "anna", "\x00", ""), "\x05\x02\x01\x01"),
+		FAILS("another version", "\x05\x01\x02\x05\x04", "\x05\x02\x01\x01"),
+		FAILS("without the method", "\x05\x01\x00", "\x05\xff"),
+		FAILS("GSSAPI", "\x05\x01\x01", "\x05\xff"),
+		FAILS("no method", "\x05\x00", "\x05\xff"),
+		ASKS("both methods",
+		     "\x05\x02\x00\x02\x01\x04"
+		     "anna\x06"
+		     "secret" CONNECT_4,
+		     "\x05\x02\x01\x00", "127.0.0.1", 8080, 0),
+		WAITS("half a login",
+		      "\x05\x01\x02\x01\x04"
+		      "anna\x06secre",
+		      "\x05\x02", ALK_SOCKS5_AUTH),
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(talks) / sizeof(talks[0]); i++) {
+		for (size_t step = 0; step < 4; step++)
+			check_talk(&talks[i], step, logins);
+	}
+}
+
+static void test_http_logins(void **state)
+{
+	static const struct {
+		const char *fields;
+		bool good;
+	} tries[] = {
+		{"Proxy-Authorization: Basic YW5uYTpzZWNyZXQ=\r\n", true},
+		{"proxy-authorization:basic   YW5uYTpzZWNyZXQ= \r\n", true},
+		{"Host: h\r\nProxy-Authorization:\tBasic Ym9iOndpdGg6Y29sb25z\r\nA: b\r\n", true},
+		{"", false},
+		{"Authorization: Basic YW5uYTpzZWNyZXQ=\r\n", false},
+		{"Proxy-Authorization: Bearer YW5uYTpzZWNyZXQ=\r\n", false},
+		{"Proxy-Authorization: Basic YW5uYTpTZWNyZXQ=\r\n", false},
+		{"Proxy-Authorization: Basic YW5uYQ==\r\n", false},
+		{"Proxy-Authorization: Basic !!!!\r\n", false},
+		{"Proxy-Authorization: Basic\r\n", false},
+		{"Proxy-Authorization: Basic \r\n", false},
+	};
+	static const char denied[] = "HTTP/1.1 407 Proxy Authentication Required\r\n"
+				     "Proxy-Authenticate: Basic realm=\"alknet\"\r\n";
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(tries) / sizeof(tries[0]); i++) {
+		struct alk_socks5 socks;
+		char head[512];
+		int n = snprintf(head, sizeof(head), "CONNECT h:1 HTTP/1.1\r\n%s\r\n",
+				 tries[i].fields);
+
+		alk_socks5_init(&socks, logins);
+		feed(&socks, (const uint8_t *)head, (size_t)n, i % 3);
+		assert_int_equal(socks.state, tries[i].good ? ALK_SOCKS5_ASKED : ALK_SOCKS5_FAILED);
+		assert_int_equal(socks.denied, !tries[i].good);
+		if (!tries[i].good)
+			assert_memory_equal(socks.reply, denied, sizeof(denied) - 1);
+	}
+}
+
+static void test_logins_are_checked(void **state)
+{
+	static const struct {
+		const char *lines, *words; /* NULL: good */
+	} files[] = {
+		{"a:b", NULL},
+		{"a:b\r\n# c\n\nd:e:f\n", NULL},
+		{"", "no USER:PASSWORD"},
+		{"# only this\n", "no USER:PASSWORD"},
+		{"a:b\nsecretword\n", "line 2"},
+		{":secretword", "line 1"},
+		{"secretword:", "line 1"},
+		{"a:b\tc", "line 1"},
+	};
+	char longest[600];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		struct alk_err err = {""};
+
+		assert_int_equal(alk_proxy_auth_check(files[i].lines, &err),
+				 files[i].words == NULL ? 0 : -EINVAL);
+		if (files[i].words != NULL)
+			assert_non_null(strstr(err.text, files[i].words));
+		assert_null(strstr(err.text, "secretword"));
+	}
+	memset(longest, 'x', sizeof(longest));
+	longest[255] = ':';
+	longest[511] = '\0';
+	assert_int_equal(alk_proxy_auth_check(longest, NULL), 0);
+	longest[511] = 'x';
+	longest[512] = '\0';
+	assert_int_equal(alk_proxy_auth_check(longest, NULL), -EINVAL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -454,6 +576,9 @@ int main(void)
 		cmocka_unit_test(test_http_long_host),
 		cmocka_unit_test(test_nothing_after_the_end),
 		cmocka_unit_test(test_answers),
+		cmocka_unit_test(test_row68_logins),
+		cmocka_unit_test(test_http_logins),
+		cmocka_unit_test(test_logins_are_checked),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
