@@ -57,6 +57,7 @@ UNIT_TESTS = \
 	tests/unit/test_pump \
 	tests/unit/test_socks5 \
 	tests/unit/test_text \
+	tests/unit/test_window \
 	tests/unit/test_worker_proc
 if WITH_CMOCKA
 check_PROGRAMS += $(UNIT_TESTS)

@@ -60,7 +60,7 @@ static void auth_accept(struct alk_server *v, struct alk_grant *grant)
 					     .user = v->user,
 					     .grant = v->ssh.grant};
 	v->state = SERVER_OPEN;
-	v->ssh.up = true;
+	alk_ssh_up(&v->ssh);
 	alk_timer_free(&v->grace);
 	alk_timer_free(&v->answer);
 	alk_ssh_enter(&v->ssh);

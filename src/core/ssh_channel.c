@@ -17,6 +17,7 @@
 #include "pump.h"
 #include "readahead.h"
 #include "ssh_session.h"
+#include "window.h"
 
 #define CHANNEL_MAGIC 0x4348414eu
 /* More unread than libssh ever grants means that the peer ignores its window. */
@@ -52,12 +53,14 @@ struct alk_channel {
 	uint8_t *backlog;
 	uint32_t backlog_len, backlog_off, unread;
 	uint64_t id, bytes_in, bytes_out, since;
+	struct alk_window window;
+	uint32_t widest; /* the most that was ever asked for by a wide window */
 	enum alk_open_failure why;
 	struct ssh_channel_callbacks_struct cb;
 	unsigned number;		/* which open of the client this was */
 	unsigned ch_id;			/* the library's number, of a channel that was asked for */
 	struct alk_reason_query *query; /* the server is asked why it refused */
-	bool working, stalled, resume, want_drain;
+	bool working, stalled, resume, want_drain, widen;
 	bool eof_in, eof_told, eof_out, eof_sent;
 	bool back; /* forwarded-tcpip: from a server to its client */
 	bool remote_closed, close_wanted, close_told, opened_told;
@@ -93,6 +96,7 @@ struct alk_channel *alk_ssh_channel_new(struct alk_ssh *s, const struct alk_chan
 	c->user = user;
 	c->id = s->next_channel++;
 	c->since = alk_loop_now(s->loop);
+	alk_window_init(&c->window, c->since);
 	c->next = s->channels;
 	c->prev = &s->channels;
 	if (c->next)
@@ -117,6 +121,7 @@ static void channel_delete(struct alk_channel *c)
 		}
 	}
 	c->s->n_channels--;
+	c->s->windows -= c->window.size - ALK_WINDOW_BASE;
 	alk_count(ALK_M_CHANNELS, -1);
 	alk_ssh_reason_cancel(&c->query);
 	if (c->asked)
@@ -146,6 +151,17 @@ static void channel_tell_close(struct alk_channel *c)
 
 /* ---- what libssh tells: flags only -------------------------------------------------------------- */
 
+static void channel_taken(struct alk_channel *c, size_t n)
+{
+	c->bytes_in += n;
+	alk_count(ALK_M_CHANNEL_BYTES_IN, (int64_t)n);
+	if (!c->widen && c->s->rtt_ms >= ALK_WINDOW_NEAR_MS &&
+	    c->bytes_in - c->window.asked >= c->window.size / ALK_WINDOW_PART) {
+		c->widen = true;
+		channel_work_later(c);
+	}
+}
+
 static int on_data(ssh_session ssh, ssh_channel ch, void *bytes, uint32_t len, int is_stderr,
 		   void *user)
 {
@@ -155,7 +171,7 @@ static int on_data(ssh_session ssh, ssh_channel ch, void *bytes, uint32_t len, i
 	(void)ssh, (void)ch;
 	if (is_stderr || c->state == CHANNEL_CLOSING || c->close_wanted)
 		return (int)len;
-	if (len > UNREAD_MAX) {
+	if (len > UNREAD_MAX + c->widest) {
 		alk_count(ALK_M_SESSIONS_KILLED, 1);
 		alk_ssh_die(c->s, -EPROTO, "the peer ignores its window");
 		return 0;
@@ -173,8 +189,7 @@ static int on_data(ssh_session ssh, ssh_channel ch, void *bytes, uint32_t len, i
 	}
 	if (c->ops->data)
 		taken = c->ops->data(c->user, c, bytes, len);
-	c->bytes_in += taken;
-	alk_count(ALK_M_CHANNEL_BYTES_IN, (int64_t)taken);
+	channel_taken(c, taken);
 	c->unread = len - (uint32_t)taken;
 	c->stalled = c->unread > 0;
 	return (int)taken;
@@ -211,24 +226,34 @@ static int channel_listen(struct alk_channel *c)
 
 /* ---- reading ------------------------------------------------------------------------------------ */
 
-/* Take everything libssh holds for this channel. False when nothing could be read. */
-static bool channel_take_backlog(struct alk_channel *c)
+/* Take everything libssh holds for this channel, and open the window to `window` bytes if it is smaller (0:
+ * as libssh likes). False when nothing could be read. */
+static bool channel_take_backlog(struct alk_channel *c, uint32_t window)
 {
+	uint32_t size = window > c->unread ? window : c->unread;
+	uint8_t *fits;
 	int n;
 
-	c->backlog = malloc(c->unread);
+	c->backlog = malloc(size);
 	if (!c->backlog) {
 		alk_ssh_die(c->s, -ENOMEM, "out of memory for a channel");
 		return false;
 	}
 	alk_ssh_enter(c->s);
-	n = ssh_channel_read_nonblocking(c->ch, c->backlog, c->unread, 0);
+	if (window)
+		/* It asks the peer for as much as it is asked for, and gives what is there. */
+		n = ssh_channel_read_timeout(c->ch, c->backlog, size, 0, 0);
+	else
+		n = ssh_channel_read_nonblocking(c->ch, c->backlog, size, 0);
 	alk_ssh_leave(c->s);
 	if (n <= 0) {
 		free(c->backlog);
 		c->backlog = NULL;
 		return false;
 	}
+	fits = (uint32_t)n < size ? realloc(c->backlog, (size_t)n) : NULL;
+	if (fits)
+		c->backlog = fits;
 	/* `unread` may have grown while the read dispatched: the next data callback says how far. */
 	c->unread = (uint32_t)n < c->unread ? c->unread - (uint32_t)n : 0;
 	c->backlog_len = (uint32_t)n;
@@ -242,13 +267,12 @@ static void channel_deliver(struct alk_channel *c)
 	while (!c->close_told && !c->s->dying) {
 		size_t left, taken;
 
-		if (!c->backlog && (c->unread == 0 || !channel_take_backlog(c)))
+		if (!c->backlog && (c->unread == 0 || !channel_take_backlog(c, 0)))
 			break;
 		left = c->backlog_len - c->backlog_off;
 		taken = c->ops->data ? c->ops->data(c->user, c, c->backlog + c->backlog_off, left)
 				     : left;
-		c->bytes_in += taken;
-		alk_count(ALK_M_CHANNEL_BYTES_IN, (int64_t)taken);
+		channel_taken(c, taken);
 		c->backlog_off += (uint32_t)taken;
 		if (taken < left)
 			return;
@@ -257,6 +281,24 @@ static void channel_deliver(struct alk_channel *c)
 		c->backlog_len = c->backlog_off = 0;
 	}
 	c->stalled = false;
+}
+
+/* The owner keeps up: what it took says how much may be under way. */
+static void channel_widen(struct alk_channel *c)
+{
+	struct alk_ssh *s = c->s;
+	uint32_t size;
+
+	s->windows -= c->window.size - ALK_WINDOW_BASE;
+	size = alk_window_next(&c->window, c->bytes_in, alk_loop_now(s->loop), s->rtt_ms,
+			       ALK_WINDOWS_SPARE - s->windows);
+	s->windows += c->window.size - ALK_WINDOW_BASE;
+	if (size > c->widest)
+		c->widest = size;
+	/* What came meanwhile is the owner's next. */
+	if (size && channel_take_backlog(c, size))
+		channel_deliver(c);
+	alk_ssh_wrote(s);
 }
 
 /* ---- opening ------------------------------------------------------------------------------------ */
@@ -512,13 +554,18 @@ static bool channel_work(struct alk_channel *c)
 		c->resume = false;
 		channel_deliver(c);
 	}
+	if (c->widen && c->state == CHANNEL_OPEN && !c->stalled && !c->unread && !c->backlog &&
+	    !c->eof_in && !c->close_told) {
+		c->widen = false;
+		channel_widen(c);
+	}
 	if (c->eof_in && !c->unread && !c->backlog && !c->eof_told && !c->close_told) {
 		c->eof_told = true;
 		if (c->ops->eof)
 			c->ops->eof(c->user, c);
 	}
 	if (c->remote_closed && c->unread && !c->backlog)
-		channel_take_backlog(c); /* libssh answers CLOSE once its buffer is empty */
+		channel_take_backlog(c, 0); /* libssh answers CLOSE once its buffer is empty */
 	if (c->remote_closed && (c->eof_told || c->close_told) && !c->unread && !c->backlog) {
 		channel_send_close(c);
 		channel_tell_close(c);

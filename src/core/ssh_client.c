@@ -157,6 +157,7 @@ static int step_handshake(struct alk_client *c)
 		return 0;
 	}
 	c->state = ALK_CLIENT_AUTH;
+	c->ssh.lockstep = true;
 	return 0;
 }
 
@@ -172,7 +173,7 @@ static int step_auth(struct alk_client *c)
 		return 0;
 	case SSH_AUTH_SUCCESS:
 		c->state = ALK_CLIENT_UP;
-		c->ssh.up = true;
+		alk_ssh_up(&c->ssh);
 		alk_timer_stop(c->deadline);
 		on_tick(c);
 		c->ops->up(c->user);

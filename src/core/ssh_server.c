@@ -157,6 +157,7 @@ static int step_kex(struct alk_server *v)
 		return -ENOMEM;
 	if (rc == SSH_OK) {
 		v->state = SERVER_AUTH;
+		v->ssh.lockstep = true;
 		v->before_auth = v->ssh.raw.in_packets;
 	}
 	return 0;

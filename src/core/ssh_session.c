@@ -7,11 +7,15 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 #include <libssh/server.h>
 #include <alknet/log.h>
 #include "board.h"
 #include "readahead.h"
 #include "ssh_session.h"
+#include "window.h"
 
 #define SSH_MAGIC 0x53534831u
 /* Older ones lack fixes that a server cannot do without. The program is linked with whatever stands there now,
@@ -26,6 +30,7 @@
  * slower than its writers, because whoever writes next waits behind it. */
 #define BATCH_MIN (64u * 1024)
 #define BATCH_MAX (512u * 1024)
+#define UNSENT_MAX (128 * 1024)
 /* A KEXINIT has more payload than this. So many exchanges a minute are allowed, and one more for each of so
  * many bytes that a session moved in it. */
 #define KEXINIT_MIN 256
@@ -77,6 +82,17 @@ static void ssh_judge_rekey(struct alk_ssh *s, uint64_t packets, uint64_t bytes)
 	}
 }
 
+/* The round trip, as the login shows it over any transport, relay or proxy; a user who is asked for a
+ * passphrase makes some answers late, not all. */
+static void ssh_answered(struct alk_ssh *s)
+{
+	uint64_t took = alk_loop_now(s->loop) - s->said_at;
+
+	if (s->said_at && took > 0 && (!s->rtt_ms || took < s->rtt_ms))
+		s->rtt_ms = (uint32_t)took;
+	s->said_at = 0;
+}
+
 /* Any byte is a sign of life, whichever call of the library read it. */
 static void ssh_hear(struct alk_ssh *s)
 {
@@ -84,6 +100,7 @@ static void ssh_hear(struct alk_ssh *s)
 		return;
 	s->heard = s->sock.in_bytes;
 	s->idle_since = alk_loop_now(s->loop);
+	ssh_answered(s);
 }
 
 static void ssh_dispatch(struct alk_ssh *s)
@@ -120,6 +137,8 @@ static void ssh_flush(struct alk_ssh *s)
 			alk_ssh_die(s, -ECONNRESET, "connection lost");
 		alk_ssh_leave(s);
 		alk_readahead_cork(s->fd, true);
+		if (s->lockstep && !s->up)
+			s->said_at = alk_loop_now(s->loop);
 	}
 	if (ssh_get_status(s->ssh) & SSH_WRITE_PENDING) {
 		events |= ALK_IO_WRITE;
@@ -269,6 +288,18 @@ int alk_ssh_attach(struct alk_ssh *s)
 		return -ENOMEM;
 	alk_readahead_cork(s->fd, true);
 	return 0;
+}
+
+void alk_ssh_up(struct alk_ssh *s)
+{
+	int unsent = UNSENT_MAX;
+
+	s->up = true;
+	s->lockstep = false;
+	/* A far link's kernel would queue megabytes, and whoever writes next waits behind them. Not every link
+	 * is TCP. */
+	if (s->rtt_ms >= ALK_WINDOW_NEAR_MS)
+		setsockopt(s->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
 }
 
 /* Channels first, then the library; the owner still has `s`. */

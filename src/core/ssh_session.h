@@ -71,9 +71,13 @@ struct alk_ssh {
 	bool global_due;		/* there is one to send */
 	unsigned rekeys;		/* key exchanges that the peer began in this minute */
 	uint64_t rekeys_since, moved, sent;
-	int rc; /* why it died */
+	uint32_t windows; /* bytes of the channels' windows beyond what libssh keeps open */
+	uint32_t rtt_ms;  /* the shortest answer to anything said in lockstep; 0 = not known */
+	uint64_t said_at; /* loop time of what has not been answered yet; 0 = nothing */
+	int rc;		  /* why it died */
 	char why[160];
-	bool up;    /* authenticated: set by the owner; a step is needed only for packets */
+	bool lockstep; /* keys are exchanged, the login is not over: each side waits for the other */
+	bool up;       /* authenticated: set by the owner; a step is needed only for packets */
 	bool ahead; /* the fd is read ahead: there is something to dispatch only if that says so */
 	bool starved; /* a channel found the queue full: scan again once it is empty */
 	bool turning, dying, dead, finishing;
@@ -88,6 +92,8 @@ int alk_ssh_init(struct alk_ssh *s, struct alk_loop *loop, const struct alk_ssh_
 int alk_ssh_start(struct alk_ssh *s, int fd, struct alk_err *err);
 /* Attach the event, after the first step of the key exchange. */
 int alk_ssh_attach(struct alk_ssh *s);
+/* The login is over: channels may come. */
+void alk_ssh_up(struct alk_ssh *s);
 /* Tell every channel, free everything. Not from inside a turn. */
 void alk_ssh_deinit(struct alk_ssh *s);
 /* Around each call of libssh that may dispatch. Leaving looks whether the library has closed the fd: its

@@ -108,7 +108,7 @@ def traffic(ends, direction):
             os._exit(0)
     try:
         before = procs.cpu_seconds(ends.server.pid)
-        wait_until(lambda: procs.cpu_seconds(ends.server.pid) - before > 0.2, 20, "the transfer to flow")
+        wait_until(lambda: procs.cpu_seconds(ends.server.pid) - before > 0.02, 20, "the transfer to flow")
         yield
     finally:
         os.kill(pid, signal.SIGKILL)
@@ -154,6 +154,39 @@ def login(ends):
         assert out.stdout == b"hi\n", out
     used = procs.cpu_seconds(ends.server.pid) - before
     return {"logins a server CPU s": count / max(used, 0.001)}
+
+
+FAR_MS, NARROW_MS, NARROW_MBIT = 100, 40, 100
+
+
+@contextlib.contextmanager
+def far(ends, round_trip_ms, mbit=None):
+    """The same ends with a long or narrow link between them."""
+    relay = procs.start_relay(ends.server.port, ends.lab.dir, round_trip_ms / 2, mbit, name=f"relay{time.monotonic_ns()}")
+    ends.lab.running.append(relay)
+    relay.user = ends.server.user
+    kind = "alknet" if isinstance(ends.client, procs.Client) else "openssh"
+    yield Ends(ends.lab, ends.server, ends.lab.connect(kind, relay), ends.options)
+
+
+def wide(ends):
+    """One channel on a long link; and how a small one does beside it on a narrow one."""
+    out, total = {}, ends.options.bytes
+    with far(ends, FAR_MS) as link:
+        if not isinstance(ends.client, procs.Client):
+            total //= 8
+        for name, port, move in (("up", ends.targets.discard, push), ("down", ends.targets.source, pull)):
+            start = time.perf_counter()
+            with link.open(port) as sock:
+                assert move(sock, total) == total
+            out[f"{FAR_MS} ms link, {name}: MB/s"] = total / (time.perf_counter() - start) / 1e6
+    with far(ends, NARROW_MS, NARROW_MBIT) as link:
+        alone, _ = round_trips(link, 20)
+        for direction in ("up", "down"):
+            with traffic(link, direction):
+                beside, _ = round_trips(link, 20)
+            out[f"{NARROW_MBIT} Mbit/s, {NARROW_MS} ms: 64 B beside bulk {direction}, times alone"] = beside / alone
+    return out
 
 
 def available_memory():
@@ -263,10 +296,10 @@ def stall_up(ends):
 
 ALL = {
     "bulk": bulk, "latency": latency, "short": short, "login": login, "idle": idle, "channels": channels, "stall": stall,
-    "stall_up": stall_up,
+    "stall_up": stall_up, "wide": wide,
 }
 # Steady enough to be taken in the first round alone.
-ONCE = {"idle", "channels", "stall", "stall_up"}
+ONCE = {"idle", "channels", "stall", "stall_up", "wide"}
 
 # (row, pair, ratio to OpenSSH's pair, which way is better)
 GOALS = [
@@ -278,6 +311,8 @@ GOALS = [
     ("down: MB/s", "alknet+alknet", 1.1, "higher"),
     ("64 B alone: p50 us", "alknet+alknet", 1.0, "lower"),
     ("short connection: both CPU ms", "alknet+alknet", 0.8, "lower"),
+    (f"{FAR_MS} ms link, up: MB/s", "alknet+alknet", 5, "higher"),
+    (f"{FAR_MS} ms link, down: MB/s", "alknet+alknet", 5, "higher"),
     ("logins a server CPU s", "alknet+alknet", 16, "higher"),
     ("PSS KB an idle session, of 100", "alknet+alknet", 1 / 40, "lower"),
     ("PSS KB an idle session, of 1000", "alknet+alknet", 1 / 40, "lower"),
@@ -285,4 +320,4 @@ GOALS = [
 # (row, pair, most)
 BOUNDS = [
     (f"stalled {what}: {end} MB", "alknet+alknet", 4 * 1.048576) for what in ("reader", "target") for end in ("server", "client")
-]
+] + [(f"{NARROW_MBIT} Mbit/s, {NARROW_MS} ms: 64 B beside bulk {way}, times alone", "alknet+alknet", 4) for way in ("up", "down")]

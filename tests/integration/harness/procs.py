@@ -488,3 +488,11 @@ def start_ssh_socks(keys, directory, to, user, *more, name="ssh_socks"):
         if "in use" not in program.log() and "cannot listen" not in program.log():
             raise AssertionError(f"ssh -D failed:\n{program.log()}")
     raise AssertionError("no free port for ssh -D")
+
+
+def start_relay(port, directory, delay_ms, mbit=None, name="relay"):
+    """A long or narrow link to `port` (relay.py); its own port is `.port`."""
+    argv = [sys.executable, Path(__file__).with_name("relay.py"), port, delay_ms, *([mbit] if mbit else [])]
+    relay = Program(argv, Path(directory) / f"{name}.log")
+    relay.port = int(relay.wait_log(r"^port (\d+)$")[1])
+    return relay
