@@ -271,10 +271,9 @@ static int reload_open(struct supervisor_reload *r, struct alk_err *err)
 {
 	int rc = supervisor_relisten_open(r->sup, r->setup, err);
 
-	if (rc < 0 || r->kind != SUPERVISOR_RELOAD_ALL)
-		return rc;
-	rc = alk_log_setup_options(r->setup->values, err);
-	if (rc < 0)
+	if (rc == 0 && r->kind == SUPERVISOR_RELOAD_ALL)
+		rc = alk_log_setup_options(r->setup->values, err);
+	if (rc < 0 || r->kind == SUPERVISOR_RELOAD_CHECK)
 		supervisor_relisten_undo(r->sup);
 	return rc;
 }
@@ -325,13 +324,14 @@ void supervisor_reload_ready(struct alk_supervisor *sup)
 			return;
 	if (r->setup == NULL)
 		return;
+	if (reload_open(r, &err) < 0) {
+		reload_fail(r, err.text);
+		return;
+	}
 	if (r->kind == SUPERVISOR_RELOAD_CHECK) {
 		callers_answer(&r->callers,
 			       json_pack("{s:b, s:O}", "ok", 1, "restart_needed", r->new_restart),
 			       NULL);
-	} else if (reload_open(r, &err) < 0) {
-		reload_fail(r, err.text);
-		return;
 	} else {
 		reload_switch(r);
 		if (r->kind == SUPERVISOR_RELOAD_ALL)
