@@ -54,6 +54,7 @@ UNIT_TESTS = \
 	tests/unit/test_options \
 	tests/unit/test_policy \
 	tests/unit/test_policy_wait \
+	tests/unit/test_pubkey \
 	tests/unit/test_pump \
 	tests/unit/test_socks5 \
 	tests/unit/test_text \
@@ -77,6 +78,7 @@ TESTS += tests/policy.sh tests/policy/run_policy
 FUZZ_TESTS = \
 	tests/fuzz/fuzz_admin \
 	tests/fuzz/fuzz_cert \
+	tests/fuzz/fuzz_agent \
 	tests/fuzz/fuzz_conf \
 	tests/fuzz/fuzz_identity \
 	tests/fuzz/fuzz_keys \
@@ -95,6 +97,7 @@ FUZZ_LDADD = libreplay.la libcore.la
 endif
 tests_fuzz_fuzz_admin_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_cert_LDADD = $(FUZZ_LDADD)
+tests_fuzz_fuzz_agent_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_conf_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_identity_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_keys_LDADD = $(FUZZ_LDADD)

@@ -32,6 +32,7 @@ enum alk_option_flags {
 	ALK_OPT_SECRET = 1 << 3,  /* never shown; never a flag; NAME_file is accepted for it */
 	ALK_OPT_PRIVATE = 1 << 4, /* a FILE that others must not be able to read */
 	ALK_OPT_NO_FLAG = 1 << 5, /* in the file only */
+	ALK_OPT_PUB_TOO = 1 << 7, /* PRIVATE, but others may read a file whose name ends in .pub */
 	ALK_OPT_AUTO = 1 << 6,	  /* the word `auto` is taken too, kept as -1 */
 	ALK_OPT_RESTART = 1 << 7, /* of a program: a reload does not change it, and says so */
 };

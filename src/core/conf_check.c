@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pwd.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <alknet/dial.h>
 
@@ -146,10 +147,10 @@ static int connect_check(const struct alk_conf *conf, struct alk_err *err)
 		return alk_err_set(
 			err, -EINVAL,
 			"connect needs a server: give --server HOST[:PORT] or set ALKNET_SERVER");
-	if (!alk_options_has(values, "identity"))
+	if (!alk_options_has(values, "identity") && getenv("SSH_AUTH_SOCK") == NULL)
 		return alk_err_set(
 			err, -EINVAL,
-			"connect needs a private key: give --identity FILE or set ALKNET_IDENTITY");
+			"connect needs a private key: give --identity FILE, set ALKNET_IDENTITY, or start ssh-agent (SSH_AUTH_SOCK)");
 	if (alk_options_has(values, "socks5_auth") && alk_options_has(values, "socks5_auth_file"))
 		return blame(conf, "socks5_auth_file",
 			     alk_err_set(err, -EINVAL,

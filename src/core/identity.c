@@ -1,17 +1,13 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "identity.h"
 #include "keys.h"
+#include "pubkey.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <termios.h>
-#include <unistd.h>
 
 #define BEGIN "-----BEGIN OPENSSH PRIVATE KEY-----"
 #define END "-----END OPENSSH PRIVATE KEY-----"
@@ -63,7 +59,8 @@ struct envelope {
 	bool encrypted;
 };
 
-static int wrong_file_say(const char *name, const char *text, struct alk_err *err)
+static int wrong_file_say(const char *name, const char *text, enum alk_identity_use use,
+			  struct alk_err *err)
 {
 	const struct wrong_file *w = wrong_files, *end = w + sizeof(wrong_files) / sizeof(*w);
 
@@ -74,7 +71,7 @@ static int wrong_file_say(const char *name, const char *text, struct alk_err *er
 	if (w == end)
 		return alk_err_set(err, -EINVAL,
 				   "%s is not a private key in OpenSSH's form: " NEW_KEY, name);
-	switch (w->fix) {
+	switch (w->fix == FIX_TYPE && use == ALK_IDENTITY_USER ? FIX_FORM : w->fix) {
 	case FIX_FORM:
 		return alk_err_set(
 			err, -EINVAL,
@@ -168,30 +165,32 @@ static int kdf_check(const char *name, bool encrypted, const uint8_t *kdf, size_
 	return 0;
 }
 
-static int type_check(const char *name, const struct envelope *e, struct alk_err *err)
+static int host_type_check(const char *name, const struct envelope *e, struct alk_err *err)
 {
-	struct alk_wire wire = {e->pub, e->pub_len};
-	const uint8_t *type, *key;
-	size_t type_len, key_len;
+	const char *type = alk_pubkey_type(e->pub, e->pub_len);
 
-	if (!alk_wire_string(&wire, &type, &type_len))
-		return damaged_say(name, err);
-	if (!text_is(type, type_len, "ssh-ed25519")) {
-		for (size_t i = 0; i < type_len; i++)
-			if (type[i] <= ' ' || type[i] >= 0x7f)
-				return damaged_say(name, err);
-		return alk_err_set(
-			err, -EINVAL,
-			"%s is a key of type %.*s, only ssh-ed25519 is accepted: " NEW_KEY, name,
-			type_len > 64 ? 64 : (int)type_len, (const char *)type);
-	}
-	if (!alk_wire_string(&wire, &key, &key_len) || key_len != 32 || wire.left != 0)
-		return damaged_say(name, err);
-	return 0;
+	if (!type || strcmp(type, "ssh-ed25519") == 0)
+		return 0;
+	return alk_err_set(err, -EINVAL,
+			   "%s is a key of type %s, only ssh-ed25519 is accepted: " NEW_KEY, name,
+			   type);
+}
+
+static int type_check(const char *name, const struct envelope *e, enum alk_identity_use use,
+		      struct alk_err *err)
+{
+	int rc = use == ALK_IDENTITY_HOST ? host_type_check(name, e, err) : 0;
+
+	if (rc == 0)
+		rc = alk_pubkey_check(name, e->pub, e->pub_len, err);
+	if (rc == 0 && alk_pubkey_is_cert(e->pub, e->pub_len))
+		rc = damaged_say(name, err);
+	return rc;
 }
 
 /* The secret part of a key without a passphrase; libssh leaks when it is of another type. */
-static int secret_check(const char *name, struct alk_wire secret, struct alk_err *err)
+static int secret_check(const char *name, struct alk_wire secret, const char *public_type,
+			struct alk_err *err)
 {
 	const uint8_t *type;
 	size_t type_len;
@@ -199,14 +198,14 @@ static int secret_check(const char *name, struct alk_wire secret, struct alk_err
 
 	if (!alk_wire_u32(&secret, &check1) || !alk_wire_u32(&secret, &check2) ||
 	    check1 != check2 || !alk_wire_string(&secret, &type, &type_len) ||
-	    !text_is(type, type_len, "ssh-ed25519"))
+	    !text_is(type, type_len, public_type))
 		return damaged_say(name, err);
 	return 0;
 }
 
 /* Check everything that can be read without a passphrase. */
-static int envelope_open(const char *name, const char *text, struct envelope *e,
-			 struct alk_err *err)
+static int envelope_open(const char *name, const char *text, enum alk_identity_use use,
+			 struct envelope *e, struct alk_err *err)
 {
 	struct alk_wire wire, options, secret;
 	const uint8_t *cipher, *kdf;
@@ -223,7 +222,7 @@ static int envelope_open(const char *name, const char *text, struct envelope *e,
 	    !alk_wire_string(&wire, &options.p, &options.left) || !alk_wire_u32(&wire, &count) ||
 	    count != 1 || !alk_wire_string(&wire, &e->pub, &e->pub_len))
 		return damaged_say(name, err);
-	rc = type_check(name, e, err);
+	rc = type_check(name, e, use, err);
 	if (rc == 0)
 		rc = cipher_check(name, cipher, cipher_len, err);
 	if (rc < 0)
@@ -233,7 +232,9 @@ static int envelope_open(const char *name, const char *text, struct envelope *e,
 	    secret.left == 0 || secret.left % 8 != 0)
 		return damaged_say(name, err);
 	rc = kdf_check(name, e->encrypted, kdf, kdf_len, options, err);
-	return rc < 0 || e->encrypted ? rc : secret_check(name, secret, err);
+	if (rc < 0 || e->encrypted)
+		return rc;
+	return secret_check(name, secret, alk_pubkey_type(e->pub, e->pub_len), err);
 }
 
 /* The key, or NULL: wrong passphrase or damaged. libssh never asks by itself: a passphrase that is not
@@ -242,7 +243,7 @@ static ssh_key key_import(const char *text, const char *passphrase, const struct
 {
 	ssh_key key = NULL;
 	char *base64 = NULL;
-	uint8_t pub[64];
+	uint8_t pub[ALK_KEY_BLOB_MAX];
 	ssize_t n;
 	bool same;
 
@@ -290,171 +291,68 @@ static ssh_key key_decrypt(const char *name, const char *text, const struct enve
 	return key;
 }
 
-ssh_key alk_identity_parse(const char *name, const char *text, size_t len, alk_passphrase_fn *ask,
-			   void *user, struct alk_err *err)
+/* A copy of the text that ends with a NUL, its envelope opened. Gives both, on failure too. */
+static int file_open(const char *name, const char *text, size_t len, enum alk_identity_use use,
+		     char **copy, struct envelope *e, struct alk_err *err)
+{
+	if (len > FILE_LIMIT)
+		return alk_err_set(err, -EFBIG,
+				   "%s is larger than 64 KiB, so it is not a private key: " NEW_KEY,
+				   name);
+	*copy = strndup(text, len);
+	if (!*copy)
+		return alk_err_set(err, -ENOMEM, "%s: %s", name, strerror(ENOMEM));
+	if (strlen(*copy) == len && strncmp(*copy, BEGIN, strlen(BEGIN)) != 0)
+		return wrong_file_say(name, *copy, use, err);
+	if (strlen(*copy) != len)
+		return damaged_say(name, err);
+	return envelope_open(name, *copy, use, e, err);
+}
+
+static void file_close(char *copy, struct envelope *e)
+{
+	if (e->data)
+		explicit_bzero(e->data, e->len);
+	free(e->data);
+	if (copy)
+		explicit_bzero(copy, strlen(copy));
+	free(copy);
+}
+
+ssh_key alk_identity_parse(const char *name, const char *text, size_t len,
+			   enum alk_identity_use use, alk_passphrase_fn *ask, void *user,
+			   struct alk_err *err)
 {
 	struct envelope e = {0};
 	ssh_key key = NULL;
-	char *copy;
+	char *copy = NULL;
 
-	if (len > FILE_LIMIT) {
-		alk_err_set(err, -EFBIG,
-			    "%s is larger than 64 KiB, so it is not a private key: " NEW_KEY, name);
-		return NULL;
-	}
-	copy = strndup(text, len);
-	if (!copy) {
-		alk_err_set(err, -ENOMEM, "%s: %s", name, strerror(ENOMEM));
-		return NULL;
-	}
-	if (strlen(copy) == len && strncmp(copy, BEGIN, strlen(BEGIN)) != 0) {
-		wrong_file_say(name, copy, err);
-	} else if (strlen(copy) != len) {
-		damaged_say(name, err);
-	} else if (envelope_open(name, copy, &e, err) == 0) {
+	if (file_open(name, text, len, use, &copy, &e, err) == 0) {
 		if (e.encrypted)
 			key = key_decrypt(name, copy, &e, ask, user, err);
 		else if (!(key = key_import(copy, NULL, &e)))
 			damaged_say(name, err);
 	}
-	if (e.data)
-		explicit_bzero(e.data, e.len);
-	free(e.data);
-	explicit_bzero(copy, strlen(copy));
-	free(copy);
+	file_close(copy, &e);
 	return key;
 }
 
-static const int held_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
-
-#define HELD_COUNT (sizeof(held_signals) / sizeof(*held_signals))
-
-struct held {
-	struct sigaction old[HELD_COUNT];
-	sigset_t mask;
-};
-
-static volatile sig_atomic_t tty_signal;
-
-static void on_tty_signal(int number)
+int alk_identity_public(const char *name, const char *text, size_t len, enum alk_identity_use use,
+			uint8_t **blob, size_t *blob_len, bool *encrypted, struct alk_err *err)
 {
-	tty_signal = number;
-}
+	struct envelope e = {0};
+	char *copy = NULL;
+	int rc = file_open(name, text, len, use, &copy, &e, err);
 
-/* Signals that would end the process wait until the terminal echoes again; they are let in only inside
- * ppoll(). */
-static void signals_hold(struct held *held)
-{
-	struct sigaction action = {.sa_handler = on_tty_signal};
-	sigset_t block;
-
-	tty_signal = 0;
-	sigemptyset(&action.sa_mask);
-	sigemptyset(&block);
-	for (size_t i = 0; i < HELD_COUNT; i++)
-		sigaddset(&block, held_signals[i]);
-	pthread_sigmask(SIG_BLOCK, &block, &held->mask);
-	for (size_t i = 0; i < HELD_COUNT; i++) {
-		sigaction(held_signals[i], NULL, &held->old[i]);
-		if (held->old[i].sa_handler != SIG_IGN)
-			sigaction(held_signals[i], &action, NULL);
+	if (rc == 0) {
+		*blob = malloc(e.pub_len);
+		if (*blob)
+			memcpy(*blob, e.pub, e.pub_len);
+		else
+			rc = alk_err_set(err, -ENOMEM, "%s: out of memory", name);
+		*blob_len = e.pub_len;
+		*encrypted = e.encrypted;
 	}
-}
-
-/* -EINTR when there was one, and it has been delivered by now. */
-static int signals_release(const struct held *held, int rc)
-{
-	for (size_t i = 0; i < HELD_COUNT; i++)
-		sigaction(held_signals[i], &held->old[i], NULL);
-	pthread_sigmask(SIG_SETMASK, &held->mask, NULL);
-	if (tty_signal == 0)
-		return rc;
-	raise(tty_signal);
-	return -EINTR;
-}
-
-static int tty_write(int fd, const char *text)
-{
-	size_t len = strlen(text);
-
-	while (len > 0) {
-		ssize_t n = write(fd, text, len);
-
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n > 0) {
-			text += n;
-			len -= (size_t)n;
-		}
-	}
-	return 0;
-}
-
-static int tty_read(int fd, char *buf, size_t size, const sigset_t *mask)
-{
-	struct pollfd ready = {.fd = fd, .events = POLLIN};
-	bool fits = true;
-	size_t len = 0;
-	char c = '\0';
-
-	while (c != '\n') {
-		if (ppoll(&ready, 1, NULL, mask) < 0) {
-			if (errno == EINTR && tty_signal == 0)
-				continue;
-			return -errno;
-		}
-		ssize_t n = read(fd, &c, 1);
-
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n == 0 && len == 0)
-			return -ECANCELED;
-		if (n == 0)
-			break;
-		if (n < 0 || c == '\n')
-			continue;
-		fits = fits && len < size - 1;
-		if (fits)
-			buf[len++] = c;
-	}
-	buf[len] = '\0';
-	return fits ? 0 : -E2BIG;
-}
-
-static int tty_ask(int fd, const char *prompt, char *buf, size_t size, const sigset_t *mask)
-{
-	struct termios loud, quiet;
-	int rc, end;
-
-	if (tcgetattr(fd, &loud) < 0)
-		return -errno;
-	quiet = loud;
-	quiet.c_lflag &= ~(tcflag_t)(ECHO | ECHOE | ECHOK | ECHONL);
-	quiet.c_lflag |= ICANON | ISIG;
-	quiet.c_cc[VSUSP] =
-		_POSIX_VDISABLE; /* a stopped program would leave the shell without echo */
-	if (tcsetattr(fd, TCSAFLUSH, &quiet) < 0)
-		return -errno;
-	rc = tty_write(fd, prompt);
-	if (rc == 0)
-		rc = tty_read(fd, buf, size, mask);
-	end = tcsetattr(fd, TCSAFLUSH, &loud) < 0 ? -errno : tty_write(fd, "\n");
-	return rc < 0 ? rc : end;
-}
-
-int alk_passphrase_tty(void *user, const char *prompt, char *buf, size_t size)
-{
-	int fd = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
-	struct held held;
-	int rc;
-
-	(void)user;
-	if (fd < 0)
-		return errno == ENXIO || errno == ENOENT ? -ENOTTY : -errno;
-	signals_hold(&held);
-	rc = tty_ask(fd, prompt, buf, size, &held.mask);
-	if (rc < 0)
-		explicit_bzero(buf, size);
-	close(fd);
-	return signals_release(&held, rc);
+	file_close(copy, &e);
+	return rc;
 }

@@ -40,13 +40,22 @@ static int secret_read(struct alk_options *options, const struct alk_option *opt
 	return rc;
 }
 
+static bool is_private(const struct alk_option *option, const char *path)
+{
+	size_t len = strlen(path);
+
+	if ((option->flags & ALK_OPT_PUB_TOO) && len > 4 && strcmp(path + len - 4, ".pub") == 0)
+		return false;
+	return (option->flags & ALK_OPT_PRIVATE) != 0;
+}
+
 static int files_read(const struct alk_option *option, struct alk_value *value, struct alk_err *err)
 {
 	value->file = calloc(value->count, sizeof(*value->file));
 	if (value->file == NULL)
 		return alk_err_set(err, -ENOMEM, "out of memory");
 	for (size_t i = 0; i < value->count; i++) {
-		int rc = alk_content_read(value->text[i], (option->flags & ALK_OPT_PRIVATE) != 0,
+		int rc = alk_content_read(value->text[i], is_private(option, value->text[i]),
 					  &value->file[i], err);
 
 		if (rc < 0)

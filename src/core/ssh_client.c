@@ -11,10 +11,10 @@
 #include <alknet/log.h>
 #include <alknet/transport.h>
 #include "client.h"
-#include "identity.h"
 #include "knownhosts.h"
 #include "loader.h"
 #include "ssh_hostkey.h"
+#include "ssh_login.h"
 #include "ssh_session.h"
 
 struct alk_client {
@@ -26,8 +26,8 @@ struct alk_client {
 	const struct alk_client_forward_ops *forwards; /* NULL: none are wanted */
 	void *forwards_user;
 	enum alk_client_state state;
-	ssh_key key;
-	char server[300], host[256], known_hosts[512], login[256];
+	struct alk_login *login;
+	char server[300], host[256], known_hosts[512], login_name[256];
 	struct alk_hostkey hostkey;
 	struct alk_loader *loader;
 	const struct alk_transport_ops *transport;
@@ -54,6 +54,8 @@ static void client_down(struct alk_client *c)
 	c->state = ALK_CLIENT_DOWN;
 	alk_timer_stop(c->deadline);
 	alk_timer_stop(c->tick);
+	if (c->login)
+		alk_login_end(c->login);
 	if (c->ssh_made) {
 		alk_ssh_deinit(&c->ssh);
 		c->ssh_made = false;
@@ -91,8 +93,8 @@ static void on_dead(void *user, int rc, const char *why)
 				    text);
 		else if (c->state == ALK_CLIENT_AUTH)
 			alk_err_set(&c->err, rc,
-				    "%s: the server closed the connection during authentication",
-				    c->server);
+				    "%s: the server closed the connection during authentication%s",
+				    c->server, alk_login_hint(c->login));
 		else
 			alk_err_set(&c->err, rc, "%s: %s", c->server, text);
 	}
@@ -152,6 +154,8 @@ static int step_handshake(struct alk_client *c)
 		return -EPROTO;
 	rc = alk_hostkey_check(&c->hostkey, key, &c->err);
 	ssh_key_free(key);
+	if (rc == 0)
+		rc = alk_login_begin(c->login, &c->ssh, &c->err);
 	if (rc < 0) {
 		client_fail(c, rc);
 		return 0;
@@ -163,15 +167,10 @@ static int step_handshake(struct alk_client *c)
 
 static int step_auth(struct alk_client *c)
 {
-	int rc;
+	int rc = alk_login_step(c->login, &c->err);
 
-	alk_ssh_enter(&c->ssh);
-	rc = ssh_userauth_publickey(c->ssh.ssh, NULL, c->key);
-	alk_ssh_leave(&c->ssh);
-	switch (rc) {
-	case SSH_AUTH_AGAIN:
-		return 0;
-	case SSH_AUTH_SUCCESS:
+	if (rc == 1) {
+		alk_login_end(c->login);
 		c->state = ALK_CLIENT_UP;
 		alk_ssh_up(&c->ssh);
 		alk_timer_stop(c->deadline);
@@ -180,15 +179,12 @@ static int step_auth(struct alk_client *c)
 		if (c->forwards && c->state == ALK_CLIENT_UP)
 			c->forwards->up(c->forwards_user, c);
 		return 0;
-	case SSH_AUTH_DENIED:
-	case SSH_AUTH_PARTIAL:
-		alk_err_set(&c->err, 0, "%s: the server refused the key %s for user %s", c->server,
-			    alk_options_str(c->values, "identity"), c->login);
-		client_fail(c, -EACCES);
-		return 0;
-	default:
-		return -EPROTO;
 	}
+	if (rc < 0 && c->err.text[0]) {
+		client_fail(c, rc);
+		return 0;
+	}
+	return rc;
 }
 
 /* The channel of a connection at a listener that the server has for us; NULL when it is nothing of the kind. Takes
@@ -273,11 +269,12 @@ static int client_options(struct alk_client *c, int fd)
 	if (rc < 0)
 		return rc;
 	if (ssh_options_set(ssh, SSH_OPTIONS_FD, &fd) < 0 ||
-	    ssh_options_set(ssh, SSH_OPTIONS_USER, c->login) < 0 ||
+	    ssh_options_set(ssh, SSH_OPTIONS_USER, c->login_name) < 0 ||
 	    ssh_options_set(ssh, SSH_OPTIONS_KEY_EXCHANGE, kex) < 0 ||
 	    ssh_options_set(ssh, SSH_OPTIONS_CIPHERS_C_S, ciphers) < 0 ||
 	    ssh_options_set(ssh, SSH_OPTIONS_CIPHERS_S_C, ciphers) < 0 ||
-	    ssh_options_set(ssh, SSH_OPTIONS_HOSTKEYS, hostkeys) < 0)
+	    ssh_options_set(ssh, SSH_OPTIONS_HOSTKEYS, hostkeys) < 0 ||
+	    ssh_options_set(ssh, SSH_OPTIONS_PUBLICKEY_ACCEPTED_TYPES, ALK_LOGIN_ALGORITHMS) < 0)
 		return alk_err_set(&c->err, -EINVAL, "libssh: %s", ssh_get_error(ssh));
 	return 0;
 }
@@ -316,17 +313,17 @@ static void on_link(void *user, int rc, struct alk_link *link, const struct alk_
 
 static int client_load(struct alk_client *c, struct alk_err *err)
 {
-	const char *identity = alk_options_str(c->values, "identity");
 	const char *transport = alk_options_str(c->values, "transport");
 	const char *user = alk_options_str(c->values, "user");
 	const char *path = alk_options_str(c->values, "known_hosts");
 	const struct passwd *pw = user ? NULL : getpwuid(getuid());
 	struct alk_loaded *loaded;
-	const char *text;
-	size_t len = 0;
 	int rc;
 
-	snprintf(c->login, sizeof(c->login), "%s", user ? user : pw ? pw->pw_name : "alknet");
+	snprintf(c->login_name, sizeof(c->login_name), "%s",
+		 user ? user
+		 : pw ? pw->pw_name
+		      : "alknet");
 	snprintf(c->server, sizeof(c->server), "%s", alk_options_str(c->values, "server"));
 	rc = alk_addr_split(c->server, c->host, sizeof(c->host), &c->hostkey.port, false, NULL);
 	if (rc < 0) {
@@ -344,11 +341,8 @@ static int client_load(struct alk_client *c, struct alk_err *err)
 		snprintf(c->known_hosts, sizeof(c->known_hosts), "%s", path);
 	else if ((rc = alk_knownhosts_default(c->known_hosts, sizeof(c->known_hosts), err)) < 0)
 		return rc;
-	text = alk_conf_file(c->conf, "identity", 0, &len);
-	if (!text)
-		return alk_err_set(err, -EINVAL, "no identity: say --identity PATH");
-	c->key = alk_identity_parse(identity, text, len, alk_passphrase_tty, NULL, err);
-	if (!c->key)
+	c->login = alk_login_new(c->loop, c->conf, c->server, c->login_name, err);
+	if (!c->login)
 		return -EINVAL;
 	c->loader = alk_loader_new(c->loop, ALK_ROLE_CLIENT,
 				   alk_options_str(c->values, "plugin_dir"), c->conf, err);
@@ -406,7 +400,7 @@ void alk_client_free(struct alk_client **client)
 	alk_timer_free(&c->deadline);
 	alk_timer_free(&c->tick);
 	alk_loader_free(&c->loader);
-	ssh_key_free(c->key);
+	alk_login_free(&c->login);
 	free(c);
 	*client = NULL;
 }

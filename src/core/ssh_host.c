@@ -73,7 +73,8 @@ struct alk_server_host *alk_server_host_new(struct alk_loop *loop, const struct 
 		goto fail;
 	}
 	ssh_bind_options_set(host->bind, SSH_BIND_OPTIONS_PROCESS_CONFIG, &no);
-	key = alk_identity_parse(alk_options_str(host->values, "key"), text, len, NULL, NULL, err);
+	key = alk_identity_parse(alk_options_str(host->values, "key"), text, len, ALK_IDENTITY_HOST,
+				 NULL, NULL, err);
 	if (!key)
 		goto fail;
 	if (ssh_bind_options_set(host->bind, SSH_BIND_OPTIONS_IMPORT_KEY, key) < 0) {

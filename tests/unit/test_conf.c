@@ -368,7 +368,7 @@ static void test_sentences_of_the_flags(void **state)
 		{ARGV("connect", "--identity", "i"),
 		 "connect needs a server: give --server HOST[:PORT] or set ALKNET_SERVER"},
 		{ARGV("connect", "--server", "h"),
-		 "connect needs a private key: give --identity FILE or set ALKNET_IDENTITY"},
+		 "connect needs a private key: give --identity FILE, set ALKNET_IDENTITY, or start ssh-agent"},
 		{SERVE("--nonsense"),
 		 "--nonsense: there is no such flag; \"alknet serve --help\" lists them"},
 		{SERVE("--listn", "x"), "--listn: there is no such flag; did you mean --listen?"},
@@ -1031,5 +1031,6 @@ int main(void)
 
 	unsetenv("ALKNET_SERVER");
 	unsetenv("ALKNET_IDENTITY");
+	unsetenv("SSH_AUTH_SOCK");
 	return cmocka_run_group_tests(tests, dir_make, dir_remove);
 }

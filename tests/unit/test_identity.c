@@ -47,7 +47,8 @@ static ssh_key parse(const char *text, size_t len, struct answers *answers, stru
 	assert_non_null(copy);
 	memcpy(copy, text, len);
 	err->text[0] = '\0';
-	key = alk_identity_parse("FILE", copy, len, answers ? on_ask : NULL, answers, err);
+	key = alk_identity_parse("FILE", copy, len, ALK_IDENTITY_HOST, answers ? on_ask : NULL,
+				 answers, err);
 	free(copy);
 	assert_true((key == NULL) == (err->text[0] != '\0'));
 	return key;
