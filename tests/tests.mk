@@ -55,6 +55,8 @@ UNIT_TESTS = \
 	tests/unit/test_policy \
 	tests/unit/test_policy_wait \
 	tests/unit/test_pubkey \
+	tests/unit/test_proxy \
+	tests/unit/test_proxy_header \
 	tests/unit/test_pump \
 	tests/unit/test_socks5 \
 	tests/unit/test_text \
@@ -85,6 +87,9 @@ FUZZ_TESTS = \
 	tests/fuzz/fuzz_knownhosts \
 	tests/fuzz/fuzz_krl \
 	tests/fuzz/fuzz_pattern \
+	tests/fuzz/fuzz_proxy \
+	tests/fuzz/fuzz_proxy_header \
+	tests/fuzz/fuzz_proxy_url \
 	tests/fuzz/fuzz_socks5
 check_PROGRAMS += $(FUZZ_TESTS)
 TESTS += $(FUZZ_TESTS)
@@ -104,6 +109,9 @@ tests_fuzz_fuzz_keys_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_knownhosts_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_krl_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_pattern_LDADD = $(FUZZ_LDADD)
+tests_fuzz_fuzz_proxy_LDADD = $(FUZZ_LDADD)
+tests_fuzz_fuzz_proxy_header_LDADD = $(FUZZ_LDADD)
+tests_fuzz_fuzz_proxy_url_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_socks5_LDADD = $(FUZZ_LDADD)
 
 # Fuzz each harness for FUZZ_SECONDS; what it finds to be worth keeping goes into the build directory.

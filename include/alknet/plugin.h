@@ -23,7 +23,8 @@ struct alk_service_ops;	  /* alknet/service.h */
  * MINOR: something appended: a plugin made for a newer minor than the host's is refused.
  * 1.0: first.
  * 1.1: the operation `adopt` of transports. A process may have several instances of a plugin at once: `init` is
- *      called again, with other options, before the `deinit` of the one before. */
+ *      called again, with other options, before the `deinit` of the one before. struct alk_destination has via,
+ *      proxy_protocol and the link's addresses; alk_dial_to. */
 #define ALK_ABI_MAJOR 1
 #define ALK_ABI_MINOR 1
 #define ALK_PLUGIN_MAGIC 0x6b6e6c61u /* "alnk" */

@@ -50,6 +50,13 @@ struct alk_destination {
 	char originator[64];
 	uint16_t originator_port;
 	char bind[64]; /* local address to connect from, or "" */
+	/* Since 1.1. What alk_dial_to (alknet/dial.h) does by itself: */
+	char via[256]; /* URL of the proxy to go through, "none" = straight there, "" = the program's */
+	bool proxy_protocol;  /* tell the target the addresses below, by a PROXY header */
+	char remote_addr[64]; /* the session's link: where it comes from */
+	uint16_t remote_port;
+	char local_addr[64]; /* and where it was accepted */
+	uint16_t local_port;
 };
 
 /* Who is behind a session; valid while the session lives. */

@@ -7,6 +7,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "dial_private.h"
+#include "proxy.h"
 #include "resolver.h"
 
 #define DIAL_MAGIC 0x616c646cu
@@ -46,6 +48,14 @@ struct pool {
 	size_t n, taken;
 };
 
+/* The destination, while its proxy is what is dialled. */
+struct dial_via {
+	struct alk_proxy_url url;
+	struct alk_proxy *talk; /* once the proxy is connected */
+	uint16_t port;
+	char host[];
+};
+
 struct alk_dial {
 	uint32_t magic;
 	struct alk_loop *loop;
@@ -55,6 +65,10 @@ struct alk_dial {
 	struct alk_task start;
 	struct alk_timer *deadline;
 	struct alk_timer *pace; /* the delay before the next attempt */
+
+	struct dial_via *via; /* the proxy that is connected to instead; NULL = none */
+	uint8_t first[ALK_DIAL_FIRST_MAX];
+	size_t first_len; /* what the destination gets before anything else */
 
 	struct sockaddr_un *path; /* a unix socket; then nothing below is used but rank and rc */
 	uint16_t port;
@@ -80,16 +94,36 @@ static void attempt_close(struct attempt *attempt)
 	alk_fd_close(&attempt->fd);
 }
 
-static void dial_free(struct alk_dial *dial)
+/* No attempt and no question is under way any more. */
+static void dial_stop_trying(struct alk_dial *dial)
 {
 	size_t i;
 
 	for (i = 0; i < dial->started; i++)
 		attempt_close(&dial->attempts[i]);
-	for (i = 0; i < FAMILY_COUNT; i++) {
+	for (i = 0; i < FAMILY_COUNT; i++)
 		alk_resolver_cancel(&dial->pool[i].query);
+	alk_timer_stop(dial->pace);
+}
+
+static void via_free(struct dial_via *via)
+{
+	if (via == NULL)
+		return;
+	alk_proxy_cancel(&via->talk);
+	explicit_bzero(&via->url, sizeof(via->url));
+	free(via);
+}
+
+static void dial_free(struct alk_dial *dial)
+{
+	size_t i;
+
+	if (dial->pace != NULL)
+		dial_stop_trying(dial);
+	for (i = 0; i < FAMILY_COUNT; i++)
 		free(dial->pool[i].addrs);
-	}
+	via_free(dial->via);
 	alk_task_cancel(dial->loop, &dial->start);
 	alk_timer_free(&dial->deadline);
 	alk_timer_free(&dial->pace);
@@ -109,11 +143,50 @@ static void dial_finish(struct alk_dial *dial, int rc, int fd, const struct alk_
 	done(user, rc, fd, err);
 }
 
+/* The destination is there: a fresh socket has room for what it gets first. */
+static void dial_connected(struct alk_dial *dial, int fd)
+{
+	struct alk_err err = {""};
+	ssize_t n = 0;
+	int rc = 0;
+
+	if (dial->first_len > 0)
+		n = send(fd, dial->first, dial->first_len, MSG_NOSIGNAL);
+	if (n != (ssize_t)dial->first_len) {
+		rc = alk_err_set(&err, n < 0 ? -errno : -EPIPE,
+				 "the PROXY header could not be sent");
+		alk_fd_close(&fd);
+	}
+	dial_finish(dial, rc, fd, &err);
+}
+
+static void dial_on_proxy(void *user, int rc, int fd, const struct alk_err *err)
+{
+	struct alk_dial *dial = user;
+
+	assert(dial->magic == DIAL_MAGIC);
+	dial->via->talk = NULL;
+	if (rc == 0)
+		dial_connected(dial, fd);
+	else
+		dial_finish(dial, rc, -1, err);
+}
+
+/* Connected, with the destination or with its proxy. */
 static void dial_succeed(struct alk_dial *dial, int fd)
 {
-	const struct alk_err none = {""};
+	struct dial_via *via = dial->via;
+	struct alk_err err = {""};
 
-	dial_finish(dial, 0, fd, &none);
+	if (via == NULL) {
+		dial_connected(dial, fd);
+		return;
+	}
+	dial_stop_trying(dial);
+	via->talk = alk_proxy_start(dial->loop, &fd, &via->url, via->host, via->port, dial_on_proxy,
+				    dial, &err);
+	if (via->talk == NULL)
+		dial_finish(dial, -EIO, -1, &err);
 }
 
 static void dial_fail(struct alk_dial *dial)
@@ -125,6 +198,8 @@ static void dial_fail(struct alk_dial *dial)
 		rc = dial->rc;
 		alk_err_set(&err, rc, "connect failed: %s", strerror(-rc));
 	}
+	if (dial->via != NULL)
+		rc = alk_proxy_unreachable(dial->loop, rc, &err);
 	dial_finish(dial, rc, -1, &err);
 }
 
@@ -141,6 +216,11 @@ static void dial_on_deadline(void *user)
 	alk_err_set(&err, -ETIMEDOUT, "%s timed out after %g s",
 		    connecting ? "connect" : "resolving the host name",
 		    (double)dial->timeout_ms / 1000);
+	if (dial->via != NULL && dial->via->talk != NULL)
+		alk_err_set(&err, -ETIMEDOUT, "the proxy did not answer in %g s",
+			    (double)dial->timeout_ms / 1000);
+	else if (dial->via != NULL)
+		alk_proxy_unreachable(dial->loop, -ETIMEDOUT, &err);
 	dial_finish(dial, -ETIMEDOUT, -1, &err);
 }
 
@@ -494,26 +574,46 @@ static int dial_set_host(struct alk_dial *dial, const char *host, bool numeric, 
 	return v6 < 0 ? v4 : 0;
 }
 
-struct alk_dial *alk_dial_tcp(struct alk_loop *loop, const char *host, uint16_t port,
-			      const char *bind, uint64_t timeout_ms, alk_dial_fn *done, void *user,
-			      struct alk_err *err)
+/* From now on it is the proxy that is looked for. */
+static int dial_set_via(struct alk_dial *dial, const struct alk_proxy_url *url, const char *host,
+			uint16_t port, struct alk_err *err)
+{
+	dial->via = calloc(1, sizeof(*dial->via) + strlen(host) + 1);
+	if (dial->via == NULL)
+		return alk_err_set(err, -ENOMEM, "out of memory");
+	dial->via->url = *url;
+	dial->via->port = port;
+	strcpy(dial->via->host, host);
+	return 0;
+}
+
+struct alk_dial *alk_dial_start(struct alk_loop *loop, const char *host, uint16_t port,
+				const struct alk_dial_how *how, uint64_t timeout_ms,
+				alk_dial_fn *done, void *user, struct alk_err *err)
 {
 	struct alk_sockaddr to, from = {0};
+	const char *name = how->proxy != NULL ? how->proxy->host : host;
 	bool numeric = alk_addr_parse(&to, host, port) == 0;
 	struct alk_dial *dial;
+	int rc = 0;
 
 	if (!numeric && alk_addr_check_name(host, err) < 0)
 		return NULL;
-	if (bind != NULL && bind[0] != '\0' && alk_addr_parse(&from, bind, 0) < 0) {
+	if (how->bind[0] != '\0' && alk_addr_parse(&from, how->bind, 0) < 0) {
 		alk_err_set(err, -EINVAL, "the local address to connect from is not numeric");
 		return NULL;
 	}
-	dial = dial_new(loop, numeric ? "" : host, timeout_ms, dial_on_start, done, user, err);
+	numeric = alk_addr_parse(&to, name, port) == 0;
+	dial = dial_new(loop, numeric ? "" : name, timeout_ms, dial_on_start, done, user, err);
 	if (dial == NULL)
 		return NULL;
-	dial->port = port;
+	dial->port = how->proxy != NULL ? how->proxy->port : port;
 	dial->bind = from;
-	if (dial_set_host(dial, host, numeric, err) < 0) {
+	memcpy(dial->first, how->first, how->first_len);
+	dial->first_len = how->first_len;
+	if (how->proxy != NULL)
+		rc = dial_set_via(dial, how->proxy, host, port, err);
+	if (rc < 0 || dial_set_host(dial, name, numeric, err) < 0) {
 		dial_free(dial);
 		return NULL;
 	}

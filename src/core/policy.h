@@ -138,8 +138,9 @@ struct alk_answer {
 	uint16_t port;	/* 0 = as asked for */
 	char path[108]; /* unix socket, when the script said {path=...} */
 	/* OPEN forward: */
-	char via[256]; /* a proxy URL, or "" */
+	char via[256]; /* a proxy URL, "none" for no proxy, or "" */
 	char bind[64];
+	bool proxy_protocol; /* tell the target who comes */
 	/* OPEN service: */
 	char service[32];
 	char where[128];     /* "policy.lua:12", the line that decided, or "built-in" */

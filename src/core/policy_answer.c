@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "policy_private.h"
+#include "proxy_url.h"
 
 /* What a script returned becomes an answer, or nonsense. Tables are read raw and whole: a key that is
  * not known, a metatable or a value of another type is nonsense, because whoever wrote it meant
@@ -153,6 +154,18 @@ static int forward_port(lua_State *L, struct alk_answer *answer)
 	return 0;
 }
 
+/* What is wrong with it is said without quoting it: it may hold a password. */
+static int forward_via(lua_State *L, struct alk_answer *answer)
+{
+	struct alk_err err = {""};
+	struct alk_proxy_url url;
+	int rc = copy_text(L, "via", answer->via, sizeof(answer->via), answer);
+
+	if (rc == 0 && alk_proxy_url_parse(answer->via, &url, &err) < 0)
+		rc = nonsense(answer, "via: %s", err.text);
+	return rc;
+}
+
 static int forward_field(lua_State *L, void *user, const char *key, struct alk_answer *answer)
 {
 	struct in6_addr addr;
@@ -168,7 +181,13 @@ static int forward_field(lua_State *L, void *user, const char *key, struct alk_a
 		return answer->path[0] == '/' ? 0 : nonsense(answer, "path must begin with /");
 	}
 	if (strcmp(key, "via") == 0)
-		return nonsense(answer, "via: this build cannot connect through a proxy");
+		return forward_via(L, answer);
+	if (strcmp(key, "proxy_protocol") == 0) {
+		answer->proxy_protocol = lua_toboolean(L, -1);
+		return lua_isboolean(L, -1)
+			       ? 0
+			       : nonsense(answer, "proxy_protocol must be true or false");
+	}
 	if (strcmp(key, "bind") != 0)
 		return nonsense(answer, "unknown key in the forward: %s", key);
 	if (copy_text(L, key, answer->bind, sizeof(answer->bind), answer) < 0)
@@ -189,7 +208,8 @@ static int read_forward(lua_State *L, int index, const struct alk_ask *ask,
 				luaL_typename(L, index));
 	if (lua_istable(L, index) && table_each(L, index, forward_field, NULL, answer) < 0)
 		return -1;
-	if (answer->path[0] && (answer->host[0] || answer->port || answer->bind[0]))
+	if (answer->path[0] && (answer->host[0] || answer->port || answer->bind[0] ||
+				answer->via[0] || answer->proxy_protocol))
 		return nonsense(answer, "path goes with no other key");
 	host = answer->host[0] ? answer->host : ask->to->host;
 	if (!answer->path[0] && alk_destination_reserved(host))

@@ -131,6 +131,15 @@ static void route_serve(struct route_service *s, struct alk_channel *channel,
 	alk_channel_set_user(channel, &s->ops, user);
 }
 
+/* Who a PROXY header names. */
+static void route_set_link(struct alk_destination *to, const struct alk_link *link)
+{
+	memcpy(to->remote_addr, link->remote_addr, sizeof(to->remote_addr));
+	memcpy(to->local_addr, link->local_addr, sizeof(to->local_addr));
+	to->remote_port = link->remote_port;
+	to->local_port = link->local_port;
+}
+
 static void on_answer(void *user, const struct alk_answer *answer)
 {
 	struct route_asking *a = user;
@@ -160,6 +169,9 @@ static void on_answer(void *user, const struct alk_answer *answer)
 		if (answer->port)
 			a->to.port = answer->port;
 		snprintf(a->to.bind, sizeof(a->to.bind), "%s", answer->bind);
+		snprintf(a->to.via, sizeof(a->to.via), "%s", answer->via);
+		a->to.proxy_protocol = answer->proxy_protocol;
+		route_set_link(&a->to, a->ask.link);
 		if (alk_destination_reserved(a->to.host))
 			s = NULL;
 	}

@@ -267,9 +267,18 @@ static void test_forward(void **state)
 	a = body_answer(ALK_QUESTION_OPEN, "return 'forward', { path = '/run/socket' }");
 	assert_int_equal(a.verdict, ALK_VERDICT_FORWARD);
 	assert_string_equal(a.path, "/run/socket");
-	a = body_answer(ALK_QUESTION_OPEN, "return 'forward', { host = 'x', via = 'socks5://y' }");
+	a = body_answer(ALK_QUESTION_OPEN, "return 'forward', { host = 'x', via = 'socks4://y:1' }");
 	assert_true(a.failed);
 	assert_non_null(strstr(a.reason, "via"));
+	a = body_answer(ALK_QUESTION_OPEN,
+			"return 'forward', { via = 'http://u:p@proxy:3128', proxy_protocol = true }");
+	assert_false(a.failed);
+	assert_string_equal(a.via, "http://u:p@proxy:3128");
+	assert_true(a.proxy_protocol);
+	a = body_answer(ALK_QUESTION_OPEN, "return 'forward', { proxy_protocol = 1 }");
+	assert_true(a.failed);
+	a = body_answer(ALK_QUESTION_OPEN, "return 'forward', { path = '/x', via = 'none' }");
+	assert_true(a.failed);
 	assert_string_equal(a.host, "");
 }
 

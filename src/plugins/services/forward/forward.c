@@ -78,12 +78,7 @@ static int forward_open(void *state, struct alk_channel *channel, const struct a
 		return alk_err_set(err, -ENOMEM, "out of memory");
 	opening->magic = OPENING_MAGIC;
 	opening->channel = channel;
-	if (to->path[0] != '\0')
-		opening->dial = alk_dial_unix(loop, to->path, forward->timeout_ms,
-					      opening_on_dialed, opening, err);
-	else
-		opening->dial = alk_dial_tcp(loop, to->host, to->port, to->bind,
-					     forward->timeout_ms, opening_on_dialed, opening, err);
+	opening->dial = alk_dial_to(loop, to, forward->timeout_ms, opening_on_dialed, opening, err);
 	if (opening->dial == NULL) {
 		opening_free(opening);
 		return alk_err_prefix(err, -ENOENT, "connect failed");
