@@ -12,6 +12,7 @@ static const struct {
 	{"serve", alk_main_serve},
 	{"connect", alk_main_connect},
 	{"check", alk_main_check},
+	{"policy", alk_main_policy},
 };
 
 /* What was printed must have reached its reader: --help into a full disk has failed. */
@@ -25,7 +26,7 @@ int main(int argc, char **argv)
 	const char *word = argc > 1 ? argv[1] : NULL;
 
 	if (word == NULL) {
-		fputs("alknet: a command is missing: serve, connect or check (alknet --help)\n",
+		fputs("alknet: a command is missing: serve, connect, check or policy (alknet --help)\n",
 		      stderr);
 		return 2;
 	}

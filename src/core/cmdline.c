@@ -15,15 +15,18 @@
 
 const struct alk_command alk_commands[] = {
 	{"serve", "--key FILE (--authorized-keys FILE | --policy FILE) [FLAG]...",
-	 "Accept SSH sessions and join their channels with what they ask for.",
-	 ALK_ROLE_SUPERVISOR},
+	 "Accept SSH sessions and join their channels with what they ask for.", ALK_ROLE_SUPERVISOR,
+	 NULL},
 	{"connect", "--server HOST[:PORT] --identity FILE [FLAG]...",
 	 "Hold a session with a server and offer it here: SOCKS5, HTTP CONNECT, forwarded ports.",
-	 ALK_ROLE_CLIENT},
+	 ALK_ROLE_CLIENT, NULL},
 	{"check", "[--connect] -c FILE [FLAG]...",
 	 "Check a configuration, its files, plugins and policy; run the policy's tests.",
-	 ALK_ROLE_CHECK},
-	{"worker", NULL, NULL, ALK_ROLE_NONE},
+	 ALK_ROLE_CHECK, NULL},
+	{"policy", "eval [FLAG]... | test [--json] (DIR | FILE)...",
+	 "Ask a policy what it would answer; run the tests of policies.", ALK_ROLE_NONE,
+	 alk_policy_flags},
+	{"worker", NULL, NULL, ALK_ROLE_NONE, NULL},
 	{0},
 };
 
@@ -335,11 +338,27 @@ static void file_only_print(FILE *out, unsigned role)
 		fputs(".\n", out);
 }
 
+static void flags_help(const struct alk_flag *flag, FILE *out)
+{
+	char left[128];
+
+	fputc('\n', out);
+	for (; flag->name != NULL; flag++) {
+		snprintf(left, sizeof(left), "      --%s%s%s", flag->name,
+			 flag->arg != NULL ? " " : "", flag->arg != NULL ? flag->arg : "");
+		entry_print(out, left, flag->help);
+	}
+}
+
 static void command_help(const struct alk_command *command, FILE *out)
 {
 	unsigned role = alk_conf_role_flag(command->role);
 
 	fprintf(out, "Usage: alknet %s %s\n%s\n", command->name, command->usage, command->summary);
+	if (command->flags != NULL) {
+		flags_help(command->flags, out);
+		return;
+	}
 	if (command->role == ALK_ROLE_CHECK) {
 		fprintf(out, "\nCheck:\n");
 		entry_print(

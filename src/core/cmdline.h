@@ -24,12 +24,21 @@ int alk_cmdline_read(int argc, char **argv, struct alk_conf *conf, struct alk_cm
 /* Set what the environment says. */
 int alk_cmdline_environment(struct alk_conf *conf, struct alk_err *err);
 
+/* A flag that is no option of a configuration. `arg` NULL: it takes none. A list ends with a NULL name. */
+struct alk_flag {
+	const char *name; /* without the dashes */
+	const char *arg;
+	const char *help;
+};
+extern const struct alk_flag alk_policy_flags[]; /* policy_main.c */
+
 /* The commands; NULL ends the list. Hidden ones have no summary. */
 struct alk_command {
 	const char *name;
 	const char *usage;
 	const char *summary;
-	enum alk_role role; /* whose options it takes; ALK_ROLE_NONE = none */
+	enum alk_role role;	      /* whose options it takes; ALK_ROLE_NONE = none */
+	const struct alk_flag *flags; /* of its own, or NULL */
 };
 extern const struct alk_command alk_commands[];
 

@@ -53,6 +53,20 @@ static const char description[] =
 	".Fl -dump-defaults\n"
 	"a configuration with every option and its default is printed instead.\n"
 	"It also takes the flags of the command that the file is for.\n"
+	".It Cm policy eval\n"
+	"Put a connection that is made up from flags through the questions of a policy, in\n"
+	"their order, until one is denied.\n"
+	"Print for each the word, who the policy takes the peer for, the line of the\n"
+	"script that decided, and the time in Lua.\n"
+	"Nothing is connected to, but names are resolved when the script does.\n"
+	"The exit status is 0 when nothing was denied, 1 when something was.\n"
+	".It Cm policy test\n"
+	"Run the tests of policies: of\n"
+	".Pa NAME.lua ,\n"
+	"those in\n"
+	".Pa NAME_test.lua\n"
+	"beside it; in a directory, all below it.\n"
+	"The exit status is 1 when one failed, 2 when one could not be run.\n"
 	".El\n"
 	".Pp\n"
 	"Flags are written out in full.\n"
@@ -309,6 +323,19 @@ static void options_print(FILE *out, const char *title, unsigned want, unsigned 
 	fputs(".El\n", out);
 }
 
+static void flags_print(FILE *out, const char *title, const struct alk_flag *flag)
+{
+	fprintf(out, ".Sh %s\n.Bl -tag -width Ds\n", title);
+	for (; flag->name != NULL; flag++) {
+		fprintf(out, ".It Fl -%s", flag->name);
+		if (flag->arg != NULL)
+			fprintf(out, " Ar %s", flag->arg);
+		fputc('\n', out);
+		sentence_print(out, flag->help);
+	}
+	fputs(".El\n", out);
+}
+
 static void environment_print(FILE *out)
 {
 	fputs(".Sh ENVIRONMENT\n.Bl -tag -width ALKNET_PLUGIN_DIR\n", out);
@@ -331,6 +358,8 @@ void alk_cmdline_manual(FILE *out)
 	      ".Nm alknet Cm connect\n.Fl -server Ar HOST Ns Op : Ns Ar PORT\n.Fl -identity Ar FILE\n.Op Ar flags\n"
 	      ".Nm alknet Cm check\n.Op Fl -connect\n.Fl c Ar FILE\n.Op Ar flags\n"
 	      ".Nm alknet Cm check\n.Fl -dump-defaults\n"
+	      ".Nm alknet Cm policy eval\n.Op Ar flags\n"
+	      ".Nm alknet Cm policy test\n.Op Fl -json\n.Ar DIR | FILE ...\n"
 	      ".Nm alknet\n.Fl -version | Fl -help | Fl -help-man\n",
 	      out);
 	fputs(description, out);
@@ -338,6 +367,7 @@ void alk_cmdline_manual(FILE *out)
 	options_print(out, "FLAGS OF CONNECT", ALK_OPT_CONNECT, ALK_OPT_SERVE);
 	fputs(forwards, out);
 	options_print(out, "FLAGS OF SERVE AND CONNECT", ALK_OPT_SERVE | ALK_OPT_CONNECT, 0);
+	flags_print(out, "FLAGS OF POLICY", alk_policy_flags);
 	fputs(configuration, out);
 	environment_print(out);
 	fputs(tail, out);

@@ -25,6 +25,21 @@ static const char *const question_names[ALK_QUESTION_COUNT] = {
 #undef X
 };
 
+const char *alk_question_str(enum alk_question question)
+{
+	return question < ALK_QUESTION_COUNT ? question_names[question] : "?";
+}
+
+enum alk_question alk_question_find(const char *name)
+{
+	int i;
+
+	for (i = 0; i < ALK_QUESTION_COUNT; i++)
+		if (strcmp(name, question_names[i]) == 0)
+			break;
+	return (enum alk_question)i;
+}
+
 const char *alk_verdict_str(enum alk_verdict verdict)
 {
 	switch (verdict) {
@@ -257,16 +272,6 @@ struct loading {
 	struct alk_run run;
 };
 
-static int question_find(const char *name)
-{
-	int i;
-
-	for (i = 0; i < ALK_QUESTION_COUNT; i++)
-		if (strcmp(name, question_names[i]) == 0)
-			return i;
-	return -1;
-}
-
 /* A misspelt on_open would leave the built-in answer in force: no key may be unknown. */
 static int functions_take(lua_State *L)
 {
@@ -281,8 +286,8 @@ static int functions_take(lua_State *L)
 		return luaL_error(L, "the table that it returns has a metatable");
 	for (lua_pushnil(L); lua_next(L, -2);) {
 		name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : luaL_typename(L, -2);
-		question = question_find(name);
-		if (question < 0)
+		question = (int)alk_question_find(name);
+		if (question == ALK_QUESTION_COUNT)
 			return luaL_error(L, "%s is not a question; they are%s", name,
 					  question_list);
 		if (!lua_isfunction(L, -1))

@@ -65,6 +65,10 @@ struct alk_grant_limits {
 	const struct alk_grant_cert *cert; /* NULL: a plain key */
 };
 
+const char *alk_question_str(enum alk_question question); /* "on_open" */
+/* ALK_QUESTION_COUNT when there is none of this name. */
+enum alk_question alk_question_find(const char *name);
+
 /* An identity as the policy or the built-in authentication gave it, and what it may not do. Reference
  * counted, immutable. */
 struct alk_grant {
@@ -108,6 +112,11 @@ struct alk_ask_cert {
 	const char *const *extensions;
 	uint64_t valid_after, valid_before; /* seconds since 1970; UINT64_MAX: for ever */
 };
+
+/* Copies what on_auth is to see of a certificate that was parsed. NULL when out of memory. */
+struct alk_cert;
+struct alk_ask_cert *alk_ask_cert_new(const struct alk_cert *cert);
+void alk_ask_cert_free(struct alk_ask_cert **cert);
 
 /* What is asked. All strings borrowed until `done` ran or the question was cancelled. */
 struct alk_ask {
@@ -188,5 +197,9 @@ bool alk_bind_is_loopback(const struct alk_destination *to);
  * Prints TAP and "N passed, N failed" to `out`. Returns how many failed; -ENOENT when there is no such
  * test file; -EINVAL when the policy or its tests cannot be loaded, or test nothing; with `err`. */
 int alk_policy_test_file(const char *path, FILE *out, struct alk_err *err);
+/* The same, told one by one: the n-th `of` them; `why` NULL = it passed. */
+typedef void alk_policy_test_fn(void *user, int n, int of, const char *name, const char *why);
+int alk_policy_test_each(const char *path, alk_policy_test_fn *told, void *user,
+			 struct alk_err *err);
 
 #endif

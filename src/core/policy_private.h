@@ -12,11 +12,15 @@
  *   policy_lib.c       the standard libraries, cut down
  *   policy_pattern.c   Lua's patterns with a clock in the matcher
  *   policy_string.c    string.find, match, gmatch, gsub on top of it
- *   policy_api.c       `alknet` and the tables that a question hands to the script
+ *   policy_api.c       `alknet`
+ *   policy_args.c      the tables that a question hands to the script
+ *   policy_cert.c      a certificate as on_auth sees it
  *   policy_answer.c    what the script returned, read strictly
- *   policy_test.c      the tests of a policy
+ *   policy_test.c      the tests of a policy; policy_test_ask.c: how they ask
+ *   policy_eval.c      questions put from outside: `alknet policy eval`, policy.eval
+ *   policy_main.c      `alknet policy`
  *
- * Start here if you add a question: its line in ALK_QUESTIONS, its arguments in policy_api.c, its
+ * Start here if you add a question: its line in ALK_QUESTIONS, its arguments in policy_args.c, its
  * words in policy_answer.c, its built-in answer in policy.c, scripts/policy.lua and the document. */
 
 #include <lauxlib.h>
@@ -54,6 +58,7 @@ struct alk_sandbox {
 	lua_State *asked;      /* the coroutine whose outermost return is noted in `where` */
 	struct alk_wait *wait; /* NULL: this run may not wait */
 	char where[128];
+	double given_now; /* what time a test says that it is; 0 = the real one */
 	/* What the script says in the log. */
 	uint64_t log_at;
 	unsigned log_tokens, log_dropped;
@@ -157,7 +162,8 @@ int alk_policy_push_ask(lua_State *L, const struct alk_ask *ask);
 /* Read the `n` values on top of `co`. Always fills `answer` (zeroed before); nonsense sets `failed`. */
 void alk_answer_read(lua_State *co, int n, const struct alk_ask *ask, struct alk_answer *answer);
 
-uint64_t alk_policy_clock(void); /* monotonic nanoseconds */
+double alk_policy_now(lua_State *L); /* seconds since 1970, or what a test says */
+uint64_t alk_policy_clock(void);     /* monotonic nanoseconds */
 
 struct alk_policy {
 	struct alk_loop *loop;

@@ -2,335 +2,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include "policy_private.h"
+#include "policy_test.h"
 
 /* The tests of a policy: a Lua script in a sandbox of its own, with `policy`, whose functions ask the
  * real engine, `test(name, fn)` and the two expectations. The main chunk collects the tests, then each
  * runs in a coroutine with a budget of its own. */
 
 #define TEST_MS 5000
-#define TEST_ASK "alknet.ask"
-#define TEST_ASK_MAGIC 0x51534b41u
-#define LIST_MAX 64
-
-struct tester {
-	struct alk_sandbox box;
-	struct alk_policy *policy;
-	int tests; /* reference to a list of {name, fn} */
-	int count;
-};
-
-/* A question as the test script put it: everything that C must give back if Lua raises. */
-struct test_ask {
-	uint32_t magic;
-	struct alk_ask ask;
-	struct alk_link link;
-	struct alk_destination to;
-	struct alk_grant *grant;
-	struct alk_answer answer;
-};
-
-static int test_ask_gc(lua_State *L)
-{
-	struct test_ask *t = luaL_checkudata(L, 1, TEST_ASK);
-
-	if (t->magic != TEST_ASK_MAGIC)
-		return 0;
-	alk_grant_unref(&t->grant);
-	alk_grant_unref(&t->answer.grant);
-	t->magic = 0;
-	return 0;
-}
-
-static struct test_ask *test_ask_new(lua_State *L)
-{
-	struct test_ask *t = lua_newuserdatauv(L, sizeof(*t), 0);
-
-	memset(t, 0, sizeof(*t));
-	t->magic = TEST_ASK_MAGIC;
-	luaL_setmetatable(L, TEST_ASK);
-	t->link = (struct alk_link){.fd = -1,
-				    .transport = "tcp",
-				    .remote_addr = "192.0.2.1",
-				    .remote_port = 50000,
-				    .local_addr = "192.0.2.2",
-				    .local_port = 22};
-	t->ask.link = &t->link;
-	t->ask.user = "user";
-	return t;
-}
-
-/* A key that the engine does not know is a mistake in the test. */
-static void check_keys(lua_State *L, int index, const char *what, const char *known)
-{
-	const char *key, *found;
-	size_t len;
-
-	luaL_checktype(L, index, LUA_TTABLE);
-	for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
-		key = lua_type(L, -2) == LUA_TSTRING ? lua_tolstring(L, -2, &len) : NULL;
-		found = key ? strstr(known, key) : NULL;
-		while (found && (found == known || found[-1] != ' ' || found[len] != ' '))
-			found = strstr(found + 1, key);
-		if (!found)
-			luaL_error(L, "%s has no key %s", what, key ? key : luaL_typename(L, -2));
-	}
-}
-
-static void take_text(lua_State *L, int index, const char *key, char *out, size_t size)
-{
-	const char *text;
-	size_t len;
-
-	if (lua_getfield(L, index, key) != LUA_TNIL) {
-		text = lua_tolstring(L, -1, &len);
-		if (!text || len >= size)
-			luaL_error(L, "%s must be a text shorter than %d bytes", key, (int)size);
-		memcpy(out, text, len + 1);
-	}
-	lua_pop(L, 1);
-}
-
-/* The string stays in the caller's table. */
-static void borrow_text(lua_State *L, int index, const char *key, const char **out)
-{
-	if (lua_getfield(L, index, key) != LUA_TNIL) {
-		if (lua_type(L, -1) != LUA_TSTRING)
-			luaL_error(L, "%s must be a text", key);
-		*out = lua_tostring(L, -1);
-	}
-	lua_pop(L, 1);
-}
-
-static void take_port(lua_State *L, int index, const char *key, uint16_t *port)
-{
-	lua_Integer n;
-
-	if (lua_getfield(L, index, key) != LUA_TNIL) {
-		n = luaL_checkinteger(L, -1);
-		if (n < 0 || n > 65535)
-			luaL_error(L, "%s must be a port", key);
-		*port = (uint16_t)n;
-	}
-	lua_pop(L, 1);
-}
-
-static void take_link(lua_State *L, int index, struct alk_link *link)
-{
-	check_keys(L, index, "a link",
-		   " transport remote_addr remote_port local_addr local_port sni alpn peer_id ");
-	take_text(L, index, "transport", link->transport, sizeof(link->transport));
-	take_text(L, index, "remote_addr", link->remote_addr, sizeof(link->remote_addr));
-	take_text(L, index, "local_addr", link->local_addr, sizeof(link->local_addr));
-	take_text(L, index, "sni", link->sni, sizeof(link->sni));
-	take_text(L, index, "alpn", link->alpn, sizeof(link->alpn));
-	take_text(L, index, "peer_id", link->peer_id, sizeof(link->peer_id));
-	take_port(L, index, "remote_port", &link->remote_port);
-	take_port(L, index, "local_port", &link->local_port);
-}
-
-static void take_link_of(lua_State *L, int index, struct test_ask *t)
-{
-	if (lua_getfield(L, index, "link") != LUA_TNIL)
-		take_link(L, lua_gettop(L), &t->link);
-	lua_pop(L, 1);
-}
-
-static void borrow_list(lua_State *L, int index, const char *key, const char **list)
-{
-	lua_Integer i, n;
-
-	if (lua_getfield(L, index, key) != LUA_TNIL) {
-		luaL_checktype(L, -1, LUA_TTABLE);
-		n = (lua_Integer)lua_rawlen(L, -1);
-		if (n > LIST_MAX)
-			luaL_error(L, "%s has more than %d entries", key, LIST_MAX);
-		for (i = 0; i < n; i++) {
-			if (lua_rawgeti(L, -1, i + 1) != LUA_TSTRING)
-				luaL_error(L, "%s must hold texts", key);
-			list[i] = lua_tostring(L, -1);
-			lua_pop(L, 1);
-		}
-	}
-	lua_pop(L, 1);
-}
-
-static void take_identity(lua_State *L, int index, struct test_ask *t)
-{
-	const char *id = NULL;
-	const char *scopes[LIST_MAX + 1] = {NULL}, *resources[LIST_MAX + 1] = {NULL};
-
-	if (lua_getfield(L, index, "identity") != LUA_TNIL) {
-		check_keys(L, lua_gettop(L), "an identity", " id scopes resources ");
-		borrow_text(L, lua_gettop(L), "id", &id);
-		borrow_list(L, lua_gettop(L), "scopes", scopes);
-		borrow_list(L, lua_gettop(L), "resources", resources);
-	}
-	t->grant = alk_grant_new(id, t->ask.user, NULL, scopes, resources);
-	if (!t->grant)
-		luaL_error(L, "not enough memory");
-	t->ask.grant = t->grant;
-	lua_pop(L, 1);
-}
-
-static void take_session(lua_State *L, int index, struct test_ask *t)
-{
-	check_keys(L, index, "a session", " id user identity link ");
-	t->ask.session = 1;
-	if (lua_getfield(L, index, "id") != LUA_TNIL)
-		t->ask.session = (uint64_t)luaL_checkinteger(L, -1);
-	lua_pop(L, 1);
-	borrow_text(L, index, "user", &t->ask.user);
-	take_identity(L, index, t);
-	take_link_of(L, index, t);
-}
-
-static void take_request(lua_State *L, int index, struct test_ask *t)
-{
-	check_keys(L, index, "a request", " user key_type key_fingerprint key link ");
-	t->ask.key_type = "ssh-ed25519";
-	t->ask.key_fingerprint = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-	t->ask.key = "AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-	borrow_text(L, index, "user", &t->ask.user);
-	borrow_text(L, index, "key_type", &t->ask.key_type);
-	borrow_text(L, index, "key_fingerprint", &t->ask.key_fingerprint);
-	borrow_text(L, index, "key", &t->ask.key);
-	take_link_of(L, index, t);
-}
-
-static void take_destination(lua_State *L, int index, struct test_ask *t)
-{
-	check_keys(L, index, "a destination", " host port path originator originator_port ");
-	t->to.port = 443;
-	take_text(L, index, "host", t->to.host, sizeof(t->to.host));
-	take_text(L, index, "path", t->to.path, sizeof(t->to.path));
-	take_text(L, index, "originator", t->to.originator, sizeof(t->to.originator));
-	take_port(L, index, "port", &t->to.port);
-	take_port(L, index, "originator_port", &t->to.originator_port);
-	t->ask.to = &t->to;
-}
-
-static void take_bind(lua_State *L, int index, struct test_ask *t)
-{
-	check_keys(L, index, "a bind", " host port path ");
-	take_text(L, index, "host", t->to.host, sizeof(t->to.host));
-	take_text(L, index, "path", t->to.path, sizeof(t->to.path));
-	take_port(L, index, "port", &t->to.port);
-	t->ask.to = &t->to;
-}
-
-static void take_stats(lua_State *L, int index, struct test_ask *t)
-{
-	check_keys(L, index, "stats", " duration reason ");
-	if (lua_getfield(L, index, "duration") != LUA_TNIL)
-		t->ask.duration = luaL_checknumber(L, -1);
-	lua_pop(L, 1);
-	borrow_text(L, index, "reason", &t->ask.reason);
-}
-
-static void take_arguments(lua_State *L, struct test_ask *t)
-{
-	switch (t->ask.question) {
-	case ALK_QUESTION_LINK:
-		take_link(L, 1, &t->link);
-		break;
-	case ALK_QUESTION_AUTH:
-		take_request(L, 1, t);
-		break;
-	case ALK_QUESTION_OPEN:
-		take_session(L, 1, t);
-		take_destination(L, 2, t);
-		break;
-	case ALK_QUESTION_LISTEN:
-		take_session(L, 1, t);
-		take_bind(L, 2, t);
-		break;
-	case ALK_QUESTION_CLOSE:
-		take_session(L, 1, t);
-		take_stats(L, 2, t);
-		break;
-	case ALK_QUESTION_COUNT:
-		break;
-	}
-}
-
-static void set_string(lua_State *L, const char *key, const char *text)
-{
-	if (!text || !*text)
-		return;
-	lua_pushstring(L, text);
-	lua_setfield(L, -2, key);
-}
-
-static void set_strings(lua_State *L, const char *key, char *const *list)
-{
-	lua_Integer i;
-
-	lua_newtable(L);
-	for (i = 0; list && list[i]; i++) {
-		lua_pushstring(L, list[i]);
-		lua_rawseti(L, -2, i + 1);
-	}
-	lua_setfield(L, -2, key);
-}
-
-static void push_forward(lua_State *L, const struct alk_answer *answer)
-{
-	lua_newtable(L);
-	set_string(L, "host", answer->host);
-	set_string(L, "path", answer->path);
-	set_string(L, "bind", answer->bind);
-	if (answer->port == 0)
-		return;
-	lua_pushinteger(L, answer->port);
-	lua_setfield(L, -2, "port");
-}
-
-/* Pushes what came with the word. */
-static void push_detail(lua_State *L, enum alk_question question, const struct alk_answer *answer)
-{
-	if (answer->verdict == ALK_VERDICT_FORWARD ||
-	    (answer->verdict == ALK_VERDICT_ALLOW && question == ALK_QUESTION_LISTEN)) {
-		push_forward(L, answer);
-	} else if (answer->verdict == ALK_VERDICT_SERVICE) {
-		lua_pushstring(L, answer->service);
-	} else if (answer->verdict == ALK_VERDICT_DENY && answer->reason[0]) {
-		lua_pushstring(L, answer->reason);
-	} else if (answer->grant) {
-		lua_newtable(L);
-		set_string(L, "id", answer->grant->identity.id);
-		set_strings(L, "scopes", answer->grant->scopes);
-		set_strings(L, "resources", answer->grant->resources);
-	} else {
-		lua_pushnil(L);
-	}
-}
-
-/* policy.on_NAME(...): the word, what came with it, and how it was found. */
-static int policy_ask(lua_State *L)
-{
-	struct alk_policy *policy = lua_touserdata(L, lua_upvalueindex(1));
-	struct test_ask *t;
-	const struct alk_answer *answer;
-
-	lua_settop(L, 2);
-	t = test_ask_new(L);
-	t->ask.question = (enum alk_question)lua_tointeger(L, lua_upvalueindex(2));
-	take_arguments(L, t);
-	alk_policy_ask_now(policy, &t->ask, &t->answer);
-	answer = &t->answer;
-	if (t->ask.question == ALK_QUESTION_CLOSE)
-		lua_pushnil(L);
-	else
-		lua_pushstring(L, alk_verdict_str(answer->verdict));
-	push_detail(L, t->ask.question, answer);
-	lua_newtable(L);
-	lua_pushboolean(L, answer->failed);
-	lua_setfield(L, -2, "failed");
-	lua_pushstring(L, answer->where);
-	lua_setfield(L, -2, "where");
-	return 3;
-}
 
 static int test_add(lua_State *L)
 {
@@ -340,7 +18,7 @@ static int test_add(lua_State *L)
 	luaL_checktype(L, 2, LUA_TFUNCTION);
 	for (p = name; *p; p++)
 		luaL_argcheck(L, (unsigned char)*p >= ' ', 1, "a name is one line");
-	if (tester->count < 0)
+	if (tester->running)
 		return luaL_error(L, "a test cannot hold another");
 	lua_rawgeti(L, LUA_REGISTRYINDEX, tester->tests);
 	lua_pushvalue(L, 1);
@@ -374,28 +52,11 @@ static int test_expect_equal(lua_State *L)
 
 static int tester_open(lua_State *L)
 {
-	static const char *const names[ALK_QUESTION_COUNT] = {
-#define X(id_, name_, words_) [ALK_QUESTION_##id_] = name_,
-		ALK_QUESTIONS(X)
-#undef X
-	};
 	struct tester *tester = lua_touserdata(L, 1);
-	int i;
 
-	luaL_newmetatable(L, TEST_ASK);
-	lua_pushcfunction(L, test_ask_gc);
-	lua_setfield(L, -2, "__gc");
+	alk_test_ask_open(L, tester);
 	lua_newtable(L);
 	tester->tests = luaL_ref(L, LUA_REGISTRYINDEX);
-	lua_newtable(L);
-	for (i = 0; i < ALK_QUESTION_COUNT; i++) {
-		lua_pushlightuserdata(L, tester->policy);
-		lua_pushinteger(L, i);
-		lua_pushcclosure(L, policy_ask, 2);
-		lua_setfield(L, -2, names[i]);
-	}
-	alk_sandbox_freeze(L);
-	lua_setglobal(L, "policy");
 	lua_pushlightuserdata(L, tester);
 	lua_pushcclosure(L, test_add, 1);
 	lua_setglobal(L, "test");
@@ -423,39 +84,34 @@ static int one_test_push(lua_State *L, void *user)
 	return 1;
 }
 
-static bool one_test_run(struct tester *tester, int n, FILE *out)
+static bool one_test_run(struct tester *tester, int n, alk_policy_test_fn *told, void *user)
 {
 	struct one_test one = {.tester = tester, .n = n};
 	struct alk_run run;
 	int rc;
 
+	alk_test_forget(tester);
 	rc = alk_run_start(&tester->box, &run, TEST_MS, one_test_push, &one);
 	if (rc == 0)
 		rc = alk_run_resume(&tester->box, &run, TEST_MS);
-	fprintf(out, "%s %d - %s\n", rc == 0 ? "ok" : "not ok", n + 1, one.name);
-	if (rc == -EAGAIN)
-		fprintf(out, "# the test yielded\n");
-	else if (rc < 0)
-		fprintf(out, "# %s\n", run.error);
+	told(user, n + 1, tester->count, one.name, rc == 0 ? NULL : run.error);
 	alk_run_end(&tester->box, &run);
 	return rc == 0;
 }
 
-static int tests_run(struct tester *tester, FILE *out)
+static int tests_run(struct tester *tester, alk_policy_test_fn *told, void *user)
 {
-	int n = tester->count, i, failed = 0;
+	int i, failed = 0;
 
-	tester->count = -1;
-	fprintf(out, "1..%d\n", n);
-	for (i = 0; i < n; i++)
-		if (!one_test_run(tester, i, out))
+	tester->running = true;
+	for (i = 0; i < tester->count; i++)
+		if (!one_test_run(tester, i, told, user))
 			failed++;
-	fprintf(out, "# %d passed, %d failed\n", n - failed, failed);
 	return failed;
 }
 
 static int tester_run(struct tester *tester, const char *name, const char *text, size_t len,
-		      FILE *out, struct alk_err *err)
+		      alk_policy_test_fn *told, void *user, struct alk_err *err)
 {
 	struct alk_run run;
 	char why[256];
@@ -473,7 +129,7 @@ static int tester_run(struct tester *tester, const char *name, const char *text,
 	if (rc == 0 && tester->count == 0)
 		rc = alk_err_set(err, -EINVAL, "%s: has no tests", name);
 	if (rc == 0)
-		rc = tests_run(tester, out);
+		rc = tests_run(tester, told, user);
 	alk_sandbox_deinit(&tester->box);
 	return rc;
 }
@@ -518,7 +174,8 @@ static int test_path(const char *path, char *out, size_t size, struct alk_err *e
 	return 0;
 }
 
-int alk_policy_test_file(const char *path, FILE *out, struct alk_err *err)
+int alk_policy_test_each(const char *path, alk_policy_test_fn *told, void *user,
+			 struct alk_err *err)
 {
 	struct tester tester = {.count = 0};
 	char tests[4096], *text = NULL;
@@ -537,8 +194,38 @@ int alk_policy_test_file(const char *path, FILE *out, struct alk_err *err)
 	if (rc == 0)
 		rc = script_read(tests, &text, &len, err);
 	if (rc == 0)
-		rc = tester_run(&tester, base_name(tests), text, len, out, err);
+		rc = tester_run(&tester, base_name(tests), text, len, told, user, err);
 	free(text);
 	alk_policy_free(&tester.policy);
+	return rc;
+}
+
+struct tap {
+	FILE *out;
+	int passed, failed;
+};
+
+static void tap_print(void *user, int n, int of, const char *name, const char *why)
+{
+	struct tap *tap = user;
+
+	if (n == 1)
+		fprintf(tap->out, "1..%d\n", of);
+	fprintf(tap->out, "%s %d - %s\n", why ? "not ok" : "ok", n, name);
+	if (why)
+		fprintf(tap->out, "# %s\n", why);
+	if (why)
+		tap->failed++;
+	else
+		tap->passed++;
+}
+
+int alk_policy_test_file(const char *path, FILE *out, struct alk_err *err)
+{
+	struct tap tap = {.out = out};
+	int rc = alk_policy_test_each(path, tap_print, &tap, err);
+
+	if (rc >= 0)
+		fprintf(out, "# %d passed, %d failed\n", tap.passed, tap.failed);
 	return rc;
 }

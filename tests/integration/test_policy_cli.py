@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""alknet policy eval and alknet policy test."""
+
+import json
+import subprocess
+
+import pytest
+
+from harness import procs
+from harness.waiting import scaled
+
+POLICY = """
+local P = {}
+function P.on_link(link)
+  if link.remote_addr == "198.51.100.1" then return "deny", "not from there" end
+  return "allow"
+end
+function P.on_auth(request)
+  local cert = request.certificate
+  if cert then
+    assert(cert.serial == "18446744073709551615" and cert.valid_before == nil)
+    assert(cert.extensions["permit-pty"] == "")
+    return "allow", { id = cert.key_id, scopes = cert.principals, resources = { cert.critical_options["source-address"] } }
+  end
+  if request.user == "mallory" then return nonsense.x end
+  return "pass"
+end
+function P.on_open(session, destination)
+  if session.identity.id == "kid" or session.identity.scopes[1] == "web" then
+    return "forward", { host = "192.0.2.1", port = 8080, bind = "127.0.0.1" }
+  end
+  return "deny", "not for " .. session.identity.id
+end
+return P
+"""
+
+
+def run(*words):
+    return subprocess.run([procs.alknet(), "policy", *map(str, words)], capture_output=True, text=True,
+                          timeout=scaled(20), env=procs.environment(), check=False)
+
+
+@pytest.fixture
+def policy(tmp_path):
+    path = tmp_path / "policy.lua"
+    path.write_text(POLICY)
+    return path
+
+
+@pytest.fixture
+def ask(policy):
+    def run_eval(*words):
+        out = run("eval", "--policy", policy, "--json", *words)
+        assert out.stdout, out.stderr
+        result = json.loads(out.stdout)
+        assert out.returncode == (0 if result["allowed"] else 1)
+        return result
+
+    return run_eval
+
+
+def test_eval_tells_word_identity_line_and_time(policy, keys, ask):
+    out = run("eval", "--policy", policy, "--user", "alice", "--key", f"{keys.path('user')}.pub", "--to", "www.example.com:443")
+    fingerprint = procs.fingerprint(keys.path("user"))
+    assert out.returncode == 1, out.stderr
+    assert f"on_open: deny: not for {fingerprint}" in out.stdout
+    assert "/policy.lua:21, in 0." in out.stdout
+    result = ask("--user", "alice", "--key-fingerprint", fingerprint, "--to", "www.example.com:443")
+    assert [a["question"] for a in result["answers"]] == ["on_link", "on_auth", "on_open"]
+    assert [a["word"] for a in result["answers"]] == ["allow", "pass", "deny"]
+    assert result["answers"][2]["identity"] == {"id": fingerprint, "scopes": [], "resources": []}
+    assert not result["answers"][2]["failed"] and result["answers"][2]["elapsed_us"] < 1000000
+
+
+def test_eval_of_a_certificate(tmp_path, keys, ask):
+    """What ssh-keygen signs is what the policy sees."""
+    key = tmp_path / "id"
+    procs.make_key(key)
+    subprocess.run(["ssh-keygen", "-q", "-s", keys.path("host"), "-I", "kid", "-n", "alice,bob", "-z", "18446744073709551615",
+                    "-O", "source-address=192.0.2.0/24", f"{key}.pub"], check=True)
+    result = ask("--key", f"{key}-cert.pub", "--to", "www.example.com:443")
+    assert result["allowed"]
+    assert result["answers"][1]["identity"] == {"id": "kid", "scopes": ["alice", "bob"], "resources": ["192.0.2.0/24"]}
+    assert result["answers"][2]["forward"] == {"host": "192.0.2.1", "port": 8080, "bind": "127.0.0.1"}
+
+
+def test_eval_stops_at_the_first_denial(ask):
+    result = ask("--from", "198.51.100.1", "--id", "kid", "--to", "[2001:db8::1]:22")
+    assert len(result["answers"]) == 1 and result["answers"][0]["reason"] == "not from there"
+    result = ask("--from", "[2001:db8::1]:5000", "--id", "x", "--scope", "web", "--to", "[2001:db8::1]:22")
+    assert result["answers"][-1]["word"] == "forward"
+
+
+def test_t66_eval_of_a_script_that_fails(ask):
+    answer = ask("--user", "mallory", "--key-fingerprint", "SHA256:x")["answers"][-1]
+    assert answer["word"] == "deny" and answer["failed"]
+    assert answer["where"].endswith("/policy.lua:14") and "nonsense" in answer["reason"]
+
+
+def test_eval_of_the_built_in_answers(keys, tmp_path):
+    conf = tmp_path / "alknet.conf"
+    conf.write_text(f'return {{ key = "{keys.path("host")}", authorized_keys = "{keys.authorized}" }}')
+    for words, status, text in [
+        (["--to", "alknet-control:1"], 0, "service bus"),
+        (["--to", "alknet-x:1"], 1, "no such service"),
+        (["--listen", "localhost:0"], 0, "localhost port 0"),
+        (["--listen", ":80"], 1, "only loopback"),
+        (["-c", conf, "--to", "example.com:1"], 0, "example.com port 1"),
+        (["--to", "example.com:1", "--question", "on_open"], 0, "built-in"),
+    ]:
+        out = run("eval", *words)
+        assert out.returncode == status and text in out.stdout, (words, out)
+
+
+@pytest.mark.parametrize(("words", "name"), [
+    (["--to", "nowhere"], "to"), (["--to", ":80"], "to"), (["--from", "example.com"], "from"), (["--nonsense"], "nonsense"),
+    (["--key", "/nonexistent"], "/nonexistent"), (["--key", __file__], "key"), (["--question", "on_close"], "questions"),
+    (["--question", "on_open"], "on_open"), (["--policy", "/nonexistent"], "/nonexistent"), (["--user"], "user"), (["word"], "flags"),
+    (["-c", "/nonexistent"], "/nonexistent"), (["-c", "x", "--policy", "y"], "--policy"),
+])
+def test_eval_of_what_is_wrong(words, name):
+    out = run("eval", *words)
+    assert out.returncode == 2 and out.stdout == "" and len(out.stderr.splitlines()) == 1 and name in out.stderr, out
+
+
+def test_the_tests_of_a_directory(tmp_path, policy):
+    (tmp_path / "policy_test.lua").write_text('test("links", function() expect_equal(policy.on_link({}), "allow") end)')
+    below = tmp_path / "below"
+    below.mkdir()
+    (below / "other.lua").write_text('return { on_open = function() return "deny" end }')
+    (below / "other_test.lua").write_text('test("good", function() end) test("bad", function() expect_equal(policy.on_open({}, {}), "forward") end)')
+    out = run("test", tmp_path)
+    assert out.returncode == 1 and "# 2 passed, 1 failed" in out.stdout and "not ok 2 - bad" in out.stdout
+    assert run("test", policy).returncode == 0
+    assert run("test", tmp_path / "policy_test.lua").returncode == 0
+    result = json.loads(run("test", "--json", tmp_path).stdout)
+    assert (result["passed"], result["failed"], len(result["tests"])) == (2, 1, 3)
+    (below / "other_test.lua").write_text("x x")
+    out = run("test", tmp_path)
+    assert out.returncode == 2 and "other_test.lua:1" in out.stderr and "# 1 passed" in out.stdout
+    for words in (["test"], ["test", "/nonexistent"], ["test", below / "none"], [], ["frob"]):
+        assert run(*words).returncode == 2
