@@ -72,6 +72,12 @@ void alk_board_get_hand(const struct alk_board *board, struct alk_board_hand *ha
 extern struct alk_board *alk_board_self;
 void alk_board_use(struct alk_board *board);
 
+/* `board` may be NULL. */
+static inline uint64_t alk_board_get(const struct alk_board *board, enum alk_metric m)
+{
+	return board ? atomic_load_explicit(&board->metric[m], memory_order_relaxed) : 0;
+}
+
 static inline void alk_count(enum alk_metric m, int64_t n)
 {
 	/* One writer: a plain load and store, no lock prefix. */

@@ -413,6 +413,7 @@ static void ctl_receive(struct alk_ctl *ctl)
 {
 	for (int i = 0; i < CTL_BUDGET && !ctl->freed; i++) {
 		ssize_t n = ctl_read(ctl);
+		bool all = n > 0 && ctl->end < ctl->size;
 		int rc;
 
 		if (n == -EAGAIN)
@@ -427,6 +428,8 @@ static void ctl_receive(struct alk_ctl *ctl)
 			ctl_end(ctl, rc);
 			return;
 		}
+		if (all)
+			return; /* the loop says when there is more */
 	}
 }
 

@@ -23,7 +23,6 @@
  *   worker → supervisor
  *     ready    {pid}                  started, privileges dropped
  *     failed   {error, status}        cannot start; exits with status after it: 2 when the configuration is wrong, 1 otherwise
- *     auth     {link}                 this link is authenticated: it leaves the start-ups in flight
  *     end      {link}                 this link is gone
  *     reply    {id, result | error:{code,message}, more?:true}
  *     event    {event, ...}           for watch: session.open, session.close, auth, channel.open, ...

@@ -20,7 +20,7 @@ struct source {
 
 struct alk_limit {
 	struct alk_limit_conf conf;
-	unsigned links, startups;
+	unsigned links;
 	struct source **bucket;
 	size_t buckets, sources;
 	uint64_t seed, random;
@@ -207,9 +207,10 @@ unsigned alk_limit_drop_rate(const struct alk_limit_conf *conf, unsigned startup
 	       (100 - conf->rate) * (startups - conf->start) / (conf->full - conf->start);
 }
 
-static bool startup_dropped(struct alk_limit *limits)
+static bool startup_dropped(struct alk_limit *limits, uint64_t authenticated)
 {
-	unsigned rate = alk_limit_drop_rate(&limits->conf, limits->startups);
+	unsigned rate = alk_limit_drop_rate(&limits->conf,
+					    alk_limit_startups(limits, authenticated));
 
 	if (rate == 0 || rate == 100)
 		return rate == 100;
@@ -219,7 +220,7 @@ static bool startup_dropped(struct alk_limit *limits)
 	return (limits->random >> 11) % 100 < rate;
 }
 
-enum alk_refusal alk_limit_admit(struct alk_limit *limits, const char *addr)
+enum alk_refusal alk_limit_admit(struct alk_limit *limits, const char *addr, uint64_t authenticated)
 {
 	struct source **at, *source;
 	char key[KEY_MAX];
@@ -232,7 +233,7 @@ enum alk_refusal alk_limit_admit(struct alk_limit *limits, const char *addr)
 	if (source != NULL && limits->conf.per_address != 0 &&
 	    source->links >= limits->conf.per_address)
 		return ALK_REFUSAL_ADDRESS;
-	if (startup_dropped(limits))
+	if (startup_dropped(limits, authenticated))
 		return ALK_REFUSAL_STARTUPS;
 	if (source == NULL) {
 		source = calloc(1, sizeof(*source));
@@ -245,16 +246,10 @@ enum alk_refusal alk_limit_admit(struct alk_limit *limits, const char *addr)
 	}
 	source->links++;
 	limits->links++;
-	limits->startups++;
 	return ALK_REFUSAL_NONE;
 }
 
-void alk_limit_auth(struct alk_limit *limits)
-{
-	limits->startups--;
-}
-
-void alk_limit_end(struct alk_limit *limits, const char *addr, bool authenticated)
+void alk_limit_end(struct alk_limit *limits, const char *addr)
 {
 	struct source **at, *source;
 	char key[KEY_MAX];
@@ -268,8 +263,6 @@ void alk_limit_end(struct alk_limit *limits, const char *addr, bool authenticate
 		limits->sources--;
 	}
 	limits->links--;
-	if (!authenticated)
-		limits->startups--;
 }
 
 unsigned alk_limit_links(const struct alk_limit *limits)
@@ -277,7 +270,7 @@ unsigned alk_limit_links(const struct alk_limit *limits)
 	return limits->links;
 }
 
-unsigned alk_limit_startups(const struct alk_limit *limits)
+unsigned alk_limit_startups(const struct alk_limit *limits, uint64_t authenticated)
 {
-	return limits->startups;
+	return limits->links > authenticated ? limits->links - (unsigned)authenticated : 0;
 }

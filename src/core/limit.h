@@ -6,7 +6,7 @@
  * penalties. No I/O and no clock here: the supervisor says what time it is.
  *
  * A link is counted from alk_limit_admit() to alk_limit_end(); it is a start-up in flight until
- * alk_limit_auth(). IPv6 addresses are counted by their /64, which one host has all to itself; text
+ * its session is authenticated, which the caller counts. IPv6 addresses are counted by their /64, which one host has all to itself; text
  * that is no IP address (an endpoint id) counts as it stands.
  *
  * Start here if you add a reason to refuse a link: a line in ALK_REFUSALS and a check in
@@ -53,14 +53,15 @@ struct alk_limit *alk_limit_new(const struct alk_limit_conf *conf);
 void alk_limit_free(struct alk_limit **limits);
 /* Other limits from now on; what is counted stays. */
 void alk_limit_set(struct alk_limit *limits, const struct alk_limit_conf *conf);
-/* May one more link from `addr` come? ALK_REFUSAL_NONE: it is counted. Out of memory refuses. */
-enum alk_refusal alk_limit_admit(struct alk_limit *limits, const char *addr);
-/* A counted link is a start-up no more. */
-void alk_limit_auth(struct alk_limit *limits);
-/* A counted link is gone. `authenticated`: alk_limit_auth() was called for it. */
-void alk_limit_end(struct alk_limit *limits, const char *addr, bool authenticated);
+/* May one more link from `addr` come, while so many of those counted are authenticated? ALK_REFUSAL_NONE: it is
+ * counted. Out of memory refuses. */
+enum alk_refusal alk_limit_admit(struct alk_limit *limits, const char *addr,
+				 uint64_t authenticated);
+/* A counted link is gone. */
+void alk_limit_end(struct alk_limit *limits, const char *addr);
 unsigned alk_limit_links(const struct alk_limit *limits);
-unsigned alk_limit_startups(const struct alk_limit *limits);
+/* Those that are not authenticated; never below 0, whatever the caller counted. */
+unsigned alk_limit_startups(const struct alk_limit *limits, uint64_t authenticated);
 /* Percent of links that are refused with `startups` in flight. */
 unsigned alk_limit_drop_rate(const struct alk_limit_conf *conf, unsigned startups);
 

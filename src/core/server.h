@@ -17,8 +17,6 @@ struct alk_server;
 struct alk_server_host;
 
 struct alk_server_ops {
-	/* The session is authenticated: it leaves the start-ups in flight. */
-	void (*authenticated)(void *user, uint64_t link);
 	/* The session is gone, and so is `server`. Once for each, from the loop. */
 	void (*ended)(void *user, uint64_t link);
 	/* For watch; takes `event`. NULL while nobody watches. */

@@ -72,7 +72,6 @@ static void auth_accept(struct alk_server *v, struct alk_grant *grant)
 	v->key = NULL;
 	alk_count(ALK_M_SESSIONS_AUTHENTICATED, 1);
 	auth_log(v, "accept");
-	v->host->ops->authenticated(v->host->user, v->number);
 	alk_ssh_wrote(&v->ssh);
 }
 

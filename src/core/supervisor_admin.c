@@ -87,6 +87,20 @@ static void sum_metrics(const struct alk_supervisor *sup, struct alk_metrics *su
 			alk_metrics_add(sum, alk_worker_proc_board(sup->slot[i].worker), true);
 }
 
+uint64_t supervisor_authenticated(const struct alk_supervisor *sup)
+{
+	uint64_t n = alk_board_get(alk_board_self, ALK_M_SESSIONS_AUTHENTICATED);
+
+	for (unsigned i = 0; i < sup->slots; i++) {
+		const struct alk_worker_proc *worker = sup->slot[i].worker;
+
+		if (alk_worker_proc_state(worker) != ALK_WORKER_DEAD)
+			n += alk_board_get(alk_worker_proc_board(worker),
+					   ALK_M_SESSIONS_AUTHENTICATED);
+	}
+	return n;
+}
+
 static json_t *worker_list(const struct alk_supervisor *sup)
 {
 	json_t *list = json_array();
@@ -173,7 +187,10 @@ static void admin_status(void *user, struct alk_admin_call *call, json_t *params
 		json_object_update_new(result,
 				       json_pack("{s:i, s:i, s:I, s:I, s:I, s:I, s:i, s:b}",
 						 "links", (int)alk_limit_links(sup->limit),
-						 "startups", (int)alk_limit_startups(sup->limit),
+						 "startups",
+						 (int)alk_limit_startups(sup->limit,
+									 supervisor_authenticated(
+										 sup)),
 						 "sessions", (json_int_t)sum.total[ALK_M_SESSIONS],
 						 "channels", (json_int_t)sum.total[ALK_M_CHANNELS],
 						 "links_refused", (json_int_t)refused_total(sup),
@@ -245,7 +262,7 @@ static void write_own(struct alk_metrics_text *out, const struct alk_supervisor 
 		  (double)reloads.failed);
 	write_one(out, "alknet_links", ALK_GAUGE, "Links open now.", alk_limit_links(sup->limit));
 	write_one(out, "alknet_startups", ALK_GAUGE, "Links that are not authenticated yet.",
-		  alk_limit_startups(sup->limit));
+		  alk_limit_startups(sup->limit, supervisor_authenticated(sup)));
 	write_refused(out, sup);
 }
 

@@ -72,7 +72,7 @@ static enum alk_refusal admit(struct alk_supervisor *sup, const char *addr)
 	alk_limit_key(addr, key, sizeof(key));
 	if (alk_penalty_left(sup->penalty, ALK_PENALTY_ADDRESS, key, alk_loop_now(sup->loop)) > 0)
 		return ALK_REFUSAL_PENALTY;
-	return alk_limit_admit(sup->limit, addr);
+	return alk_limit_admit(sup->limit, addr, supervisor_authenticated(sup));
 }
 
 static json_t *link_message(uint64_t id, unsigned listener, const struct alk_link *link)
@@ -99,7 +99,7 @@ static void on_accepted(void *user, struct alk_link *link)
 	}
 	if (alk_linktab_add(sup->links, ++sup->last_link, (unsigned)(slot - sup->slot),
 			    link->remote_addr) == NULL) {
-		alk_limit_end(sup->limit, link->remote_addr, false);
+		alk_limit_end(sup->limit, link->remote_addr);
 		refuse(sup, ALK_REFUSAL_WORKER, link->remote_addr);
 		goto out;
 	}

@@ -263,6 +263,8 @@ void supervisor_admin_close(struct alk_supervisor *sup);
 /* Tell those who watch. Takes `event`, which has "event"; adds "time". */
 void supervisor_event(struct alk_supervisor *sup, json_t *event);
 bool supervisor_watched(const struct alk_supervisor *sup);
+/* Links whose session is authenticated, as the boards say: what is told in shared memory wakes nobody. */
+uint64_t supervisor_authenticated(const struct alk_supervisor *sup);
 
 /* supervisor_query.c */
 /* How the answers of several workers become one. */

@@ -64,22 +64,11 @@ static struct alk_linktab_entry *link_of(struct alk_supervisor *sup,
 	return entry != NULL && entry->worker == alk_worker_proc_index(worker) ? entry : NULL;
 }
 
-static void on_worker_auth(void *user, struct alk_worker_proc *worker, uint64_t link)
-{
-	struct alk_supervisor *sup = user;
-	struct alk_linktab_entry *entry = link_of(sup, worker, link);
-
-	if (entry == NULL || entry->authenticated)
-		return;
-	entry->authenticated = true;
-	alk_limit_auth(sup->limit);
-}
-
 static void link_gone(void *user, const struct alk_linktab_entry *entry)
 {
 	struct alk_supervisor *sup = user;
 
-	alk_limit_end(sup->limit, entry->addr, entry->authenticated);
+	alk_limit_end(sup->limit, entry->addr);
 	sup->slot[entry->worker].links--;
 }
 
@@ -283,7 +272,6 @@ static void on_worker_gone(void *user, struct alk_worker_proc *worker,
 
 const struct alk_worker_proc_ops supervisor_worker_ops = {
 	.ready = on_worker_ready,
-	.auth = on_worker_auth,
 	.end = on_worker_end,
 	.reply = on_worker_reply,
 	.event = on_worker_event,

@@ -96,11 +96,6 @@ static void worker_send(struct alk_worker *w, json_t *message)
 		worker_leave(w, 1);
 }
 
-static void on_authenticated(void *user, uint64_t link)
-{
-	worker_send(user, json_pack("{s:s, s:I}", "op", "auth", "link", (json_int_t)link));
-}
-
 static void on_ended(void *user, uint64_t link)
 {
 	struct alk_worker *w = user;
@@ -122,7 +117,6 @@ static void on_event(void *user, json_t *event)
 }
 
 static const struct alk_server_ops server_ops = {
-	.authenticated = on_authenticated,
 	.ended = on_ended,
 	.event = on_event,
 };

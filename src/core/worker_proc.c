@@ -219,10 +219,10 @@ static bool proc_hear(struct alk_worker_proc *w, const char *op, json_t *message
 {
 	uint64_t link;
 
-	if (strcmp(op, "auth") == 0 || strcmp(op, "end") == 0) {
+	if (strcmp(op, "end") == 0) {
 		if (!number_of(message, "link", &link))
 			return false;
-		(op[0] == 'a' ? w->ops->auth : w->ops->end)(w->user, w, link);
+		w->ops->end(w->user, w, link);
 		return true;
 	}
 	if (strcmp(op, "reply") == 0)

@@ -47,7 +47,6 @@ struct alk_worker_proc_end {
 /* The supervisor's side. `worker` in all of them is the one that speaks. */
 struct alk_worker_proc_ops {
 	void (*ready)(void *user, struct alk_worker_proc *worker);
-	void (*auth)(void *user, struct alk_worker_proc *worker, uint64_t link);
 	void (*end)(void *user, struct alk_worker_proc *worker, uint64_t link);
 	/* `message` is {id, result | error, more?}, id is checked. */
 	void (*reply)(void *user, struct alk_worker_proc *worker, uint64_t id, json_t *message);

@@ -82,13 +82,13 @@ static void test_startups(void **state)
 	(void)state;
 	assert_non_null(limits);
 	for (int i = 0; i < 10; i++)
-		assert_int_equal(alk_limit_admit(limits, "192.0.2.1"), ALK_REFUSAL_NONE);
+		assert_int_equal(alk_limit_admit(limits, "192.0.2.1", 0), ALK_REFUSAL_NONE);
 	for (int i = 0; i < 10000; i++) {
-		enum alk_refusal why = alk_limit_admit(limits, "192.0.2.1");
+		enum alk_refusal why = alk_limit_admit(limits, "192.0.2.1", 0);
 
 		if (why == ALK_REFUSAL_NONE) {
 			admitted++;
-			alk_limit_end(limits, "192.0.2.1", false);
+			alk_limit_end(limits, "192.0.2.1");
 		} else {
 			assert_int_equal(why, ALK_REFUSAL_STARTUPS);
 			refused++;
@@ -97,15 +97,14 @@ static void test_startups(void **state)
 	/* 30 % of 10000, give or take ten standard deviations. */
 	assert_in_range(refused, 3000 - 460, 3000 + 460);
 	assert_int_equal(admitted + refused, 10000);
-	while (alk_limit_startups(limits) < 20)
-		alk_limit_admit(limits, "192.0.2.2");
+	while (alk_limit_startups(limits, 0) < 20)
+		alk_limit_admit(limits, "192.0.2.2", 0);
 	for (int i = 0; i < 100; i++)
-		assert_int_equal(alk_limit_admit(limits, "192.0.2.3"), ALK_REFUSAL_STARTUPS);
-	for (int i = 0; i < 20; i++)
-		alk_limit_auth(limits);
-	assert_int_equal(alk_limit_startups(limits), 0);
+		assert_int_equal(alk_limit_admit(limits, "192.0.2.3", 0), ALK_REFUSAL_STARTUPS);
+	assert_int_equal(alk_limit_startups(limits, 20), 0);
+	assert_int_equal(alk_limit_startups(limits, 21), 0);
 	assert_int_equal(alk_limit_links(limits), 20);
-	assert_int_equal(alk_limit_admit(limits, "192.0.2.3"), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.3", 20), ALK_REFUSAL_NONE);
 	alk_limit_free(&limits);
 	assert_null(limits);
 }
@@ -116,18 +115,18 @@ static void test_per_address(void **state)
 	struct alk_limit *limits = alk_limit_new(&conf);
 
 	(void)state;
-	assert_int_equal(alk_limit_admit(limits, "192.0.2.1"), ALK_REFUSAL_NONE);
-	assert_int_equal(alk_limit_admit(limits, "192.0.2.1"), ALK_REFUSAL_NONE);
-	assert_int_equal(alk_limit_admit(limits, "192.0.2.1"), ALK_REFUSAL_ADDRESS);
-	assert_int_equal(alk_limit_admit(limits, "192.0.2.10"), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.1", 0), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.1", 0), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.1", 0), ALK_REFUSAL_ADDRESS);
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.10", 0), ALK_REFUSAL_NONE);
 	/* One /64 is one source, two are two. */
-	assert_int_equal(alk_limit_admit(limits, "2001:db8:1:2::1"), ALK_REFUSAL_NONE);
-	assert_int_equal(alk_limit_admit(limits, "2001:db8:1:2:ffff::2"), ALK_REFUSAL_NONE);
-	assert_int_equal(alk_limit_admit(limits, "2001:db8:1:2::3"), ALK_REFUSAL_ADDRESS);
-	assert_int_equal(alk_limit_admit(limits, "2001:db8:1:3::3"), ALK_REFUSAL_NONE);
-	assert_int_equal(alk_limit_admit(limits, "2001:db8:1:4::3"), ALK_REFUSAL_SESSIONS);
-	alk_limit_end(limits, "192.0.2.1", false);
-	assert_int_equal(alk_limit_admit(limits, "192.0.2.1"), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "2001:db8:1:2::1", 0), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "2001:db8:1:2:ffff::2", 0), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "2001:db8:1:2::3", 0), ALK_REFUSAL_ADDRESS);
+	assert_int_equal(alk_limit_admit(limits, "2001:db8:1:3::3", 0), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "2001:db8:1:4::3", 0), ALK_REFUSAL_SESSIONS);
+	alk_limit_end(limits, "192.0.2.1");
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.1", 0), ALK_REFUSAL_NONE);
 	alk_limit_free(&limits);
 }
 
@@ -141,16 +140,16 @@ static void test_many(void **state)
 	(void)state;
 	for (int i = 0; i < 5000; i++) {
 		snprintf(addr, sizeof(addr), "10.%d.%d.1", i / 256, i % 256);
-		assert_int_equal(alk_limit_admit(limits, addr), ALK_REFUSAL_NONE);
-		assert_int_equal(alk_limit_admit(limits, addr), ALK_REFUSAL_ADDRESS);
+		assert_int_equal(alk_limit_admit(limits, addr, 0), ALK_REFUSAL_NONE);
+		assert_int_equal(alk_limit_admit(limits, addr, 0), ALK_REFUSAL_ADDRESS);
 	}
 	assert_int_equal(alk_limit_links(limits), 5000);
 	for (int i = 0; i < 5000; i++) {
 		snprintf(addr, sizeof(addr), "10.%d.%d.1", i / 256, i % 256);
-		alk_limit_end(limits, addr, false);
+		alk_limit_end(limits, addr);
 	}
 	assert_int_equal(alk_limit_links(limits), 0);
-	assert_int_equal(alk_limit_startups(limits), 0);
+	assert_int_equal(alk_limit_startups(limits, 0), 0);
 	alk_limit_free(&limits);
 }
 

@@ -43,8 +43,8 @@ static void say_nonsense(struct alk_ctl *ctl)
 		"{\"op\":\"end\",\"link\":-1}",
 		"{\"op\":\"end\",\"link\":1.5}",
 		"{\"op\":\"end\",\"link\":\"7\"}",
-		"{\"op\":\"auth\",\"link\":null}",
-		"{\"op\":\"auth\",\"link\":[7]}",
+		"{\"op\":\"end\",\"link\":null}",
+		"{\"op\":\"end\",\"link\":[7]}",
 		"{\"op\":\"reply\"}",
 		"{\"op\":\"reply\",\"id\":1}",
 		"{\"op\":\"reply\",\"id\":0,\"result\":{}}",
@@ -63,7 +63,7 @@ static void say_nonsense(struct alk_ctl *ctl)
 	for (size_t i = 0; i < sizeof(nonsense) / sizeof(nonsense[0]); i++)
 		say(ctl, json_loads(nonsense[i], 0, NULL));
 	fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	alk_ctl_send(ctl, json_pack("{s:s, s:i}", "op", "auth", "link", 7), &fd);
+	alk_ctl_send(ctl, json_pack("{s:s, s:i}", "op", "end", "link", 7), &fd);
 	say(ctl, json_pack("{s:s, s:i, s:{}}", "op", "reply", "id", 5, "result"));
 }
 
@@ -179,7 +179,7 @@ struct bench {
 	struct alk_loop *loop;
 	struct alk_worker_proc *worker;
 	struct alk_timer *tick;
-	unsigned ready, auths, ends, replies, events, hung, gone;
+	unsigned ready, ends, replies, events, hung, gone;
 	uint64_t link;
 	bool stop_when_ready, drain_when_ready, signal_when_ready;
 	struct alk_board_hand hand;
@@ -205,19 +205,13 @@ static void on_ready(void *user, struct alk_worker_proc *worker)
 	}
 }
 
-static void on_auth(void *user, struct alk_worker_proc *worker, uint64_t link)
+static void on_end(void *user, struct alk_worker_proc *worker, uint64_t link)
 {
 	struct bench *b = user;
 
 	(void)worker;
-	b->auths++;
+	b->ends++;
 	b->link = link;
-}
-
-static void on_end(void *user, struct alk_worker_proc *worker, uint64_t link)
-{
-	(void)worker, (void)link;
-	((struct bench *)user)->ends++;
 }
 
 static void on_reply(void *user, struct alk_worker_proc *worker, uint64_t id, json_t *message)
@@ -260,7 +254,6 @@ static void on_gone(void *user, struct alk_worker_proc *worker,
 
 static const struct alk_worker_proc_ops proc_ops = {
 	.ready = on_ready,
-	.auth = on_auth,
 	.end = on_end,
 	.reply = on_reply,
 	.event = on_event,
@@ -416,8 +409,7 @@ static void test_hostile(void **state)
 
 	life(b, "hostile");
 	assert_int_equal(b->ready, 1);
-	assert_int_equal(b->ends, 0);
-	assert_int_equal(b->auths,
+	assert_int_equal(b->ends,
 			 1); /* the good one that came with a descriptor, which was closed */
 	assert_int_equal(b->link, 7);
 	assert_int_equal(b->replies, 1);
