@@ -44,6 +44,7 @@ UNIT_TESTS = \
 	tests/unit/test_grant \
 	tests/unit/test_identity \
 	tests/unit/test_keep \
+	tests/unit/test_key_options \
 	tests/unit/test_keys \
 	tests/unit/test_knownhosts \
 	tests/unit/test_krl \

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "keys.h"
+#include "text.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define LINE_LIMIT 16384
 #define CERT_SUFFIX "-cert-v01@openssh.com"
 
 /* What follows the type in the blob: so many strings, the first of `size` bytes (0: any). */
@@ -32,9 +32,19 @@ struct span {
 	size_t len;
 };
 
+/* A line that was read, before it is kept. */
+struct line {
+	const struct key_type *type;
+	uint8_t blob[ALK_KEY_BLOB_MAX];
+	size_t blob_len;
+	struct span comment;
+	struct alk_key_options options;
+};
+
 struct reader {
 	const char *name;
 	const char *types;
+	bool authorities; /* a list of keys that sign, without options */
 	alk_keys_bad *bad;
 	void *user;
 	struct alk_keys *keys;
@@ -216,18 +226,18 @@ static bool type_is_cert(struct span word)
 	return word.len > n && memcmp(word.p + word.len - n, CERT_SUFFIX, n) == 0;
 }
 
-static bool list_has(const char *list, const char *name)
+/* Bits of an mpint (RFC 4251 5). */
+static size_t mpint_bits(const uint8_t *p, size_t len)
 {
-	size_t n = strlen(name);
+	size_t bits;
 
-	for (const char *p = list; *p;) {
-		size_t len = strcspn(p, ",");
-
-		if (len == n && memcmp(p, name, n) == 0)
-			return true;
-		p += len + (p[len] == ',');
-	}
-	return false;
+	for (; len > 0 && *p == 0; len--)
+		p++;
+	if (len == 0)
+		return 0;
+	for (bits = 8 * (len - 1); bits < 8 * len && *p >> (bits - 8 * (len - 1)); bits++)
+		;
+	return bits;
 }
 
 static const char *blob_check(const struct key_type *type, const uint8_t *blob, size_t len)
@@ -246,60 +256,102 @@ static const char *blob_check(const struct key_type *type, const uint8_t *blob, 
 			return "the key has a wrong length: copy the line again from the .pub file";
 	if (wire.left != 0)
 		return "there are bytes behind the key: copy the line again from the .pub file";
+	if (type->fields == 2 && type->size == 0 && mpint_bits(data, n) < ALK_KEY_RSA_BITS_MIN)
+		return "the RSA key is shorter than 3072 bits: make one with `ssh-keygen -t rsa -b "
+		       "3072`, or better with `ssh-keygen -t ed25519`";
 	return NULL;
 }
 
-/* Why a line that does not begin with a key type is refused. */
-static const char *other_check(struct span line)
+const char *alk_key_blob_check(const uint8_t *blob, size_t len, const char *types)
+{
+	struct alk_wire wire = {blob, len};
+	const struct key_type *type = NULL;
+	const uint8_t *name;
+	size_t n;
+
+	if (alk_wire_string(&wire, &name, &n))
+		type = type_find((struct span){(const char *)name, n});
+	if (!type || !alk_text_list_has(types, type->name))
+		return "keys of this type are not accepted (key_types)";
+	return blob_check(type, blob, len);
+}
+
+/* Why a line that does not begin with a key type or options before one is refused. */
+static const char *other_check(struct span word)
 {
 	static const char begin[] = "-----BEGIN";
-	struct span word = span_word(&line, true);
 
 	if (word.len >= sizeof(begin) - 1 && memcmp(word.p, begin, sizeof(begin) - 1) == 0)
 		return "this is a PEM file, not a list of public keys: put in the line of the .pub file";
 	if (type_is_cert(word))
 		return "a certificate does not belong here: put in the line of the key's .pub file";
-	word = span_word(&line, false);
-	if (type_find(word) || type_is_cert(word))
-		return "options are not supported yet: the line is refused; remove what stands before "
-		       "the key type";
 	return "not a public key: a line is such as \"ssh-ed25519 AAAA... comment\"";
 }
 
-/* NULL when the line holds a good key, else why not. `blob` has ALK_KEY_BLOB_MAX bytes. */
-static const char *line_read(struct reader *r, struct span line, const struct key_type **type_r,
-			     uint8_t *blob, size_t *blob_len, struct span *comment)
+static const char *type_refuse(struct reader *r, const struct key_type *type, const char *types)
 {
-	struct span rest = line;
-	struct span word = span_word(&rest, false);
-	const struct key_type *type = type_find(word);
+	snprintf(r->why, sizeof(r->why),
+		 "%s keys are not accepted, only %s: make a key with `ssh-keygen -t ed25519`, or "
+		 "list the type in key_types",
+		 type->name, types);
+	return r->why;
+}
+
+/* Take the options before the key's type, if there are any. NULL, or why the line is refused; "" when out
+ * of memory. */
+static const char *line_read_options(struct reader *r, struct line *l, struct span *rest)
+{
+	struct span all = *rest, word = span_word(rest, false), options;
+	int rc;
+
+	if (type_find(word)) {
+		*rest = all;
+		return NULL;
+	}
+	*rest = all;
+	options = span_word(rest, true);
+	all = *rest;
+	word = span_word(&all, false);
+	if (type_is_cert(options) || (!type_find(word) && !type_is_cert(word)))
+		return other_check(options);
+	if (r->authorities)
+		return "a list of authorities has no options: such a line belongs into "
+		       "authorized_keys, with cert-authority before it";
+	rc = alk_key_options_parse(&l->options, options.p, options.len, r->why, sizeof(r->why));
+	if (rc < 0)
+		return rc == -ENOMEM ? "" : r->why;
+	return type_is_cert(word) ? other_check(word) : NULL;
+}
+
+/* NULL when the line holds a good key, else why not; "" when out of memory. */
+static const char *line_read(struct reader *r, struct span rest, struct line *l)
+{
+	const char *why = line_read_options(r, l, &rest), *types = r->types;
+	struct span word;
 	ssize_t n;
 
-	if (!type)
-		return other_check(line);
-	if (!list_has(r->types, type->name)) {
-		snprintf(
-			r->why, sizeof(r->why),
-			"%s keys are not accepted, only %s: make a key with `ssh-keygen -t ed25519`",
-			type->name, r->types);
-		return r->why;
-	}
+	if (why)
+		return why;
+	l->type = type_find(span_word(&rest, false));
+	if (l->options.cert_authority || r->authorities)
+		types = ALK_KEY_TYPES_AUTHORITY;
+	if (!alk_text_list_has(types, l->type->name))
+		return type_refuse(r, l->type, types);
 	word = span_word(&rest, false);
 	if (word.len == 0)
 		return "there is no key behind the type: copy the line again from the .pub file";
-	n = alk_base64_decode(word.p, word.len, blob, ALK_KEY_BLOB_MAX);
+	n = alk_base64_decode(word.p, word.len, l->blob, sizeof(l->blob));
 	if (n == -ENOSPC)
 		return "the key is longer than 8192 bytes";
 	if (n < 0)
 		return "the key is not valid base64: copy the line again from the .pub file";
-	*type_r = type;
-	*blob_len = (size_t)n;
-	*comment = rest;
-	return blob_check(type, blob, (size_t)n);
+	l->blob_len = (size_t)n;
+	l->comment = rest;
+	return blob_check(l->type, l->blob, l->blob_len);
 }
 
-static int reader_add(struct reader *r, const struct key_type *type, const uint8_t *blob,
-		      size_t len, struct span comment)
+/* Takes the line's options. */
+static int reader_add(struct reader *r, struct line *l)
 {
 	struct alk_keys *keys = r->keys;
 	struct alk_key_entry *entry;
@@ -314,65 +366,84 @@ static int reader_add(struct reader *r, const struct key_type *type, const uint8
 		r->room = room;
 	}
 	entry = &keys->entry[keys->count];
-	*entry = (struct alk_key_entry){.line = r->line, .blob_len = len};
+	*entry = (struct alk_key_entry){.line = r->line,
+					.blob_len = l->blob_len,
+					.options = l->options};
+	l->options = (struct alk_key_options){0};
 	keys->count++;
-	entry->type = strdup(type->name);
-	entry->blob = malloc(len);
-	entry->comment = strndup(comment.p, comment.len);
+	entry->type = strdup(l->type->name);
+	entry->blob = malloc(l->blob_len);
+	entry->comment = strndup(l->comment.p, l->comment.len);
 	if (!entry->type || !entry->blob || !entry->comment)
 		return -ENOMEM;
-	memcpy(entry->blob, blob, len);
+	memcpy(entry->blob, l->blob, l->blob_len);
 	return 0;
 }
 
-static int reader_line(struct reader *r, struct span line)
+static int reader_line(struct reader *r, struct span text)
 {
-	uint8_t blob[ALK_KEY_BLOB_MAX];
-	size_t len = 0;
-	const struct key_type *type = NULL;
-	struct span comment = {NULL, 0};
+	struct line l;
 	const char *why;
+	int rc = 0;
 
-	if (line.len > 0 && line.p[line.len - 1] == '\r')
-		line.len--;
-	if (line.len > LINE_LIMIT) {
-		why = "the line is longer than 16384 bytes";
-	} else if (memchr(line.p, '\0', line.len)) {
+	l.options = (struct alk_key_options){0};
+	if (text.len > 0 && text.p[text.len - 1] == '\r')
+		text.len--;
+	if (text.len > ALK_KEY_LINE_MAX) {
+		why = "the line is longer than 65536 bytes";
+	} else if (memchr(text.p, '\0', text.len)) {
 		why = "the line has a NUL byte: save the file as plain text";
 	} else {
-		span_trim(&line);
-		if (line.len == 0 || line.p[0] == '#')
+		span_trim(&text);
+		if (text.len == 0 || text.p[0] == '#')
 			return 0;
-		why = line_read(r, line, &type, blob, &len, &comment);
+		why = line_read(r, text, &l);
 	}
 	if (!why)
-		return reader_add(r, type, blob, len, comment);
-	if (r->bad)
+		rc = reader_add(r, &l);
+	else if (!*why)
+		rc = -ENOMEM;
+	else if (r->bad)
 		r->bad(r->user, r->name, r->line, why);
-	return 0;
+	alk_key_options_deinit(&l.options);
+	return rc;
+}
+
+static struct alk_keys *reader_run(struct reader *r, const char *text, size_t len)
+{
+	const char *p = text, *end = text + len;
+
+	r->keys = calloc(1, sizeof(*r->keys));
+	if (!r->keys)
+		return NULL;
+	while (p < end) {
+		const char *nl = memchr(p, '\n', (size_t)(end - p));
+		struct span line = {p, (size_t)((nl ? nl : end) - p)};
+
+		r->line++;
+		if (reader_line(r, line) < 0) {
+			alk_keys_free(&r->keys);
+			return NULL;
+		}
+		p = nl ? nl + 1 : end;
+	}
+	return r->keys;
 }
 
 struct alk_keys *alk_keys_parse(const char *name, const char *text, size_t len, const char *types,
 				alk_keys_bad *bad, void *user)
 {
 	struct reader r = {.name = name, .types = types, .bad = bad, .user = user};
-	const char *p = text, *end = text + len;
 
-	r.keys = calloc(1, sizeof(*r.keys));
-	if (!r.keys)
-		return NULL;
-	while (p < end) {
-		const char *nl = memchr(p, '\n', (size_t)(end - p));
-		struct span line = {p, (size_t)((nl ? nl : end) - p)};
+	return reader_run(&r, text, len);
+}
 
-		r.line++;
-		if (reader_line(&r, line) < 0) {
-			alk_keys_free(&r.keys);
-			return NULL;
-		}
-		p = nl ? nl + 1 : end;
-	}
-	return r.keys;
+struct alk_keys *alk_keys_parse_authorities(const char *name, const char *text, size_t len,
+					    alk_keys_bad *bad, void *user)
+{
+	struct reader r = {.name = name, .authorities = true, .bad = bad, .user = user};
+
+	return reader_run(&r, text, len);
 }
 
 void alk_keys_free(struct alk_keys **keys_)
@@ -385,6 +456,7 @@ void alk_keys_free(struct alk_keys **keys_)
 		free(keys->entry[i].type);
 		free(keys->entry[i].blob);
 		free(keys->entry[i].comment);
+		alk_key_options_deinit(&keys->entry[i].options);
 	}
 	free(keys->entry);
 	free(keys);

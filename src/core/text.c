@@ -249,3 +249,17 @@ bool alk_text_glob(const char *text, size_t len, const char *pattern, size_t pat
 		pattern++;
 	return pattern == pattern_end;
 }
+
+bool alk_text_list_has(const char *list, const char *name)
+{
+	size_t n = strlen(name);
+
+	for (const char *p = list; *p;) {
+		size_t len = strcspn(p, ",");
+
+		if (len == n && memcmp(p, name, n) == 0)
+			return true;
+		p += len + (p[len] == ',');
+	}
+	return false;
+}

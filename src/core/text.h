@@ -34,6 +34,9 @@ size_t alk_text_escape(const char *text, size_t len, char *out, size_t size);
 bool alk_text_glob(const char *text, size_t len, const char *pattern, size_t pattern_len,
 		   bool fold);
 
+/* Is `name` one of the words of a list with commas? */
+bool alk_text_list_has(const char *list, const char *name);
+
 bool alk_text_utf8(const char *text, size_t len);
 
 #endif

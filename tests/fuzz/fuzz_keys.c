@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* authorized_keys: whatever stands in the file, an entry that is kept is an exact key, each line is
- * either kept, told to `bad` or a comment, and base64 comes out as it went in. */
+/* authorized_keys: whatever stands in the file, an entry that is kept is an exact key with options that can
+ * be asked, each line is either kept, told to `bad` or a comment, and base64 comes out as it went in. */
 #include "keys.h"
+#include "policy.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,26 @@ static void on_bad(void *user, const char *name, unsigned line, const char *why)
 	bad->count++;
 }
 
+/* What was taken can be asked, and says of itself what it says to the grant. */
+static void check_options(const struct alk_key_options *o)
+{
+	size_t n;
+
+	require(!o->principals || o->cert_authority);
+	require(o->expires >= 0);
+	if (o->from) {
+		(void)alk_key_options_from(o->from, "10.1.2.3");
+		(void)alk_key_options_from(o->from, "2001:db8::1");
+		(void)alk_key_options_from(o->from, "");
+	}
+	for (n = 0; o->permit_open && o->permit_open[n]; n++)
+		require(alk_grant_permit_valid(o->permit_open[n], false));
+	require(n == o->n_open);
+	for (n = 0; o->permit_listen && o->permit_listen[n]; n++)
+		require(alk_grant_permit_valid(o->permit_listen[n], true));
+	require(n == o->n_listen);
+}
+
 static void check_entry(const struct alk_keys *keys, size_t i)
 {
 	const struct alk_key_entry *entry = &keys->entry[i];
@@ -53,6 +74,7 @@ static void check_entry(const struct alk_keys *keys, size_t i)
 	found = alk_keys_find(keys, entry->blob, entry->blob_len);
 	require(found && found <= entry && found->blob_len == entry->blob_len);
 	require(memcmp(found->blob, entry->blob, entry->blob_len) == 0);
+	check_options(&entry->options);
 }
 
 static void check_base64(const char *text, size_t len)
@@ -87,6 +109,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 	require(keys->count + bad.count <= lines);
 	for (size_t i = 0; i < keys->count; i++)
 		check_entry(keys, i);
+	alk_keys_free(&keys);
+	bad = (struct bad){0, 0};
+	keys = alk_keys_parse_authorities("FILE", text, n, on_bad, &bad);
+	require(keys != NULL && keys->count + bad.count <= lines);
+	for (size_t i = 0; i < keys->count; i++)
+		require(!keys->entry[i].options.cert_authority);
 	alk_keys_free(&keys);
 	check_base64(text, n);
 	return 0;

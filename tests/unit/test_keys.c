@@ -113,18 +113,15 @@ struct bad {
 	const char *why;
 };
 
-#define NO_OPTIONS "options are not supported yet: the line is refused"
-
 static void test_bad(void **state)
 {
 	static const struct bad bads[] = {
-		{"no-pty " KEY, NO_OPTIONS},
-		{"restrict,from=\"10.0.0.0/8\" " KEY, NO_OPTIONS},
-		{"command=\"echo \\\"hi there\\\"\" " KEY, NO_OPTIONS},
-		{"command=\"a b\"\t" KEY " x", NO_OPTIONS},
-		{"cert-authority " KEY, NO_OPTIONS},
-		{"x ecdsa-sha2-nistp256 AAAA", NO_OPTIONS},
-		{"x ssh-ed25519-cert-v01@openssh.com AAAA", NO_OPTIONS},
+		{"x ecdsa-sha2-nistp256 AAAA", "there is no option x"},
+		{"no-pty ssh-ed25519-cert-v01@openssh.com AAAA", "a certificate does not belong"},
+		{"no-pty ssh-rsa AAAA", "ssh-rsa keys are not accepted"},
+		{"no-pty", "not a public key"},
+		{"no-pty hello", "not a public key"},
+		{"restrict restrict " KEY, "not a public key"},
 		{"command=\"never closed " KEY, "not a public key"},
 		{"hello", "not a public key"},
 		{"hello world", "not a public key"},
@@ -210,7 +207,7 @@ static void test_nul_and_length(void **state)
 	static const char nul[] = KEY " a\0b\n" KEY " c";
 	struct refused refused;
 	struct alk_keys *keys = parse(nul, sizeof(nul) - 1, "ssh-ed25519", &refused);
-	char *text = malloc(20000);
+	char *text = malloc(80000);
 
 	(void)state;
 	assert_int_equal(refused.count, 1);
@@ -220,18 +217,18 @@ static void test_nul_and_length(void **state)
 	alk_keys_free(&keys);
 
 	assert_non_null(text);
-	memset(text, 'x', 20000);
+	memset(text, 'x', 80000);
 	memcpy(text, KEY " ", sizeof(KEY));
-	keys = parse(text, 16384, "ssh-ed25519", &refused);
+	keys = parse(text, 65536, "ssh-ed25519", &refused);
 	assert_int_equal(keys->count, 1);
-	assert_int_equal(strlen(keys->entry[0].comment), 16384 - sizeof(KEY));
+	assert_int_equal(strlen(keys->entry[0].comment), 65536 - sizeof(KEY));
 	alk_keys_free(&keys);
-	keys = parse(text, 16385, "ssh-ed25519", &refused);
+	keys = parse(text, 65537, "ssh-ed25519", &refused);
 	assert_int_equal(keys->count, 0);
-	assert_non_null(strstr(refused.why, "16384"));
+	assert_non_null(strstr(refused.why, "65536"));
 	alk_keys_free(&keys);
 	/* a blob of more than ALK_KEY_BLOB_MAX bytes */
-	memset(text, 'A', 20000);
+	memset(text, 'A', 80000);
 	memcpy(text, "ssh-ed25519 ", 12);
 	keys = parse(text, 12 + 10924, "ssh-ed25519", &refused);
 	assert_int_equal(keys->count, 0);
@@ -284,7 +281,7 @@ static void test_real_keys(void **state)
 		const char *type;
 	} kinds[] = {
 		{"-t ed25519", "ssh-ed25519"},
-		{"-t rsa -b 2048", "ssh-rsa"},
+		{"-t rsa -b 3072", "ssh-rsa"},
 		{"-t ecdsa -b 256", "ecdsa-sha2-nistp256"},
 		{"-t ecdsa -b 384", "ecdsa-sha2-nistp384"},
 		{"-t ecdsa -b 521", "ecdsa-sha2-nistp521"},
@@ -318,6 +315,20 @@ static void test_real_keys(void **state)
 		alk_keys_free(&keys);
 		free(text);
 	}
+	/* one bit short of enough */
+	keygen_run("rm -f k k.pub; ssh-keygen -q -t rsa -b 3071 -N '' -f k");
+	for (int i = 0; i < 2; i++) {
+		size_t len;
+		char *text = keygen_read("k.pub", &len);
+		struct alk_keys *keys = i ? alk_keys_parse_authorities("FILE", text, len, on_bad,
+								       &refused)
+					  : parse(text, len, "ssh-rsa", &refused);
+
+		assert_int_equal(keys->count, 0);
+		assert_non_null(strstr(refused.why, "3072 bits"));
+		alk_keys_free(&keys);
+		free(text);
+	}
 	/* a private key and a certificate instead of a .pub file */
 	keygen_run(
 		"rm -f k k.pub; ssh-keygen -q -t ed25519 -N '' -f k && ssh-keygen -q -s k -I id -n anna k.pub");
@@ -331,6 +342,43 @@ static void test_real_keys(void **state)
 		alk_keys_free(&keys);
 		free(text);
 	}
+}
+
+static void test_authorities(void **state)
+{
+	struct refused refused = {0};
+	struct alk_keys *keys;
+
+	(void)state;
+	keys = alk_keys_parse_authorities("FILE", KEY " ca\n# x\n", strlen(KEY) + 8, on_bad,
+					  &refused);
+	assert_int_equal(keys->count, 1);
+	assert_int_equal(refused.count, 0);
+	alk_keys_free(&keys);
+	keys = alk_keys_parse_authorities("FILE", "cert-authority " KEY, strlen(KEY) + 15, on_bad,
+					  &refused);
+	assert_int_equal(keys->count, 0);
+	assert_non_null(strstr(refused.why, "belongs into authorized_keys"));
+	alk_keys_free(&keys);
+	/* an authority may be of another type than the keys that log in */
+	keys = parse("cert-authority " KEY, strlen(KEY) + 15, "ssh-rsa", &refused);
+	assert_int_equal(keys->count, 1);
+	assert_true(keys->entry[0].options.cert_authority);
+	alk_keys_free(&keys);
+}
+
+static void test_blob_check(void **state)
+{
+	uint8_t blob[BLOB_LEN + 1] = {0};
+
+	(void)state;
+	alk_base64_decode(BLOB, strlen(BLOB), blob, sizeof(blob));
+	assert_null(alk_key_blob_check(blob, BLOB_LEN, "ssh-rsa,ssh-ed25519"));
+	assert_non_null(alk_key_blob_check(blob, BLOB_LEN, "ssh-rsa"));
+	assert_non_null(alk_key_blob_check(blob, BLOB_LEN - 1, "ssh-ed25519"));
+	assert_non_null(alk_key_blob_check(blob, BLOB_LEN + 1, "ssh-ed25519"));
+	assert_non_null(alk_key_blob_check(blob, 3, "ssh-ed25519"));
+	assert_non_null(alk_key_blob_check(blob, 0, "ssh-ed25519"));
 }
 
 static void test_base64(void **state)
@@ -421,6 +469,8 @@ int main(void)
 		cmocka_unit_test(test_nul_and_length),
 		cmocka_unit_test(test_find),
 		cmocka_unit_test(test_real_keys),
+		cmocka_unit_test(test_authorities),
+		cmocka_unit_test(test_blob_check),
 		cmocka_unit_test(test_base64),
 		cmocka_unit_test(test_wire),
 		cmocka_unit_test(test_equal),
