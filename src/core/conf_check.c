@@ -54,10 +54,11 @@ static int serve_check(const struct alk_conf *conf, struct alk_err *err)
 		return alk_err_set(
 			err, -EINVAL,
 			"serve needs a host key: give --key FILE (ssh-keygen -t ed25519 -N '' -f FILE makes one)");
-	if (!alk_options_has(values, "authorized_keys") && !alk_options_has(values, "policy"))
+	if (!alk_options_has(values, "authorized_keys") && !alk_options_has(values, "policy") &&
+	    !alk_options_has(values, "cert_authority"))
 		return alk_err_set(
 			err, -EINVAL,
-			"nobody could log in: give --authorized-keys FILE, or --policy FILE with an on_auth function");
+			"nobody could log in: give --authorized-keys FILE or --cert-authority FILE, or --policy FILE with an on_auth function");
 	rc = alk_max_startups_parse(alk_options_str(values, "max_startups"), &startups, err);
 	if (rc < 0)
 		return blame(conf, "max_startups", rc, err);

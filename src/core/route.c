@@ -187,8 +187,14 @@ static void on_answer(void *user, const struct alk_answer *answer)
 void alk_route_open(struct alk_route *route, const struct alk_route_session *from,
 		    struct alk_channel *channel, const struct alk_destination *to)
 {
-	struct route_asking *a = calloc(1, sizeof(*a));
+	struct route_asking *a;
 
+	if (!alk_grant_may_open(from->grant, to->path[0] ? to->path : to->host, to->port)) {
+		alk_channel_refuse(channel, ALK_OPEN_PROHIBITED,
+				   "open failed: not permitted with this key");
+		return;
+	}
+	a = calloc(1, sizeof(*a));
 	if (!a) {
 		alk_channel_refuse(channel, ALK_OPEN_RESOURCE_SHORTAGE,
 				   "open failed: out of memory");

@@ -24,7 +24,7 @@ struct alk_route_session {
 struct alk_route *alk_route_new(struct alk_policy *policy, struct alk_loader *loader,
 				struct alk_err *err);
 void alk_route_free(struct alk_route **route);
-/* Decide and go on. Copies `to`. The channel is accepted or refused later, never before this returned. */
+/* Decide and go on: what the session's grant does not permit is refused, then the policy is asked. Copies `to`. The channel is accepted or refused later, never before this returned. */
 void alk_route_open(struct alk_route *route, const struct alk_route_session *from,
 		    struct alk_channel *channel, const struct alk_destination *to);
 

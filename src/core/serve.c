@@ -12,8 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "auth.h"
 #include "cmdline.h"
-#include "keys.h"
 #include "loader.h"
 #include "log_private.h"
 #include "policy.h"
@@ -250,25 +250,29 @@ static void on_bad_key(void *user, const char *name, unsigned line, const char *
 static int keys_check(const struct alk_conf *conf, FILE *out, struct alk_err *err)
 {
 	const struct alk_options *values = alk_conf_values(conf);
-	const char *path = alk_options_str(values, "authorized_keys"), *text;
-	struct alk_keys *keys;
-	size_t len, count;
+	struct alk_auth *auth = alk_auth_new(conf, on_bad_key, NULL, err);
+	size_t keys, authorities;
+	int rc = 0;
 
-	if (path == NULL)
-		return 0;
-	text = alk_conf_file(conf, "authorized_keys", 0, &len);
-	keys = alk_keys_parse(path, text, len, "ssh-ed25519", on_bad_key, NULL);
-	if (keys == NULL)
-		return alk_err_set(err, -ENOMEM, "authorized_keys: out of memory");
-	count = keys->count;
-	alk_keys_free(&keys);
-	if (count == 0 && !alk_options_has(values, "policy"))
-		return alk_err_set(
+	if (auth == NULL)
+		return -EINVAL;
+	keys = alk_auth_key_count(auth);
+	authorities = alk_auth_authority_count(auth);
+	if (keys > 0 || alk_options_has(values, "authorized_keys"))
+		fprintf(out, "ok: authorized_keys: %zu %s\n", keys, keys == 1 ? "key" : "keys");
+	if (authorities > 0)
+		fprintf(out, "ok: cert_authority: %zu %s\n", authorities,
+			authorities == 1 ? "key" : "keys");
+	if (alk_auth_revoked(auth) != NULL)
+		fprintf(out, "ok: revoked_keys: %zu\n", alk_krl_count(alk_auth_revoked(auth)));
+	if (keys + authorities == 0 && !alk_options_has(values, "policy"))
+		rc = alk_err_set(
 			err, -EINVAL,
-			"authorized_keys: %s holds no key that can be used, so nobody could log in",
-			path);
-	fprintf(out, "ok: authorized_keys: %zu %s\n", count, count == 1 ? "key" : "keys");
-	return 0;
+			"authorized_keys: %s holds no key that can be used, so nobody could log in%s%s",
+			alk_options_str(values, "authorized_keys"),
+			alk_auth_bad_line(auth)[0] ? ": " : "", alk_auth_bad_line(auth));
+	alk_auth_free(&auth);
+	return rc;
 }
 
 struct plugins_check {
@@ -369,12 +373,13 @@ static int policy_check(const struct alk_conf *conf, FILE *out, struct alk_err *
 	if (policy == NULL)
 		return -EINVAL;
 	lets_in = alk_policy_has(policy, ALK_QUESTION_AUTH) ||
-		  alk_options_has(values, "authorized_keys");
+		  alk_options_has(values, "authorized_keys") ||
+		  alk_options_has(values, "cert_authority");
 	alk_policy_free(&policy);
 	if (!lets_in)
 		return alk_err_set(
 			err, -EINVAL,
-			"policy: %s has no on_auth function, and there are no authorized_keys: nobody could log in",
+			"policy: %s has no on_auth function, and there are no authorized_keys and no cert_authority: nobody could log in",
 			path);
 	fprintf(out, "ok: policy %s\n", path);
 	return 0;

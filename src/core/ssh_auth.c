@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Who is this: one authentication request at a time, judged by the policy and by authorized_keys. */
+/* Who is this: one authentication request at a time, judged by the policy, by
+ * authorized_keys and by the authorities. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <alknet/log.h>
 #include "board.h"
-#include "knownhosts.h"
 #include "ssh_server.h"
 
 static void auth_log(struct alk_server *v, const char *result)
@@ -27,12 +28,9 @@ static void auth_log(struct alk_server *v, const char *result)
 	}
 }
 
-void server_on_answer_time(void *user)
+static void auth_answer_no(struct alk_server *v)
 {
-	struct alk_server *v = user;
-
-	if (!v->request)
-		return;
+	alk_timer_stop(v->answer);
 	alk_ssh_enter(&v->ssh);
 	ssh_message_auth_set_methods(v->request, SSH_AUTH_METHOD_PUBLICKEY);
 	ssh_message_reply_default(v->request);
@@ -44,12 +42,29 @@ void server_on_answer_time(void *user)
 	alk_ssh_wrote(&v->ssh);
 }
 
-/* Refused keys and unknown users look and take the same. */
-static void auth_refuse(struct alk_server *v)
+void server_on_answer_time(void *user)
+{
+	struct alk_server *v = user;
+
+	v->waited = true;
+	if (v->request && v->refused)
+		auth_answer_no(v);
+}
+
+/* Refused keys and unknown users look and take the same: the answer's time was set when the request came,
+ * whatever has been looked up since. `why` is for the log; NULL when there is no more to say than no. */
+static void auth_refuse(struct alk_server *v, const char *why)
 {
 	v->attempts++;
 	auth_log(v, "reject");
-	alk_timer_start(v->answer, alk_auth_delay(v->host->auth, v->user));
+	if (why)
+		alk_log(ALK_LOG_INFO, "auth refused", ALK_STR("remote_addr", v->link.remote_addr),
+			ALK_STR("user", v->user),
+			ALK_STR("key_fingerprint", v->fingerprint[0] ? v->fingerprint : NULL),
+			ALK_STR("reason", why));
+	v->refused = true;
+	if (v->waited)
+		auth_answer_no(v);
 }
 
 static void auth_accept(struct alk_server *v, struct alk_grant *grant)
@@ -68,8 +83,14 @@ static void auth_accept(struct alk_server *v, struct alk_grant *grant)
 	alk_ssh_leave(&v->ssh);
 	ssh_message_free(v->request);
 	v->request = NULL;
-	free(v->key);
-	v->key = NULL;
+	if (v->cert)
+		alk_log(ALK_LOG_INFO, "certificate accepted",
+			ALK_STR("remote_addr", v->link.remote_addr), ALK_STR("user", v->user),
+			ALK_STR("key_id", v->cert->key_id),
+			ALK_INT("serial", (int64_t)v->cert->serial),
+			ALK_STR("ca_fingerprint", v->ca_fingerprint));
+	if (!v->host->recheck)
+		server_key_drop(v);
 	alk_count(ALK_M_SESSIONS_AUTHENTICATED, 1);
 	auth_log(v, "accept");
 	alk_ssh_wrote(&v->ssh);
@@ -79,6 +100,7 @@ static void auth_accept(struct alk_server *v, struct alk_grant *grant)
 static void auth_go_on(struct alk_server *v)
 {
 	alk_ssh_enter(&v->ssh);
+	alk_timer_stop(v->answer);
 	ssh_message_auth_reply_pk_ok_simple(v->request);
 	alk_ssh_leave(&v->ssh);
 	ssh_message_free(v->request);
@@ -86,39 +108,82 @@ static void auth_go_on(struct alk_server *v)
 	alk_ssh_wrote(&v->ssh);
 }
 
-static bool auth_penalised(struct alk_server *v)
+static bool auth_penalised(struct alk_server *v, const char *id)
 {
 	uint64_t now = alk_loop_now(v->host->loop);
 
 	if (!alk_auth_penalised(v->host->auth, v->fingerprint, now) &&
+	    !alk_auth_penalised(v->host->auth, id, now) &&
 	    !alk_auth_penalised(v->host->auth, v->link.remote_addr, now))
 		return false;
 	alk_count(ALK_M_PENALTIES, 1);
 	return true;
 }
 
-/* The built-in decision: the key is one of authorized_keys. Its identity is the key, since the user's
- * name is free text. */
+static bool auth_check(struct alk_server *v, bool mapped, struct alk_auth_answer *answer)
+{
+	struct alk_auth_ask ask = {.key = v->blob,
+				   .key_len = v->blob_len,
+				   .cert = v->cert,
+				   .user = v->user,
+				   .remote_addr = v->link.remote_addr,
+				   .now = time(NULL),
+				   .mapped = mapped};
+
+	return alk_auth_check(v->host->auth, &ask, answer);
+}
+
+/* The built-in decision: a line of authorized_keys or an authority speaks for the key. Its identity is the
+ * certificate's principal, else the key, since the user's name is free text. */
 static void auth_builtin(struct alk_server *v)
 {
-	uint8_t blob[ALK_KEY_BLOB_MAX];
-	ssize_t len = alk_base64_decode(v->key, strlen(v->key), blob, sizeof(blob));
-	bool known = len > 0 && alk_auth_key_known(v->host->auth, blob, (size_t)len);
+	struct alk_auth_answer answer;
 	struct alk_grant *grant;
+	const char *id;
 
-	if (!known || auth_penalised(v)) {
-		auth_refuse(v);
+	if (!auth_check(v, false, &answer)) {
+		auth_refuse(v, answer.why[0] ? answer.why : NULL);
+		return;
+	}
+	id = answer.principal ? answer.principal : v->fingerprint;
+	if (auth_penalised(v, id)) {
+		auth_refuse(v, "penalty_time");
 		return;
 	}
 	if (!v->proved) {
 		auth_go_on(v);
 		return;
 	}
-	grant = alk_grant_new(v->fingerprint, v->user, v->fingerprint, NULL, NULL);
+	grant = server_key_grant(v, &answer, id, NULL, NULL);
 	if (grant)
 		auth_accept(v, grant);
 	else
-		auth_refuse(v);
+		auth_refuse(v, "out of memory");
+	alk_grant_unref(&grant);
+}
+
+/* The script's identity holds; what was signed stays: it cannot give back what a certificate does not
+ * permit. */
+static void auth_allowed(struct alk_server *v, struct alk_grant *said)
+{
+	struct alk_auth_answer answer;
+	struct alk_grant *grant;
+
+	if (!auth_check(v, true, &answer)) {
+		auth_refuse(v, answer.why);
+		return;
+	}
+	if (auth_penalised(v, said->identity.id)) {
+		auth_refuse(v, "penalty_time");
+		return;
+	}
+	grant = v->cert ? server_key_grant(v, &answer, said->identity.id, said->identity.scopes,
+					   (const char *const *)said->resources)
+			: alk_grant_ref(said);
+	if (grant)
+		auth_accept(v, grant);
+	else
+		auth_refuse(v, "out of memory");
 	alk_grant_unref(&grant);
 }
 
@@ -129,16 +194,13 @@ static void on_auth_answer(void *user, const struct alk_answer *answer)
 	v->asked = NULL;
 	if (!v->request)
 		return;
-	if (answer->verdict == ALK_VERDICT_PASS) {
+	if (answer->verdict == ALK_VERDICT_PASS)
 		auth_builtin(v);
-	} else if (answer->verdict == ALK_VERDICT_ALLOW && answer->grant &&
-		   !alk_auth_penalised(v->host->auth, answer->grant->identity.id,
-				       alk_loop_now(v->host->loop)) &&
-		   !auth_penalised(v)) {
-		auth_accept(v, answer->grant);
-	} else {
-		auth_refuse(v);
-	}
+	else if (answer->verdict == ALK_VERDICT_ALLOW && answer->grant)
+		auth_allowed(v, answer->grant);
+	else
+		auth_refuse(v, answer->failed || !answer->reason[0] ? "denied by policy"
+								    : answer->reason);
 }
 
 static void auth_decide(struct alk_server *v)
@@ -152,37 +214,27 @@ static void auth_decide(struct alk_server *v)
 		.key_fingerprint = v->fingerprint,
 		.key = v->key,
 	};
+	struct alk_auth_answer answer;
 
 	if (!alk_policy_has(v->host->policy, ALK_QUESTION_AUTH)) {
 		auth_builtin(v);
 		return;
 	}
+	/* A script is not asked about what was revoked, nor about what no authority has signed. */
+	if (!auth_check(v, true, &answer)) {
+		auth_refuse(v, answer.why);
+		return;
+	}
 	if (!v->proved) {
-		/* A script judges proved keys alone, so every offered key is worth a signature. */
+		/* A script judges proved keys alone, so every other key is worth a signature. */
 		auth_go_on(v);
 		return;
 	}
-	v->asked = alk_policy_ask(v->host->policy, &ask, on_auth_answer, v);
+	ask.cert = server_key_tell(v);
+	if (!v->cert == !ask.cert)
+		v->asked = alk_policy_ask(v->host->policy, &ask, on_auth_answer, v);
 	if (!v->asked)
-		auth_refuse(v);
-}
-
-static bool auth_read_key(struct alk_server *v, ssh_key key)
-{
-	char *b64 = NULL;
-
-	v->fingerprint[0] = '\0';
-	free(v->key);
-	v->key = NULL;
-	if (!key || ssh_key_type(key) != SSH_KEYTYPE_ED25519)
-		return false;
-	if (alk_key_fingerprint(key, v->fingerprint, sizeof(v->fingerprint)) < 0 ||
-	    ssh_pki_export_pubkey_base64(key, &b64) != SSH_OK)
-		return false;
-	v->key = strdup(b64);
-	ssh_string_free_char(b64);
-	snprintf(v->key_type, sizeof(v->key_type), "%s", ssh_key_type_to_char(ssh_key_type(key)));
-	return v->key != NULL;
+		auth_refuse(v, "out of memory");
 }
 
 #pragma GCC diagnostic push
@@ -190,10 +242,19 @@ static bool auth_read_key(struct alk_server *v, ssh_key key)
  * an answer. */
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 
+static void auth_request_none(struct alk_server *v)
+{
+	/* How clients ask which methods there are: no attempt, but not for ever. */
+	if (v->attempts == 0 && v->requests < 4)
+		auth_answer_no(v);
+	else
+		auth_refuse(v, NULL);
+}
+
 /* Takes `m`. */
 void server_auth_request(struct alk_server *v, ssh_message m)
 {
-	const char *user = ssh_message_auth_user(m);
+	const char *user = ssh_message_auth_user(m), *why;
 	int method = ssh_message_subtype(m), state;
 
 	v->request = m;
@@ -205,21 +266,23 @@ void server_auth_request(struct alk_server *v, ssh_message m)
 	}
 	v->user_known = true;
 	v->fingerprint[0] = '\0';
+	v->refused = v->waited = false;
 	snprintf(v->user, sizeof(v->user), "%s", user);
+	alk_timer_start(v->answer, alk_auth_delay(v->host->auth, v->user));
 	if (method == SSH_AUTH_METHOD_NONE) {
-		/* How clients ask which methods there are: no attempt, but not for ever. */
-		if (v->attempts == 0 && v->requests < 4) {
-			server_on_answer_time(v);
-			return;
-		}
-		auth_refuse(v);
+		auth_request_none(v);
 		return;
 	}
-	state = method == SSH_AUTH_METHOD_PUBLICKEY ? (int)ssh_message_auth_publickey_state(m) : -1;
-	if (method != SSH_AUTH_METHOD_PUBLICKEY || !auth_read_key(v, ssh_message_auth_pubkey(m)) ||
-	    !alk_auth_user_valid(user) ||
-	    (state != SSH_PUBLICKEY_STATE_NONE && state != SSH_PUBLICKEY_STATE_VALID)) {
-		auth_refuse(v);
+	if (method != SSH_AUTH_METHOD_PUBLICKEY) {
+		auth_refuse(v, NULL);
+		return;
+	}
+	state = (int)ssh_message_auth_publickey_state(m);
+	why = server_key_read(v, ssh_message_auth_pubkey(m));
+	if (!why && !alk_auth_user_valid(user))
+		why = "a user name that cannot be";
+	if (why || (state != SSH_PUBLICKEY_STATE_NONE && state != SSH_PUBLICKEY_STATE_VALID)) {
+		auth_refuse(v, why);
 		return;
 	}
 	v->proved = state == SSH_PUBLICKEY_STATE_VALID;

@@ -2,6 +2,8 @@
 /* What all sessions of a worker share, and what is asked about them from outside. */
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
+#include <alknet/log.h>
 #include "identity.h"
 #include "ssh_server.h"
 
@@ -15,30 +17,124 @@ static int host_set(ssh_bind bind, enum ssh_bind_options_e option, const char *v
 }
 
 /* THREATS 5: only key exchanges that take a millisecond; AEAD ciphers first; nothing with SHA-1. */
-static int host_algorithms(ssh_bind bind, struct alk_err *err)
+static int host_algorithms(struct alk_server_host *host, struct alk_err *err)
 {
 	static const char kex[] =
 		"curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256";
 	static const char ciphers[] = "chacha20-poly1305@openssh.com,aes256-gcm@openssh.com,"
 				      "aes128-gcm@openssh.com";
 	static const char macs[] = "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com";
-	int rc = host_set(bind, SSH_BIND_OPTIONS_KEY_EXCHANGE, kex, err);
+	/* Of these libssh offers those that it has a key for. */
+	static const char host_keys[] =
+		"ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,"
+		"rsa-sha2-512,rsa-sha2-256";
+	const struct {
+		enum ssh_bind_options_e option;
+		const char *value;
+	} settings[] = {
+		{SSH_BIND_OPTIONS_KEY_EXCHANGE, kex},
+		{SSH_BIND_OPTIONS_CIPHERS_C_S, ciphers},
+		{SSH_BIND_OPTIONS_CIPHERS_S_C, ciphers},
+		{SSH_BIND_OPTIONS_HMAC_C_S, macs},
+		{SSH_BIND_OPTIONS_HMAC_S_C, macs},
+		{SSH_BIND_OPTIONS_HOSTKEY_ALGORITHMS, host_keys},
+		/* Also what server-sig-algs says, so that clients offer nothing else. A certificate's
+		 * signature is one of its key. */
+		{SSH_BIND_OPTIONS_PUBKEY_ACCEPTED_KEY_TYPES, alk_auth_signature_types(host->auth)},
+		{SSH_BIND_OPTIONS_BANNER, "alknet"},
+	};
+	int rc = 0;
 
-	if (rc == 0)
-		rc = host_set(bind, SSH_BIND_OPTIONS_CIPHERS_C_S, ciphers, err);
-	if (rc == 0)
-		rc = host_set(bind, SSH_BIND_OPTIONS_CIPHERS_S_C, ciphers, err);
-	if (rc == 0)
-		rc = host_set(bind, SSH_BIND_OPTIONS_HMAC_C_S, macs, err);
-	if (rc == 0)
-		rc = host_set(bind, SSH_BIND_OPTIONS_HMAC_S_C, macs, err);
-	if (rc == 0)
-		rc = host_set(bind, SSH_BIND_OPTIONS_HOSTKEY_ALGORITHMS, "ssh-ed25519", err);
-	if (rc == 0)
-		rc = host_set(bind, SSH_BIND_OPTIONS_PUBKEY_ACCEPTED_KEY_TYPES, "ssh-ed25519", err);
-	if (rc == 0)
-		rc = host_set(bind, SSH_BIND_OPTIONS_BANNER, "alknet", err);
+	for (size_t i = 0; rc == 0 && i < sizeof(settings) / sizeof(*settings); i++)
+		rc = host_set(host->bind, settings[i].option, settings[i].value, err);
 	return rc;
+}
+
+/* The library keeps one key of each kind. */
+static int kind_of(ssh_key key)
+{
+	switch (ssh_key_type(key)) {
+	case SSH_KEYTYPE_ECDSA_P256:
+	case SSH_KEYTYPE_ECDSA_P384:
+	case SSH_KEYTYPE_ECDSA_P521:
+		return 1;
+	case SSH_KEYTYPE_RSA:
+		return 2;
+	default:
+		return 0;
+	}
+}
+
+static int host_key_add(struct alk_server_host *host, const char *path, ssh_key key,
+			const char **taken, struct alk_err *err)
+{
+	int kind = kind_of(key);
+
+	if (taken[kind])
+		return alk_err_set(err, -EINVAL,
+				   "key: %s and %s are of one kind: give one host key each of "
+				   "Ed25519, ECDSA and RSA at most",
+				   taken[kind], path);
+	taken[kind] = path;
+	if (ssh_bind_options_set(host->bind, SSH_BIND_OPTIONS_IMPORT_KEY, key) < 0)
+		return alk_err_set(err, -EINVAL, "libssh refuses the host key %s", path);
+	return 0;
+}
+
+static int host_keys(struct alk_server_host *host, const struct alk_conf *conf, struct alk_err *err)
+{
+	const char *taken[3] = {NULL}, *path, *text;
+	size_t n, len = 0;
+	int rc = 0;
+
+	for (n = 0; rc == 0 && (path = alk_options_nth(host->values, "key", n)); n++) {
+		ssh_key key;
+
+		text = alk_conf_file(conf, "key", n, &len);
+		key = alk_identity_parse(path, text, len, ALK_IDENTITY_HOST, NULL, NULL, err);
+		if (!key)
+			return -EINVAL;
+		rc = host_key_add(host, path, key, taken, err);
+		if (rc < 0) /* the library took it else */
+			ssh_key_free(key);
+	}
+	return n > 0 || rc < 0 ? rc : alk_err_set(err, -EINVAL, "no host key: say --key PATH");
+}
+
+/* End the sessions whose key or certificate is no longer good. The peer is not told why. */
+static void on_recheck(void *user)
+{
+	struct alk_server_host *host = user;
+	int64_t now = time(NULL);
+	struct alk_server *v;
+
+	for (v = host->first; v; v = v->next) {
+		const char *why = v->state == SERVER_OPEN && !v->ssh.dying && !v->ssh.finishing
+					  ? server_key_over(v, now)
+					  : NULL;
+
+		if (!why)
+			continue;
+		alk_log(ALK_LOG_INFO, "certificate no longer good",
+			ALK_STR("remote_addr", v->link.remote_addr), ALK_STR("user", v->user),
+			ALK_STR("key_fingerprint", v->fingerprint), ALK_STR("reason", why));
+		alk_ssh_finish(&v->ssh, "the login is no longer good");
+	}
+	alk_timer_start(host->recheck,
+			(uint64_t)alk_options_int(host->values, "recheck_certificates"));
+}
+
+static int host_recheck(struct alk_server_host *host, struct alk_err *err)
+{
+	uint64_t every = (uint64_t)alk_options_int(host->values, "recheck_certificates");
+
+	if (every == 0)
+		return 0;
+	host->recheck = alk_timer_new(host->loop, "recheck certificates", on_recheck, host);
+	if (!host->recheck)
+		return alk_err_set(err, -ENOMEM, "out of memory");
+	alk_timer_start(host->recheck, every);
+	return 0;
 }
 
 struct alk_server_host *alk_server_host_new(struct alk_loop *loop, const struct alk_conf *conf,
@@ -48,13 +144,10 @@ struct alk_server_host *alk_server_host_new(struct alk_loop *loop, const struct 
 					    struct alk_err *err)
 {
 	struct alk_server_host *host = calloc(1, sizeof(*host));
-	size_t len = 0;
-	const char *text = alk_conf_file(conf, "key", 0, &len);
-	ssh_key key = NULL;
 	bool no = false;
 
-	if (!host || !text) {
-		alk_err_set(err, -EINVAL, "no host key: say --key PATH");
+	if (!host) {
+		alk_err_set(err, -ENOMEM, "out of memory");
 		goto fail;
 	}
 	if (alk_ssh_check_library(err) < 0)
@@ -73,16 +166,8 @@ struct alk_server_host *alk_server_host_new(struct alk_loop *loop, const struct 
 		goto fail;
 	}
 	ssh_bind_options_set(host->bind, SSH_BIND_OPTIONS_PROCESS_CONFIG, &no);
-	key = alk_identity_parse(alk_options_str(host->values, "key"), text, len, ALK_IDENTITY_HOST,
-				 NULL, NULL, err);
-	if (!key)
-		goto fail;
-	if (ssh_bind_options_set(host->bind, SSH_BIND_OPTIONS_IMPORT_KEY, key) < 0) {
-		ssh_key_free(key);
-		alk_err_set(err, -EINVAL, "libssh refuses the host key");
-		goto fail;
-	}
-	if (host_algorithms(host->bind, err) < 0)
+	if (host_keys(host, conf, err) < 0 || host_algorithms(host, err) < 0 ||
+	    host_recheck(host, err) < 0)
 		goto fail;
 	return host;
 fail:
@@ -96,6 +181,7 @@ void alk_server_host_free(struct alk_server_host **host)
 		return;
 	while ((*host)->first)
 		server_free((*host)->first, "the server stops");
+	alk_timer_free(&(*host)->recheck);
 	if ((*host)->bind)
 		ssh_bind_free((*host)->bind);
 	free(*host);

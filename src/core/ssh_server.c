@@ -76,7 +76,7 @@ void server_free(struct alk_server *v, const char *why)
 	if (v->state == SERVER_OPEN)
 		alk_count(ALK_M_SESSIONS_AUTHENTICATED, -1);
 	alk_count(ALK_M_SESSIONS, -1);
-	free(v->key);
+	server_key_drop(v);
 	if (v->next)
 		v->next->prev = v->prev;
 	*v->prev = v->next;

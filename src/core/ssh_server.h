@@ -3,7 +3,7 @@
 #define ALK_SSH_SERVER_H
 
 /* What the files of the server's session share: ssh_server.c (life and turn), ssh_auth.c (who is this),
- * ssh_open.c (channels asked for), ssh_host.c (what all sessions of a worker share). */
+ * ssh_auth_key.c (the key that is shown), ssh_open.c (channels asked for), ssh_host.c (what all sessions of a worker share). */
 
 #include <libssh/server.h>
 #include "server.h"
@@ -27,8 +27,11 @@ struct alk_server_host {
 	void *user;
 	ssh_bind bind;
 	struct alk_server *first;
+	struct alk_timer *recheck; /* of certificates; NULL: never */
 	bool watched;
 };
+
+struct server_cert_told;
 
 struct alk_server {
 	uint32_t magic;
@@ -47,9 +50,15 @@ struct alk_server {
 	struct alk_route_session from;
 	/* Authentication. One request at a time: the next is taken when this one is answered. */
 	ssh_message request;
-	char user[65], key_type[32], fingerprint[64];
-	char *key;
+	char user[65], key_type[64], fingerprint[64], ca_fingerprint[64];
+	char *key;     /* the public key alone, base64 */
+	uint8_t *blob; /* the same, wire form */
+	size_t blob_len;
+	struct alk_cert *cert; /* that it came with, or NULL */
+	struct server_cert_told *told;
+	char why[200];
 	bool proved, user_known;
+	bool refused, waited; /* the answer is no; the time to say so has come */
 	unsigned attempts;
 	uint64_t before_auth,
 		requests; /* packets when authentication began, and those we saw since */
@@ -68,6 +77,21 @@ void server_auth_request(struct alk_server *v, ssh_message m);
 void server_on_answer_time(void *user);
 /* Count what the library dropped without a word. */
 void server_auth_count_silent(struct alk_server *v);
+
+/* ssh_auth_key.c. Take the request's key apart: key_type, fingerprint, key, blob and cert are set. NULL, or
+ * why it is none that may log in. */
+const char *server_key_read(struct alk_server *v, ssh_key key);
+void server_key_drop(struct alk_server *v);
+/* What a script is told of the certificate; valid until the key is dropped. NULL when there is none, or no
+ * memory. */
+const struct alk_ask_cert *server_key_tell(struct alk_server *v);
+/* A grant with what the line of `answer` and the certificate take away. New reference; NULL when out of
+ * memory. */
+struct alk_grant *server_key_grant(struct alk_server *v, const struct alk_auth_answer *answer,
+				   const char *id, const char *const *scopes,
+				   const char *const *resources);
+/* Of a session: why its key or certificate is no longer good, or NULL. */
+const char *server_key_over(const struct alk_server *v, int64_t now);
 
 /* ssh_open.c */
 void server_open_request(struct alk_server *v, ssh_message m);

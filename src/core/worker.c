@@ -155,10 +155,12 @@ static int worker_policy(struct alk_worker *w, const struct alk_options *values,
 				   text, len, NULL, err);
 	if (!w->policy)
 		return -EINVAL;
-	if (alk_auth_key_count(w->auth) == 0 && !alk_policy_has(w->policy, ALK_QUESTION_AUTH))
+	if (alk_auth_key_count(w->auth) + alk_auth_authority_count(w->auth) == 0 &&
+	    !alk_policy_has(w->policy, ALK_QUESTION_AUTH))
 		return alk_err_set(
 			err, -EINVAL,
-			"nobody could log in: authorized_keys has no usable key and the policy has no on_auth");
+			"nobody could log in: authorized_keys has no usable key, there is no cert_authority, and the policy has no on_auth%s%s",
+			alk_auth_bad_line(w->auth)[0] ? ": " : "", alk_auth_bad_line(w->auth));
 	return 0;
 }
 
@@ -193,7 +195,7 @@ static int worker_start(struct alk_worker *w, const json_t *message, int board_f
 	values = alk_conf_values(w->conf);
 	if (!w->in_process && (rc = alk_log_setup_options(values, err)) < 0)
 		return rc;
-	w->auth = alk_auth_new(w->conf, err);
+	w->auth = alk_auth_new(w->conf, NULL, NULL, err);
 	if (!w->auth || (rc = worker_policy(w, values, err)) < 0)
 		return -EINVAL;
 	w->loader = alk_loader_new(w->loop, ALK_ROLE_WORKER, alk_options_str(values, "plugin_dir"),

@@ -272,11 +272,11 @@ def test_t07_rekey_flood(server, keys, targets):
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ('command="/bin/true" {key}', "option"),
-        ("restrict {key}", "option"),
-        ("no-port-forwarding {key}", "option"),
-        ('from="10.0.0.0/8" {key}', "option"),
-        ('permitopen="host:1",no-pty {key}', "option"),
+        ("no-such-option {key}", "there is no option no-such-option"),
+        ('restrict,from="10.0.0.1/8" {key}', "from="),
+        ('permitopen="host" {key}', "permitopen="),
+        ('expiry-time="never" {key}', "expiry-time="),
+        ('principals="tester" {key}', "cert-authority"),
         ("ssh-rsa {blob}", ""),
         ("ssh-ed25519 AAAA", ""),
         ("ssh-ed25519 !!!!", ""),

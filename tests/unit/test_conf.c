@@ -200,7 +200,7 @@ static void test_sentences_of_the_file(void **state)
 		{"return { max_channels = 5000 }",
 		 "max_channels: must be a whole number from 1 to 1024, not \"5000\""},
 		{"return { max_channels = {} }", "max_channels: must be a number, not a table"},
-		{"return { key = { 'a' } }", "key: must be text, not a list"},
+		{"return { authorized_keys = { 'a' } }", "authorized_keys: must be text, not a list"},
 		{"return { ['x\\ny'] = 1 }", "x\\x0ay: there is no such option"},
 		{"return { 'key' }", "the table is a list; options have names"},
 		{"return { config = 'x' }", "config: there is no such option"},
@@ -364,7 +364,7 @@ static void test_sentences_of_the_flags(void **state)
 	} rows[] = {
 		{ARGV("serve"), "serve needs a host key: give --key FILE"},
 		{ARGV("serve", "--key", "k"),
-		 "nobody could log in: give --authorized-keys FILE, or --policy FILE"},
+		 "nobody could log in: give --authorized-keys FILE or --cert-authority FILE, or --policy FILE"},
 		{ARGV("connect", "--identity", "i"),
 		 "connect needs a server: give --server HOST[:PORT] or set ALKNET_SERVER"},
 		{ARGV("connect", "--server", "h"),
