@@ -2,6 +2,9 @@
 #include "connect_private.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,6 +13,7 @@
 #include "connect_keep.h"
 #include "log_private.h"
 #include "metrics.h"
+#include "remote_forward.h"
 
 /* More than anybody needs, and few enough for one answer. */
 #define FORWARDS_MAX 256
@@ -26,19 +30,56 @@ struct alk_client_admin {
 
 /* What is there */
 
-static json_t *forwards_json(const struct alk_front *front)
+/* "L1" and "R1": the two lists have numbers of their own. */
+struct forward_name {
+	char text[24];
+};
+
+static const char *name_of(struct forward_name *name, char kind, uint64_t number)
+{
+	snprintf(name->text, sizeof(name->text), "%c%" PRIu64, kind, number);
+	return name->text;
+}
+
+static void add_local(json_t *list, const struct alk_front *front)
 {
 	const struct alk_accept *accept = NULL;
 	struct alk_accept_info info;
-	json_t *list = json_array();
+	struct forward_name name;
 
 	while ((accept = alk_accept_next(front, accept, &info)) != NULL) {
 		if (info.forward == 0)
 			continue;
-		json_array_append_new(list, json_pack("{s:I, s:s, s:s, s:s}", "forward",
-						      (json_int_t)info.forward, "kind", "local",
-						      "from", info.from, "to", info.to));
+		json_array_append_new(list,
+				      json_pack("{s:s, s:s, s:s, s:s, s:s}", "forward",
+						name_of(&name, 'L', info.forward), "kind", "local",
+						"state", "open", "from", info.from, "to", info.to));
 	}
+}
+
+static void add_remote(json_t *list, const struct alk_front *front)
+{
+	struct alk_remote_forward_info info = {.id = 0};
+	struct forward_name name;
+
+	while (front->remotes != NULL && alk_remote_forwards_next(front->remotes, info.id, &info)) {
+		json_t *row = json_pack("{s:s, s:s, s:s, s:s}", "forward",
+					name_of(&name, 'R', info.id), "kind", "remote", "state",
+					alk_remote_forward_state_str(info.state), "spec",
+					info.spec);
+
+		if (row != NULL && info.port != 0)
+			json_object_set_new(row, "port", json_integer(info.port));
+		json_array_append_new(list, row);
+	}
+}
+
+static json_t *forwards_json(const struct alk_front *front)
+{
+	json_t *list = json_array();
+
+	add_local(list, front);
+	add_remote(list, front);
 	return list;
 }
 
@@ -144,43 +185,83 @@ static unsigned forwards_count(const struct alk_front *front)
 	return n;
 }
 
+static int add_here(struct alk_front *front, const char *spec, struct forward_name *name,
+		    struct alk_err *err)
+{
+	int rc;
+
+	if (forwards_count(front) >= FORWARDS_MAX)
+		return alk_err_set(err, -ENOSPC, "there are %d listeners already", FORWARDS_MAX);
+	rc = alk_accept_forward(front, spec, err);
+	if (rc != 0)
+		return rc;
+	name_of(name, 'L', front->last_forward);
+	if (alk_accept_start(front) == 0)
+		return 0;
+	alk_accept_remove(front, front->last_forward);
+	return alk_err_set(err, -ENOMEM, "out of memory");
+}
+
+static int add_there(struct alk_front *front, const char *spec, struct forward_name *name,
+		     struct alk_err *err)
+{
+	unsigned id = 0;
+	int rc = alk_remote_forwards_add(front->remotes, spec, &id, err);
+
+	name_of(name, 'R', id);
+	return rc;
+}
+
 static void admin_forward_add(void *user, struct alk_admin_call *call, json_t *params)
 {
 	struct alk_client_admin *self = user;
 	const char *spec = json_string_value(json_object_get(params, "spec"));
 	struct alk_err err = {""};
-	uint64_t forward;
+	struct forward_name name;
 	int rc;
 
-	if (forwards_count(self->front) >= FORWARDS_MAX) {
-		alk_admin_error(&call, ALK_ADMIN_FAILED, "there are %d listeners already",
-				FORWARDS_MAX);
-		return;
-	}
-	rc = alk_accept_forward(self->front, spec, &err);
-	forward = self->front->last_forward;
-	if (rc == 0 && alk_accept_start(self->front) != 0) {
-		alk_accept_remove(self->front, forward);
-		rc = alk_err_set(&err, -ENOMEM, "out of memory");
-	}
+	if (json_is_true(json_object_get(params, "remote")))
+		rc = add_there(self->front, spec, &name, &err);
+	else
+		rc = add_here(self->front, spec, &name, &err);
 	if (rc != 0)
 		alk_admin_error(&call, rc == -EINVAL ? ALK_ADMIN_BAD_PARAMS : ALK_ADMIN_FAILED,
 				"forward.add: %s", err.text);
 	else
-		alk_admin_result(&call, json_pack("{s:I, s:o}", "added", (json_int_t)forward,
-						  "forwards", forwards_json(self->front)));
+		alk_admin_result(&call, json_pack("{s:s, s:o}", "added", name.text, "forwards",
+						  forwards_json(self->front)));
+}
+
+/* The number in "L1" or "R1"; 0 = it is no such name. */
+static unsigned number_in(const char *name)
+{
+	unsigned long n;
+	char *end;
+
+	if ((name[0] != 'L' && name[0] != 'R') || name[1] < '1' || name[1] > '9')
+		return 0;
+	errno = 0;
+	n = strtoul(name + 1, &end, 10);
+	return errno == 0 && *end == '\0' && n <= UINT_MAX ? (unsigned)n : 0;
 }
 
 static void admin_forward_remove(void *user, struct alk_admin_call *call, json_t *params)
 {
 	struct alk_client_admin *self = user;
-	json_int_t forward = json_integer_value(json_object_get(params, "forward"));
+	const char *name = json_string_value(json_object_get(params, "forward"));
+	unsigned number = number_in(name);
+	bool found = false;
 
-	if (alk_accept_remove(self->front, (uint64_t)forward))
-		alk_admin_result(&call, json_pack("{s:I}", "removed", forward));
+	if (number != 0 && name[0] == 'L')
+		found = alk_accept_remove(self->front, number);
+	else if (number != 0)
+		found = alk_remote_forwards_remove(self->front->remotes, number) == 0;
+	if (found)
+		alk_admin_result(&call, json_pack("{s:s}", "removed", name));
 	else
-		alk_admin_error(&call, ALK_ADMIN_FAILED, "there is no forward %lld",
-				(long long)forward);
+		alk_admin_error(
+			&call, ALK_ADMIN_FAILED,
+			"forward.remove: there is no such forward; forward.list has their names");
 }
 
 static void admin_reconnect(void *user, struct alk_admin_call *call, json_t *params)

@@ -29,6 +29,7 @@ struct alk_client {
 	struct alk_login *login;
 	char server[300], host[256], known_hosts[512], login_name[256];
 	struct alk_hostkey hostkey;
+	char host_key[ALK_HOSTKEY_SEEN_SIZE]; /* that was good last; its fingerprint */
 	struct alk_loader *loader;
 	const struct alk_transport_ops *transport;
 	void *transport_state, *dialing;
@@ -126,6 +127,7 @@ static void on_tick(void *user)
 
 static int step_handshake(struct alk_client *c)
 {
+	char seen[ALK_HOSTKEY_SEEN_SIZE] = "";
 	ssh_key key = NULL;
 	int rc;
 
@@ -152,7 +154,7 @@ static int step_handshake(struct alk_client *c)
 	fcntl(c->ssh.fd, F_SETFD, FD_CLOEXEC);
 	if (ssh_get_server_publickey(c->ssh.ssh, &key) != SSH_OK)
 		return -EPROTO;
-	rc = alk_hostkey_check(&c->hostkey, key, &c->err);
+	rc = alk_hostkey_check(&c->hostkey, key, seen, &c->err);
 	ssh_key_free(key);
 	if (rc == 0)
 		rc = alk_login_begin(c->login, &c->ssh, &c->err);
@@ -160,6 +162,7 @@ static int step_handshake(struct alk_client *c)
 		client_fail(c, rc);
 		return 0;
 	}
+	memcpy(c->host_key, seen, sizeof(c->host_key));
 	c->state = ALK_CLIENT_AUTH;
 	c->ssh.lockstep = true;
 	return 0;
@@ -268,6 +271,9 @@ static int client_options(struct alk_client *c, int fd)
 
 	if (rc < 0)
 		return rc;
+	/* The library keeps 16 bits of it. */
+	if (fd > UINT16_MAX)
+		return alk_err_set(&c->err, -EMFILE, "too many open files for another session");
 	if (ssh_options_set(ssh, SSH_OPTIONS_FD, &fd) < 0 ||
 	    ssh_options_set(ssh, SSH_OPTIONS_USER, c->login_name) < 0 ||
 	    ssh_options_set(ssh, SSH_OPTIONS_KEY_EXCHANGE, kex) < 0 ||
@@ -374,6 +380,7 @@ struct alk_client *alk_client_new(struct alk_loop *loop, struct alk_conf *conf,
 	c->hostkey.server = c->server;
 	c->hostkey.host = c->host;
 	c->hostkey.known_hosts = c->known_hosts;
+	c->hostkey.before = c->host_key;
 	c->down = (struct alk_task){.fn = on_down, .user = c};
 	c->deadline = alk_timer_new(loop, "client handshake", on_deadline, c);
 	c->tick = alk_timer_new(loop, "client keepalive", on_tick, c);

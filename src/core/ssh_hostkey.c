@@ -47,6 +47,14 @@ static int hostkey_unknown(const struct alk_hostkey *h, ssh_key key,
 {
 	bool accept = alk_options_bool(h->values, "accept_new_host_key");
 
+	if (h->before[0] != '\0' && strcmp(h->before, answer->seen) == 0)
+		return 0;
+	if (h->before[0] != '\0')
+		return alk_err_set(
+			err, -EACCES,
+			"%s: THE HOST KEY HAS CHANGED: the server shows %s %s, but in the session before it "
+			"had %s, and %s does not know it: somebody may be in between",
+			h->server, answer->key_type, answer->seen, h->before, h->known_hosts);
 	if (!accept && tty_exists())
 		accept = tofu_ask(h->server, answer);
 	else if (!accept)
@@ -68,13 +76,9 @@ static int hostkey_unknown(const struct alk_hostkey *h, ssh_key key,
 				  alk_options_bool(h->values, "hash_known_hosts"), err);
 }
 
-static int hostkey_pinned(const struct alk_hostkey *h, ssh_key key, const char *pin,
+static int hostkey_pinned(const struct alk_hostkey *h, const char *seen, const char *pin,
 			  struct alk_err *err)
 {
-	char seen[64];
-
-	if (alk_key_fingerprint(key, seen, sizeof(seen)) < 0)
-		return alk_err_set(err, -ENOMEM, "%s: cannot read the host key", h->server);
 	if (strcmp(seen, pin) != 0)
 		return alk_err_set(
 			err, -EACCES,
@@ -84,14 +88,17 @@ static int hostkey_pinned(const struct alk_hostkey *h, ssh_key key, const char *
 	return 0;
 }
 
-int alk_hostkey_check(const struct alk_hostkey *h, ssh_key key, struct alk_err *err)
+int alk_hostkey_check(const struct alk_hostkey *h, ssh_key key, char seen[ALK_HOSTKEY_SEEN_SIZE],
+		      struct alk_err *err)
 {
 	const char *pin = alk_options_str(h->values, "host_key_fingerprint");
 	struct alk_host_answer answer;
 	int rc;
 
+	if (alk_key_fingerprint(key, seen, ALK_HOSTKEY_SEEN_SIZE) < 0)
+		return alk_err_set(err, -ENOMEM, "%s: cannot read the host key", h->server);
 	if (pin)
-		return hostkey_pinned(h, key, pin, err);
+		return hostkey_pinned(h, seen, pin, err);
 	rc = alk_knownhosts_check(h->known_hosts, h->host, h->port, key, &answer, err);
 	if (rc < 0)
 		return rc;

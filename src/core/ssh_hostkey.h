@@ -15,17 +15,21 @@ struct alk_hostkey {
 	const char *server;		  /* HOST:PORT, for sentences */
 	const char *host;		  /* no brackets */
 	const char *known_hosts;	  /* path */
+	const char *before; /* fingerprint in the session before this one; "" = the first */
 	uint16_t port;
 };
 
 #define ALK_HOSTKEY_ALGORITHMS_SIZE 256
+#define ALK_HOSTKEY_SEEN_SIZE 64
 
 /* The host key algorithms to offer: those of the keys that known_hosts has for this server first, as a server
  * that has several then shows one that is known. 0; -errno with `err` when known_hosts cannot be read. */
 int alk_hostkey_algorithms(const struct alk_hostkey *h, char *out, size_t size,
 			   struct alk_err *err);
-/* May this be the server's key? May ask on the terminal (blocks then) and add to known_hosts. 0, or -EACCES
- * and the like with the sentence in `err`. */
-int alk_hostkey_check(const struct alk_hostkey *h, ssh_key key, struct alk_err *err);
+/* May this be the server's key? May ask on the terminal (blocks then) and add to known_hosts, but for the first
+ * session alone: later a server that known_hosts does not have (any more) must show the key of the session
+ * before. 0, or -EACCES and the like with the sentence in `err`. Gives the key's fingerprint in `seen`. */
+int alk_hostkey_check(const struct alk_hostkey *h, ssh_key key, char seen[ALK_HOSTKEY_SEEN_SIZE],
+		      struct alk_err *err);
 
 #endif

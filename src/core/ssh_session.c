@@ -317,6 +317,8 @@ static void ssh_end(struct alk_ssh *s)
 		ssh_event_dopoll(s->event, 0);
 		alk_ssh_leave(s);
 		ssh_session_set_disconnect_message(s->ssh, s->why[0] ? s->why : "closed");
+		/* What was given to it as an option it would forget without closing it. */
+		ssh_options_set(s->ssh, SSH_OPTIONS_FD, NULL);
 		ssh_disconnect(s->ssh);
 	}
 	if (s->fd >= 0)

@@ -19,7 +19,7 @@ import pytest
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import procs, waiting  # noqa: E402
+from harness import clocks as movable, netns, procs, waiting  # noqa: E402
 from harness.net import have_ipv6, socks_connect  # noqa: E402
 
 USER = "tester"
@@ -122,7 +122,8 @@ def client(keys, tmp_path, running_programs):
     """A factory of `alknet connect` to a port on loopback, with a proxy on a port of its own."""
     count = itertools.count()
 
-    def start(to, *flags, user=USER, identity=None, socks5="127.0.0.1:0", known=True, env=None, wait=True, host="127.0.0.1"):
+    def start(to, *flags, user=USER, identity=None, socks5="127.0.0.1:0", known=True, env=None, wait=True, host="127.0.0.1",
+              wrap=()):
         number = next(count)
         port = getattr(to, "port", to)
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -133,8 +134,10 @@ def client(keys, tmp_path, running_programs):
         argv += ["--known-hosts", hosts]
         if socks5:
             argv += ["--socks5", socks5]
-        running = procs.Client([*argv, *flags], tmp_path / f"connect{number}.log", env=env or procs.environment())
+        running = procs.Client([*wrap, *argv, *flags], tmp_path / f"connect{number}.log", env=env or procs.environment())
         running.known_hosts = hosts
+        if "--admin-socket" in flags:
+            running.admin = flags[flags.index("--admin-socket") + 1]
         running_programs.append(running)
         if wait:
             if socks5 and socks5 != "none":
@@ -159,6 +162,20 @@ def sshd(keys, tmp_path, running_programs):
         return running
 
     return start
+
+
+@pytest.fixture
+def namespace():
+    made = netns.Namespace()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def clocks(tmp_path):
+    made = movable.Clocks(tmp_path)
+    yield made
+    made.close()
 
 
 class Ssh:

@@ -225,6 +225,12 @@ class Alknet(Program):
     """serve or connect; `finish` is what every one of them has to pass at the end of its test."""
 
     expected_status = 0
+    admin = None
+
+    def call(self, method, timeout=20, **params):
+        """One admin request; gives the result, raises AdminError."""
+        with AdminClient(self.admin, timeout) as client:
+            return client.call(method, **params)
 
     def finish(self):
         pids = tree(self.pid)
@@ -238,7 +244,6 @@ class Alknet(Program):
 
 class Server(Alknet):
     port = None
-    admin = None
 
     def find_port(self):
         match = self.wait_log(r'msg="?listening"? .*address=(\S+)')
@@ -246,11 +251,6 @@ class Server(Alknet):
 
     def workers(self):
         return children(self.pid)
-
-    def call(self, method, timeout=20, **params):
-        """One admin request; gives the result, raises AdminError."""
-        with AdminClient(self.admin, timeout) as client:
-            return client.call(method, **params)
 
     def metric(self, name):
         answer = self.call("metrics")
