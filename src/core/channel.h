@@ -23,6 +23,7 @@ struct alk_channel_ops {
 /* Change who is told (ops is borrowed for life). */
 void alk_channel_set_ops(struct alk_channel *channel, const struct alk_channel_ops *ops,
 			 void *user);
+const struct alk_channel_ops *alk_channel_get_ops(const struct alk_channel *channel);
 /* Change `user` if `ops` are still the ones. */
 void alk_channel_set_user(struct alk_channel *channel, const struct alk_channel_ops *ops,
 			  void *user);

@@ -36,6 +36,7 @@ struct alk_loader {
 	enum alk_role role;
 	struct alk_conf *conf;
 	char *dir;
+	json_t *forbidden;	   /* {NAME: true} */
 	struct alk_loaded *loaded; /* the last one first: deinit goes backwards */
 };
 
@@ -239,7 +240,7 @@ static int loaded_check_kind(const struct alk_loaded *loaded, enum alk_plugin_ki
 {
 	const struct alk_plugin *plugin = loaded->plugin;
 
-	if (plugin->kind == kind)
+	if (plugin->kind == kind || kind == ALK_PLUGIN_NONE)
 		return 0;
 	return alk_err_set(err, -EPROTOTYPE, "plugin %s is a %s, not a %s", plugin->name,
 			   kind_str(plugin->kind), kind_str(kind));
@@ -266,7 +267,7 @@ static int loaded_open(struct alk_loaded *loaded, const struct alk_loader *loade
 	return rc < 0 ? rc : loaded_init(loaded, loader, err);
 }
 
-static struct alk_loaded *loader_find(const struct alk_loader *loader, const char *name)
+struct alk_loaded *alk_loader_find(const struct alk_loader *loader, const char *name)
 {
 	struct alk_loaded *loaded;
 
@@ -296,9 +297,12 @@ static int loader_load(struct alk_loader *loader, enum alk_plugin_kind kind, con
 
 	if (rc < 0)
 		return rc;
-	*out = loaded = loader_find(loader, name);
+	*out = loaded = alk_loader_find(loader, name);
 	if (loaded != NULL)
 		return loaded_check_kind(loaded, kind, err);
+	if (alk_loader_forbidden(loader, name))
+		return alk_err_set(err, -ECANCELED,
+				   "plugin %s was unloaded; plugin.load takes it back", name);
 	loaded = calloc(1, sizeof(*loaded));
 	if (loaded == NULL)
 		return alk_err_set(err, -ENOMEM, "plugin %s: out of memory", name);
@@ -345,12 +349,44 @@ int alk_loader_scan(struct alk_loader *loader, enum alk_plugin_kind kind, alk_lo
 		rc = loader_load(loader, kind, name, &loaded, &err);
 		if (rc == 0)
 			on_loaded(user, loaded);
-		else if (rc != -EPROTOTYPE)
+		else if (rc != -EPROTOTYPE && rc != -ECANCELED)
 			on_refused(user, name, &err);
 		free(entries[i]);
 	}
 	free(entries);
 	return 0;
+}
+
+void alk_loader_unload(struct alk_loader *loader, const char *name)
+{
+	struct alk_loaded **at = &loader->loaded, *loaded;
+
+	while (*at != NULL && strcmp((*at)->plugin->name, name) != 0)
+		at = &(*at)->next;
+	loaded = *at;
+	if (loaded == NULL)
+		return;
+	*at = loaded->next;
+	loaded_free(loaded);
+}
+
+int alk_loader_forbid(struct alk_loader *loader, const char *name, bool forbidden)
+{
+	if (!forbidden)
+		json_object_del(loader->forbidden, name);
+	else if (json_object_set_new(loader->forbidden, name, json_true()) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
+bool alk_loader_forbidden(const struct alk_loader *loader, const char *name)
+{
+	return json_object_get(loader->forbidden, name) != NULL;
+}
+
+bool alk_loader_configured(const struct alk_loader *loader, const char *name)
+{
+	return alk_conf_has_section(loader->conf, name);
 }
 
 const struct alk_plugin *alk_loaded_plugin(const struct alk_loaded *loaded)
@@ -375,7 +411,10 @@ struct alk_loader *alk_loader_new(struct alk_loop *loop, enum alk_role role, con
 	if (alk_loader_dir_check(dir, err) < 0)
 		return NULL;
 	loader = calloc(1, sizeof(*loader));
-	if (loader == NULL || (loader->dir = strdup(dir)) == NULL) {
+	if (loader == NULL || (loader->dir = strdup(dir)) == NULL ||
+	    (loader->forbidden = json_object()) == NULL) {
+		if (loader != NULL)
+			free(loader->dir);
 		free(loader);
 		alk_err_set(err, -ENOMEM, "cannot load plugins: out of memory");
 		return NULL;
@@ -397,6 +436,7 @@ void alk_loader_free(struct alk_loader **loader)
 		l->loaded = loaded->next;
 		loaded_free(loaded);
 	}
+	json_decref(l->forbidden);
 	free(l->dir);
 	free(l);
 	*loader = NULL;
@@ -412,11 +452,11 @@ json_t *alk_loader_list(const struct alk_loader *loader)
 		snprintf(abi, sizeof(abi), "%u.%u", loaded->plugin->abi_major,
 			 loaded->plugin->abi_minor);
 		json_array_insert_new(list, 0,
-				      json_pack("{s:s, s:s, s:s, s:s, s:s}", "name",
+				      json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "name",
 						loaded->plugin->name, "kind",
 						kind_str(loaded->plugin->kind), "version",
 						loaded->plugin->version, "abi", abi, "path",
-						loaded->path));
+						loaded->path, "state", "loaded"));
 	}
 	return list;
 }

@@ -19,7 +19,7 @@ struct alk_loader *alk_loader_new(struct alk_loop *loop, enum alk_role role, con
 /* Deinit and close everything. */
 void alk_loader_free(struct alk_loader **loader);
 /* Load by name (dir/NAME.so; dir/transports and dir/services are the same flat dir) and init it; a
- * second call gives the same one. NULL with `err`. */
+ * second call gives the same one. ALK_PLUGIN_NONE is any kind. NULL with `err`. */
 struct alk_loaded *alk_loader_get(struct alk_loader *loader, enum alk_plugin_kind kind,
 				  const char *name, struct alk_err *err);
 /* Load every plugin of `kind` in the directory, in the order of their names: `on_loaded` for each, also
@@ -30,9 +30,18 @@ typedef void alk_loaded_fn(void *user, struct alk_loaded *loaded);
 typedef void alk_loader_refused_fn(void *user, const char *name, const struct alk_err *why);
 int alk_loader_scan(struct alk_loader *loader, enum alk_plugin_kind kind, alk_loaded_fn *on_loaded,
 		    alk_loader_refused_fn *on_refused, void *user);
+/* The one of this name if it is loaded, or NULL. */
+struct alk_loaded *alk_loader_find(const struct alk_loader *loader, const char *name);
+/* Deinit and close one; whoever calls knows that nothing uses it. Nothing happens when it is not loaded. */
+void alk_loader_unload(struct alk_loader *loader, const char *name);
+/* From now on the plugin may not be loaded (a scan passes it over), or may again. -ENOMEM. */
+int alk_loader_forbid(struct alk_loader *loader, const char *name, bool forbidden);
+bool alk_loader_forbidden(const struct alk_loader *loader, const char *name);
+/* Does the configuration speak of it? */
+bool alk_loader_configured(const struct alk_loader *loader, const char *name);
 const struct alk_plugin *alk_loaded_plugin(const struct alk_loaded *loaded);
 void *alk_loaded_state(const struct alk_loaded *loaded);
-/* [{"name","kind","version","abi","path"}], new reference; for plugin.list. */
+/* [{"name","kind","version","abi","path","state"}], new reference; for plugin.list. */
 json_t *alk_loader_list(const struct alk_loader *loader);
 /* Open and check one file without init. For tests and `alknet check`. */
 int alk_loader_check_file(const char *path, struct alk_err *err);

@@ -8,9 +8,11 @@
 #include "route.h"
 
 #define SERVICES_MAX 32
+#define FORWARD "forward" /* the service that plain destinations go to */
 
 struct route_service {
-	char name[32];
+	char name[32]; /* "" = the place is free; places do not move, channels point to `ops` */
+	bool held;     /* gets no new channels */
 	const struct alk_service_ops *table;
 	void *state;
 	struct alk_channel_ops ops; /* the table's, as channels call them */
@@ -18,8 +20,9 @@ struct route_service {
 
 struct alk_route {
 	struct alk_policy *policy;
+	struct alk_loader *loader;
 	struct route_service service[SERVICES_MAX];
-	size_t count;
+	struct alk_err bad; /* why a plugin that the configuration speaks of does not fit */
 };
 
 /* A channel whose way is being decided. */
@@ -31,15 +34,23 @@ struct route_asking {
 	struct alk_ask ask;
 };
 
-static void on_loaded(void *user, struct alk_loaded *loaded)
+static struct route_service *route_find(const struct alk_route *route, const char *name)
 {
-	struct alk_route *route = user;
-	const struct alk_plugin *plugin = alk_loaded_plugin(loaded);
-	struct route_service *s;
+	for (size_t i = 0; i < SERVICES_MAX; i++)
+		if (strcmp(route->service[i].name, name) == 0)
+			return (struct route_service *)&route->service[i];
+	return NULL;
+}
 
-	if (route->count == SERVICES_MAX)
-		return;
-	s = &route->service[route->count++];
+int alk_route_add(struct alk_route *route, struct alk_loaded *loaded, struct alk_err *err)
+{
+	const struct alk_plugin *plugin = alk_loaded_plugin(loaded);
+	struct route_service *s = route_find(route, "");
+
+	if (!s)
+		return alk_err_set(err, -ENOSPC, "plugin %s: there may be %d services",
+				   plugin->name, SERVICES_MAX);
+	s->held = true;
 	snprintf(s->name, sizeof(s->name), "%s", plugin->name);
 	s->table = plugin->ops.service;
 	s->state = alk_loaded_state(loaded);
@@ -47,23 +58,56 @@ static void on_loaded(void *user, struct alk_loaded *loaded)
 	s->ops.drain = ALK_OP(s->table, drain);
 	s->ops.eof = ALK_OP(s->table, eof);
 	s->ops.close = ALK_OP(s->table, close);
+	return 0;
 }
 
-static struct route_service *route_find(struct alk_route *route, const char *name)
+void alk_route_hold(struct alk_route *route, const char *name, bool held)
 {
-	size_t i;
+	struct route_service *s = route_find(route, name);
 
-	for (i = 0; i < route->count; i++)
-		if (strcmp(route->service[i].name, name) == 0)
-			return &route->service[i];
-	return NULL;
+	if (s)
+		s->held = held;
+}
+
+void alk_route_remove(struct alk_route *route, const char *name)
+{
+	struct route_service *s = route_find(route, name);
+
+	if (s)
+		*s = (struct route_service){.name = ""};
+}
+
+bool alk_route_needs(const struct alk_route *route, const char *name)
+{
+	return strcmp(name, FORWARD) == 0 && route_find(route, name);
+}
+
+const struct alk_channel_ops *alk_route_ops(const struct alk_route *route, const char *name)
+{
+	const struct route_service *s = route_find(route, name);
+
+	return s ? &s->ops : NULL;
 }
 
 static void on_bad_plugin(void *user, const char *name, const struct alk_err *why)
 {
-	(void)user;
+	struct alk_route *route = user;
+
+	if (alk_loader_configured(route->loader, name) && !*route->bad.text)
+		route->bad = *why;
 	alk_log(ALK_LOG_WARN, "plugin refused", ALK_STR("name", name),
 		ALK_STR("reason", why->text));
+}
+
+static void on_loaded(void *user, struct alk_loaded *loaded)
+{
+	const char *name = alk_loaded_plugin(loaded)->name;
+	struct alk_err err;
+
+	if (alk_route_add(user, loaded, &err) < 0)
+		on_bad_plugin(user, name, &err);
+	else
+		alk_route_hold(user, name, false);
 }
 
 struct alk_route *alk_route_new(struct alk_policy *policy, struct alk_loader *loader,
@@ -78,7 +122,8 @@ struct alk_route *alk_route_new(struct alk_policy *policy, struct alk_loader *lo
 		return NULL;
 	}
 	route->policy = policy;
-	forward = alk_loader_get(loader, ALK_PLUGIN_SERVICE, "forward", err);
+	route->loader = loader;
+	forward = alk_loader_get(loader, ALK_PLUGIN_SERVICE, FORWARD, err);
 	if (!forward) {
 		alk_route_free(&route);
 		return NULL;
@@ -86,6 +131,9 @@ struct alk_route *alk_route_new(struct alk_policy *policy, struct alk_loader *lo
 	rc = alk_loader_scan(loader, ALK_PLUGIN_SERVICE, on_loaded, on_bad_plugin, route);
 	if (rc < 0) {
 		alk_err_set(err, rc, "cannot list the plugins: %s", strerror(-rc));
+		alk_route_free(&route);
+	} else if (*route->bad.text) {
+		*err = route->bad;
 		alk_route_free(&route);
 	}
 	return route;
@@ -145,7 +193,7 @@ static void on_answer(void *user, const struct alk_answer *answer)
 	struct route_asking *a = user;
 	struct alk_channel *channel = a->channel;
 	struct route_service *s = NULL;
-	const char *name = "forward";
+	const char *name = FORWARD;
 
 	a->asked = NULL;
 	alk_channel_hold(channel);
@@ -175,7 +223,7 @@ static void on_answer(void *user, const struct alk_answer *answer)
 		if (alk_destination_reserved(a->to.host))
 			s = NULL;
 	}
-	if (s)
+	if (s && !s->held)
 		route_serve(s, channel, &a->to);
 	else if (answer->verdict == ALK_VERDICT_SERVICE)
 		alk_channel_refuse(channel, ALK_OPEN_PROHIBITED, "open failed: no such service");

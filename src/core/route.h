@@ -20,10 +20,20 @@ struct alk_route_session {
 };
 
 /* Borrows all for life. Loads every service plugin of the loader's directory now; one that does not fit is logged and
- * left out. -errno with `err` when `forward` is not to be had. */
+ * left out. NULL with `err` when that is one which the configuration speaks of, or `forward`. */
 struct alk_route *alk_route_new(struct alk_policy *policy, struct alk_loader *loader,
 				struct alk_err *err);
 void alk_route_free(struct alk_route **route);
+/* One more service, at run time; it gets no channels until alk_route_hold(..., false). -ENOSPC with `err`. */
+int alk_route_add(struct alk_route *route, struct alk_loaded *loaded, struct alk_err *err);
+/* A service that is held gets no new channels. Nothing happens when there is none of this name. */
+void alk_route_hold(struct alk_route *route, const char *name, bool held);
+/* No channel may be at it any more. */
+void alk_route_remove(struct alk_route *route, const char *name);
+/* Can it not do without this service? */
+bool alk_route_needs(const struct alk_route *route, const char *name);
+/* Who is told of the channels at this service, NULL when there is none of this name. */
+const struct alk_channel_ops *alk_route_ops(const struct alk_route *route, const char *name);
 /* Decide and go on: what the session's grant does not permit is refused, then the policy is asked. Copies `to`. The channel is accepted or refused later, never before this returned. */
 void alk_route_open(struct alk_route *route, const struct alk_route_session *from,
 		    struct alk_channel *channel, const struct alk_destination *to);

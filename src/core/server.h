@@ -38,12 +38,17 @@ int alk_server_start(struct alk_server_host *host, uint64_t number, struct alk_l
 /* DISCONNECT, what is queued first, at most 2 s. */
 void alk_server_finish(struct alk_server *server, const char *why);
 struct alk_server *alk_server_find(struct alk_server_host *host, uint64_t number);
+uint64_t alk_server_number(const struct alk_server *server);
 struct alk_server *alk_server_next(struct alk_server_host *host, struct alk_server *after);
 /* About once in five seconds: keepalives. */
 void alk_server_host_tick(struct alk_server_host *host);
 /* For session.list, session.show and channel.list; new references. */
 json_t *alk_server_describe(const struct alk_server *server);
 json_t *alk_server_channels(const struct alk_server *server);
+/* How many of its channels have these ops (a service's; NULL = none), and whether its link is of this transport:
+ * what of a plugin it uses. */
+unsigned alk_server_uses(const struct alk_server *server, const struct alk_channel_ops *ops,
+			 const char *transport, bool *link);
 bool alk_server_close_channel(struct alk_server *server, uint64_t id);
 
 #endif

@@ -754,6 +754,11 @@ void alk_channel_hold(const struct alk_channel *c)
 	alk_ssh_hold(c->s);
 }
 
+const struct alk_channel_ops *alk_channel_get_ops(const struct alk_channel *c)
+{
+	return c->ops;
+}
+
 uint64_t alk_channel_id(const struct alk_channel *c)
 {
 	return c->id;

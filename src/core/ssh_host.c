@@ -2,6 +2,7 @@
 /* What all sessions of a worker share, and what is asked about them from outside. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <alknet/log.h>
 #include "identity.h"
@@ -202,6 +203,11 @@ struct alk_server *alk_server_find(struct alk_server_host *host, uint64_t number
 	return v;
 }
 
+uint64_t alk_server_number(const struct alk_server *v)
+{
+	return v->number;
+}
+
 struct alk_server *alk_server_next(struct alk_server_host *host, struct alk_server *after)
 {
 	return after ? after->next : host->first;
@@ -249,6 +255,18 @@ json_t *alk_server_channels(const struct alk_server *v)
 						info.age));
 	}
 	return list;
+}
+
+unsigned alk_server_uses(const struct alk_server *v, const struct alk_channel_ops *ops,
+			 const char *transport, bool *link)
+{
+	struct alk_channel *c = NULL;
+	unsigned n = 0;
+
+	while (v->ssh_made && (c = alk_ssh_channel_next(&v->ssh, c)))
+		n += ops && alk_channel_get_ops(c) == ops;
+	*link = strcmp(v->link.transport, transport) == 0;
+	return n;
 }
 
 bool alk_server_close_channel(struct alk_server *v, uint64_t id)

@@ -350,6 +350,18 @@ static void admin_keys_reload(void *user, struct alk_admin_call *call, json_t *p
 	supervisor_reload(user, SUPERVISOR_RELOAD_KEYS, call);
 }
 
+static void admin_plugin_load(void *user, struct alk_admin_call *call, json_t *params)
+{
+	supervisor_plugin_change(user, call, json_string_value(json_object_get(params, "name")),
+				 true);
+}
+
+static void admin_plugin_unload(void *user, struct alk_admin_call *call, json_t *params)
+{
+	supervisor_plugin_change(user, call, json_string_value(json_object_get(params, "name")),
+				 false);
+}
+
 static void admin_config_check(void *user, struct alk_admin_call *call, json_t *params)
 {
 	(void)params;

@@ -218,6 +218,9 @@ void supervisor_unlisten_free(struct supervisor_listener *listener)
 	supervisor_unlisten_one(listener);
 	free(listener->want);
 	listener->want = NULL;
+	/* The plugin may go now, and its tables with it. */
+	listener->plugin = NULL;
+	listener->ops = NULL;
 	supervisor_setup_unref(&listener->setup);
 }
 

@@ -10,6 +10,7 @@
  *   supervisor_listen.c  listeners, and what happens to a link between accept and its worker
  *   supervisor_relisten.c  the listeners of another configuration
  *   supervisor_reload.c  another configuration, and the generation of workers that serves with it
+ *   supervisor_plugin.c  plugins that are loaded and unloaded at run time
  *   supervisor_admin.c   the admin commands that it answers itself, metrics, events
  *   supervisor_query.c   the admin commands that workers answer
  *
@@ -106,6 +107,7 @@ struct supervisor_refused {
 struct supervisor_query;
 struct supervisor_watcher;
 struct supervisor_reload;
+struct supervisor_plugin_change;
 
 struct alk_supervisor {
 	struct alk_loop *loop;
@@ -142,6 +144,8 @@ struct alk_supervisor {
 	struct alk_signal *signal[4];
 
 	struct supervisor_reload *reload;
+	struct supervisor_plugin_change *change;
+	json_t *unloaded; /* names of plugins, NULL = none ever was */
 	struct alk_admin *admin;
 	struct supervisor_query *queries;
 	uint64_t last_query;
@@ -240,6 +244,7 @@ void supervisor_reload(struct alk_supervisor *sup, enum supervisor_reload_kind k
 		       struct alk_admin_call *call);
 /* SIGHUP; at most one a RELOAD_PAUSE. */
 void supervisor_reload_signal(struct alk_supervisor *sup);
+bool supervisor_reload_busy(const struct alk_supervisor *sup);
 /* The next that waits may begin. */
 void supervisor_reload_next(struct alk_supervisor *sup);
 /* A worker in a place that is NEW is ready, or gone with this sentence. */
@@ -266,17 +271,35 @@ bool supervisor_watched(const struct alk_supervisor *sup);
 /* Links whose session is authenticated, as the boards say: what is told in shared memory wakes nobody. */
 uint64_t supervisor_authenticated(const struct alk_supervisor *sup);
 
+/* supervisor_plugin.c */
+/* Load or unload; answers `call` when all workers have done it, or none. */
+void supervisor_plugin_change(struct alk_supervisor *sup, struct alk_admin_call *call,
+			      const char *name, bool load);
+/* A change is under way: no worker may start meanwhile. */
+bool supervisor_plugin_busy(const struct alk_supervisor *sup);
+void supervisor_plugin_free(struct alk_supervisor *sup);
+/* Tell a new loader what was unloaded. -ENOMEM. */
+int supervisor_plugin_forbid(const struct alk_supervisor *sup, struct alk_loader *loader);
+/* For plugin.list: what the supervisor knows; workers add to it. */
+json_t *supervisor_plugin_list(const struct alk_supervisor *sup);
+
 /* supervisor_query.c */
 /* How the answers of several workers become one. */
 enum supervisor_merge {
 	SUPERVISOR_MERGE_LIST,	  /* lists under `key` are joined */
 	SUPERVISOR_MERGE_PLUGINS, /* the same, from our own on, each name once */
 	SUPERVISOR_MERGE_FIRST,	  /* the one result is the answer */
+	SUPERVISOR_MERGE_ERRORS,  /* {"errors": [sentence], "found": did one say so?} */
 };
 /* Ask one worker (`slot` >= 0) or all; answers `call` once. `params` is borrowed. */
 void supervisor_query(struct alk_supervisor *sup, struct alk_admin_call *call, int slot,
 		      const char *method, json_t *params, enum supervisor_merge merge,
 		      const char *key);
+/* Ask all that answer; `done`, which takes `result` (MERGE_ERRORS), runs once, later, unless the supervisor is
+ * freed first. -ENOMEM. */
+typedef void supervisor_asked_fn(void *user, json_t *result);
+int supervisor_ask(struct alk_supervisor *sup, const char *method, json_t *params,
+		   supervisor_asked_fn *done, void *user);
 void supervisor_query_reply(struct alk_supervisor *sup, unsigned slot, uint64_t id,
 			    json_t *message);
 /* This worker will not answer any more; `lost`: what it knew is missing. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "supervisor_private.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,8 @@ struct supervisor_query {
 	char key[16];
 	json_t *result;
 	struct alk_timer *timer;
+	supervisor_asked_fn *done; /* instead of `call` */
+	void *user;
 	bool incomplete;
 	unsigned waiting;
 	bool waits[ALK_SLOTS_MAX];
@@ -33,6 +36,16 @@ static void query_free(struct supervisor_query *q)
 
 static void query_answer(struct supervisor_query *q)
 {
+	if (q->done != NULL) {
+		supervisor_asked_fn *done = q->done;
+		void *user = q->user;
+		json_t *result = q->result;
+
+		q->result = NULL;
+		query_free(q);
+		done(user, result);
+		return;
+	}
 	if (q->result == NULL) {
 		alk_admin_error(&q->call, ALK_ADMIN_FAILED, "the worker did not answer");
 	} else {
@@ -48,6 +61,9 @@ static void on_query_timeout(void *user)
 	struct supervisor_query *q = user;
 
 	q->incomplete = true;
+	if (q->merge == SUPERVISOR_MERGE_ERRORS && q->waiting > 0)
+		json_array_append_new(json_object_get(q->result, "errors"),
+				      json_string("a worker did not answer"));
 	query_answer(q);
 }
 
@@ -62,7 +78,9 @@ static struct supervisor_query *query_new(struct alk_supervisor *sup, struct alk
 	if (merge == SUPERVISOR_MERGE_LIST)
 		q->result = json_pack("{s:[]}", key);
 	else if (merge == SUPERVISOR_MERGE_PLUGINS)
-		q->result = json_pack("{s:o}", key, alk_loader_list(sup->loader));
+		q->result = json_pack("{s:o}", key, supervisor_plugin_list(sup));
+	else if (merge == SUPERVISOR_MERGE_ERRORS)
+		q->result = json_pack("{s:[], s:b}", "errors", "found", 0);
 	if (q->timer == NULL || (merge != SUPERVISOR_MERGE_FIRST && q->result == NULL)) {
 		json_decref(q->result);
 		alk_timer_free(&q->timer);
@@ -91,16 +109,10 @@ static bool slot_answers(const struct alk_supervisor *sup, unsigned slot)
 	return state == ALK_WORKER_READY || state == ALK_WORKER_DRAINING;
 }
 
-void supervisor_query(struct alk_supervisor *sup, struct alk_admin_call *call, int slot,
-		      const char *method, json_t *params, enum supervisor_merge merge,
-		      const char *key)
+static void query_send(struct supervisor_query *q, int slot, const char *method, json_t *params)
 {
-	struct supervisor_query *q = query_new(sup, call, merge, key);
+	struct alk_supervisor *sup = q->sup;
 
-	if (q == NULL) {
-		alk_admin_error(&call, ALK_ADMIN_FAILED, "out of memory");
-		return;
-	}
 	for (unsigned i = 0; i < sup->slots; i++) {
 		if ((slot >= 0 && i != (unsigned)slot) || !slot_answers(sup, i))
 			continue;
@@ -115,10 +127,37 @@ void supervisor_query(struct alk_supervisor *sup, struct alk_admin_call *call, i
 		q->waits[i] = true;
 		q->waiting++;
 	}
+	alk_timer_start(q->timer, QUERY_MS);
+}
+
+void supervisor_query(struct alk_supervisor *sup, struct alk_admin_call *call, int slot,
+		      const char *method, json_t *params, enum supervisor_merge merge,
+		      const char *key)
+{
+	struct supervisor_query *q = query_new(sup, call, merge, key);
+
+	if (q == NULL) {
+		alk_admin_error(&call, ALK_ADMIN_FAILED, "out of memory");
+		return;
+	}
+	query_send(q, slot, method, params);
 	if (q->waiting == 0)
 		query_answer(q);
-	else
-		alk_timer_start(q->timer, QUERY_MS);
+}
+
+int supervisor_ask(struct alk_supervisor *sup, const char *method, json_t *params,
+		   supervisor_asked_fn *done, void *user)
+{
+	struct supervisor_query *q = query_new(sup, NULL, SUPERVISOR_MERGE_ERRORS, "");
+
+	if (q == NULL)
+		return -ENOMEM;
+	q->done = done;
+	q->user = user;
+	query_send(q, -1, method, params);
+	if (q->waiting == 0)
+		alk_timer_start(q->timer, 0); /* not before this call returned */
+	return 0;
 }
 
 static void query_done(struct supervisor_query *q, unsigned slot)
@@ -128,10 +167,19 @@ static void query_done(struct supervisor_query *q, unsigned slot)
 		query_answer(q);
 }
 
+static void add_number(json_t *known, const json_t *plugin, const char *key)
+{
+	json_int_t n = json_integer_value(json_object_get(plugin, key));
+
+	json_object_set_new(known, key,
+			    json_integer(json_integer_value(json_object_get(known, key)) +
+					 (n > 0 && n < INT32_MAX ? n : 0)));
+}
+
 static void add_plugin(json_t *list, json_t *plugin)
 {
 	const char *name = json_string_value(json_object_get(plugin, "name")), *other;
-	json_t *known;
+	json_t *known = NULL;
 	size_t i;
 
 	if (name == NULL || json_array_size(list) >= PLUGINS_MAX)
@@ -140,9 +188,16 @@ static void add_plugin(json_t *list, json_t *plugin)
 	{
 		other = json_string_value(json_object_get(known, "name"));
 		if (other != NULL && strcmp(name, other) == 0)
-			return;
+			break;
+		known = NULL;
 	}
-	json_array_append(list, plugin);
+	if (known == NULL) {
+		json_object_set_new(plugin, "listeners", json_integer(0));
+		json_array_append(list, plugin);
+		return;
+	}
+	add_number(known, plugin, "sessions");
+	add_number(known, plugin, "channels");
 }
 
 /* A worker's list is only joined, never looked into: what is in it is shown as peers' text is. */
@@ -152,7 +207,10 @@ static void query_merge(struct supervisor_query *q, json_t *result)
 	       *one;
 	size_t i;
 
-	if (q->merge == SUPERVISOR_MERGE_FIRST && json_is_object(result)) {
+	if (q->merge == SUPERVISOR_MERGE_ERRORS) {
+		if (json_is_true(json_object_get(result, "found")))
+			json_object_set_new(q->result, "found", json_true());
+	} else if (q->merge == SUPERVISOR_MERGE_FIRST && json_is_object(result)) {
 		json_decref(q->result);
 		q->result = json_incref(result);
 	} else if (!json_is_array(list)) {
@@ -176,6 +234,10 @@ void supervisor_query_reply(struct alk_supervisor *sup, unsigned slot, uint64_t 
 		return; /* too late */
 	if (error == NULL) {
 		query_merge(q, json_object_get(message, "result"));
+	} else if (q->merge == SUPERVISOR_MERGE_ERRORS) {
+		text = json_string_value(json_object_get(error, "message"));
+		json_array_append_new(json_object_get(q->result, "errors"),
+				      json_string(text != NULL ? text : "a worker could not"));
 	} else if (q->merge == SUPERVISOR_MERGE_FIRST) {
 		text = json_string_value(json_object_get(error, "message"));
 		alk_admin_error(&q->call, ALK_ADMIN_FAILED, "%s",
@@ -205,7 +267,8 @@ void supervisor_query_gone(struct alk_supervisor *sup, unsigned slot, bool lost)
 void supervisor_query_free(struct alk_supervisor *sup)
 {
 	while (sup->queries != NULL) {
-		alk_admin_error(&sup->queries->call, ALK_ADMIN_FAILED, "the server stops");
+		if (sup->queries->call != NULL)
+			alk_admin_error(&sup->queries->call, ALK_ADMIN_FAILED, "the server stops");
 		query_free(sup->queries);
 	}
 }

@@ -219,7 +219,7 @@ static void on_begin(void *user)
 
 	while (kind < SUPERVISOR_RELOAD_COUNT && !r->wanted[kind])
 		kind++;
-	if (r->setup != NULL || kind == SUPERVISOR_RELOAD_COUNT ||
+	if (r->setup != NULL || kind == SUPERVISOR_RELOAD_COUNT || supervisor_plugin_busy(r->sup) ||
 	    r->sup->state != SUPERVISOR_RUNNING)
 		return;
 	r->kind = (enum supervisor_reload_kind)kind;
@@ -341,6 +341,11 @@ void supervisor_reload_ready(struct alk_supervisor *sup)
 }
 
 /* Who asks */
+
+bool supervisor_reload_busy(const struct alk_supervisor *sup)
+{
+	return sup->reload->setup != NULL;
+}
 
 void supervisor_reload_next(struct alk_supervisor *sup)
 {

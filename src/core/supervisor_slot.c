@@ -8,6 +8,7 @@
 #define SHORT_LIFE_MS 10000
 #define BACKOFF_MIN_MS 1000
 #define BACKOFF_MAX_MS 30000
+#define BUSY_MS 50
 #define LEAVE_GRACE_MS 5000 /* past drain_timeout, which workers keep themselves */
 
 /* What a generation runs on */
@@ -30,6 +31,10 @@ struct supervisor_setup *supervisor_setup_new(struct alk_supervisor *sup, struct
 	setup->loader = alk_loader_new(sup->loop, ALK_ROLE_SUPERVISOR,
 				       alk_options_str(setup->values, "plugin_dir"), setup->conf,
 				       err);
+	if (setup->loader != NULL && supervisor_plugin_forbid(sup, setup->loader) < 0) {
+		alk_err_set(err, -ENOMEM, "out of memory");
+		alk_loader_free(&setup->loader);
+	}
 	if (setup->loader == NULL)
 		supervisor_setup_unref(&setup);
 	return setup;
@@ -79,10 +84,11 @@ static int slot_start(struct supervisor_slot *slot, struct alk_err *err)
 {
 	const struct supervisor_setup *setup = slot->setup;
 	json_t *conf = alk_conf_encode(setup->conf);
-	json_t *start = json_pack("{s:s, s:o, s:i, s:I, s:s}", "op", "start", "conf", conf, "index",
-				  (int)alk_worker_proc_index(slot->worker), "generation",
+	json_t *start = json_pack("{s:s, s:o, s:i, s:I, s:s, s:O*}", "op", "start", "conf", conf,
+				  "index", (int)alk_worker_proc_index(slot->worker), "generation",
 				  (json_int_t)setup->generation, "plugin_dir",
-				  alk_options_str(setup->values, "plugin_dir"));
+				  alk_options_str(setup->values, "plugin_dir"), "unloaded",
+				  slot->sup->unloaded);
 	int rc;
 
 	if (start == NULL) /* json_pack took conf on failure too */
@@ -121,6 +127,10 @@ static void on_slot_timer(void *user)
 {
 	struct supervisor_slot *slot = user;
 
+	if (slot->role == SLOT_SERVES && supervisor_plugin_busy(slot->sup)) {
+		alk_timer_start(slot->restart, BUSY_MS);
+		return;
+	}
 	if (slot->role == SLOT_SERVES) {
 		slot_restart(slot);
 		return;

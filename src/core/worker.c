@@ -11,6 +11,7 @@
 #include "privileges.h"
 #include "server.h"
 #include "worker.h"
+#include "worker_plugin.h"
 
 #define WORKER_MAGIC 0x574b5252u
 #define TICK_MAX_MS 5000
@@ -32,6 +33,7 @@ struct alk_worker {
 	struct alk_loader *loader;
 	struct alk_route *route;
 	struct alk_server_host *host;
+	struct alk_worker_plugins plugins; /* the three above */
 	struct alk_timer *tick, *end;
 	uint64_t starved; /* when the last link without a descriptor was logged */
 	uint64_t tick_ms; /* a third of the keepalive time, at most TICK_MAX_MS */
@@ -176,6 +178,21 @@ static int worker_load(struct alk_worker *w, struct alk_err *err)
 	return alk_resolver_of(w->loop, err) ? 0 : -EIO;
 }
 
+/* Plugins that were unloaded at run time. */
+static int worker_forbid(struct alk_worker *w, const json_t *names)
+{
+	json_t *name;
+	size_t i;
+	int rc = 0;
+
+	json_array_foreach((json_t *)names, i, name)
+	{
+		if (rc == 0 && json_is_string(name))
+			rc = alk_loader_forbid(w->loader, json_string_value(name), true);
+	}
+	return rc;
+}
+
 /* Everything that reads or binds happens before the privileges go. */
 static int worker_start(struct alk_worker *w, const json_t *message, int board_fd,
 			struct alk_err *err)
@@ -200,6 +217,8 @@ static int worker_start(struct alk_worker *w, const json_t *message, int board_f
 		return -EINVAL;
 	w->loader = alk_loader_new(w->loop, ALK_ROLE_WORKER, alk_options_str(values, "plugin_dir"),
 				   w->conf, err);
+	if (w->loader && (rc = worker_forbid(w, json_object_get(message, "unloaded"))) < 0)
+		return alk_err_set(err, rc, "out of memory");
 	w->route = w->loader ? alk_route_new(w->policy, w->loader, err) : NULL;
 	if (!w->route || worker_load(w, err) < 0)
 		return -EINVAL;
@@ -207,6 +226,9 @@ static int worker_start(struct alk_worker *w, const json_t *message, int board_f
 				      &server_ops, w, err);
 	if (!w->host)
 		return -EINVAL;
+	w->plugins = (struct alk_worker_plugins){.loader = w->loader,
+						 .route = w->route,
+						 .host = w->host};
 	if (!w->in_process || alk_options_str(values, "user")) {
 		rc = alk_privileges_drop(alk_options_str(values, "user"), err);
 		if (rc < 0)
@@ -298,7 +320,8 @@ static json_t *list_all(struct alk_worker *w, uint64_t only, bool channels)
 	return list;
 }
 
-static json_t *do_method(struct alk_worker *w, const char *method, const json_t *params)
+static json_t *do_method(struct alk_worker *w, const char *method, const json_t *params,
+			 struct alk_err *err)
 {
 	uint64_t id = number_of(params, "id");
 	struct alk_server *v;
@@ -309,7 +332,9 @@ static json_t *do_method(struct alk_worker *w, const char *method, const json_t 
 		return json_pack("{s:o}", "channels",
 				 list_all(w, number_of(params, "session"), true));
 	if (strcmp(method, "plugin.list") == 0)
-		return json_pack("{s:o}", "plugins", alk_loader_list(w->loader));
+		return json_pack("{s:o}", "plugins", alk_worker_plugin_list(&w->plugins));
+	if (strcmp(method, "plugin.change") == 0)
+		return alk_worker_plugin_step(&w->plugins, params, err);
 	if (strcmp(method, "channel.close") == 0) {
 		v = alk_server_find(w->host, number_of(params, "session"));
 		return json_pack("{s:i}", "closed", v && alk_server_close_channel(v, id) ? 1 : 0);
@@ -332,7 +357,8 @@ static json_t *do_method(struct alk_worker *w, const char *method, const json_t 
 static void do_request(struct alk_worker *w, const json_t *message)
 {
 	const json_t *params = json_object_get(message, "params");
-	json_t *result = w->host ? do_method(w, text_of(message, "method"), params) : NULL;
+	struct alk_err err = {"no such session"};
+	json_t *result = w->host ? do_method(w, text_of(message, "method"), params, &err) : NULL;
 	json_int_t id = (json_int_t)number_of(message, "id");
 
 	if (result)
@@ -340,7 +366,7 @@ static void do_request(struct alk_worker *w, const json_t *message)
 					 result));
 	else
 		worker_send(w, json_pack("{s:s, s:I, s:{s:i, s:s}}", "op", "reply", "id", id,
-					 "error", "code", -32000, "message", "no such session"));
+					 "error", "code", -32000, "message", err.text));
 }
 
 static void do_penalty(struct alk_worker *w, const json_t *message)
