@@ -9,28 +9,28 @@
 
 #define CERT_SUFFIX "-cert-v01@openssh.com"
 
-int krl_grow(void *array_, size_t count, size_t *room, size_t size)
+void *krl_grow(void *array, size_t count, size_t *room, size_t size)
 {
-	void *array;
+	size_t wanted = *room ? 2 * *room : 4;
 
 	if (count < *room)
-		return 0;
-	memcpy(&array, array_, sizeof(array));
-	array = reallocarray(array, *room ? 2 * *room : 4, size);
-	if (!array)
-		return -ENOMEM;
-	memcpy(array_, &array, sizeof(array));
-	*room = *room ? 2 * *room : 4;
-	return 0;
+		return array;
+	array = reallocarray(array, wanted, size);
+	if (array)
+		*room = wanted;
+	return array;
 }
 
 int krl_items_add(struct krl_items *items, struct alk_key_bytes item)
 {
-	int rc = krl_grow(&items->item, items->count, &items->room, sizeof(item));
+	struct alk_key_bytes *grown = krl_grow(items->item, items->count, &items->room,
+					       sizeof(*grown));
 
-	if (rc == 0)
-		items->item[items->count++] = item;
-	return rc;
+	if (!grown)
+		return -ENOMEM;
+	items->item = grown;
+	items->item[items->count++] = item;
+	return 0;
 }
 
 const char *krl_key_shape(const uint8_t *blob, size_t len)

@@ -42,8 +42,8 @@ struct alk_krl {
 
 /* -ENOMEM alone. */
 int krl_items_add(struct krl_items *items, struct alk_key_bytes item);
-/* Room for one more in an array. */
-int krl_grow(void *array, size_t count, size_t *room, size_t size);
+/* The array with room for one more; NULL when there is no memory: then the old one stays. */
+void *krl_grow(void *array, size_t count, size_t *room, size_t size);
 /* NULL, or why this is no public key. Any type will do, but no certificate. */
 const char *krl_key_shape(const uint8_t *blob, size_t len);
 

@@ -94,11 +94,15 @@ static int read_extension(struct reader *r, struct alk_wire wire)
 static int add_range(struct reader *r, struct krl_authority *authority, const uint8_t *at,
 		     struct krl_range range)
 {
+	struct krl_range *grown;
+
 	if (range.low > range.high || range.low == 0)
 		return bad(r, at, "a serial number is 0, or a range ends before it begins");
-	if (krl_grow(&authority->range, authority->ranges, &authority->ranges_room, sizeof(range)) <
-	    0)
+	grown = krl_grow(authority->range, authority->ranges, &authority->ranges_room,
+			 sizeof(range));
+	if (!grown)
 		return -ENOMEM;
+	authority->range = grown;
 	authority->range[authority->ranges++] = range;
 	return 0;
 }
@@ -131,7 +135,7 @@ static int read_range(struct reader *r, struct krl_authority *authority, struct 
 static int read_bitmap(struct reader *r, struct krl_authority *authority, struct alk_wire wire)
 {
 	const uint8_t *at = wire.p;
-	struct krl_bitmap bitmap;
+	struct krl_bitmap bitmap, *grown;
 	uint64_t last;
 
 	if (!alk_wire_u64(&wire, &bitmap.offset) || !alk_key_read_mpint(&wire, &bitmap.bits) ||
@@ -146,9 +150,11 @@ static int read_bitmap(struct reader *r, struct krl_authority *authority, struct
 		return bad(r, at, "a bitmap goes beyond the greatest serial number");
 	if (bitmap.offset == 0 && bitmap.bits.p[bitmap.bits.len - 1] & 1)
 		return bad(r, at, "a serial number is 0");
-	if (krl_grow(&authority->bitmap, authority->bitmaps, &authority->bitmaps_room,
-		     sizeof(bitmap)) < 0)
+	grown = krl_grow(authority->bitmap, authority->bitmaps, &authority->bitmaps_room,
+			 sizeof(bitmap));
+	if (!grown)
 		return -ENOMEM;
+	authority->bitmap = grown;
 	authority->bitmap[authority->bitmaps++] = bitmap;
 	return 0;
 }
@@ -201,9 +207,11 @@ static int read_certificates(struct reader *r, struct alk_wire wire)
 	why = key.len > 0 ? krl_key_shape(key.p, key.len) : NULL;
 	if (why)
 		return bad(r, at, why);
-	if (krl_grow(&krl->authority, krl->authorities, &krl->authorities_room,
-		     sizeof(*authority)) < 0)
+	authority = krl_grow(krl->authority, krl->authorities, &krl->authorities_room,
+			     sizeof(*authority));
+	if (!authority)
 		return -ENOMEM;
+	krl->authority = authority;
 	authority = &krl->authority[krl->authorities++];
 	*authority = (struct krl_authority){.key = key};
 	while (wire.left > 0 && rc == 0) {
