@@ -270,10 +270,11 @@ class Wire:
         self.send(bytes([SERVICE_REQUEST]) + string("ssh-userauth"))
         self.expect(SERVICE_ACCEPT)
 
-    def auth_request(self, user, key, spoil=False, probe=False):
-        blob = string("ssh-ed25519") + string(key.public)
+    def auth_request(self, user, key, spoil=False, probe=False, algorithm="ssh-ed25519", blob=None):
+        """`blob` is a certificate for the key, or whatever else is to be offered."""
+        blob = blob or string("ssh-ed25519") + string(key.public)
         head = bytes([AUTH_REQUEST]) + string(user) + string("ssh-connection") + string("publickey")
-        head += bytes([not probe]) + string("ssh-ed25519") + string(blob)
+        head += bytes([not probe]) + string(algorithm) + string(blob)
         if not probe:
             proof = bytearray(key.sign(string(self.session_id) + head))
             if spoil:
