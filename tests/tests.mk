@@ -35,6 +35,7 @@ endif
 # Ring 1. One binary a file: tests/unit/test_NAME.c, with the whole core inside.
 UNIT_TESTS = \
 	tests/unit/test_admin \
+	tests/unit/test_auth \
 	tests/unit/test_board \
 	tests/unit/test_cert \
 	tests/unit/test_conf \

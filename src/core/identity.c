@@ -32,8 +32,8 @@ static const struct wrong_file {
 	const char *what;
 	enum fix fix;
 } wrong_files[] = {
-	{"-----BEGIN RSA PRIVATE KEY", "an RSA key in PEM form (PKCS#1)", FIX_TYPE},
-	{"-----BEGIN EC P", "an ECDSA key in PEM form", FIX_TYPE},
+	{"-----BEGIN RSA PRIVATE KEY", "an RSA key in PEM form (PKCS#1)", FIX_FORM},
+	{"-----BEGIN EC P", "an ECDSA key in PEM form", FIX_FORM},
 	{"-----BEGIN DSA PRIVATE KEY", "a DSA key in PEM form", FIX_TYPE},
 	{"-----BEGIN PRIVATE KEY", "a key in PEM form (PKCS#8)", FIX_FORM},
 	{"-----BEGIN ENCRYPTED PRIVATE KEY", "a key in PEM form (PKCS#8)", FIX_FORM},
@@ -59,8 +59,7 @@ struct envelope {
 	bool encrypted;
 };
 
-static int wrong_file_say(const char *name, const char *text, enum alk_identity_use use,
-			  struct alk_err *err)
+static int wrong_file_say(const char *name, const char *text, struct alk_err *err)
 {
 	const struct wrong_file *w = wrong_files, *end = w + sizeof(wrong_files) / sizeof(*w);
 
@@ -71,7 +70,7 @@ static int wrong_file_say(const char *name, const char *text, enum alk_identity_
 	if (w == end)
 		return alk_err_set(err, -EINVAL,
 				   "%s is not a private key in OpenSSH's form: " NEW_KEY, name);
-	switch (w->fix == FIX_TYPE && use == ALK_IDENTITY_USER ? FIX_FORM : w->fix) {
+	switch (w->fix) {
 	case FIX_FORM:
 		return alk_err_set(
 			err, -EINVAL,
@@ -81,9 +80,8 @@ static int wrong_file_say(const char *name, const char *text, enum alk_identity_
 	case FIX_TYPE:
 		return alk_err_set(
 			err, -EINVAL,
-			"%s is %s: only Ed25519 keys in OpenSSH's own form are read; "
-			"`ssh-keygen -p -f %s` changes the form but not the type, so " NEW_KEY,
-			name, w->what, name);
+			"%s is %s: only Ed25519, ECDSA and RSA keys in OpenSSH's own form are read, so " NEW_KEY,
+			name, w->what);
 	case FIX_PUTTY:
 		return alk_err_set(err, -EINVAL,
 				   "%s is %s: turn it into an OpenSSH key with "
@@ -165,24 +163,10 @@ static int kdf_check(const char *name, bool encrypted, const uint8_t *kdf, size_
 	return 0;
 }
 
-static int host_type_check(const char *name, const struct envelope *e, struct alk_err *err)
+static int type_check(const char *name, const struct envelope *e, struct alk_err *err)
 {
-	const char *type = alk_pubkey_type(e->pub, e->pub_len);
+	int rc = alk_pubkey_check(name, e->pub, e->pub_len, err);
 
-	if (!type || strcmp(type, "ssh-ed25519") == 0)
-		return 0;
-	return alk_err_set(err, -EINVAL,
-			   "%s is a key of type %s, only ssh-ed25519 is accepted: " NEW_KEY, name,
-			   type);
-}
-
-static int type_check(const char *name, const struct envelope *e, enum alk_identity_use use,
-		      struct alk_err *err)
-{
-	int rc = use == ALK_IDENTITY_HOST ? host_type_check(name, e, err) : 0;
-
-	if (rc == 0)
-		rc = alk_pubkey_check(name, e->pub, e->pub_len, err);
 	if (rc == 0 && alk_pubkey_is_cert(e->pub, e->pub_len))
 		rc = damaged_say(name, err);
 	return rc;
@@ -204,8 +188,8 @@ static int secret_check(const char *name, struct alk_wire secret, const char *pu
 }
 
 /* Check everything that can be read without a passphrase. */
-static int envelope_open(const char *name, const char *text, enum alk_identity_use use,
-			 struct envelope *e, struct alk_err *err)
+static int envelope_open(const char *name, const char *text, struct envelope *e,
+			 struct alk_err *err)
 {
 	struct alk_wire wire, options, secret;
 	const uint8_t *cipher, *kdf;
@@ -222,7 +206,7 @@ static int envelope_open(const char *name, const char *text, enum alk_identity_u
 	    !alk_wire_string(&wire, &options.p, &options.left) || !alk_wire_u32(&wire, &count) ||
 	    count != 1 || !alk_wire_string(&wire, &e->pub, &e->pub_len))
 		return damaged_say(name, err);
-	rc = type_check(name, e, use, err);
+	rc = type_check(name, e, err);
 	if (rc == 0)
 		rc = cipher_check(name, cipher, cipher_len, err);
 	if (rc < 0)
@@ -292,8 +276,8 @@ static ssh_key key_decrypt(const char *name, const char *text, const struct enve
 }
 
 /* A copy of the text that ends with a NUL, its envelope opened. Gives both, on failure too. */
-static int file_open(const char *name, const char *text, size_t len, enum alk_identity_use use,
-		     char **copy, struct envelope *e, struct alk_err *err)
+static int file_open(const char *name, const char *text, size_t len, char **copy,
+		     struct envelope *e, struct alk_err *err)
 {
 	if (len > FILE_LIMIT)
 		return alk_err_set(err, -EFBIG,
@@ -303,10 +287,10 @@ static int file_open(const char *name, const char *text, size_t len, enum alk_id
 	if (!*copy)
 		return alk_err_set(err, -ENOMEM, "%s: %s", name, strerror(ENOMEM));
 	if (strlen(*copy) == len && strncmp(*copy, BEGIN, strlen(BEGIN)) != 0)
-		return wrong_file_say(name, *copy, use, err);
+		return wrong_file_say(name, *copy, err);
 	if (strlen(*copy) != len)
 		return damaged_say(name, err);
-	return envelope_open(name, *copy, use, e, err);
+	return envelope_open(name, *copy, e, err);
 }
 
 static void file_close(char *copy, struct envelope *e)
@@ -319,15 +303,14 @@ static void file_close(char *copy, struct envelope *e)
 	free(copy);
 }
 
-ssh_key alk_identity_parse(const char *name, const char *text, size_t len,
-			   enum alk_identity_use use, alk_passphrase_fn *ask, void *user,
-			   struct alk_err *err)
+ssh_key alk_identity_parse(const char *name, const char *text, size_t len, alk_passphrase_fn *ask,
+			   void *user, struct alk_err *err)
 {
 	struct envelope e = {0};
 	ssh_key key = NULL;
 	char *copy = NULL;
 
-	if (file_open(name, text, len, use, &copy, &e, err) == 0) {
+	if (file_open(name, text, len, &copy, &e, err) == 0) {
 		if (e.encrypted)
 			key = key_decrypt(name, copy, &e, ask, user, err);
 		else if (!(key = key_import(copy, NULL, &e)))
@@ -337,12 +320,12 @@ ssh_key alk_identity_parse(const char *name, const char *text, size_t len,
 	return key;
 }
 
-int alk_identity_public(const char *name, const char *text, size_t len, enum alk_identity_use use,
-			uint8_t **blob, size_t *blob_len, bool *encrypted, struct alk_err *err)
+int alk_identity_public(const char *name, const char *text, size_t len, uint8_t **blob,
+			size_t *blob_len, bool *encrypted, struct alk_err *err)
 {
 	struct envelope e = {0};
 	char *copy = NULL;
-	int rc = file_open(name, text, len, use, &copy, &e, err);
+	int rc = file_open(name, text, len, &copy, &e, err);
 
 	if (rc == 0) {
 		*blob = malloc(e.pub_len);

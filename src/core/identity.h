@@ -16,20 +16,13 @@
 #include <alknet/err.h>
 #include "passphrase.h"
 
-/* What a key is for decides which types will do. */
-enum alk_identity_use {
-	ALK_IDENTITY_HOST, /* Ed25519 */
-	ALK_IDENTITY_USER, /* ECDSA and RSA too (pubkey.h) */
-};
-
 /* `text` is the file's content, `name` its path for messages. `ask` may be NULL: then an encrypted key
  * is an error that says so. Up to three tries. Gives the key (ssh_key_free), or NULL with `err`. */
-ssh_key alk_identity_parse(const char *name, const char *text, size_t len,
-			   enum alk_identity_use use, alk_passphrase_fn *ask, void *user,
-			   struct alk_err *err);
+ssh_key alk_identity_parse(const char *name, const char *text, size_t len, alk_passphrase_fn *ask,
+			   void *user, struct alk_err *err);
 /* The public half alone, which needs no passphrase. Gives the blob (free it) and whether the private half is
  * encrypted. 0, -EINVAL and the like as above. */
-int alk_identity_public(const char *name, const char *text, size_t len, enum alk_identity_use use,
-			uint8_t **blob, size_t *blob_len, bool *encrypted, struct alk_err *err);
+int alk_identity_public(const char *name, const char *text, size_t len, uint8_t **blob,
+			size_t *blob_len, bool *encrypted, struct alk_err *err);
 
 #endif

@@ -210,7 +210,7 @@ static void auth_decide(struct alk_server *v)
 		.session = v->number,
 		.link = &v->link,
 		.user = v->user,
-		.key_type = v->key_type,
+		.key_type = v->cert ? v->cert->key_type : v->key_type,
 		.key_fingerprint = v->fingerprint,
 		.key = v->key,
 	};
@@ -230,8 +230,10 @@ static void auth_decide(struct alk_server *v)
 		auth_go_on(v);
 		return;
 	}
-	ask.cert = server_key_tell(v);
-	if (!v->cert == !ask.cert)
+	if (v->cert)
+		v->told = alk_ask_cert_new(v->cert);
+	ask.cert = v->told;
+	if (!v->cert == !v->told)
 		v->asked = alk_policy_ask(v->host->policy, &ask, on_auth_answer, v);
 	if (!v->asked)
 		auth_refuse(v, "out of memory");

@@ -92,7 +92,7 @@ static int host_keys(struct alk_server_host *host, const struct alk_conf *conf, 
 		ssh_key key;
 
 		text = alk_conf_file(conf, "key", n, &len);
-		key = alk_identity_parse(path, text, len, ALK_IDENTITY_HOST, NULL, NULL, err);
+		key = alk_identity_parse(path, text, len, NULL, NULL, err);
 		if (!key)
 			return -EINVAL;
 		rc = host_key_add(host, path, key, taken, err);

@@ -134,8 +134,7 @@ static int private_read(struct alk_login *l, const struct alk_conf *conf, const 
 	bool encrypted = false;
 	uint8_t *blob = NULL;
 	size_t blob_len = 0;
-	int rc = alk_identity_public(l->identity, text, len, ALK_IDENTITY_USER, &blob, &blob_len,
-				     &encrypted, err);
+	int rc = alk_identity_public(l->identity, text, len, &blob, &blob_len, &encrypted, err);
 
 	if (rc == 0)
 		rc = cert_read(l, conf, blob, blob_len, err);
@@ -148,8 +147,7 @@ static int private_read(struct alk_login *l, const struct alk_conf *conf, const 
 	free(blob);
 	if (rc < 0)
 		return rc;
-	l->file_key[1] = alk_identity_parse(l->identity, text, len, ALK_IDENTITY_USER,
-					    alk_passphrase_tty, NULL, err);
+	l->file_key[1] = alk_identity_parse(l->identity, text, len, alk_passphrase_tty, NULL, err);
 	if (!l->file_key[1])
 		return -EINVAL;
 	return l->cert ? cert_attach(l, err) : 0;

@@ -31,8 +31,6 @@ struct alk_server_host {
 	bool watched;
 };
 
-struct server_cert_told;
-
 struct alk_server {
 	uint32_t magic;
 	enum server_state state;
@@ -54,8 +52,8 @@ struct alk_server {
 	char *key;     /* the public key alone, base64 */
 	uint8_t *blob; /* the same, wire form */
 	size_t blob_len;
-	struct alk_cert *cert; /* that it came with, or NULL */
-	struct server_cert_told *told;
+	struct alk_cert *cert;	   /* that it came with, or NULL */
+	struct alk_ask_cert *told; /* the certificate, while a script is asked */
 	char why[200];
 	bool proved, user_known;
 	bool refused, waited; /* the answer is no; the time to say so has come */
@@ -82,9 +80,6 @@ void server_auth_count_silent(struct alk_server *v);
  * why it is none that may log in. */
 const char *server_key_read(struct alk_server *v, ssh_key key);
 void server_key_drop(struct alk_server *v);
-/* What a script is told of the certificate; valid until the key is dropped. NULL when there is none, or no
- * memory. */
-const struct alk_ask_cert *server_key_tell(struct alk_server *v);
 /* A grant with what the line of `answer` and the certificate take away. New reference; NULL when out of
  * memory. */
 struct alk_grant *server_key_grant(struct alk_server *v, const struct alk_auth_answer *answer,

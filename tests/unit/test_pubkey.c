@@ -191,20 +191,14 @@ static void test_identities(void **state)
 			keygen_run("cp %s k; ssh-keygen -q -p -a 1 -P '' -N '%s' -f k",
 				   kinds[i].file, encrypted ? "secret" : "");
 			text = keygen_read("k", &len);
-			assert_int_equal(alk_identity_public("FILE", text, len, ALK_IDENTITY_USER,
-							     &blob, &blob_len, &seen, &err),
+			assert_int_equal(alk_identity_public("FILE", text, len, &blob, &blob_len,
+							     &seen, &err),
 					 0);
 			assert_int_equal(seen, encrypted);
 			assert_int_equal(blob_len, keys[i].len);
 			assert_memory_equal(blob, keys[i].p, blob_len);
 			free(blob);
-			blob = NULL;
-			assert_int_equal(alk_identity_public("FILE", text, len, ALK_IDENTITY_HOST,
-							     &blob, &blob_len, &seen, &err),
-					 i == 0 ? 0 : -EINVAL);
-			free(blob);
-			key = alk_identity_parse("FILE", text, len, ALK_IDENTITY_USER, NULL, NULL,
-						 &err);
+			key = alk_identity_parse("FILE", text, len, NULL, NULL, &err);
 			assert_true((key != NULL) == !encrypted);
 			ssh_key_free(key);
 			free(text);
@@ -226,8 +220,7 @@ static void test_identity_damage(void **state)
 			ssh_key key;
 
 			text[n] = was == 'A' ? 'B' : 'A';
-			key = alk_identity_parse("FILE", text, len, ALK_IDENTITY_USER, NULL, NULL,
-						 &err);
+			key = alk_identity_parse("FILE", text, len, NULL, NULL, &err);
 			assert_true((key == NULL) == (err.text[0] != '\0'));
 			ssh_key_free(key);
 			text[n] = was;
