@@ -60,6 +60,7 @@ UNIT_TESTS = \
 	tests/unit/test_proxy \
 	tests/unit/test_proxy_header \
 	tests/unit/test_pump \
+	tests/unit/test_remote_listener \
 	tests/unit/test_socks5 \
 	tests/unit/test_text \
 	tests/unit/test_window \

@@ -18,6 +18,8 @@
  *     watch    {on:bool}                                  send `event` messages or not
  *     penalty  {identity?, remote_addr?, seconds}         refuse logins of these for so long
  *     loglevel {level}
+ *     remote   {session, port, identity, on:bool}         a remote listener of another worker
+ *     remote_drop {session, port}                         close this one: its identity wants the port elsewhere
  *     drain    {timeout_ms}                               take no new links; leave when the last session ended
  *     stop     {}                                         disconnect all, flush for at most 2 s, exit 0
  *   worker → supervisor
@@ -26,6 +28,8 @@
  *     end      {link}                 this link is gone
  *     reply    {id, result | error:{code,message}, more?:true}
  *     event    {event, ...}           for watch: session.open, session.close, auth, channel.open, ...
+ *     remote   {session, port, identity, address, on:bool} a remote listener came or went
+ *     remote_want {session, port, identity}               close the one that another worker has of this identity
  *     drained  {}                     no session is left
  */
 

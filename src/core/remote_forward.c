@@ -8,6 +8,8 @@
 #include <alknet/dial.h>
 
 #define FORWARDS_MAX 1000
+#define TOLD_NOTHING (-1)
+#define TOLD_REFUSED (-2)
 
 struct remote_forward {
 	struct alk_remote_forwards *list;
@@ -18,9 +20,8 @@ struct remote_forward {
 	uint16_t port;	/* as asked for; 0 = any */
 	uint16_t held;	/* that the server listens on, also of the last session */
 	uint16_t asked; /* in the question under way */
-	uint16_t told;	/* the port of the last line on stderr */
-	bool told_refused;
-	bool removed; /* waits for its answer alone, to be taken back */
+	int told;	/* the port of the last line on stderr; TOLD_NOTHING, TOLD_REFUSED */
+	bool removed;	/* waits for its answer alone, to be taken back */
 	enum alk_remote_forward_state state;
 	struct alk_ssh_listen *question;
 	char host[256], path[108];
@@ -58,21 +59,20 @@ static void forward_drop(struct remote_forward *f);
 
 static void forward_tell(struct remote_forward *f)
 {
-	if (f->state == ALK_REMOTE_REFUSED && !f->told_refused) {
+	int news = f->state == ALK_REMOTE_REFUSED ? TOLD_REFUSED : f->held;
+	char port[32] = "a port that it did not name";
+
+	if (news == f->told)
+		return;
+	f->told = news;
+	if (f->held)
+		snprintf(port, sizeof(port), "port %u", f->held);
+	if (news == TOLD_REFUSED)
 		fprintf(stderr, "alknet: --remote-forward %s: the server refused to listen\n",
 			f->spec);
-	} else if (f->state == ALK_REMOTE_HELD && (f->told_refused || f->told != f->held)) {
-		char port[32] = "a port that it did not name";
-
-		if (f->held)
-			snprintf(port, sizeof(port), "port %u", f->held);
+	else
 		fprintf(stderr, "alknet: the server listens on %s for --remote-forward %s\n", port,
 			f->spec);
-	} else {
-		return;
-	}
-	f->told_refused = f->state == ALK_REMOTE_REFUSED;
-	f->told = f->state == ALK_REMOTE_HELD ? f->held : 0;
 }
 
 static void on_listened(void *user, int rc, uint16_t port)
@@ -193,6 +193,7 @@ int alk_remote_forwards_add(struct alk_remote_forwards *list, const char *spec, 
 	}
 	*at = f;
 	f->id = ++list->last_id;
+	f->told = TOLD_NOTHING;
 	list->count++;
 	if (id)
 		*id = f->id;

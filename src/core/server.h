@@ -21,6 +21,8 @@ struct alk_server_ops {
 	void (*ended)(void *user, uint64_t link);
 	/* For watch; takes `event`. NULL while nobody watches. */
 	void (*event)(void *user, json_t *event);
+	/* A remote listener came, went or is wanted (remote_listener.h); takes `message`. */
+	void (*remote)(void *user, json_t *message);
 };
 
 /* What all sessions of a worker share. Borrows everything for life; reads the host key. */
@@ -30,6 +32,8 @@ struct alk_server_host *alk_server_host_new(struct alk_loop *loop, const struct 
 					    const struct alk_server_ops *ops, void *user,
 					    struct alk_err *err);
 void alk_server_host_free(struct alk_server_host **host);
+/* What the supervisor says of other workers' remote listeners. */
+void alk_server_host_remote(struct alk_server_host *host, const json_t *message);
 void alk_server_host_watch(struct alk_server_host *host, bool on);
 
 /* Takes link->fd, on failure too. */
@@ -42,13 +46,14 @@ uint64_t alk_server_number(const struct alk_server *server);
 struct alk_server *alk_server_next(struct alk_server_host *host, struct alk_server *after);
 /* About once in five seconds: keepalives. */
 void alk_server_host_tick(struct alk_server_host *host);
-/* For session.list, session.show and channel.list; new references. */
+/* For session.list, session.show (with its remote listeners) and channel.list; new references. */
 json_t *alk_server_describe(const struct alk_server *server);
 json_t *alk_server_channels(const struct alk_server *server);
 /* How many of its channels have these ops (a service's; NULL = none), and whether its link is of this transport:
  * what of a plugin it uses. */
 unsigned alk_server_uses(const struct alk_server *server, const struct alk_channel_ops *ops,
 			 const char *transport, bool *link);
+json_t *alk_server_remotes(const struct alk_server *server);
 bool alk_server_close_channel(struct alk_server *server, uint64_t id);
 
 #endif

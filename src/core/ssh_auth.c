@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Who is this: one authentication request at a time, judged by the policy, by
  * authorized_keys and by the authorities. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,6 +77,8 @@ static void auth_accept(struct alk_server *v, struct alk_grant *grant)
 					     .grant = v->ssh.grant};
 	v->state = SERVER_OPEN;
 	alk_ssh_up(&v->ssh);
+	if (server_remote_begin(v) < 0)
+		alk_ssh_die(&v->ssh, -ENOMEM, "out of memory for a session");
 	alk_timer_free(&v->grace);
 	alk_timer_free(&v->answer);
 	alk_ssh_enter(&v->ssh);

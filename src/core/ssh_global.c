@@ -37,10 +37,13 @@ static int global_call(struct alk_ssh *s, const struct alk_ssh_listen *l, int *b
 	return rc;
 }
 
+/* `bound` begins as -1: the library has set it when it looked for a port, so the answer was yes, whatever it
+ * returned after that. */
 static void global_finish(struct alk_ssh *s, int rc, int bound, bool certain)
 {
 	struct alk_ssh_listen *l = s->listens;
 	uint16_t port = l->port;
+	bool granted = rc == SSH_OK || bound >= 0;
 
 	s->slot = SLOT_FREE;
 	s->listens = l->next;
@@ -49,7 +52,7 @@ static void global_finish(struct alk_ssh *s, int rc, int bound, bool certain)
 	if (l->port == 0)
 		port = certain && bound > 0 && bound <= UINT16_MAX ? (uint16_t)bound : 0;
 	if (l->done)
-		l->done(l->user, rc == SSH_OK ? 0 : -EACCES, port);
+		l->done(l->user, granted ? 0 : -EACCES, port);
 	free(l);
 }
 
@@ -57,7 +60,7 @@ static void global_finish(struct alk_ssh *s, int rc, int bound, bool certain)
 static void global_collect(struct alk_ssh *s)
 {
 	bool certain;
-	int rc, bound = 0;
+	int rc, bound = -1;
 
 	if (s->slot == SLOT_PING) {
 		/* Any call takes it, and only this one tells. Nothing is sent: the place is taken. */
@@ -78,7 +81,7 @@ static void global_collect(struct alk_ssh *s)
 
 void alk_ssh_global_step(struct alk_ssh *s)
 {
-	int rc, bound = 0;
+	int rc, bound = -1;
 
 	if (s->slot != SLOT_FREE && s->raw.in_packets != s->global_seen)
 		global_collect(s);

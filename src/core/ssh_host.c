@@ -162,7 +162,8 @@ struct alk_server_host *alk_server_host_new(struct alk_loop *loop, const struct 
 	host->ops = ops;
 	host->user = user;
 	host->bind = ssh_bind_new();
-	if (!host->bind) {
+	host->remotes = alk_remote_table_new(loop, ops->remote, user);
+	if (!host->bind || !host->remotes) {
 		alk_err_set(err, -ENOMEM, "out of memory");
 		goto fail;
 	}
@@ -185,8 +186,14 @@ void alk_server_host_free(struct alk_server_host **host)
 	alk_timer_free(&(*host)->recheck);
 	if ((*host)->bind)
 		ssh_bind_free((*host)->bind);
+	alk_remote_table_free(&(*host)->remotes);
 	free(*host);
 	*host = NULL;
+}
+
+void alk_server_host_remote(struct alk_server_host *host, const json_t *message)
+{
+	alk_remote_table_hear(host->remotes, message);
 }
 
 void alk_server_host_watch(struct alk_server_host *host, bool on)

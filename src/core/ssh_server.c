@@ -67,6 +67,7 @@ void server_free(struct alk_server *v, const char *why)
 		ALK_OP(v->transport, admit_cancel)(v->transport_state, &v->admission);
 	if (v->request)
 		ssh_message_free(v->request);
+	server_remote_end(v);
 	alk_timer_free(&v->grace);
 	alk_timer_free(&v->answer);
 	if (v->ssh_made)
@@ -135,7 +136,7 @@ static void message(struct alk_server *v, ssh_message m)
 			return;
 		}
 		break;
-	default: /* session, exec, X11, agent, forwards: refused */
+	default: /* session, exec, X11, agent: refused */
 		break;
 	}
 	alk_ssh_enter(&v->ssh);
@@ -342,6 +343,7 @@ int alk_server_start(struct alk_server_host *host, uint64_t number, struct alk_l
 
 void alk_server_finish(struct alk_server *v, const char *why)
 {
+	server_remote_end(v);
 	if (v->ssh_made)
 		alk_ssh_finish(&v->ssh, why);
 	else

@@ -3,9 +3,11 @@
 #define ALK_SSH_SERVER_H
 
 /* What the files of the server's session share: ssh_server.c (life and turn), ssh_auth.c (who is this),
- * ssh_auth_key.c (the key that is shown), ssh_open.c (channels asked for), ssh_host.c (what all sessions of a worker share). */
+ * ssh_auth_key.c (the key that is shown), ssh_open.c (channels asked for), ssh_remote.c (remote forwards),
+ * ssh_host.c (what all sessions of a worker share). */
 
 #include <libssh/server.h>
+#include "remote_listener.h"
 #include "server.h"
 #include "ssh_session.h"
 
@@ -14,6 +16,14 @@ enum server_state {
 	SERVER_KEX,
 	SERVER_AUTH,
 	SERVER_OPEN,
+};
+
+/* Bytes that libssh lost over an identity's requests. */
+#define SERVER_LOST_MAX 32
+struct server_lost {
+	char who[128];
+	uint64_t since;
+	size_t bytes;
 };
 
 struct alk_server_host {
@@ -26,6 +36,8 @@ struct alk_server_host {
 	const struct alk_server_ops *ops;
 	void *user;
 	ssh_bind bind;
+	struct alk_remote_table *remotes;
+	struct server_lost lost[SERVER_LOST_MAX];
 	struct alk_server *first;
 	struct alk_timer *recheck; /* of certificates; NULL: never */
 	bool watched;
@@ -60,6 +72,10 @@ struct alk_server {
 	unsigned attempts;
 	uint64_t before_auth,
 		requests; /* packets when authentication began, and those we saw since */
+	/* Remote forwards. */
+	struct ssh_callbacks_struct callbacks;
+	struct server_remote *remotes;
+	unsigned n_remotes, remote_pending;
 };
 
 /* ssh_server.c */
@@ -87,6 +103,12 @@ struct alk_grant *server_key_grant(struct alk_server *v, const struct alk_auth_a
 				   const char *const *resources);
 /* Of a session: why its key or certificate is no longer good, or NULL. */
 const char *server_key_over(const struct alk_server *v, int64_t now);
+
+/* ssh_remote.c */
+/* Authenticated: take remote forwards from now on. 0 or -errno. */
+int server_remote_begin(struct alk_server *v);
+/* Close the session's listeners. */
+void server_remote_end(struct alk_server *v);
 
 /* ssh_open.c */
 void server_open_request(struct alk_server *v, ssh_message m);

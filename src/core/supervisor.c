@@ -256,6 +256,7 @@ void alk_supervisor_free(struct alk_supervisor **supp)
 	supervisor_free_slots(sup);
 	supervisor_query_free(sup);
 	supervisor_plugin_free(sup);
+	supervisor_remote_free(sup);
 	supervisor_admin_close(sup);
 	for (size_t i = 0; i < sizeof(sup->signal) / sizeof(sup->signal[0]); i++)
 		alk_signal_free(&sup->signal[i]);

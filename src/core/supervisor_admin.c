@@ -209,7 +209,8 @@ static void admin_status(void *user, struct alk_admin_call *call, json_t *params
 static void admin_listener_list(void *user, struct alk_admin_call *call, json_t *params)
 {
 	(void)params;
-	alk_admin_result(&call, json_pack("{s:o}", "listeners", listener_list(user)));
+	alk_admin_result(&call, json_pack("{s:o, s:o}", "listeners", listener_list(user), "remote",
+					  supervisor_remote_list(user)));
 }
 
 /* Metrics */

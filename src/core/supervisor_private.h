@@ -13,6 +13,7 @@
  *   supervisor_plugin.c  plugins that are loaded and unloaded at run time
  *   supervisor_admin.c   the admin commands that it answers itself, metrics, events
  *   supervisor_query.c   the admin commands that workers answer
+ *   supervisor_remote.c  remote listeners: which session has which port
  *
  *   STARTING ──all workers ready──▶ RUNNING ──drain()──▶ DRAINING ──▶ STOPPED
  *       └───────────────── stop() ─────┴──────▶ STOPPING ──all workers gone──▶ STOPPED
@@ -147,6 +148,7 @@ struct alk_supervisor {
 	struct supervisor_plugin_change *change;
 	json_t *unloaded; /* names of plugins, NULL = none ever was */
 	struct alk_admin *admin;
+	struct supervisor_remote *remotes;
 	struct supervisor_query *queries;
 	uint64_t last_query;
 	struct supervisor_watcher *watchers;
@@ -305,5 +307,14 @@ void supervisor_query_reply(struct alk_supervisor *sup, unsigned slot, uint64_t 
 /* This worker will not answer any more; `lost`: what it knew is missing. */
 void supervisor_query_gone(struct alk_supervisor *sup, unsigned slot, bool lost);
 void supervisor_query_free(struct alk_supervisor *sup);
+
+/* supervisor_remote.c */
+/* A worker's message about a remote listener; false when it makes no sense. */
+bool supervisor_remote_hear(struct alk_supervisor *sup, unsigned worker, const json_t *message);
+/* A new worker hears of those that there are; a dead one's are forgotten. */
+void supervisor_remote_tell_new(struct alk_supervisor *sup, unsigned worker);
+void supervisor_remote_gone(struct alk_supervisor *sup, unsigned worker);
+json_t *supervisor_remote_list(const struct alk_supervisor *sup);
+void supervisor_remote_free(struct alk_supervisor *sup);
 
 #endif

@@ -105,6 +105,11 @@ static void on_worker_event(void *user, struct alk_worker_proc *worker, json_t *
 	supervisor_event(sup, json_incref(message));
 }
 
+static bool on_worker_remote(void *user, struct alk_worker_proc *worker, json_t *message)
+{
+	return supervisor_remote_hear(user, alk_worker_proc_index(worker), message);
+}
+
 /* Penalties */
 
 static json_t *penalty_message(enum alk_penalty_kind kind, const char *name, uint64_t left_ms)
@@ -178,6 +183,7 @@ void supervisor_tell_new(struct supervisor_slot *slot)
 	if (supervisor_watched(sup))
 		alk_worker_proc_send(slot->worker, json_pack("{s:s, s:b}", "op", "watch", "on", 1),
 				     NULL);
+	supervisor_remote_tell_new(sup, alk_worker_proc_index(slot->worker));
 }
 
 /* Why a worker that never was ready is gone. */
@@ -252,6 +258,7 @@ static void on_worker_gone(void *user, struct alk_worker_proc *worker,
 		return; /* it is the end of all */
 	alk_metrics_add(&sup->dead, alk_worker_proc_board(worker), false);
 	supervisor_query_gone(sup, index, !end->expected);
+	supervisor_remote_gone(sup, index);
 	alk_linktab_remove_worker(sup->links, index, link_gone, sup);
 	if (sup->state == SUPERVISOR_STARTING && !end->expected && slot->role == SLOT_SERVES) {
 		supervisor_fail(sup, end);
@@ -275,6 +282,7 @@ const struct alk_worker_proc_ops supervisor_worker_ops = {
 	.end = on_worker_end,
 	.reply = on_worker_reply,
 	.event = on_worker_event,
+	.remote = on_worker_remote,
 	.hung = on_worker_hung,
 	.gone = on_worker_gone,
 };

@@ -118,9 +118,20 @@ static void on_event(void *user, json_t *event)
 	worker_send(user, event);
 }
 
+static void on_remote(void *user, json_t *message)
+{
+	struct alk_worker *w = user;
+
+	if (w->done_told)
+		json_decref(message);
+	else
+		worker_send(w, message);
+}
+
 static const struct alk_server_ops server_ops = {
 	.ended = on_ended,
 	.event = on_event,
+	.remote = on_remote,
 };
 
 /* ---- start -------------------------------------------------------------------------------------- */
@@ -349,6 +360,7 @@ static json_t *do_method(struct alk_worker *w, const char *method, const json_t 
 		json_t *session = alk_server_describe(v);
 
 		json_object_set_new(session, "channel_list", alk_server_channels(v));
+		json_object_set_new(session, "remote_listeners", alk_server_remotes(v));
 		return json_pack("{s:o}", "session", session);
 	}
 	return NULL;
@@ -411,6 +423,8 @@ static void on_message(void *user, struct alk_ctl *ctl, json_t *message, int fd)
 		do_request(w, message);
 	} else if (strcmp(op, "watch") == 0 && w->host) {
 		alk_server_host_watch(w->host, json_is_true(json_object_get(message, "on")));
+	} else if (strncmp(op, "remote", 6) == 0 && w->host) {
+		alk_server_host_remote(w->host, message);
 	} else if (strcmp(op, "penalty") == 0) {
 		do_penalty(w, message);
 	} else if (strcmp(op, "loglevel") == 0) {

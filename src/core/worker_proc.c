@@ -233,6 +233,8 @@ static bool proc_hear(struct alk_worker_proc *w, const char *op, json_t *message
 		w->ops->event(w->user, w, message);
 		return true;
 	}
+	if (strcmp(op, "remote") == 0 || strcmp(op, "remote_want") == 0)
+		return w->ops->remote != NULL && w->ops->remote(w->user, w, message);
 	if (strcmp(op, "ready") == 0)
 		return heard_ready(w);
 	if (strcmp(op, "failed") == 0)

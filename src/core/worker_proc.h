@@ -51,6 +51,8 @@ struct alk_worker_proc_ops {
 	/* `message` is {id, result | error, more?}, id is checked. */
 	void (*reply)(void *user, struct alk_worker_proc *worker, uint64_t id, json_t *message);
 	void (*event)(void *user, struct alk_worker_proc *worker, json_t *message);
+	/* About remote listeners; false when it makes no sense. May be NULL. */
+	bool (*remote)(void *user, struct alk_worker_proc *worker, json_t *message);
 	/* It hangs and has been killed; `gone` follows. */
 	void (*hung)(void *user, struct alk_worker_proc *worker, const struct alk_board_hand *hand);
 	/* DEAD now. Its board can still be read. May start it again. */

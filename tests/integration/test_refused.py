@@ -13,7 +13,7 @@ from harness.waiting import scaled, wait_until
 
 @pytest.fixture
 def wire(server, keys):
-    serving = server()
+    serving = server("--max-remote-forwards", "0")
     with sshwire.Wire(serving.port) as connected:
         connected.serving = serving
         yield connected.login(sshwire.load_key(keys.path("user")))
@@ -34,7 +34,7 @@ def test_no_shell(server, ssh, command):
 
 
 def test_remote_forward_is_refused(server, ssh):
-    out = ssh.run(server(), "-N", "-R", "0:127.0.0.1:1", timeout=20)
+    out = ssh.run(server("--max-remote-forwards", "0"), "-N", "-R", "0:127.0.0.1:1", timeout=20)
     assert out.returncode == 255
     assert b"remote port forwarding failed" in out.stderr
 
