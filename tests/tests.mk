@@ -55,12 +55,14 @@ UNIT_TESTS = \
 	tests/unit/test_loop \
 	tests/unit/test_options \
 	tests/unit/test_policy \
+	tests/unit/test_policy_api \
 	tests/unit/test_policy_wait \
 	tests/unit/test_pubkey \
 	tests/unit/test_proxy \
 	tests/unit/test_proxy_header \
 	tests/unit/test_pump \
 	tests/unit/test_remote_listener \
+	tests/unit/test_shared \
 	tests/unit/test_socks5 \
 	tests/unit/test_text \
 	tests/unit/test_window \

@@ -10,6 +10,7 @@
  * then one JSON object. At most 16 MiB (the start message carries file contents). `op` names it:
  *
  *   supervisor → worker
+ *     shared   {}                                         before start; the fd is the policies' dictionary (shared.h)
  *     start    {conf, index, generation, plugin_dir, unloaded: [plugin's name]}   first; the fd is the board (board.h)
  *     link     {link:u64, listener:int, transport, remote_addr, remote_port, local_addr, local_port}
  *              the fd is the raw link; when it did not come (the worker is out of descriptors)

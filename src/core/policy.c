@@ -340,6 +340,11 @@ struct alk_policy *alk_policy_new(struct alk_loop *loop, const char *name, const
 	return policy;
 }
 
+void alk_policy_set_shared(struct alk_policy *policy, struct alk_shared *shared)
+{
+	policy->box.shared = shared;
+}
+
 void alk_policy_free(struct alk_policy **policy)
 {
 	struct alk_policy *p = *policy;

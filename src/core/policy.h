@@ -174,6 +174,9 @@ struct alk_policy *alk_policy_new(struct alk_loop *loop, const char *name, const
 				  struct alk_err *err);
 /* Cancel what was asked first: questions still under way are dropped, `done` does not run. */
 void alk_policy_free(struct alk_policy **policy);
+/* What alknet.shared is; borrowed for life. Without it the policy has one of its own. */
+struct alk_shared;
+void alk_policy_set_shared(struct alk_policy *policy, struct alk_shared *shared);
 /* Does the script define this function? */
 bool alk_policy_has(const struct alk_policy *policy, enum alk_question question);
 

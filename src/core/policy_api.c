@@ -21,7 +21,7 @@ struct cidr {
 	struct alk_cidr net;
 };
 
-static int api_cidr(lua_State *L)
+int alk_api_cidr(lua_State *L)
 {
 	size_t len;
 	const char *text = luaL_checklstring(L, 1, &len), *why;
@@ -86,7 +86,7 @@ static size_t without_dot(const char *text, size_t len)
 	return len > 1 && text[len - 1] == '.' ? len - 1 : len;
 }
 
-static int api_glob(lua_State *L)
+int alk_api_glob(lua_State *L)
 {
 	size_t plen, len;
 	const char *p = check_short(L, 1, &plen), *s = check_short(L, 2, &len);
@@ -106,7 +106,7 @@ static bool suffix_matches(const char *s, size_t len, const char *suffix, size_t
 	return len == slen || s[len - slen - 1] == '.';
 }
 
-static int api_suffix(lua_State *L)
+int alk_api_suffix(lua_State *L)
 {
 	size_t len, slen;
 	const char *s = check_short(L, 1, &len), *suffix = check_short(L, 2, &slen);
@@ -127,7 +127,7 @@ double alk_policy_now(lua_State *L)
 	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
-static int api_now(lua_State *L)
+int alk_api_now(lua_State *L)
 {
 	lua_pushnumber(L, alk_policy_now(L));
 	return 1;
@@ -163,7 +163,7 @@ void alk_policy_api_log(lua_State *L, int level, const char *text)
 	box->log_dropped = 0;
 }
 
-static int api_log(lua_State *L)
+int alk_api_log(lua_State *L)
 {
 	static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
 	int level = luaL_checkoption(L, 1, NULL, levels);
@@ -187,16 +187,42 @@ static void open_cidr(lua_State *L)
 	lua_pop(L, 1);
 }
 
+static const struct {
+	const char *table, *name;
+	lua_CFunction fn;
+} functions[] = {
+#define ALK_API(table_, name_, args_, fn_, text_) {table_, #name_, fn_},
+#include "policy_api.def"
+#undef ALK_API
+};
+
+/* Pushes the functions of one table. */
+static void open_table(lua_State *L, const char *table)
+{
+	size_t i;
+
+	lua_newtable(L);
+	for (i = 0; i < sizeof(functions) / sizeof(functions[0]); i++) {
+		if (strcmp(functions[i].table, table) != 0)
+			continue;
+		lua_pushcfunction(L, functions[i].fn);
+		lua_setfield(L, -2, functions[i].name);
+	}
+}
+
 void alk_policy_api_open(lua_State *L)
 {
-	static const luaL_Reg functions[] = {
-		{"cidr", api_cidr}, {"glob", api_glob},	    {"log", api_log},
-		{"now", api_now},   {"suffix", api_suffix}, {NULL, NULL},
-	};
+	static const char *const tables[] = {"shared", "json", "base64"};
+	size_t i;
 
 	open_cidr(L);
-	luaL_newlib(L, functions);
-	alk_policy_wait_open(L);
+	alk_policy_codec_open(L);
+	open_table(L, "");
+	for (i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
+		open_table(L, tables[i]);
+		alk_sandbox_freeze(L);
+		lua_setfield(L, -2, tables[i]);
+	}
 	alk_sandbox_freeze(L);
 	lua_setglobal(L, "alknet");
 }

@@ -13,6 +13,9 @@
  *   policy_pattern.c   Lua's patterns with a clock in the matcher
  *   policy_string.c    string.find, match, gmatch, gsub on top of it
  *   policy_api.c       `alknet`
+ *   policy_api.def     the list of what is in it: functions, arguments, text for the document
+ *   policy_store.c     alknet.shared and alknet.limit
+ *   policy_codec.c     alknet.json, base64, sha256
  *   policy_args.c      the tables that a question hands to the script
  *   policy_cert.c      a certificate as on_auth sees it
  *   policy_answer.c    what the script returned, read strictly
@@ -58,6 +61,8 @@ struct alk_sandbox {
 	lua_State *asked;      /* the coroutine whose outermost return is noted in `where` */
 	struct alk_wait *wait; /* NULL: this run may not wait */
 	char where[128];
+	struct alk_shared *shared, *own_shared; /* made at first use when nobody gave one */
+	struct alk_limiter *limiter;		/* made at first use */
 	double given_now; /* what time a test says that it is; 0 = the real one */
 	/* What the script says in the log. */
 	uint64_t log_at;
@@ -138,8 +143,14 @@ void alk_policy_api_open(lua_State *L);
 /* One line in the log, no more than ten a second. */
 void alk_policy_api_log(lua_State *L, int level, const char *text);
 
-/* resolve and sleep into the table on top. */
-void alk_policy_wait_open(lua_State *L);
+/* What is behind `alknet`; each may raise. */
+#define ALK_API(table_, name_, args_, fn_, text_) int fn_(lua_State *L);
+#include "policy_api.def"
+#undef ALK_API
+/* The metatable of JSON documents under way. */
+void alk_policy_codec_open(lua_State *L);
+/* Forget the buckets and a dictionary of the state's own. */
+void alk_policy_store_free(struct alk_sandbox *box);
 
 /* A question while it is in Lua. */
 struct alk_question_run {

@@ -388,5 +388,6 @@ void alk_sandbox_deinit(struct alk_sandbox *box)
 	if (box->L)
 		lua_close(box->L);
 	box->L = NULL;
+	alk_policy_store_free(box);
 	box->magic = 0;
 }

@@ -65,7 +65,7 @@ static int resolve_address(lua_State *L, const struct alk_sockaddr *addr)
 	return 1;
 }
 
-static int api_resolve(lua_State *L)
+int alk_api_resolve(lua_State *L)
 {
 	struct alk_err err = {.text = ""};
 	struct alk_sockaddr addr;
@@ -100,7 +100,7 @@ static int sleep_done(lua_State *L, int status, lua_KContext ctx)
 }
 
 /* Longer than any question lasts is a mistake: said now and not when the time is over. */
-static int api_sleep(lua_State *L)
+int alk_api_sleep(lua_State *L)
 {
 	lua_Number seconds = luaL_checknumber(L, 1);
 	struct alk_wait *wait;
@@ -113,15 +113,4 @@ static int api_sleep(lua_State *L)
 	wait->kind = ALK_WAIT_SLEEP;
 	wait->ms = (uint64_t)ceil(seconds * 1000);
 	return lua_yieldk(L, 0, 0, sleep_done);
-}
-
-void alk_policy_wait_open(lua_State *L)
-{
-	static const luaL_Reg functions[] = {
-		{"resolve", api_resolve},
-		{"sleep", api_sleep},
-		{NULL, NULL},
-	};
-
-	luaL_setfuncs(L, functions, 0);
 }

@@ -154,6 +154,9 @@ static int make_parts(struct alk_supervisor *sup, struct alk_err *err)
 	if (sup->limit == NULL || sup->penalty == NULL || sup->links == NULL || sup->tick == NULL ||
 	    sup->deadline == NULL)
 		return alk_err_set(err, -ENOMEM, "out of memory");
+	sup->shared = alk_shared_new(err);
+	if (sup->shared == NULL)
+		return -ENOMEM;
 	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
 		sup->signal[i] = alk_signal_new(sup->loop, signals[i], "supervisor signal",
 						on_signal, sup);
@@ -265,6 +268,7 @@ void alk_supervisor_free(struct alk_supervisor **supp)
 	alk_linktab_free(&sup->links);
 	alk_penalty_free(&sup->penalty);
 	alk_limit_free(&sup->limit);
+	alk_shared_free(&sup->shared);
 	supervisor_setup_unref(&sup->setup);
 	free(sup);
 }

@@ -31,6 +31,7 @@
 #include "loader.h"
 #include "metrics.h"
 #include "penalty.h"
+#include "shared.h"
 #include "supervisor.h"
 #include "worker_proc.h"
 #include <alknet/log.h>
@@ -134,6 +135,7 @@ struct alk_supervisor {
 	struct alk_limit *limit;
 	struct alk_penalty *penalty;
 	struct alk_linktab *links;
+	struct alk_shared *shared; /* of the policies of all generations */
 	uint64_t last_link;
 
 	struct alk_metrics dead; /* of workers that are gone */

@@ -175,8 +175,10 @@ static struct supervisor_slot *slot_new(struct alk_supervisor *sup, struct super
 	slot->worker = alk_worker_proc_new(sup->loop, (unsigned)(slot - sup->slot), sup->in_process,
 					   watchdog, &supervisor_worker_ops, sup);
 	slot->restart = alk_timer_new(sup->loop, "worker restart", on_slot_timer, slot);
-	if (slot->worker != NULL && slot->restart != NULL)
+	if (slot->worker != NULL && slot->restart != NULL) {
+		alk_worker_proc_share(slot->worker, alk_shared_fd(sup->shared));
 		return slot;
+	}
 	slot_free(slot);
 	return NULL;
 }

@@ -10,6 +10,7 @@
 #include "log_private.h"
 #include "privileges.h"
 #include "server.h"
+#include "shared.h"
 #include "worker.h"
 #include "worker_plugin.h"
 
@@ -29,6 +30,7 @@ struct alk_worker {
 	struct alk_board *board;
 	struct alk_conf *conf;
 	struct alk_auth *auth;
+	struct alk_shared *shared;
 	struct alk_policy *policy;
 	struct alk_loader *loader;
 	struct alk_route *route;
@@ -168,6 +170,7 @@ static int worker_policy(struct alk_worker *w, const struct alk_options *values,
 				   text, len, NULL, err);
 	if (!w->policy)
 		return -EINVAL;
+	alk_policy_set_shared(w->policy, w->shared);
 	if (alk_auth_key_count(w->auth) + alk_auth_authority_count(w->auth) == 0 &&
 	    !alk_policy_has(w->policy, ALK_QUESTION_AUTH))
 		return alk_err_set(
@@ -391,6 +394,17 @@ static void do_penalty(struct alk_worker *w, const json_t *message)
 		alk_auth_penalise(w->auth, text_of(message, "remote_addr"), until);
 }
 
+static void do_shared(struct alk_worker *w, int *fd)
+{
+	struct alk_err err = {""};
+
+	if (w->started || w->shared || *fd < 0)
+		return;
+	w->shared = alk_shared_map(fd, &err);
+	if (!w->shared)
+		alk_log(ALK_LOG_ERROR, "no shared memory", ALK_STR("error", err.text));
+}
+
 static void do_start(struct alk_worker *w, const json_t *message, int fd)
 {
 	struct alk_err err = {""};
@@ -417,6 +431,8 @@ static void on_message(void *user, struct alk_ctl *ctl, json_t *message, int fd)
 	(void)ctl;
 	if (strcmp(op, "start") == 0) {
 		do_start(w, message, fd);
+	} else if (strcmp(op, "shared") == 0) {
+		do_shared(w, &fd);
 	} else if (strcmp(op, "link") == 0) {
 		do_link(w, message, &fd);
 	} else if (strcmp(op, "request") == 0) {
@@ -491,6 +507,7 @@ void alk_worker_free(struct alk_worker **worker)
 	alk_route_free(&w->route);
 	alk_loader_free(&w->loader);
 	alk_policy_free(&w->policy);
+	alk_shared_free(&w->shared);
 	alk_auth_free(&w->auth);
 	alk_conf_free(&w->conf);
 	alk_timer_free(&w->tick);

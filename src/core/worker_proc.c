@@ -2,6 +2,7 @@
 #include "worker_proc.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@ struct alk_worker_proc {
 	const struct alk_worker_proc_ops *ops;
 	void *user;
 	unsigned index;
+	int shared_fd; /* -1 = none */
 	bool in_process;
 	uint64_t watchdog_ms;
 
@@ -373,7 +375,7 @@ static void proc_abandon(struct alk_worker_proc *w)
 
 int alk_worker_proc_start(struct alk_worker_proc *w, json_t *start, struct alk_err *err)
 {
-	int board_fd = -1, ctl = -1, rc;
+	int board_fd = -1, shared_fd = -1, ctl = -1, rc;
 
 	alk_board_free(&w->board);
 	w->ended = w->was_ready = w->hung = false;
@@ -393,6 +395,15 @@ int alk_worker_proc_start(struct alk_worker_proc *w, json_t *start, struct alk_e
 	}
 	if (rc == 0 && !w->in_process)
 		rc = proc_watch_exit(w, err);
+	if (rc == 0 && w->shared_fd >= 0) {
+		shared_fd = fcntl(w->shared_fd, F_DUPFD_CLOEXEC, 0);
+		rc = shared_fd < 0
+			     ? -errno
+			     : alk_ctl_send(w->ctl, json_pack("{s:s}", "op", "shared"), &shared_fd);
+		if (rc != 0)
+			alk_err_set(err, rc, "cannot share memory with a worker: %s",
+				    strerror(-rc));
+	}
 	if (rc == 0) {
 		rc = alk_ctl_send(w->ctl, json_incref(start), &board_fd);
 		if (rc != 0)
@@ -408,6 +419,11 @@ int alk_worker_proc_start(struct alk_worker_proc *w, json_t *start, struct alk_e
 	return rc;
 }
 
+void alk_worker_proc_share(struct alk_worker_proc *worker, int fd)
+{
+	worker->shared_fd = fd;
+}
+
 struct alk_worker_proc *alk_worker_proc_new(struct alk_loop *loop, unsigned index, bool in_process,
 					    uint64_t watchdog_ms,
 					    const struct alk_worker_proc_ops *ops, void *user)
@@ -420,6 +436,7 @@ struct alk_worker_proc *alk_worker_proc_new(struct alk_loop *loop, unsigned inde
 	w->ops = ops;
 	w->user = user;
 	w->index = index;
+	w->shared_fd = -1;
 	w->in_process = in_process;
 	w->watchdog_ms = watchdog_ms;
 	w->pidfd = -1;

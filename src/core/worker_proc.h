@@ -69,6 +69,8 @@ void alk_worker_proc_free(struct alk_worker_proc **worker);
 
 /* Start it with the `start` message (takes the reference; the board's fd goes with it). */
 int alk_worker_proc_start(struct alk_worker_proc *worker, json_t *start, struct alk_err *err);
+/* What every life of it gets before its start (shared.h); borrowed. */
+void alk_worker_proc_share(struct alk_worker_proc *worker, int fd);
 /* Send a message; takes `message` and, on failure too, *fd. A worker that cannot take it any more is
  * killed. 0 or -errno. */
 int alk_worker_proc_send(struct alk_worker_proc *worker, json_t *message, int *fd);
