@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from harness import net, procs, sshwire
+from harness import net, sshwire
 from harness.remote import free_port, held_port, listening, talk
 from harness.sshwire import GLOBAL_REQUEST, REQUEST_FAILURE, REQUEST_SUCCESS, Reader, string, u32
 from harness.waiting import wait_until
@@ -485,7 +485,13 @@ def test_rekey_in_between(server, ssh, targets):
     assert program.running()
 
 
-def test_unix_target_of_ssh(server, ssh, targets):
-    _, port = ssh_remote(ssh, server(), "0:127.0.0.1:1", "-R", "0:" + targets.unix)
-    assert port
-    assert procs.alive(ssh.started[-1].pid)
+def test_permitlisten(server, keys, tmp_path):
+    """A line of authorized_keys says where its key may have the server listen."""
+    allowed, other = free_port(), free_port()
+    file = tmp_path / "limited"
+    file.write_text(f'permitlisten="localhost:{allowed}" ' + keys.public("user") + "\n")
+    file.chmod(0o644)
+    with sshwire.Wire(server(authorized=file).port) as wire:
+        wire.login(sshwire.load_key(keys.path("user")))
+        answers = [ask(wire, *to) for to in (("localhost", other), ("127.0.0.1", allowed), ("", allowed), ("localhost", 0), ("localhost", allowed))]
+    assert answers == [False, False, False, False, True]
