@@ -6,6 +6,7 @@
 
 #include <alknet/dial.h>
 #include <alknet/err.h>
+#include <alknet/half.h>
 #include <alknet/log.h>
 #include <alknet/loop.h>
 #include <alknet/options.h>

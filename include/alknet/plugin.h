@@ -6,7 +6,7 @@
  * Start here if you add one; copy src/plugins/skeleton.
  *
  * Life: the loader checks the record (see the ABI below), then calls `init` once in each process that
- * needs the plugin (supervisor: transports listen; worker: transports admit, services; client:
+ * needs the plugin (supervisor: transports listen, services that have a half there; worker: transports admit, services; client:
  * transports dial), and `deinit` once before the process ends or the plugin is unloaded, when nothing
  * uses it any more. All calls come from the one loop thread. */
 
@@ -18,15 +18,18 @@
 
 struct alk_transport_ops; /* alknet/transport.h */
 struct alk_service_ops;	  /* alknet/service.h */
+struct alk_half_ops;	  /* alknet/half.h */
+struct alk_half;
 
 /* The ABI number. MAJOR: something removed, reordered or retyped: other majors are refused.
  * MINOR: something appended: a plugin made for a newer minor than the host's is refused.
  * 1.0: first.
  * 1.1: the operation `adopt` of transports. A process may have several instances of a plugin at once: `init` is
  *      called again, with other options, before the `deinit` of the one before. struct alk_destination has via,
- *      proxy_protocol and the link's addresses; alk_dial_to. */
+ *      proxy_protocol  and the link's addresses; alk_dial_to.
+ * 1.2: a plugin may have a half in the supervisor (alknet/half.h): struct alk_plugin has `half`, the env too. */
 #define ALK_ABI_MAJOR 1
-#define ALK_ABI_MINOR 1
+#define ALK_ABI_MINOR 2
 #define ALK_PLUGIN_MAGIC 0x6b6e6c61u /* "alnk" */
 
 enum alk_plugin_kind {
@@ -50,6 +53,7 @@ struct alk_plugin_env {
 	struct alk_loop *loop;
 	const struct alk_options *options; /* checked values of the plugin's own table */
 	uint64_t connect_timeout; /* ms: the program's option, for who connects somewhere */
+	struct alk_half *half;	  /* since 1.2: in the supervisor and in a worker, if the record has `half` */
 };
 
 struct alk_plugin {
@@ -70,6 +74,8 @@ struct alk_plugin {
 		const struct alk_transport_ops *transport;
 		const struct alk_service_ops *service;
 	} ops;
+	/* Since 1.2. NULL: the plugin has nothing in the supervisor but its listeners. */
+	const struct alk_half_ops *half;
 };
 
 #define ALK_PLUGIN(...)                                                                            \

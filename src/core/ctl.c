@@ -19,9 +19,11 @@
 
 struct ctl_header {
 	uint32_t len;
-	uint32_t flags; /* CTL_FLAG_FD */
+	uint32_t flags; /* CTL_FLAG_* */
 };
 #define CTL_FLAG_FD 1u
+#define CTL_FLAG_BYTES 2u
+#define CTL_NAME 16 /* of a plugin, before its bytes */
 
 struct ctl_frame {
 	struct ctl_frame *next;
@@ -174,9 +176,10 @@ static int ctl_enqueue(struct alk_ctl *ctl, const struct ctl_header *header, con
 	return 0;
 }
 
-static int ctl_send_text(struct alk_ctl *ctl, const char *text, size_t len, int *fd)
+static int ctl_send_text(struct alk_ctl *ctl, uint32_t flags, const char *text, size_t len, int *fd)
 {
-	struct ctl_header header = {.len = (uint32_t)len, .flags = *fd >= 0 ? CTL_FLAG_FD : 0};
+	struct ctl_header header = {.len = (uint32_t)len,
+				    .flags = flags | (*fd >= 0 ? CTL_FLAG_FD : 0)};
 	struct iovec iov[2] = {{&header, sizeof(header)}, {(void *)text, len}};
 	ssize_t n = 0;
 	int rc;
@@ -226,7 +229,7 @@ int alk_ctl_send(struct alk_ctl *ctl, json_t *message, int *fd)
 			goto out;
 		json_dumpb(message, text, len, JSON_COMPACT);
 	}
-	rc = ctl_send_text(ctl, text, len, fd);
+	rc = ctl_send_text(ctl, 0, text, len, fd);
 out:
 	if (text != small && text != NULL) {
 		explicit_bzero(text, len); /* the start message carries keys */
@@ -234,6 +237,28 @@ out:
 	}
 	json_decref(message);
 	alk_fd_close(fd);
+	return rc;
+}
+
+int alk_ctl_send_bytes(struct alk_ctl *ctl, const char *name, const void *bytes, size_t n)
+{
+	size_t len = CTL_NAME + n;
+	int none = -1, rc;
+	char *frame;
+
+	if (ctl->ended || ctl->freed || ctl->mute)
+		return -EPIPE;
+	if (n > CTL_FRAME_MAX - CTL_NAME)
+		return -EMSGSIZE;
+	frame = calloc(1, len);
+	if (frame == NULL)
+		return -ENOMEM;
+	memcpy(frame, name, strnlen(name, CTL_NAME - 1));
+	if (n > 0)
+		memcpy(frame + CTL_NAME, bytes, n);
+	rc = ctl_send_text(ctl, CTL_FLAG_BYTES, frame, len, &none);
+	explicit_bzero(frame, len);
+	free(frame);
 	return rc;
 }
 
@@ -357,6 +382,15 @@ static ssize_t ctl_read(struct alk_ctl *ctl)
 	return n;
 }
 
+/* A frame of a plugin's bytes. -EPROTO when it is none, or nobody here takes such. */
+static int ctl_hand_bytes(struct alk_ctl *ctl, uint8_t *frame, size_t len)
+{
+	if (len < CTL_NAME || frame[CTL_NAME - 1] != '\0' || ctl->ops->bytes == NULL)
+		return -EPROTO;
+	ctl->ops->bytes(ctl->user, ctl, (const char *)frame, frame + CTL_NAME, len - CTL_NAME);
+	return 0;
+}
+
 /* Hands over what is complete. 0, or -errno when the stream is not ours. */
 static int ctl_dispatch(struct alk_ctl *ctl)
 {
@@ -367,10 +401,21 @@ static int ctl_dispatch(struct alk_ctl *ctl)
 
 		memcpy(&header, ctl->buf + ctl->start, sizeof(header));
 		if (header.len == 0 || header.len > CTL_FRAME_MAX ||
-		    (header.flags & ~CTL_FLAG_FD) != 0)
+		    (header.flags & ~(CTL_FLAG_FD | CTL_FLAG_BYTES)) != 0 ||
+		    header.flags == (CTL_FLAG_FD | CTL_FLAG_BYTES))
 			return -EPROTO;
 		if (ctl->end - ctl->start < sizeof(header) + header.len)
 			return 0;
+		if (header.flags == CTL_FLAG_BYTES) {
+			int rc = ctl_hand_bytes(ctl, ctl->buf + ctl->start + sizeof(header),
+						header.len);
+
+			explicit_bzero(ctl->buf + ctl->start, sizeof(header) + header.len);
+			ctl->start += sizeof(header) + header.len;
+			if (rc != 0)
+				return rc;
+			continue;
+		}
 		message = json_loadb((const char *)ctl->buf + ctl->start + sizeof(header),
 				     header.len, JSON_REJECT_DUPLICATES, NULL);
 		explicit_bzero(ctl->buf + ctl->start, sizeof(header) + header.len);

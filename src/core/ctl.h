@@ -6,8 +6,8 @@
  * each optionally with one fd. With `workers = 0` both ends are on one loop in one process and speak
  * the same messages.
  *
- * Frame: u32 length of the JSON (host order: one machine), u32 flags (1 = an fd rides on the first byte),
- * then one JSON object. At most 16 MiB (the start message carries file contents). `op` names it:
+ * Frame: u32 length (host order: one machine), u32 flags (1 = an fd rides on the first byte, 2 = a plugin's
+ * bytes behind its name of 16), then one JSON object or those bytes. At most 16 MiB (the start message carries file contents). `op` names it:
  *
  *   supervisor → worker
  *     shared   {}                                         before start; the fd is the policies' dictionary (shared.h)
@@ -42,6 +42,9 @@ struct alk_ctl;
 struct alk_ctl_ops {
 	/* `message` is borrowed; `fd` is -1 or taken. */
 	void (*message)(void *user, struct alk_ctl *ctl, json_t *message, int fd);
+	/* What a plugin's other half says. `name` and `bytes` are borrowed and wiped after the call. */
+	void (*bytes)(void *user, struct alk_ctl *ctl, const char *name, const uint8_t *bytes,
+		      size_t n);
 	/* The other end is gone (rc 0) or broken (-errno). Called once. */
 	void (*closed)(void *user, struct alk_ctl *ctl, int rc);
 };
@@ -54,6 +57,8 @@ void alk_ctl_free(struct alk_ctl **ctl);
  * Returns 0, -ENOBUFS when more than 64 MiB wait (the other end is stuck: the caller treats it as
  * dead), -EPIPE. */
 int alk_ctl_send(struct alk_ctl *ctl, json_t *message, int *fd);
+/* The same for the bytes of a plugin. Copies them; what waits is wiped once it was sent. -EMSGSIZE too. */
+int alk_ctl_send_bytes(struct alk_ctl *ctl, const char *name, const void *bytes, size_t n);
 /* Bytes waiting to be sent. */
 size_t alk_ctl_pending(const struct alk_ctl *ctl);
 

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <alknet/half.h>
 #include <alknet/service.h>
 #include <alknet/transport.h>
 #include "loader.h"
@@ -20,8 +21,15 @@
 /* Where the record of ABI 1.0 ends: what a plugin of any 1.x has at least. */
 #define PLUGIN_SIZE_1_0 (offsetof(struct alk_plugin, ops) + sizeof(((struct alk_plugin *)0)->ops))
 
+/* What alk_half_send needs to know. */
+struct alk_half {
+	const struct alk_loader *loader;
+	const char *name;
+};
+
 struct alk_loaded {
 	uint32_t magic;
+	struct alk_half half;
 	void *library;
 	const struct alk_plugin *plugin;
 	struct alk_plugin_env env;
@@ -38,6 +46,9 @@ struct alk_loader {
 	char *dir;
 	json_t *forbidden;	   /* {NAME: true} */
 	struct alk_loaded *loaded; /* the last one first: deinit goes backwards */
+	bool halves_only;
+	alk_half_send_fn *send;
+	void *send_user;
 };
 
 static const char *kind_str(uint32_t kind)
@@ -223,6 +234,10 @@ static int loaded_init(struct alk_loaded *loaded, const struct alk_loader *loade
 		return 0;
 	env.connect_timeout = (uint64_t)alk_options_int(alk_conf_values(loader->conf),
 							"connect_timeout");
+	if (alk_loaded_half(loaded) != NULL && loader->role != ALK_ROLE_CLIENT) {
+		loaded->half = (struct alk_half){loader, loaded->plugin->name};
+		env.half = &loaded->half;
+	}
 	loaded->env = env;
 	if (loaded->plugin->init == NULL)
 		return 0;
@@ -264,6 +279,8 @@ static int loaded_open(struct alk_loaded *loaded, const struct alk_loader *loade
 		return alk_err_prefix(err, rc, "plugin %s", name);
 	}
 	rc = loaded_check_kind(loaded, kind, err);
+	if (rc == 0 && loader->halves_only && alk_loaded_half(loaded) == NULL)
+		rc = alk_err_set(err, -EPROTOTYPE, "plugin %s has no half", name);
 	return rc < 0 ? rc : loaded_init(loaded, loader, err);
 }
 
@@ -399,6 +416,61 @@ void *alk_loaded_state(const struct alk_loaded *loaded)
 {
 	assert(loaded->magic == LOADED_MAGIC);
 	return loaded->state;
+}
+
+/* ---- halves ---- */
+
+const struct alk_half_ops *alk_loaded_half(const struct alk_loaded *loaded)
+{
+	const struct alk_plugin *plugin = loaded->plugin;
+
+	return plugin->struct_size >= offsetof(struct alk_plugin, half) + sizeof(plugin->half)
+		       ? plugin->half
+		       : NULL;
+}
+
+void alk_loader_halves_only(struct alk_loader *loader)
+{
+	loader->halves_only = true;
+}
+
+void alk_loader_each(const struct alk_loader *loader, alk_loaded_fn *fn, void *user)
+{
+	struct alk_loaded *loaded, *next;
+
+	for (loaded = loader->loaded; loaded != NULL; loaded = next) {
+		next = loaded->next;
+		fn(user, loaded);
+	}
+}
+
+void alk_loader_set_send(struct alk_loader *loader, alk_half_send_fn *send, void *user)
+{
+	loader->send = send;
+	loader->send_user = user;
+}
+
+bool alk_loader_hear(const struct alk_loader *loader, const char *name, uint64_t worker,
+		     const uint8_t *bytes, size_t n)
+{
+	const struct alk_loaded *loaded = alk_loader_find(loader, name);
+	const struct alk_half_ops *half = loaded != NULL ? alk_loaded_half(loaded) : NULL;
+
+	if (half == NULL)
+		return false;
+	if (ALK_OP(half, message) != NULL)
+		half->message(loaded->state, worker, bytes, n);
+	return true;
+}
+
+int alk_half_send(struct alk_half *half, uint64_t worker, const void *bytes, size_t n)
+{
+	const struct alk_loader *loader = half->loader;
+
+	if (n > ALK_HALF_MESSAGE_MAX)
+		return -EMSGSIZE;
+	return loader->send != NULL ? loader->send(loader->send_user, half->name, worker, bytes, n)
+				    : -EPIPE;
 }
 
 /* ---- the loader ---- */

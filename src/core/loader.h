@@ -39,6 +39,18 @@ int alk_loader_forbid(struct alk_loader *loader, const char *name, bool forbidde
 bool alk_loader_forbidden(const struct alk_loader *loader, const char *name);
 /* Does the configuration speak of it? */
 bool alk_loader_configured(const struct alk_loader *loader, const char *name);
+/* Only plugins that have a half (alknet/half.h) are loaded from now on; the others are passed over by a scan. */
+void alk_loader_halves_only(struct alk_loader *loader);
+void alk_loader_each(const struct alk_loader *loader, alk_loaded_fn *fn, void *user);
+/* Who carries what the halves say. `name` is the plugin's. Returns as alk_half_send does. */
+typedef int alk_half_send_fn(void *user, const char *name, uint64_t worker, const void *bytes,
+			     size_t n);
+void alk_loader_set_send(struct alk_loader *loader, alk_half_send_fn *send, void *user);
+/* The table, NULL when the plugin has none or is older. */
+const struct alk_half_ops *alk_loaded_half(const struct alk_loaded *loaded);
+/* Hand on what the other half said. False when no such plugin is here. */
+bool alk_loader_hear(const struct alk_loader *loader, const char *name, uint64_t worker,
+		     const uint8_t *bytes, size_t n);
 const struct alk_plugin *alk_loaded_plugin(const struct alk_loaded *loaded);
 void *alk_loaded_state(const struct alk_loaded *loaded);
 /* [{"name","kind","version","abi","path","state"}], new reference; for plugin.list. */

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 const struct alk_metric_info alk_metric_info[ALK_METRIC_COUNT] = {
 #define ALK_METRIC(id_, kind_, name_, help_) {.name = (name_), .kind = (kind_), .help = (help_)},
@@ -80,6 +81,13 @@ void alk_metrics_write(struct alk_metrics_text *out, const struct alk_metrics *m
 			text_add(out, "%s %llu\n", info->name,
 				 (unsigned long long)metrics->total[m]);
 	}
+}
+
+void alk_metrics_append(struct alk_metrics_text *out, const char *lines)
+{
+	size_t len = strlen(lines);
+
+	text_add(out, "%s%s", lines, len > 0 && lines[len - 1] != '\n' ? "\n" : "");
 }
 
 void alk_metrics_text_free(struct alk_metrics_text *out)

@@ -217,6 +217,8 @@ static int supervisor_init(struct alk_supervisor *sup, struct alk_conf **conf, s
 	if (rc == 0)
 		rc = supervisor_listen(sup, err);
 	if (rc == 0)
+		rc = supervisor_half_open(sup, err);
+	if (rc == 0)
 		rc = supervisor_admin_open(sup, err);
 	if (rc == 0)
 		rc = supervisor_start_workers(sup, sup->setup,
@@ -257,6 +259,7 @@ void alk_supervisor_free(struct alk_supervisor **supp)
 	for (unsigned i = 0; i < sup->listeners; i++)
 		supervisor_unlisten_free(&sup->listener[i]);
 	supervisor_free_slots(sup);
+	supervisor_half_close(sup);
 	supervisor_query_free(sup);
 	supervisor_plugin_free(sup);
 	supervisor_remote_free(sup);

@@ -277,6 +277,7 @@ static void admin_metrics(void *user, struct alk_admin_call *call, json_t *param
 	sum_metrics(sup, &sum);
 	alk_metrics_write(&out, &sum);
 	write_own(&out, sup);
+	supervisor_half_metrics(sup, &out);
 	if (out.failed)
 		alk_admin_error(&call, ALK_ADMIN_FAILED, "out of memory");
 	else

@@ -17,7 +17,7 @@ struct supervisor_plugin_change {
 	struct alk_supervisor *sup;
 	struct alk_admin_call *call;
 	char name[32];
-	bool load, ours; /* loaded in this process, too, by this change */
+	bool load, ours, half; /* loaded in this process, too, by this change; its half was */
 	struct alk_err failed;
 };
 
@@ -156,6 +156,8 @@ static void change_own(struct supervisor_plugin_change *change, bool made)
 		unloaded_set(sup, change->name, !change->load);
 	if (made ? !change->load : change->ours)
 		alk_loader_unload(sup->loader, change->name);
+	if (!made && change->half)
+		supervisor_half_remove(sup, change->name);
 	alk_loader_forbid(sup->loader, change->name, unloaded_find(sup, change->name) >= 0);
 }
 
@@ -188,19 +190,24 @@ static int load_own(struct supervisor_plugin_change *change, struct alk_err *err
 	struct alk_conf *conf = alk_conf_copy(sup->conf, err);
 	struct alk_loader *loader = NULL;
 	struct alk_loaded *loaded = NULL;
-	bool transport = false;
+	bool transport = false, half = false;
 
 	if (conf != NULL)
 		loader = alk_loader_new(NULL, ALK_ROLE_CHECK,
 					alk_options_str(sup->values, "plugin_dir"), conf, err);
 	if (loader != NULL)
 		loaded = alk_loader_get(loader, ALK_PLUGIN_NONE, change->name, err);
-	if (loaded != NULL)
+	if (loaded != NULL) {
 		transport = alk_loaded_plugin(loaded)->kind == ALK_PLUGIN_TRANSPORT;
+		half = !transport && alk_loaded_half(loaded) != NULL;
+	}
 	alk_loader_free(&loader);
 	alk_conf_free(&conf);
 	if (loaded == NULL)
 		return -EINVAL;
+	if (half && alk_loader_find(sup->halves, change->name) == NULL)
+		return (change->half = supervisor_half_add(sup, change->name, err) == 0) ? 0
+											 : -EINVAL;
 	if (!transport || alk_loader_find(sup->loader, change->name) != NULL)
 		return 0;
 	alk_loader_forbid(sup->loader, change->name, false);
@@ -213,6 +220,11 @@ static int unload_check(const struct supervisor_plugin_change *change, struct al
 	const struct supervisor_listener *listener;
 	unsigned at = 0;
 
+	if (alk_loader_find(change->sup->halves, change->name) != NULL)
+		return alk_err_set(
+			err, -EBUSY,
+			"plugin %s is in use: it keeps what is one for all workers as long as the server runs",
+			change->name);
 	listener = listener_next(change->sup, change->name, &at);
 	if (listener == NULL)
 		return 0;

@@ -14,6 +14,7 @@
  *   supervisor_admin.c   the admin commands that it answers itself, metrics, events
  *   supervisor_query.c   the admin commands that workers answer
  *   supervisor_remote.c  remote listeners: which session has which port
+ *   supervisor_half.c    plugins that have a half here (alknet/half.h)
  *
  *   STARTING ──all workers ready──▶ RUNNING ──drain()──▶ DRAINING ──▶ STOPPED
  *       └───────────────── stop() ─────┴──────▶ STOPPING ──all workers gone──▶ STOPPED
@@ -98,6 +99,8 @@ struct supervisor_slot {
 	struct alk_timer *restart; /* SERVES: the next start; LEAVES: the end of our patience */
 	uint64_t backoff_ms;
 	unsigned links;
+	uint64_t
+		speaks; /* the worker's number for plugins' halves; 0 while it cannot be spoken to */
 };
 
 /* Refused links of one reason since it was last logged. */
@@ -117,6 +120,9 @@ struct alk_supervisor {
 	struct alk_conf *conf;
 	const struct alk_options *values;
 	struct alk_loader *loader;
+	struct alk_loader *halves; /* services that have a half here; on the first configuration */
+	struct supervisor_setup *halves_setup;
+	uint64_t last_worker;
 	enum supervisor_state state;
 	int status;
 	uint64_t started, generation;
@@ -286,6 +292,28 @@ void supervisor_plugin_free(struct alk_supervisor *sup);
 int supervisor_plugin_forbid(const struct alk_supervisor *sup, struct alk_loader *loader);
 /* For plugin.list: what the supervisor knows; workers add to it. */
 json_t *supervisor_plugin_list(const struct alk_supervisor *sup);
+
+/* supervisor_half.c */
+int supervisor_half_open(struct alk_supervisor *sup, struct alk_err *err);
+void supervisor_half_close(struct alk_supervisor *sup);
+/* plugin.load of a service that has one; and its undoing. */
+int supervisor_half_add(struct alk_supervisor *sup, const char *name, struct alk_err *err);
+void supervisor_half_remove(struct alk_supervisor *sup, const char *name);
+/* Plugins of this loader may speak to workers. */
+void supervisor_half_carry(struct alk_supervisor *sup, struct alk_loader *loader);
+void supervisor_half_up(struct supervisor_slot *slot);
+void supervisor_half_down(struct supervisor_slot *slot);
+/* False when there is no such plugin. */
+bool supervisor_half_hear(struct supervisor_slot *slot, const char *name, const uint8_t *bytes,
+			  size_t n);
+/* Will the halves do with this configuration? What needs a restart is added to `restart`. */
+int supervisor_half_check(struct alk_supervisor *sup, struct supervisor_setup *setup,
+			  json_t *restart, struct alk_err *err);
+void supervisor_half_apply(struct alk_supervisor *sup, struct supervisor_setup *setup);
+/* "bus.topics" goes to the half of `bus` as `topics`. */
+void supervisor_half_command(struct alk_supervisor *sup, struct alk_admin_call *call,
+			     const char *method, json_t *params);
+void supervisor_half_metrics(const struct alk_supervisor *sup, struct alk_metrics_text *out);
 
 /* supervisor_query.c */
 /* How the answers of several workers become one. */

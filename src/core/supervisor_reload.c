@@ -248,6 +248,7 @@ static void generation_switch(struct supervisor_reload *r)
 {
 	struct alk_supervisor *sup = r->sup;
 
+	supervisor_half_apply(sup, r->setup);
 	supervisor_adopt(sup, r->setup, &r->limits);
 	json_decref(r->restart);
 	r->restart = json_incref(r->new_restart);
@@ -269,7 +270,10 @@ static void generation_switch(struct supervisor_reload *r)
 /* What can still fail: addresses, and where the log goes. */
 static int reload_open(struct supervisor_reload *r, struct alk_err *err)
 {
-	int rc = supervisor_relisten_open(r->sup, r->setup, err);
+	int rc = supervisor_half_check(r->sup, r->setup, r->new_restart, err);
+
+	if (rc == 0)
+		rc = supervisor_relisten_open(r->sup, r->setup, err);
 
 	if (rc == 0 && r->kind == SUPERVISOR_RELOAD_ALL)
 		rc = alk_log_setup_options(r->setup->values, err);

@@ -37,6 +37,8 @@ struct supervisor_setup *supervisor_setup_new(struct alk_supervisor *sup, struct
 	}
 	if (setup->loader == NULL)
 		supervisor_setup_unref(&setup);
+	else
+		supervisor_half_carry(sup, setup->loader);
 	return setup;
 }
 
@@ -144,6 +146,7 @@ static void on_slot_timer(void *user)
 
 static void slot_free(struct supervisor_slot *slot)
 {
+	supervisor_half_down(slot);
 	if (slot->setup != NULL && --slot->setup->slots == 0)
 		slot->sup->generations--;
 	alk_worker_proc_free(&slot->worker);

@@ -40,6 +40,7 @@ static void on_worker_ready(void *user, struct alk_worker_proc *worker)
 {
 	struct alk_supervisor *sup = user;
 
+	supervisor_half_up(slot_of(sup, worker));
 	alk_log(ALK_LOG_INFO, "worker started", ALK_INT("worker", alk_worker_proc_index(worker)),
 		ALK_INT("pid", alk_worker_proc_pid(worker)));
 	supervisor_event(sup, json_pack("{s:s, s:i, s:i}", "event", "worker.start", "worker",
@@ -247,6 +248,12 @@ static void new_gone(struct supervisor_slot *slot, const struct alk_worker_proc_
 	supervisor_reload_lost(slot->sup, err.text);
 }
 
+static bool on_worker_bytes(void *user, struct alk_worker_proc *worker, const char *name,
+			    const uint8_t *bytes, size_t n)
+{
+	return supervisor_half_hear(slot_of(user, worker), name, bytes, n);
+}
+
 static void on_worker_gone(void *user, struct alk_worker_proc *worker,
 			   const struct alk_worker_proc_end *end)
 {
@@ -256,6 +263,7 @@ static void on_worker_gone(void *user, struct alk_worker_proc *worker,
 
 	if (sup->state == SUPERVISOR_STOPPED)
 		return; /* it is the end of all */
+	supervisor_half_down(slot);
 	alk_metrics_add(&sup->dead, alk_worker_proc_board(worker), false);
 	supervisor_query_gone(sup, index, !end->expected);
 	supervisor_remote_gone(sup, index);
@@ -283,6 +291,7 @@ const struct alk_worker_proc_ops supervisor_worker_ops = {
 	.reply = on_worker_reply,
 	.event = on_worker_event,
 	.remote = on_worker_remote,
+	.bytes = on_worker_bytes,
 	.hung = on_worker_hung,
 	.gone = on_worker_gone,
 };

@@ -180,6 +180,17 @@ static int worker_policy(struct alk_worker *w, const struct alk_options *values,
 	return 0;
 }
 
+static int half_send(void *user, const char *name, uint64_t worker, const void *bytes, size_t n)
+{
+	struct alk_worker *w = user;
+	int rc = alk_ctl_send_bytes(w->ctl, name, bytes, n);
+
+	(void)worker;
+	if (rc == -ENOBUFS)
+		worker_leave(w, 1);
+	return rc;
+}
+
 /* What a link or an open would load or read later, when the account may not. */
 static int worker_load(struct alk_worker *w, struct alk_err *err)
 {
@@ -233,6 +244,8 @@ static int worker_start(struct alk_worker *w, const json_t *message, int board_f
 				   w->conf, err);
 	if (w->loader && (rc = worker_forbid(w, json_object_get(message, "unloaded"))) < 0)
 		return alk_err_set(err, rc, "out of memory");
+	if (w->loader)
+		alk_loader_set_send(w->loader, half_send, w);
 	w->route = w->loader ? alk_route_new(w->policy, w->loader, err) : NULL;
 	if (!w->route || worker_load(w, err) < 0)
 		return -EINVAL;
@@ -466,7 +479,19 @@ static void on_closed(void *user, struct alk_ctl *ctl, int rc)
 	worker_leave(user, 1);
 }
 
-static const struct alk_ctl_ops ctl_ops = {.message = on_message, .closed = on_closed};
+static void on_bytes(void *user, struct alk_ctl *ctl, const char *name, const uint8_t *bytes,
+		     size_t n)
+{
+	struct alk_worker *w = user;
+
+	(void)ctl;
+	if (w->loader)
+		alk_loader_hear(w->loader, name, 0, bytes, n);
+}
+
+static const struct alk_ctl_ops ctl_ops = {.message = on_message,
+					   .bytes = on_bytes,
+					   .closed = on_closed};
 
 struct alk_worker *alk_worker_new(struct alk_loop *loop, int *fd, bool in_process,
 				  void (*done)(void *user, int status), void *user,

@@ -275,27 +275,47 @@ static void on_ctl_closed(void *user, struct alk_ctl *ctl, int rc)
 	proc_check_gone(w);
 }
 
-static const struct alk_ctl_ops proc_ctl_ops = {.message = on_ctl_message, .closed = on_ctl_closed};
+static void on_ctl_bytes(void *user, struct alk_ctl *ctl, const char *name, const uint8_t *bytes,
+			 size_t n)
+{
+	struct alk_worker_proc *w = user;
+
+	(void)ctl;
+	if (!w->ops->bytes(w->user, w, name, bytes, n))
+		proc_nonsense(w, "bytes");
+}
+
+static const struct alk_ctl_ops proc_ctl_ops = {.message = on_ctl_message,
+						.bytes = on_ctl_bytes,
+						.closed = on_ctl_closed};
 
 /* What it is told */
 
-int alk_worker_proc_send(struct alk_worker_proc *w, json_t *message, int *fd)
+static int proc_sent(struct alk_worker_proc *w, int rc)
 {
-	int rc;
-
-	if (w->ctl == NULL) {
-		json_decref(message);
-		if (fd != NULL)
-			alk_fd_close(fd);
-		return -EPIPE;
-	}
-	rc = alk_ctl_send(w->ctl, message, fd);
 	if (rc == -ENOBUFS) {
 		alk_log(ALK_LOG_ERROR, "worker does not read its control socket",
 			ALK_INT("worker", w->index));
 		alk_worker_proc_kill(w);
 	}
 	return rc;
+}
+
+int alk_worker_proc_send(struct alk_worker_proc *w, json_t *message, int *fd)
+{
+	if (w->ctl == NULL) {
+		json_decref(message);
+		if (fd != NULL)
+			alk_fd_close(fd);
+		return -EPIPE;
+	}
+	return proc_sent(w, alk_ctl_send(w->ctl, message, fd));
+}
+
+int alk_worker_proc_send_bytes(struct alk_worker_proc *w, const char *name, const void *bytes,
+			       size_t n)
+{
+	return w->ctl != NULL ? proc_sent(w, alk_ctl_send_bytes(w->ctl, name, bytes, n)) : -EPIPE;
 }
 
 void alk_worker_proc_drain(struct alk_worker_proc *w, uint64_t timeout_ms)

@@ -53,6 +53,9 @@ struct alk_worker_proc_ops {
 	void (*event)(void *user, struct alk_worker_proc *worker, json_t *message);
 	/* About remote listeners; false when it makes no sense. May be NULL. */
 	bool (*remote)(void *user, struct alk_worker_proc *worker, json_t *message);
+	/* A plugin's half speaks; false when there is no such half here. */
+	bool (*bytes)(void *user, struct alk_worker_proc *worker, const char *name,
+		      const uint8_t *bytes, size_t n);
 	/* It hangs and has been killed; `gone` follows. */
 	void (*hung)(void *user, struct alk_worker_proc *worker, const struct alk_board_hand *hand);
 	/* DEAD now. Its board can still be read. May start it again. */
@@ -74,6 +77,8 @@ void alk_worker_proc_share(struct alk_worker_proc *worker, int fd);
 /* Send a message; takes `message` and, on failure too, *fd. A worker that cannot take it any more is
  * killed. 0 or -errno. */
 int alk_worker_proc_send(struct alk_worker_proc *worker, json_t *message, int *fd);
+int alk_worker_proc_send_bytes(struct alk_worker_proc *worker, const char *name, const void *bytes,
+			       size_t n);
 void alk_worker_proc_drain(struct alk_worker_proc *worker, uint64_t timeout_ms);
 void alk_worker_proc_stop(struct alk_worker_proc *worker);
 void alk_worker_proc_kill(struct alk_worker_proc *worker);

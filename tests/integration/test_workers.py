@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from harness import net, procs, sshwire
+from harness.plugins import build
 from harness.waiting import scaled, wait_until
 
-HERE = Path(__file__).resolve().parent
 
 
 @pytest.fixture
@@ -105,22 +105,6 @@ def test_supervisor_killed(server):
     serving.expected_status = -signal.SIGKILL
 
 
-def build_hang(directory):
-    """A plugin directory with the service that hangs; built against include/ alone."""
-    compiler = os.environ.get("CC", "cc").split()
-    if not shutil.which(compiler[0]):
-        pytest.skip("no C compiler")
-    plugins = directory / "plugins"
-    plugins.mkdir(mode=0o755)
-    for name in ("tcp.so", "forward.so"):
-        shutil.copy(Path(procs.plugin_dir()) / name, plugins / name)
-        (plugins / name).chmod(0o755)
-    include = procs.ROOT / "include"
-    subprocess.run([*compiler, "-shared", "-fPIC", "-I", include, HERE / "hang.c", "-o", plugins / "hang.so"], check=True)
-    (plugins / "hang.so").chmod(0o755)
-    return plugins
-
-
 HANG_POLICY = """return { on_open = function(session, destination)
   if destination.host == "hang" then return "service", "hang" end
   return "forward"
@@ -130,10 +114,10 @@ end }"""
 @pytest.fixture
 def hanging(server, tmp_path):
     def start(*flags, **options):
-        plugins = build_hang(tmp_path)
+        directory = build(tmp_path, "hang")
         conf = "watchdog_timeout = 1, penalty_time = 60"
         return server(
-            "--plugin-dir", plugins, *flags, policy=HANG_POLICY, conf=conf, env=procs.environment(ALKNET_PLUGIN_DIR=None), **options
+            "--plugin-dir", directory, *flags, policy=HANG_POLICY, conf=conf, env=procs.environment(ALKNET_PLUGIN_DIR=None), **options
         )
 
     return start
