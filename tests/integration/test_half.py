@@ -41,10 +41,16 @@ class Counting:
 def counting(keys, tmp_path, running_programs):
     made = []
 
-    def start(workers, step=1):
+    def start(workers, step=1, late=False):
         directory = build(tmp_path, "count")
-        options = {"workers": workers, "plugin_dir": directory, "policy": POLICY, "count": {"step": step}}
+        options = {"workers": workers, "plugin_dir": directory, "policy": POLICY}
+        if late:
+            (directory / "count.so").rename(tmp_path / "count.so")
+        else:
+            options["count"] = {"step": step}
         configured = Configured(keys, tmp_path, running_programs, env=procs.environment(ALKNET_PLUGIN_DIR=None), **options)
+        if late:
+            (tmp_path / "count.so").rename(directory / "count.so")
         made.append(Counting(keys, configured, "tester"))
         return made[-1]
 
@@ -94,3 +100,18 @@ def test_half_learns_of_a_death(counting):
     os.kill(old, signal.SIGKILL)
     wait_until(lambda: one.metric("workers") == 2 and old not in one.conf.server.workers(), 20, "another worker")
     assert one.ask(one.login()) == 3
+
+
+def test_t48_a_half_is_not_unloaded(counting):
+    one = counting(1)
+    with pytest.raises(procs.AdminError, match="plugin count is in use: it keeps what is one for all workers"):
+        one.conf.call("plugin.unload", name="count")
+    assert one.ask(one.login()) == 1
+
+
+def test_half_loaded_while_the_server_runs(counting):
+    """A plugin that came into the directory later: its half learns of the workers that are there."""
+    one = counting(2, late=True)
+    one.conf.call("plugin.load", name="count")
+    assert one.ask(one.login()) == 1
+    assert one.metric("workers") == 2
