@@ -39,6 +39,7 @@ UNIT_TESTS = \
 	tests/unit/test_board \
 	tests/unit/test_cert \
 	tests/unit/test_conf \
+	tests/unit/test_conf_reload \
 	tests/unit/test_connect \
 	tests/unit/test_ctl \
 	tests/unit/test_dial \

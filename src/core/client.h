@@ -81,4 +81,8 @@ void alk_client_listen_cancel(struct alk_ssh_listen **listen);
 /* Tell the server to stop; what is connected stays. */
 void alk_client_unlisten(struct alk_client *client, const char *host, uint16_t port);
 
+/* Read the identity, for `alknet check --connect`: without asking for a passphrase and without an agent, so of
+ * a private key that is encrypted only the public half. 0 (also when there is none), or -errno with `err`. */
+int alk_client_check_identity(const struct alk_conf *conf, struct alk_err *err);
+
 #endif

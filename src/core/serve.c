@@ -13,10 +13,12 @@
 #include <unistd.h>
 
 #include "auth.h"
+#include "client.h"
 #include "cmdline.h"
 #include "loader.h"
 #include "log_private.h"
 #include "policy.h"
+#include "server.h"
 #include "supervisor.h"
 #include "text.h"
 #include "watchdog.h"
@@ -247,6 +249,17 @@ static void on_bad_key(void *user, const char *name, unsigned line, const char *
 	fprintf(stderr, "alknet: warning: %s:%u: %s\n", name, line, why);
 }
 
+static int host_keys_check(const struct alk_conf *conf, FILE *out, struct alk_err *err)
+{
+	size_t count;
+	int rc = alk_server_check_keys(conf, &count, err);
+
+	if (rc < 0)
+		return alk_err_prefix(err, rc, "key");
+	fprintf(out, "ok: key: %zu host %s\n", count, count == 1 ? "key" : "keys");
+	return 0;
+}
+
 static int keys_check(const struct alk_conf *conf, FILE *out, struct alk_err *err)
 {
 	const struct alk_options *values = alk_conf_values(conf);
@@ -397,7 +410,10 @@ static int all_check(struct alk_conf *conf, bool connect, const char *shown)
 
 	if (rc == 0) {
 		fprintf(out, "ok: configuration %s\n", shown);
-		rc = connect ? 0 : keys_check(conf, out, &err);
+		rc = connect ? alk_client_check_identity(conf, &err)
+			     : host_keys_check(conf, out, &err);
+		if (rc == 0 && !connect)
+			rc = keys_check(conf, out, &err);
 		if (rc == 0)
 			rc = plugins_check(conf, connect, out, &err);
 		if (rc == 0 && !connect)

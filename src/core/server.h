@@ -31,6 +31,8 @@ struct alk_server_host *alk_server_host_new(struct alk_loop *loop, const struct 
 					    struct alk_route *route, struct alk_loader *loader,
 					    const struct alk_server_ops *ops, void *user,
 					    struct alk_err *err);
+/* Read the host keys as a worker would, for `alknet check`. Gives how many there are. 0, or -EINVAL with `err`. */
+int alk_server_check_keys(const struct alk_conf *conf, size_t *count, struct alk_err *err);
 void alk_server_host_free(struct alk_server_host **host);
 /* What the supervisor says of other workers' remote listeners. */
 void alk_server_host_remote(struct alk_server_host *host, const json_t *message);

@@ -102,6 +102,21 @@ static int host_keys(struct alk_server_host *host, const struct alk_conf *conf, 
 	return n > 0 || rc < 0 ? rc : alk_err_set(err, -EINVAL, "no host key: say --key PATH");
 }
 
+int alk_server_check_keys(const struct alk_conf *conf, size_t *count, struct alk_err *err)
+{
+	struct alk_server_host host = {.values = alk_conf_values(conf), .bind = ssh_bind_new()};
+	int rc = host.bind ? alk_ssh_check_library(err)
+			   : alk_err_set(err, -ENOMEM, "out of memory");
+
+	if (rc == 0)
+		rc = host_keys(&host, conf, err);
+	if (host.bind)
+		ssh_bind_free(host.bind);
+	for (*count = 0; alk_options_nth(host.values, "key", *count);)
+		++*count;
+	return rc;
+}
+
 /* End the sessions whose key or certificate is no longer good. The peer is not told why. */
 static void on_recheck(void *user)
 {

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "client.h"
 #include "content.h"
 #include "identity.h"
 #include "keys.h"
@@ -176,6 +177,23 @@ static int public_read(struct alk_login *l, const struct alk_conf *conf, const c
 	l->wanted = NULL;
 	snprintf(l->cert_path, sizeof(l->cert_path), "%s", l->identity);
 	return 0;
+}
+
+int alk_client_check_identity(const struct alk_conf *conf, struct alk_err *err)
+{
+	const char *path = alk_options_str(alk_conf_values(conf), "identity"), *text;
+	size_t len = 0, blob_len;
+	uint8_t *blob = NULL;
+	bool encrypted;
+	int rc = 0;
+
+	text = path ? alk_conf_file(conf, "identity", 0, &len) : NULL;
+	if (text && is_public_file(path))
+		rc = alk_pubkey_parse(path, text, len, &blob, &blob_len, err);
+	else if (text)
+		rc = alk_identity_public(path, text, len, &blob, &blob_len, &encrypted, err);
+	free(blob);
+	return rc < 0 ? alk_err_prefix(err, rc, "identity") : 0;
 }
 
 static int login_read(struct alk_login *l, const struct alk_conf *conf, struct alk_err *err)

@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -199,6 +200,23 @@ def test_check_reads_what_the_file_names(keys, tmp_path):
     script = tmp_path / "p.lua"
     script.write_text("return { on_open = function() return 'deny' end,, }")
     one_sentence(run("check", "-c", good_file(keys, tmp_path, f'policy = "{script}"')), "p.lua:1")
+
+
+def test_check_parses_private_keys(keys, tmp_path):
+    """What serve or connect would refuse at its start."""
+    path = good_file(keys, tmp_path)
+    assert "ok: key: 1 host key" in run("check", "-c", path).stdout
+    pem, short = tmp_path / "pem", tmp_path / "short"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", str(pem)], check=True, capture_output=True)
+    short.write_bytes(Path(keys.path("host")).read_bytes()[:150])
+    short.chmod(0o600)
+    pem.chmod(0o600)
+    text = path.read_text()
+    for bad, words in ((pem, "ssh-keygen -p"), (short, str(short))):
+        path.write_text(text.replace(keys.path("host"), str(bad)))
+        one_sentence(run("check", "-c", path), words, "key")
+        one_sentence(run("check", "--connect", "--server", "x", "--identity", bad), words, "identity")
+    assert run("check", "--connect", "--server", "x", "--identity", keys.path("user")).returncode == 0
 
 
 def test_dump_defaults_is_a_configuration(keys, tmp_path):

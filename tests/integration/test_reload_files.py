@@ -94,7 +94,7 @@ BAD = [
     (spoil_policy, r"policy\.lua:\d"),
     (spoil_policy_run, r"policy\.lua:2"),
     (spoil_policy_word, r"policy\.lua.*on_opne"),
-    (spoil_authorized, r"authorized.keys"),
+    (spoil_authorized, r"authorized_keys:2"),
     (spoil_host, r"/host.*(PEM|ssh-keygen -p)"),
     (spoil_host_short, r"/host"),
     (spoil_host_mode, r"/host"),

@@ -112,8 +112,8 @@ static void test_bad_records(void **state)
 	} bad[] = {
 		{"magic",
 		 "its magic number is 0x12345678 instead of 0x6b6e6c61: it is no alknet plugin"},
-		{"major", "it was made for plugin ABI 2.0, this program has 1.0: build it again"},
-		{"minor", "it needs plugin ABI 1.1, this program has 1.0: update alknet"},
+		{"major", "it was made for plugin ABI 2.1, this program has 1.1: build it again"},
+		{"minor", "it needs plugin ABI 1.2, this program has 1.1: update alknet"},
 		{"small", "its record says it has "},
 		{"big", "its record says it has "},
 		{"stub", "its alk_plugin has 4 bytes, which is no plugin record"},
@@ -341,6 +341,42 @@ static void test_get(void **state)
 	assert_int_equal(deinits, 1);
 }
 
+/* What was unloaded is gone with its options, may be kept away, and comes back. */
+static void test_unload(void **state)
+{
+	struct bench *b = *state;
+	struct alk_loaded *loaded;
+	struct load_state *good;
+	struct alk_err err = {""};
+	int deinits = 0;
+
+	put(b, "good", "good", SIZE_MAX);
+	configure(b, "return { good = { word = 'hello' } }");
+	new_loader(b, ALK_ROLE_WORKER);
+	assert_true(alk_loader_configured(b->loader, "good"));
+	assert_false(alk_loader_configured(b->loader, "plain"));
+	for (int round = 1; round <= 3; round++) {
+		assert_null(alk_loader_find(b->loader, "good"));
+		loaded = alk_loader_get(b->loader, ALK_PLUGIN_NONE, "good", &err);
+		if (loaded == NULL)
+			fail_msg("%s", err.text);
+		assert_ptr_equal(alk_loader_find(b->loader, "good"), loaded);
+		good = alk_loaded_state(loaded);
+		assert_string_equal(good->word, "hello");
+		good->deinits = &deinits;
+		alk_loader_unload(b->loader, "good");
+		assert_int_equal(deinits, round);
+	}
+	alk_loader_unload(b->loader, "good");
+	assert_int_equal(deinits, 3);
+	assert_int_equal(alk_loader_forbid(b->loader, "good", true), 0);
+	assert_true(alk_loader_forbidden(b->loader, "good"));
+	assert_null(alk_loader_get(b->loader, ALK_PLUGIN_SERVICE, "good", &err));
+	assert_non_null(strstr(err.text, "plugin good was unloaded"));
+	assert_int_equal(alk_loader_forbid(b->loader, "good", false), 0);
+	assert_non_null(alk_loader_get(b->loader, ALK_PLUGIN_SERVICE, "good", &err));
+}
+
 static void test_get_what_is_not_there(void **state)
 {
 	struct bench *b = *state;
@@ -484,6 +520,7 @@ int main(void)
 		TEST(test_symlinks),
 		TEST(test_bad_directories),
 		TEST(test_get),
+		TEST(test_unload),
 		TEST(test_get_what_is_not_there),
 		TEST(test_init_fails),
 		TEST(test_check_role),

@@ -225,13 +225,38 @@ static void test_penalties_bound(void **state)
 	alk_penalty_free(&penalties);
 }
 
+/* Other limits: what is counted stays. */
+static void test_set(void **state)
+{
+	struct alk_limit_conf conf = {.sessions = 2};
+	struct alk_limit *limits = alk_limit_new(&conf);
+
+	(void)state;
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.1", 0), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.1", 0), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.1", 0), ALK_REFUSAL_SESSIONS);
+	conf = (struct alk_limit_conf){.per_address = 3};
+	alk_limit_set(limits, &conf);
+	assert_int_equal(alk_limit_links(limits), 2);
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.1", 0), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.1", 0), ALK_REFUSAL_ADDRESS);
+	alk_limit_end(limits, "192.0.2.1");
+	assert_int_equal(alk_limit_links(limits), 2);
+	alk_limit_free(&limits);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_parse),	  cmocka_unit_test(test_drop_rate),
-		cmocka_unit_test(test_startups),  cmocka_unit_test(test_per_address),
-		cmocka_unit_test(test_many),	  cmocka_unit_test(test_key),
-		cmocka_unit_test(test_penalties), cmocka_unit_test(test_penalties_bound),
+		cmocka_unit_test(test_parse),
+		cmocka_unit_test(test_drop_rate),
+		cmocka_unit_test(test_startups),
+		cmocka_unit_test(test_per_address),
+		cmocka_unit_test(test_many),
+		cmocka_unit_test(test_key),
+		cmocka_unit_test(test_set),
+		cmocka_unit_test(test_penalties),
+		cmocka_unit_test(test_penalties_bound),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

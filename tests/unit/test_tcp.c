@@ -10,6 +10,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -218,6 +219,55 @@ static void test_pause(void **state)
 	assert_int_equal(b->links, 1);
 }
 
+static const struct alk_options *options_of(struct alk_conf *conf, const char *keepalive)
+{
+	char path[] = "/tmp/alk-tcp-XXXXXX";
+	const struct alk_options *options;
+	struct alk_err err = {""};
+	int fd = mkstemp(path);
+
+	assert_true(fd >= 0);
+	dprintf(fd, "return { tcp = { keepalive = %s } }", keepalive);
+	close(fd);
+	if (alk_conf_load_file(conf, path, &err) < 0)
+		fail_msg("%s", err.text);
+	options = alk_conf_plugin(conf, &alk_plugin, &err);
+	if (options == NULL)
+		fail_msg("%s", err.text);
+	unlink(path);
+	return options;
+}
+
+/* Another instance with other options takes the listener; what is accepted from then on has them. */
+static void test_adopt(void **state)
+{
+	static const char *const keepalive[] = {"0", "120"};
+	struct bench *b = *state;
+	char address[64];
+
+	snprintf(address, sizeof(address), "127.0.0.1:%u", b->port);
+	for (int i = 0; i < 2; i++) {
+		struct alk_plugin_env env = {.size = sizeof(env), .role = ALK_ROLE_SUPERVISOR};
+		struct alk_conf *conf = alk_conf_new(ALK_ROLE_SUPERVISOR);
+		void *other;
+
+		env.loop = b->loop;
+		env.options = options_of(conf, keepalive[i]);
+		assert_int_equal(alk_plugin.init(&env, &other, NULL), 0);
+		assert_int_equal(ops->adopt(other, b->listener), 0);
+		start_dial(b, address);
+		alk_loop_run(b->loop);
+		assert_int_equal(option(b->accepted.fd, SOL_SOCKET, SO_KEEPALIVE), i);
+		if (i == 1)
+			assert_int_equal(option(b->accepted.fd, IPPROTO_TCP, TCP_KEEPIDLE), 120);
+		alk_link_close(&b->accepted);
+		alk_link_close(&b->dialed);
+		b->done = b->links = 0;
+		alk_plugin.deinit(&other);
+		alk_conf_free(&conf);
+	}
+}
+
 #define TEST(name_) cmocka_unit_test_setup_teardown(name_, setup, teardown)
 
 int main(void)
@@ -225,6 +275,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_dial_and_accept), TEST(test_dial_refused),  TEST(test_dial_cancelled),
 		TEST(test_good_addresses),  TEST(test_bad_addresses), TEST(test_pause),
+		TEST(test_adopt),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
