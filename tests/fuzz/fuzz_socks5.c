@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The proxy port's state machine: however the bytes are cut, it comes to the same end. The first byte
- * of the input says how many bytes come at a time (0 = all). */
+ * of the input says how many bytes come at a time (its lower 7 bits, 0 = all) and whether a login is asked
+ * for (the upper one). */
 #include "socks5.h"
 
 #include <stdint.h>
@@ -15,11 +16,12 @@ static void require(int yes)
 		abort();
 }
 
-static size_t feed(struct alk_socks5 *socks, const uint8_t *bytes, size_t n, size_t step)
+static size_t feed(struct alk_socks5 *socks, const uint8_t *bytes, size_t n, size_t step,
+		   const char *auth)
 {
 	size_t begin = 0, end = 0;
 
-	alk_socks5_init(socks, NULL);
+	alk_socks5_init(socks, auth);
 	while (end < n && socks->state < ALK_SOCKS5_ASKED) {
 		size_t taken;
 
@@ -51,11 +53,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 {
 	struct alk_socks5 whole, cut;
 	size_t taken_whole, taken_cut;
+	const char *auth;
 
 	if (n == 0)
 		return 0;
-	taken_whole = feed(&whole, bytes + 1, n - 1, 0);
-	taken_cut = feed(&cut, bytes + 1, n - 1, bytes[0]);
+	auth = bytes[0] & 0x80 ? "a:b\nanna:secret\n" : NULL;
+	taken_whole = feed(&whole, bytes + 1, n - 1, 0, auth);
+	taken_cut = feed(&cut, bytes + 1, n - 1, bytes[0] & 0x7f, auth);
+	require(!whole.denied || (auth != NULL && whole.state == ALK_SOCKS5_FAILED));
 	require(whole.state == cut.state);
 	require(whole.reply_len == cut.reply_len);
 	require(memcmp(whole.reply, cut.reply, whole.reply_len) == 0);
