@@ -57,6 +57,13 @@ static void on_up(void *user, bool first)
 		alk_stdio_open(connect->stdio);
 }
 
+static bool on_waited_for(void *user)
+{
+	const struct connect *connect = user;
+
+	return connect->front.waiting > 0;
+}
+
 static void on_over(void *user, int rc, const struct alk_err *err)
 {
 	struct connect *connect = user;
@@ -197,7 +204,11 @@ static int connect_read_auth(struct connect *connect, const struct alk_conf *con
 
 static int connect_prepare(struct connect *connect, struct alk_conf *conf, struct alk_err *err)
 {
-	static const struct alk_keep_ops ops = {.up = on_up, .over = on_over};
+	static const struct alk_keep_ops ops = {
+		.up = on_up,
+		.waited_for = on_waited_for,
+		.over = on_over,
+	};
 	const char *stdio = alk_options_str(connect->options, "stdio");
 	int rc = connect_read_auth(connect, conf, err);
 

@@ -15,7 +15,7 @@
 #define FIRST_MS 1000
 #define MAX_MS 30000
 #define STOOD_MS 10000	 /* a session that stood so long was a good one */
-#define WANTED_MS 2000	 /* between two attempts while an application waits */
+#define WANTED_MS 1000	 /* between two attempts while an application waits */
 #define REFUSED_MS 60000 /* after a refusal */
 #define MISSED_MS 45000	 /* without keepalives: as if they were at their default */
 
@@ -89,9 +89,16 @@ static void keep_wait(struct alk_keep *keep, uint64_t ms)
 
 static uint64_t keep_delay(struct alk_keep *keep)
 {
+	uint64_t delay;
+
 	if (keep->now)
 		return 0;
-	return keep->refused ? alk_backoff_jitter(REFUSED_MS) : alk_backoff_next(&keep->backoff);
+	if (keep->refused)
+		return alk_backoff_jitter(REFUSED_MS);
+	delay = alk_backoff_next(&keep->backoff);
+	return delay > WANTED_MS && keep->ops->waited_for(keep->user)
+		       ? alk_backoff_jitter(WANTED_MS)
+		       : delay;
 }
 
 /* Say it when it is news. */

@@ -10,7 +10,7 @@
  *     └─ and from each of them: alk_keep_stop ─▶ STOPPING ─▶ `over`
  *
  * Waits: 1 s, 2 s, 4 s ... 30 s, each shortened by up to a quarter; a session that stood for 10 s begins
- * with 1 s again. No longer than 2 s while an application waits (alk_keep_wanted). 60 s after the server
+ * with 1 s again. No longer than 1 s while an application waits (alk_keep_wanted). 60 s after the server
  * refused our key or showed a host key that is not the known one: that does not mend itself in seconds,
  * and each attempt counts against us at the server. None at all after the process missed as much time as
  * makes a peer dead (suspend.h), or when asked to (alk_keep_again).
@@ -32,6 +32,8 @@ const char *alk_keep_state_str(enum alk_keep_state state);
 struct alk_keep_ops {
 	/* A session is up: the first, or another one. */
 	void (*up)(void *user, bool first);
+	/* Does an application wait for a session? */
+	bool (*waited_for)(void *user);
 	/* There will be no other session. rc 0: stopped; else the first one failed, or `once` and it ended,
 	 * and `err` says why. Once, from the loop. */
 	void (*over)(void *user, int rc, const struct alk_err *err);
@@ -48,7 +50,7 @@ int alk_keep_start(struct alk_keep *keep, struct alk_err *err);
 void alk_keep_stop(struct alk_keep *keep);
 /* A new session now: ends the one that is up, or the wait. */
 void alk_keep_again(struct alk_keep *keep);
-/* An application waits for a session. */
+/* An application begins to wait for a session. */
 void alk_keep_wanted(struct alk_keep *keep);
 
 struct alk_client *alk_keep_client(struct alk_keep *keep); /* borrowed, for the keeper's life */

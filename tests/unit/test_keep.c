@@ -99,7 +99,19 @@ static void on_told_over(void *user, int rc, const struct alk_err *err)
 	snprintf(told.text, sizeof(told.text), "%s", err != NULL ? err->text : "");
 }
 
-static const struct alk_keep_ops told_ops = {.up = on_told_up, .over = on_told_over};
+static bool somebody_waits;
+
+static bool is_waited_for(void *user)
+{
+	(void)user;
+	return somebody_waits;
+}
+
+static const struct alk_keep_ops told_ops = {
+	.up = on_told_up,
+	.waited_for = is_waited_for,
+	.over = on_told_over,
+};
 
 static void begin(bool once)
 {
@@ -318,7 +330,21 @@ static void test_wanted_is_sooner(void **state)
 	}
 	expect_next(22, 30);
 	alk_keep_wanted(keeper);
-	expect_next(0, 2.1);
+	expect_next(0, 1.1);
+	/* As long as it waits. */
+	somebody_waits = true;
+	for (int i = 0; i < 3; i++) {
+		time_goes_by();
+		down(-ECONNREFUSED, "refused");
+		expect_next(0.75, 1);
+	}
+	time_goes_by();
+	down(-EACCES, "refused");
+	expect_next(45, 60);
+	somebody_waits = false;
+	time_goes_by();
+	down(-ECONNREFUSED, "refused");
+	expect_next(22, 30);
 	/* Never later than it was. */
 	keeper->due = alk_loop_now(loop);
 	alk_keep_wanted(keeper);
