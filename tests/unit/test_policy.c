@@ -267,11 +267,13 @@ static void test_forward(void **state)
 	a = body_answer(ALK_QUESTION_OPEN, "return 'forward', { path = '/run/socket' }");
 	assert_int_equal(a.verdict, ALK_VERDICT_FORWARD);
 	assert_string_equal(a.path, "/run/socket");
-	a = body_answer(ALK_QUESTION_OPEN, "return 'forward', { host = 'x', via = 'socks4://y:1' }");
+	a = body_answer(ALK_QUESTION_OPEN,
+			"return 'forward', { host = 'x', via = 'socks4://y:1' }");
 	assert_true(a.failed);
 	assert_non_null(strstr(a.reason, "via"));
-	a = body_answer(ALK_QUESTION_OPEN,
-			"return 'forward', { via = 'http://u:p@proxy:3128', proxy_protocol = true }");
+	a = body_answer(
+		ALK_QUESTION_OPEN,
+		"return 'forward', { via = 'http://u:p@proxy:3128', proxy_protocol = true }");
 	assert_false(a.failed);
 	assert_string_equal(a.via, "http://u:p@proxy:3128");
 	assert_true(a.proxy_protocol);
@@ -629,7 +631,8 @@ static void test_load_errors(void **state)
 		{"return {}, 1", "must return one table"},
 		{"return { on_opne = print }", "on_opne is not a question"},
 		{"return { on_open = 1 }", "on_open is a number, not a function"},
-		{"while true do end", "test.lua:1: took more processor time"},
+		{"while true do end",
+		 "test.lua:1: took more "}, /* of either time: which, a busy machine decides */
 		{"coroutine.yield()", "the script yielded"},
 		{"\x1bLua", "test.lua"},
 	};
