@@ -273,7 +273,7 @@ def test_t41_no_memory(server, login, targets, keys, sanitized):
         try:
             echoes(login(serving), targets)
             return True
-        except (sshwire.Closed, AssertionError, OSError):
+        except (sshwire.Closed, AssertionError, OSError, EOFError):  # memory may still be short for the channel
             return False
 
     wait_until(served, 60, "a session to be served again")
