@@ -57,6 +57,7 @@ UNIT_TESTS = \
 	tests/unit/test_options \
 	tests/unit/test_policy \
 	tests/unit/test_policy_api \
+	tests/unit/test_policy_engine \
 	tests/unit/test_policy_wait \
 	tests/unit/test_pubkey \
 	tests/unit/test_proxy \
@@ -82,6 +83,15 @@ check_PROGRAMS += tests/policy/run_policy
 tests_policy_run_policy_LDADD = libcore.la
 TESTS += tests/policy.sh tests/policy/run_policy
 
+# docs/POLICY_API.md has parts that are made from the code.
+check_PROGRAMS += docs/api_doc
+docs_api_doc_LDADD = libcore.la
+TESTS += docs/check-api.sh
+.PHONY: docs
+docs: docs/api_doc
+	docs/api_doc $(srcdir)/docs/POLICY_API.md $(srcdir)/scripts >POLICY_API.md.tmp
+	mv POLICY_API.md.tmp $(srcdir)/docs/POLICY_API.md
+
 # Ring 5. One harness a parser: tests/fuzz/fuzz_NAME.c, seeds in tests/fuzz/corpus/NAME.
 FUZZ_TESTS = \
 	tests/fuzz/fuzz_admin \
@@ -93,6 +103,7 @@ FUZZ_TESTS = \
 	tests/fuzz/fuzz_knownhosts \
 	tests/fuzz/fuzz_krl \
 	tests/fuzz/fuzz_pattern \
+	tests/fuzz/fuzz_policy_text \
 	tests/fuzz/fuzz_proxy \
 	tests/fuzz/fuzz_proxy_header \
 	tests/fuzz/fuzz_proxy_url \
@@ -115,6 +126,7 @@ tests_fuzz_fuzz_keys_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_knownhosts_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_krl_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_pattern_LDADD = $(FUZZ_LDADD)
+tests_fuzz_fuzz_policy_text_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_proxy_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_proxy_header_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_proxy_url_LDADD = $(FUZZ_LDADD)

@@ -38,13 +38,15 @@
 	(8 * 1024 * 1024)		    /* any block: a table that grows copies all of itself */
 #define ALK_POLICY_LIST_MAX (1 << 20)	    /* elements that one call of `table` may walk over */
 #define ALK_POLICY_SCRIPT_MAX (1024 * 1024) /* bytes of a script */
-#define ALK_POLICY_TOTAL_MS 5000	    /* of a question, waiting included */
-#define ALK_POLICY_LOAD_MS 1000		    /* for the main chunk */
-#define ALK_POLICY_WAITING_MAX 1024	    /* questions that wait */
-#define ALK_POLICY_WAITING_SESSION 64	    /* of them, of one session */
-#define ALK_POLICY_WAITS_MAX 32		    /* waits in one question */
-#define ALK_POLICY_RESOLVE_MS 4000	    /* then alknet.resolve gives up */
-#define ALK_POLICY_KEY_MAX 4096		    /* bytes of a key in base64 */
+#define ALK_POLICY_RESUME_MS 20
+#define ALK_POLICY_MEMORY (32 * 1024 * 1024)
+#define ALK_POLICY_TOTAL_MS 5000      /* of a question, waiting included */
+#define ALK_POLICY_LOAD_MS 1000	      /* for the main chunk */
+#define ALK_POLICY_WAITING_MAX 1024   /* questions that wait */
+#define ALK_POLICY_WAITING_SESSION 64 /* of them, of one session */
+#define ALK_POLICY_WAITS_MAX 32	      /* waits in one question */
+#define ALK_POLICY_RESOLVE_MS 4000    /* then alknet.resolve gives up */
+#define ALK_POLICY_KEY_MAX 4096	      /* bytes of a key in base64 */
 
 /* A Lua state and what it may use. Every coroutine of the state finds it through its extra space. */
 struct alk_sandbox {

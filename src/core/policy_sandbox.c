@@ -13,8 +13,6 @@
  * somebody waits for the answer. */
 
 #define SANDBOX_MAGIC 0x58424b41u
-#define SANDBOX_CAP (32u * 1024 * 1024)
-#define SANDBOX_RESUME_MS 20
 #define NS_PER_MS 1000000ull
 
 /* Instructions between two looks at the clock. An instruction takes 5 ms at the worst (two strings of
@@ -230,7 +228,7 @@ int alk_run_start(struct alk_sandbox *box, struct alk_run *run, uint32_t total_m
 
 static void budget_begin(struct alk_sandbox *box, const struct alk_run *run, uint32_t resume_ms)
 {
-	uint64_t ns = (resume_ms ? resume_ms : SANDBOX_RESUME_MS) * NS_PER_MS;
+	uint64_t ns = (resume_ms ? resume_ms : ALK_POLICY_RESUME_MS) * NS_PER_MS;
 	uint64_t now = alk_policy_clock();
 
 	box->cpu_end = clock_ns(CLOCK_THREAD_CPUTIME_ID) + ns;
@@ -371,7 +369,7 @@ int alk_sandbox_init(struct alk_sandbox *box, const char *name, size_t cap, stru
 	memset(box, 0, sizeof(*box));
 	box->magic = SANDBOX_MAGIC;
 	box->name = name;
-	box->cap = cap ? cap : SANDBOX_CAP;
+	box->cap = cap ? cap : ALK_POLICY_MEMORY;
 	box->L = lua_newstate(sandbox_alloc, box);
 	if (!box->L)
 		return alk_err_set(err, -ENOMEM, "%s: not enough memory for a Lua state", name);

@@ -1,0 +1,1 @@
+alknet.base64.decode(("A"):rep(200000)) return "forward"

@@ -1,0 +1,1 @@
+return alknet.cidr("10.0.0.0/8"):contains("x")

@@ -1,0 +1,1 @@
+alknet.cidr(("1"):rep(200000)) return "forward"

@@ -1,0 +1,2 @@
+local text = ("["):rep(60000)
+while true do alknet.json.decode(text) end

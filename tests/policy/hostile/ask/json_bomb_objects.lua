@@ -1,0 +1,2 @@
+local text = "[" .. ("{},"):rep(10000) .. "{}]"
+while true do alknet.json.decode(text) end

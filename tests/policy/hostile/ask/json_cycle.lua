@@ -1,0 +1,2 @@
+local t = {} t.t = t
+while true do alknet.json.encode(t) end

@@ -1,0 +1,1 @@
+getmetatable(alknet.json).__index = nil return "forward"

@@ -1,0 +1,1 @@
+return alknet.json.decode("null") or alknet.json.decode("[null]")

@@ -1,0 +1,1 @@
+while true do alknet.json.encode({ [math.maxinteger] = 1 }) end

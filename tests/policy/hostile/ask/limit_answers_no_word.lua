@@ -1,0 +1,1 @@
+return alknet.limit("k", 1, 5)

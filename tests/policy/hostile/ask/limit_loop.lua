@@ -1,0 +1,1 @@
+while true do alknet.limit("k", 1, 1) end

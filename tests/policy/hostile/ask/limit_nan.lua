@@ -1,0 +1,1 @@
+return alknet.limit("k", 0/0, 0/0) and "forward"

@@ -1,0 +1,1 @@
+return "forward", { via = "gopher://x" }

@@ -1,0 +1,1 @@
+alknet.shared.set("k", print) return "forward"

@@ -1,0 +1,1 @@
+alknet.shared.set(("k"):rep(200000), 1) return "forward"

@@ -1,0 +1,1 @@
+alknet.shared.set("k", ("v"):rep(200000)) return "forward"

@@ -1,0 +1,1 @@
+while true do alknet.shared.incr("n") end

@@ -1,0 +1,1 @@
+alknet.shared.set("k", 1, 0/0) return "forward"

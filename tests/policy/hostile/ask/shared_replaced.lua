@@ -1,0 +1,1 @@
+alknet.shared.get = function() return true end return "forward"

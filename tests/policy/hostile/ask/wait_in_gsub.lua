@@ -1,0 +1,1 @@
+string.gsub("abc", ".", function() alknet.resolve("a.example") end) return "forward"

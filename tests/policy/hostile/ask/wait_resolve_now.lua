@@ -1,0 +1,1 @@
+alknet.resolve("a.example") return "forward"

@@ -1,0 +1,1 @@
+alknet.resolve(setmetatable({}, { __tostring = function() return "a" end })) return "forward"

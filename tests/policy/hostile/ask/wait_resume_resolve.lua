@@ -1,0 +1,1 @@
+local co = coroutine.create(alknet.resolve) assert(coroutine.resume(co, "a.example")) return "forward"

@@ -1,0 +1,1 @@
+alknet.sleep(1e9) return "forward"

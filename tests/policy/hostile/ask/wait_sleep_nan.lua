@@ -1,0 +1,1 @@
+alknet.sleep(0/0) return "forward"

@@ -1,0 +1,1 @@
+alknet.sleep(-1) return "forward"

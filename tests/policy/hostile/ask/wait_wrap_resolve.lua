@@ -1,0 +1,1 @@
+local f = coroutine.wrap(alknet.resolve) f("a.example") return "forward"

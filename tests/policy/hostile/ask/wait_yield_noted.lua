@@ -1,0 +1,1 @@
+pcall(coroutine.wrap(alknet.sleep), 0) coroutine.yield() return "forward"
