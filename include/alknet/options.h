@@ -34,6 +34,9 @@ enum alk_option_flags {
 	ALK_OPT_NO_FLAG = 1 << 5, /* in the file only */
 	ALK_OPT_PUB_TOO = 1 << 7, /* PRIVATE, but others may read a file whose name ends in .pub */
 	ALK_OPT_AUTO = 1 << 6,	  /* the word `auto` is taken too, kept as -1 */
+	/* A URL that may hold a password: that is not shown, cannot be given as a flag or in the environment, and
+	 * NAME_file is accepted for the whole. */
+	ALK_OPT_URL = 1 << 8,
 	ALK_OPT_RESTART = 1 << 7, /* of a program: a reload does not change it, and says so */
 };
 

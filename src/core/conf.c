@@ -361,7 +361,7 @@ int alk_conf_read_files(struct alk_conf *conf, struct alk_err *err)
 	int rc = alk_options_read_files(conf->values, &failed, err);
 
 	if (rc == 0)
-		return 0;
+		return alk_conf_proxy_check(conf, err);
 	alk_conf_given_as(conf, failed, given, sizeof(given));
 	return alk_err_prefix(err, rc, "%s", given);
 }

@@ -69,6 +69,9 @@ const char *alk_conf_source(const struct alk_conf *conf, const char *name);
 struct alk_conf_listen {
 	const char *transport;
 	const char *address;
+	/* Connections begin with a PROXY header, and come from these networks: one text or a list of checked
+	 * ones (cidr.h). NULL: they have none. */
+	const json_t *proxy_from;
 };
 size_t alk_conf_listeners(const struct alk_conf *conf, struct alk_conf_listen *out, size_t max);
 

@@ -9,6 +9,7 @@
 #include <alknet/dial.h>
 
 #include "addr.h"
+#include "proxy_url.h"
 #include "text.h"
 
 int alk_max_startups_parse(const char *text, struct alk_max_startups *out, struct alk_err *err)
@@ -170,7 +171,31 @@ static int connect_check(const struct alk_conf *conf, struct alk_err *err)
 	return rc < 0 ? blame(conf, name, rc, err) : forwards_check(conf, err);
 }
 
+/* What stands in a flag is seen by everybody who lists processes. */
+int alk_conf_proxy_check(const struct alk_conf *conf, struct alk_err *err)
+{
+	const char *url = alk_options_str(conf->values, "proxy");
+	const char *source = alk_conf_source(conf, "proxy");
+	struct alk_proxy_url parsed = {.kind = ALK_PROXY_NONE};
+	int rc = 0;
+
+	if (url == NULL) /* or it is in a file that is still to be read */
+		return 0;
+	if (strcmp(source, "flag") == 0 && alk_proxy_url_has_password(url))
+		rc = alk_err_set(
+			err, -EINVAL,
+			"a password must not be on the command line, where every user of this machine sees it; write proxy or proxy_file in the configuration file");
+	if (rc == 0)
+		rc = alk_proxy_url_parse(url, &parsed, err);
+	explicit_bzero(&parsed, sizeof(parsed));
+	return rc < 0 ? blame(conf, "proxy", rc, err) : 0;
+}
+
 int alk_conf_cross_check(struct alk_conf *conf, struct alk_err *err)
 {
+	int rc = alk_conf_proxy_check(conf, err);
+
+	if (rc < 0)
+		return rc;
 	return conf->role == ALK_ROLE_CLIENT ? connect_check(conf, err) : serve_check(conf, err);
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proxy_url.h"
 #include "text.h"
 
 /* --- one table's values, over the control socket: {"name": {"source", "num", "text": [], "file": [hex]}} - */
@@ -151,6 +152,16 @@ int alk_options_decode(struct alk_options *options, const json_t *encoded, struc
 
 /* --- for people ------------------------------------------------------------------------------------- */
 
+static json_t *text_show(const struct alk_option *option, const char *text)
+{
+	char shown[1024];
+
+	if ((option->flags & ALK_OPT_URL) == 0)
+		return json_string(text);
+	alk_proxy_url_show(text, shown, sizeof(shown));
+	return json_string(shown);
+}
+
 static json_t *value_show(const struct alk_option *option, const struct alk_value *value)
 {
 	json_t *list;
@@ -170,7 +181,7 @@ static json_t *value_show(const struct alk_option *option, const struct alk_valu
 		json_array_append_new(list,
 				      option->type == ALK_OPT_TABLE
 					      ? json_loads(value->text[i], JSON_DECODE_ANY, NULL)
-					      : json_string(value->text[i]));
+					      : text_show(option, value->text[i]));
 	if ((option->flags & ALK_OPT_REPEAT) == 0 && json_array_size(list) == 1) {
 		json_t *one = json_incref(json_array_get(list, 0));
 

@@ -33,6 +33,8 @@ const char *alk_conf_lua_version(void);
 /* An option as it was given, for the beginning of a sentence: "--max-sessions", "ALKNET_SERVER",
  * "FILE: max_sessions", or its name when nobody gave it. */
 void alk_conf_given_as(const struct alk_conf *conf, const char *name, char *out, size_t size);
+/* `proxy`, once more when it was read from its file. */
+int alk_conf_proxy_check(const struct alk_conf *conf, struct alk_err *err);
 /* What the options say about one another (conf_check.c). */
 int alk_conf_cross_check(struct alk_conf *conf, struct alk_err *err);
 /* The word for a role in sentences: "serve" or "connect". */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include "log_private.h"
 #include "main.h"
+#include "proxy.h"
 #include "proxy_auth.h"
 
 #define SIGNALS 3
@@ -285,7 +286,9 @@ int alk_main_connect(int argc, char **argv)
 		goto out;
 	}
 	alk_log_attach(connect.front.loop);
-	rc = connect_prepare(&connect, conf, &err);
+	rc = alk_proxy_set(connect.front.loop, alk_options_str(connect.options, "proxy"), &err);
+	if (rc == 0)
+		rc = connect_prepare(&connect, conf, &err);
 	if (rc != 0) {
 		connect.status = alk_main_fail(rc == -ENOMEM ? 1 : 2, &err);
 		goto out;

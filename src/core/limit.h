@@ -23,6 +23,7 @@
 	X(ADDRESS, "max_connections_per_ip", "max_connections_per_ip")                             \
 	X(STARTUPS, "max_startups", "max_startups")                                                \
 	X(SESSIONS, "max_sessions", "max_sessions")                                                \
+	X(PROXY, "proxy_protocol", "the PROXY header")                                             \
 	X(WORKER, "no_worker", "no worker that is ready")
 
 enum alk_refusal {

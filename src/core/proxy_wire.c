@@ -242,10 +242,11 @@ static void http_refused(struct alk_proxy_wire *wire)
 		{504, -ETIMEDOUT, "the proxy could not connect in time"},
 	};
 
-	if (wire->status == 407) {
-		wire_fail(wire, -EKEYREJECTED, "%s (status 407)",
+	if (wire->status == 407 || wire->status == 401) { /* tinyproxy says 401 to wrong ones */
+		wire_fail(wire, -EKEYREJECTED, "%s (status %u)",
 			  wire->url->has_login ? "the proxy refused the user name or the password"
-					       : "the proxy wants a user name and a password");
+					       : "the proxy wants a user name and a password",
+			  wire->status);
 		return;
 	}
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {

@@ -325,6 +325,7 @@ static void on_opened(void *user, struct alk_channel *channel, const struct alk_
 {
 	struct alk_remote_forwards *list = user;
 	struct remote_forward *f = to->port ? forward_find(list, to->port) : NULL;
+	struct alk_destination target;
 	struct alk_err err = {""};
 	struct remote_dial *d;
 
@@ -345,10 +346,11 @@ static void on_opened(void *user, struct alk_channel *channel, const struct alk_
 		d->next->prev = &d->next;
 	list->dials = d;
 	alk_channel_set_ops(channel, &dial_ops, d);
-	d->dial = f->path[0] ? alk_dial_unix(list->loop, f->path, list->connect_ms, on_dialled, d,
-					     &err)
-			     : alk_dial_tcp(list->loop, f->host, f->host_port, NULL,
-					    list->connect_ms, on_dialled, d, &err);
+	/* The program's proxy is the way to the server, not to what is here. */
+	target = (struct alk_destination){.port = f->host_port, .via = "none"};
+	snprintf(target.host, sizeof(target.host), "%s", f->host);
+	snprintf(target.path, sizeof(target.path), "%s", f->path);
+	d->dial = alk_dial_to(list->loop, &target, list->connect_ms, on_dialled, d, &err);
 	if (!d->dial)
 		dial_refuse(d, -ENOMEM);
 }

@@ -8,7 +8,7 @@
 
 /* Which links are taken */
 
-static void refuse(struct alk_supervisor *sup, enum alk_refusal why, const char *addr)
+void supervisor_refuse(struct alk_supervisor *sup, enum alk_refusal why, const char *addr)
 {
 	struct supervisor_refused *refused = &sup->refused[why];
 
@@ -83,32 +83,38 @@ static json_t *link_message(uint64_t id, unsigned listener, const struct alk_lin
 			 "local_addr", link->local_addr, "local_port", link->local_port);
 }
 
-static void on_accepted(void *user, struct alk_link *link)
+void supervisor_take_link(struct alk_supervisor *sup, unsigned listener, struct alk_link *link)
 {
-	struct supervisor_listener *listener = user;
-	struct alk_supervisor *sup = listener->sup;
 	struct supervisor_slot *slot = pick_worker(sup);
 	enum alk_refusal why = ALK_REFUSAL_WORKER;
 
-	listener->accepted++;
 	if (sup->state == SUPERVISOR_RUNNING && slot != NULL)
 		why = admit(sup, link->remote_addr);
 	if (why != ALK_REFUSAL_NONE) {
-		refuse(sup, why, link->remote_addr);
+		supervisor_refuse(sup, why, link->remote_addr);
 		goto out;
 	}
 	if (alk_linktab_add(sup->links, ++sup->last_link, (unsigned)(slot - sup->slot),
 			    link->remote_addr) == NULL) {
 		alk_limit_end(sup->limit, link->remote_addr);
-		refuse(sup, ALK_REFUSAL_WORKER, link->remote_addr);
+		supervisor_refuse(sup, ALK_REFUSAL_WORKER, link->remote_addr);
 		goto out;
 	}
 	slot->links++;
-	if (alk_worker_proc_send(slot->worker, link_message(sup->last_link, listener->index, link),
+	if (alk_worker_proc_send(slot->worker, link_message(sup->last_link, listener, link),
 				 &link->fd) != 0)
 		supervisor_release_link(sup, sup->last_link);
 out:
 	alk_link_close(link);
+}
+
+static void on_accepted(void *user, struct alk_link *link)
+{
+	struct supervisor_listener *listener = user;
+
+	listener->accepted++;
+	if (!supervisor_proxy_expects(listener, link))
+		supervisor_take_link(listener->sup, listener->index, link);
 }
 
 /* Listeners */

@@ -11,6 +11,7 @@
  *   supervisor_relisten.c  the listeners of another configuration
  *   supervisor_reload.c  another configuration, and the generation of workers that serves with it
  *   supervisor_plugin.c  plugins that are loaded and unloaded at run time
+ *   supervisor_proxy.c   links that begin with a PROXY header
  *   supervisor_admin.c   the admin commands that it answers itself, metrics, events
  *   supervisor_query.c   the admin commands that workers answer
  *   supervisor_remote.c  remote listeners: which session has which port
@@ -111,6 +112,7 @@ struct supervisor_refused {
 
 struct supervisor_query;
 struct supervisor_watcher;
+struct supervisor_proxied;
 struct supervisor_reload;
 struct supervisor_plugin_change;
 
@@ -160,6 +162,8 @@ struct alk_supervisor {
 	struct supervisor_query *queries;
 	uint64_t last_query;
 	struct supervisor_watcher *watchers;
+	struct supervisor_proxied *proxied; /* links whose PROXY header is still to come */
+	unsigned nproxied;
 };
 
 /* supervisor.c */
@@ -271,6 +275,16 @@ struct supervisor_reload_counts supervisor_reload_counts(const struct alk_superv
 void supervisor_restart_add(json_t *restart, const char *name);
 /* Names of options that the file says otherwise than the server runs; a new reference. */
 json_t *supervisor_reload_restart(const struct alk_supervisor *sup);
+
+/* Apply the limits to a link and hand it to a worker. Takes link->fd. */
+void supervisor_take_link(struct alk_supervisor *sup, unsigned listener, struct alk_link *link);
+void supervisor_refuse(struct alk_supervisor *sup, enum alk_refusal why, const char *addr);
+
+/* supervisor_proxy.c */
+/* Does a PROXY header come first on this listener's links? Then true: it takes link->fd and hands the link on
+ * when the header is there, with the addresses that it says. */
+bool supervisor_proxy_expects(struct supervisor_listener *listener, struct alk_link *link);
+void supervisor_proxy_free(struct alk_supervisor *sup);
 
 /* supervisor_admin.c */
 int supervisor_admin_open(struct alk_supervisor *sup, struct alk_err *err);

@@ -9,6 +9,7 @@
 #include "ctl.h"
 #include "log_private.h"
 #include "privileges.h"
+#include "proxy.h"
 #include "server.h"
 #include "shared.h"
 #include "worker.h"
@@ -200,7 +201,9 @@ static int worker_load(struct alk_worker *w, struct alk_err *err)
 	for (i = 0; i < n && i < LISTEN_MAX; i++)
 		if (!alk_loader_get(w->loader, ALK_PLUGIN_TRANSPORT, listen[i].transport, err))
 			return -EINVAL;
-	return alk_resolver_of(w->loop, err) ? 0 : -EIO;
+	if (!alk_resolver_of(w->loop, err))
+		return -EIO;
+	return alk_proxy_set(w->loop, alk_options_str(alk_conf_values(w->conf), "proxy"), err);
 }
 
 /* Plugins that were unloaded at run time. */

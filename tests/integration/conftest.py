@@ -92,7 +92,9 @@ def server(keys, tmp_path, running_programs):
     def start(*flags, conf=None, policy=None, workers=None, authorized=True, listen="127.0.0.1:0", key=None, env=None,
               wrap=(), wait=True):
         number = next(count)
-        argv = [*wrap, procs.alknet(), "serve", "--key", key or keys.path("host"), "--listen", listen]
+        argv = [*wrap, procs.alknet(), "serve", "--key", key or keys.path("host")]
+        if listen is not None:
+            argv += ["--listen", listen]
         admin = tmp_path / f"admin{number}.sock"
         argv += ["--admin-socket", admin]
         if authorized:
