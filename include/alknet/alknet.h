@@ -2,9 +2,10 @@
 #ifndef ALKNET_H
 #define ALKNET_H
 
-/* Everything that a plugin may use. */
+/* Everything: what a plugin uses, and alknet/embed.h for a program that runs a server or a client in itself. */
 
 #include <alknet/dial.h>
+#include <alknet/embed.h>
 #include <alknet/err.h>
 #include <alknet/half.h>
 #include <alknet/log.h>

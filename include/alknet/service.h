@@ -108,6 +108,22 @@ ALK_EXPORT void alk_channel_resume(struct alk_channel *channel);
 /* End both directions now. `close` follows from the loop. */
 ALK_EXPORT void alk_channel_close(struct alk_channel *channel);
 
+/* Who is told of a channel that no service has: one that a program asked for, or took. As in struct alk_service_ops;
+ * opened and refused are for a channel that this side asked for. */
+struct alk_channel_ops {
+	void (*opened)(void *user, struct alk_channel *channel);
+	/* `close` follows. */
+	void (*refused)(void *user, struct alk_channel *channel, enum alk_open_failure why,
+			const char *text);
+	size_t (*data)(void *user, struct alk_channel *channel, const uint8_t *bytes, size_t n);
+	void (*drain)(void *user, struct alk_channel *channel);
+	void (*eof)(void *user, struct alk_channel *channel);
+	void (*close)(void *user, struct alk_channel *channel);
+};
+/* Change who is told; `ops` is borrowed for the channel's life, NULL is nobody. */
+ALK_EXPORT void alk_channel_set_ops(struct alk_channel *channel, const struct alk_channel_ops *ops,
+				    void *user);
+
 ALK_EXPORT const struct alk_identity *alk_channel_identity(const struct alk_channel *channel);
 ALK_EXPORT struct alk_loop *alk_channel_loop(const struct alk_channel *channel);
 

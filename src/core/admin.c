@@ -29,6 +29,8 @@ struct alk_admin_call {
 	json_t *id;						 /* NULL: a notification */
 	void (*closed)(void *user, struct alk_admin_call *call); /* of a stream */
 	void *user;
+	alk_admin_local_fn *answer; /* NULL: it came over the socket */
+	void *answer_user;
 };
 
 struct admin_client {
@@ -211,6 +213,8 @@ void alk_admin_result(struct alk_admin_call **callp, json_t *result)
 	struct alk_admin_call *call = *callp;
 
 	*callp = NULL;
+	if (call->answer != NULL)
+		call->answer(call->answer_user, result, NULL);
 	if (call->client != NULL && call->id != NULL) {
 		json_t *message = json_pack("{s:s, s:O, s:O}", "jsonrpc", "2.0", "id", call->id,
 					    "result", result);
@@ -235,6 +239,8 @@ void alk_admin_error(struct alk_admin_call **callp, int code, const char *fmt, .
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	if (call->answer != NULL)
+		call->answer(call->answer_user, NULL, text);
 	if (call->client != NULL && call->id != NULL)
 		client_error(call->client, call->id, code, text);
 	call_free(call);
@@ -248,6 +254,8 @@ void alk_admin_stream(struct alk_admin_call *call,
 
 	call->closed = closed;
 	call->user = user;
+	if (call->answer != NULL)
+		call->answer(call->answer_user, json_true(), NULL);
 	if (call->client != NULL) {
 		call->client->nstreams++;
 		if (call->id != NULL && message != NULL)
@@ -261,10 +269,47 @@ void alk_admin_event(struct alk_admin_call *call, json_t *event)
 	json_t *message = json_pack("{s:s, s:s, s:O}", "jsonrpc", "2.0", "method", "event",
 				    "params", event);
 
+	if (call->answer != NULL)
+		call->answer(call->answer_user, event, NULL);
 	if (message != NULL && call->client != NULL)
 		client_write(call->client, message);
 	json_decref(message);
 	json_decref(event);
+}
+
+/* The same checks as for a line of the socket. */
+int alk_admin_local(const struct alk_admin_command *commands, void *commands_user,
+		    const char *method, json_t *params, alk_admin_local_fn *answer, void *user)
+{
+	json_t *line = json_pack("{s:s, s:i, s:s, s:o}", "jsonrpc", "2.0", "id", 1, "method",
+				 method, "params", params != NULL ? params : json_object());
+	char *text = line != NULL ? json_dumps(line, JSON_COMPACT) : NULL;
+	struct alk_admin_call *call = text != NULL ? calloc(1, sizeof(*call)) : NULL;
+	struct alk_admin_request request;
+
+	json_decref(line);
+	if (call == NULL) {
+		free(text);
+		return -ENOMEM;
+	}
+	call->magic = CALL_MAGIC;
+	call->answer = answer;
+	call->answer_user = user;
+	alk_admin_request_parse(text, strlen(text), commands, &request);
+	free(text);
+	if (request.code != 0)
+		alk_admin_error(&call, request.code, "%s", request.message);
+	else
+		request.command->run(commands_user, call, request.params);
+	alk_admin_request_clear(&request);
+	return 0;
+}
+
+void alk_admin_local_end(struct alk_admin_call *call)
+{
+	call->answer = NULL;
+	call->closed(call->user, call);
+	call_free(call);
 }
 
 /* Reading */

@@ -44,6 +44,16 @@ struct alk_admin *alk_admin_new(struct alk_loop *loop, const char *path,
 /* Closes every client and removes the socket file. */
 void alk_admin_free(struct alk_admin **admin);
 
+/* A call without a socket, from the program itself. `params` is taken, NULL is none. `answer` gets the result, or
+ * NULL and why not, once and perhaps before this returned; of a stream each event, and `true` first. It borrows what it gets.
+ * 0; -ENOMEM, then it does not run. */
+typedef void alk_admin_local_fn(void *user, json_t *result, const char *error);
+int alk_admin_local(const struct alk_admin_command *commands, void *commands_user,
+		    const char *method, json_t *params, alk_admin_local_fn *answer, void *user);
+
+/* End a stream of such a call: `closed` runs now. */
+void alk_admin_local_end(struct alk_admin_call *call);
+
 /* Takes `result`. The client may have gone meanwhile: then nothing is sent. */
 void alk_admin_result(struct alk_admin_call **call, json_t *result);
 #define ALK_ADMIN_FAILED (-32000)

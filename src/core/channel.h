@@ -7,22 +7,6 @@
 
 #include <alknet/service.h>
 
-/* Who is told. Like alk_service_ops without open; opened/refused are for a channel that this side
- * asked for. */
-struct alk_channel_ops {
-	void (*opened)(void *user, struct alk_channel *channel);
-	/* `close` follows. */
-	void (*refused)(void *user, struct alk_channel *channel, enum alk_open_failure why,
-			const char *text);
-	size_t (*data)(void *user, struct alk_channel *channel, const uint8_t *bytes, size_t n);
-	void (*drain)(void *user, struct alk_channel *channel);
-	void (*eof)(void *user, struct alk_channel *channel);
-	void (*close)(void *user, struct alk_channel *channel);
-};
-
-/* Change who is told (ops is borrowed for life). */
-void alk_channel_set_ops(struct alk_channel *channel, const struct alk_channel_ops *ops,
-			 void *user);
 const struct alk_channel_ops *alk_channel_get_ops(const struct alk_channel *channel);
 /* Change `user` if `ops` are still the ones. */
 void alk_channel_set_user(struct alk_channel *channel, const struct alk_channel_ops *ops,

@@ -237,30 +237,37 @@ static int table_load(struct alk_conf *conf, json_t *table, struct alk_err *err)
 	return 0;
 }
 
-int alk_conf_load_file(struct alk_conf *conf, const char *path, struct alk_err *err)
+int alk_conf_load_text(struct alk_conf *conf, const char *name, const char *text, size_t len,
+		       struct alk_err *err)
 {
-	struct alk_content content;
 	json_t *table;
 	char *copy;
 	int rc;
 
 	if (conf->path != NULL)
 		return alk_err_set(err, -EINVAL, "only one configuration file can be read");
-	rc = alk_content_read(path, false, &content, err);
-	if (rc < 0)
-		return rc;
-	table = alk_conf_lua_read(path, content.bytes, content.len, err);
-	alk_content_deinit(&content);
+	table = alk_conf_lua_read(name, text, len, err);
 	if (table == NULL)
 		return -EINVAL;
-	conf->path = strdup(path);
-	copy = strdup(path);
+	conf->path = strdup(name);
+	copy = strdup(name);
 	if (conf->path == NULL || copy == NULL || (conf->dir = strdup(dirname(copy))) == NULL)
 		rc = alk_err_set(err, -ENOMEM, "out of memory");
 	else
 		rc = table_load(conf, table, err);
 	free(copy);
 	json_decref(table);
+	return rc;
+}
+
+int alk_conf_load_file(struct alk_conf *conf, const char *path, struct alk_err *err)
+{
+	struct alk_content content;
+	int rc = alk_content_read(path, false, &content, err);
+
+	if (rc == 0)
+		rc = alk_conf_load_text(conf, path, content.bytes, content.len, err);
+	alk_content_deinit(&content);
 	return rc;
 }
 

@@ -28,6 +28,9 @@ struct alk_conf *alk_conf_new(enum alk_role role);
 void alk_conf_free(struct alk_conf **conf);
 /* Read FILE. -EINVAL with file:line, the key's path and the nearest known key. */
 int alk_conf_load_file(struct alk_conf *conf, const char *path, struct alk_err *err);
+/* The same for text that was read already; `name` is for sentences, its directory for relative paths. */
+int alk_conf_load_text(struct alk_conf *conf, const char *name, const char *text, size_t len,
+		       struct alk_err *err);
 /* One value as text. `source` ("flag", "environment") is borrowed for life. */
 int alk_conf_set(struct alk_conf *conf, const char *name, const char *value, const char *source,
 		 struct alk_err *err);

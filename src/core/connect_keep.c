@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "connect_keep.h"
+#include "loop_private.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -54,7 +55,7 @@ const char *alk_keep_state_str(enum alk_keep_state state)
 
 /* A line for who looks at the terminal. Whoever holds up our stderr must not hold up the tunnel: then the
  * line is lost, status shows the state all the same. */
-static void ALK_PRINTF(1, 2) say(const char *fmt, ...)
+static void ALK_PRINTF(2, 3) say(const struct alk_keep *keep, const char *fmt, ...)
 {
 	struct pollfd poll_fd = {.fd = STDERR_FILENO, .events = POLLOUT};
 	char line[768];
@@ -68,6 +69,11 @@ static void ALK_PRINTF(1, 2) say(const char *fmt, ...)
 		return;
 	if ((size_t)n > sizeof(line) - 2)
 		n = sizeof(line) - 2;
+	if (alk_loop_is_guest(keep->loop)) {
+		/* stderr is the program's. */
+		alk_log(ALK_LOG_WARN, "session", ALK_STR("state", line + strlen("alknet: ")));
+		return;
+	}
 	line[n++] = '\n';
 	if (poll(&poll_fd, 1, 0) == 1 && (poll_fd.revents & POLLOUT) != 0 &&
 	    write(STDERR_FILENO, line, (size_t)n) < 0)
@@ -108,13 +114,13 @@ static void keep_say_lost(struct alk_keep *keep, bool was_up, const struct alk_e
 	if (!was_up && strcmp(keep->reason.text, why->text) == 0)
 		return;
 	if (keep->refused)
-		say("alknet: NOT CONNECTED: %s; trying again every %u s", why->text,
+		say(keep, "alknet: NOT CONNECTED: %s; trying again every %u s", why->text,
 		    REFUSED_MS / 1000);
 	else if (was_up)
-		say("alknet: the session ended: %s; connecting again in %.1f s", why->text,
+		say(keep, "alknet: the session ended: %s; connecting again in %.1f s", why->text,
 		    (double)delay / 1000);
 	else
-		say("alknet: not connected: %s; trying again", why->text);
+		say(keep, "alknet: not connected: %s; trying again", why->text);
 }
 
 static void keep_lost(struct alk_keep *keep, int rc, const struct alk_err *why)
@@ -171,7 +177,8 @@ static void on_up(void *user)
 		return;
 	if (!first) {
 		keep->reconnects++;
-		say("alknet: connected to %s again after %.1f s", alk_client_server(keep->client),
+		say(keep, "alknet: connected to %s again after %.1f s",
+		    alk_client_server(keep->client),
 		    (double)(alk_loop_now(keep->loop) - keep->lost_at) / 1000);
 	}
 	alk_log(ALK_LOG_INFO, "session up", ALK_STR("server", alk_client_server(keep->client)));

@@ -73,7 +73,9 @@ struct alk_loop {
 	ev_idle idle; /* active while tasks were left over: the loop must not sleep */
 	uint64_t
 		woken; /* monotonic ns of the last wake-up: libev's own idea of now, or just after it */
-	bool running;
+	bool running, borrowed;
+	alk_task_fn *guest_stop; /* of a guest in a program */
+	void *guest_user;
 
 	struct alk_task *tasks, **tasks_end;
 	size_t tasks_count;
@@ -417,7 +419,7 @@ static void loop_idle(struct ev_loop *ev, ev_idle *watcher, int revents)
 	(void)revents;
 }
 
-struct alk_loop *alk_loop_new(struct alk_err *err)
+static struct alk_loop *loop_over(struct ev_loop *ev, struct alk_err *err)
 {
 	struct alk_loop *loop = calloc(1, sizeof(*loop));
 
@@ -425,12 +427,7 @@ struct alk_loop *alk_loop_new(struct alk_err *err)
 		alk_err_set(err, -ENOMEM, "cannot make an event loop: out of memory");
 		return NULL;
 	}
-	loop->ev = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV);
-	if (loop->ev == NULL) {
-		alk_err_set(err, -errno, "cannot make an event loop: %s", strerror(errno));
-		free(loop);
-		return NULL;
-	}
+	loop->ev = ev;
 	loop->tasks_end = &loop->tasks;
 	loop->yielded_end = &loop->yielded;
 	loop->woken = mono_ns();
@@ -441,6 +438,51 @@ struct alk_loop *alk_loop_new(struct alk_err *err)
 	ev_check_start(loop->ev, &loop->check);
 	ev_idle_init(&loop->idle, loop_idle);
 	return loop;
+}
+
+struct alk_loop *alk_loop_wrap(struct ev_loop *ev, struct alk_err *err)
+{
+	struct alk_loop *loop = loop_over(ev, err);
+
+	if (loop == NULL)
+		return NULL;
+	loop->borrowed = true;
+	/* The two watchers of its own are no reason for the program's loop to go on. */
+	ev_unref(ev);
+	ev_unref(ev);
+	return loop;
+}
+
+struct alk_loop *alk_loop_new(struct alk_err *err)
+{
+	struct ev_loop *ev = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV);
+	struct alk_loop *loop;
+
+	if (ev == NULL) {
+		alk_err_set(err, -errno, "cannot make an event loop: %s", strerror(errno));
+		return NULL;
+	}
+	loop = loop_over(ev, err);
+	if (loop == NULL)
+		ev_loop_destroy(ev);
+	return loop;
+}
+
+void alk_loop_set_guest(struct alk_loop *loop, alk_task_fn *stop, void *user)
+{
+	loop->guest_stop = stop;
+	loop->guest_user = user;
+}
+
+bool alk_loop_is_guest(const struct alk_loop *loop)
+{
+	return loop->guest_stop != NULL;
+}
+
+void alk_loop_refresh(struct alk_loop *loop)
+{
+	ev_now_update(loop->ev);
+	loop->woken = mono_ns();
 }
 
 static void loop_free_kept(struct alk_loop *loop)
@@ -482,10 +524,15 @@ void alk_loop_free(struct alk_loop **loop)
 	while (l->tasks != NULL)
 		alk_task_cancel(l, l->tasks);
 	loop_free_dead(l);
+	if (l->borrowed) {
+		ev_ref(l->ev);
+		ev_ref(l->ev);
+	}
 	ev_idle_stop(l->ev, &l->idle);
 	ev_check_stop(l->ev, &l->check);
 	ev_prepare_stop(l->ev, &l->prepare);
-	ev_loop_destroy(l->ev);
+	if (!l->borrowed)
+		ev_loop_destroy(l->ev);
 	free(l);
 	*loop = NULL;
 }
@@ -503,7 +550,10 @@ void alk_loop_run(struct alk_loop *loop)
 
 void alk_loop_stop(struct alk_loop *loop)
 {
-	ev_break(loop->ev, EVBREAK_ONE);
+	if (loop->guest_stop != NULL)
+		loop->guest_stop(loop->guest_user);
+	else
+		ev_break(loop->ev, EVBREAK_ONE);
 }
 
 uint64_t alk_loop_now(const struct alk_loop *loop)

@@ -14,4 +14,14 @@ void *alk_loop_kept(const struct alk_loop *loop, const void *key);
 int alk_loop_keep(struct alk_loop *loop, const void *key, void *thing,
 		  void (*free_thing)(void *thing));
 
+/* A loop over one of libev's that somebody else made, runs and frees. */
+struct ev_loop;
+struct alk_loop *alk_loop_wrap(struct ev_loop *ev, struct alk_err *err);
+/* The loop is a guest in a program: alk_loop_stop() calls `stop` instead of ending it; NULL takes that back. A guest
+ * takes no signals and asks nobody at a terminal. */
+void alk_loop_set_guest(struct alk_loop *loop, alk_task_fn *stop, void *user);
+bool alk_loop_is_guest(const struct alk_loop *loop);
+/* Time went by outside of the loop's callbacks. */
+void alk_loop_refresh(struct alk_loop *loop);
+
 #endif

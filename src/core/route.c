@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "board.h"
+#include "program.h"
 #include "route.h"
 
 #define SERVICES_MAX 32
@@ -188,6 +189,16 @@ static void route_set_link(struct alk_destination *to, const struct alk_link *li
 	to->local_port = link->local_port;
 }
 
+/* For the program that the server is in: what a script says is for it, or, without a script, what is nobody else's. */
+static bool is_program(const struct alk_answer *answer, const struct alk_destination *to)
+{
+	if (answer->verdict == ALK_VERDICT_SERVICE)
+		return strcmp(answer->service, "program") == 0 ||
+		       strcmp(answer->where, "built-in") == 0;
+	return answer->verdict == ALK_VERDICT_DENY && strcmp(answer->where, "built-in") == 0 &&
+	       !to->path[0] && alk_destination_reserved(to->host);
+}
+
 static void on_answer(void *user, const struct alk_answer *answer)
 {
 	struct route_asking *a = user;
@@ -225,6 +236,9 @@ static void on_answer(void *user, const struct alk_answer *answer)
 	}
 	if (s && !s->held)
 		route_serve(s, channel, &a->to);
+	else if (is_program(answer, &a->to) &&
+		 alk_program_offer(alk_channel_loop(channel), channel, &a->to))
+		; /* it has the channel */
 	else if (answer->verdict == ALK_VERDICT_SERVICE)
 		alk_channel_refuse(channel, ALK_OPEN_PROHIBITED, "open failed: no such service");
 	else

@@ -13,6 +13,7 @@
 #include "client.h"
 #include "knownhosts.h"
 #include "loader.h"
+#include "loop_private.h"
 #include "ssh_hostkey.h"
 #include "ssh_login.h"
 #include "ssh_session.h"
@@ -378,6 +379,7 @@ struct alk_client *alk_client_new(struct alk_loop *loop, struct alk_conf *conf,
 	c->user = user;
 	c->hostkey.values = c->values;
 	c->hostkey.server = c->server;
+	c->hostkey.no_terminal = alk_loop_is_guest(loop);
 	c->hostkey.host = c->host;
 	c->hostkey.known_hosts = c->known_hosts;
 	c->hostkey.before = c->host_key;

@@ -55,7 +55,7 @@ static int hostkey_unknown(const struct alk_hostkey *h, ssh_key key,
 			"%s: THE HOST KEY HAS CHANGED: the server shows %s %s, but in the session before it "
 			"had %s, and %s does not know it: somebody may be in between",
 			h->server, answer->key_type, answer->seen, h->before, h->known_hosts);
-	if (!accept && tty_exists())
+	if (!accept && !h->no_terminal && tty_exists())
 		accept = tofu_ask(h->server, answer);
 	else if (!accept)
 		return alk_err_set(

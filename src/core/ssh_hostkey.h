@@ -7,6 +7,7 @@
  * client offers, whatever it is told, so that a server never shows one. A @cert-authority line can therefore
  * not let a server in; it is named where a plain key is not known. */
 
+#include <stdbool.h>
 #include <libssh/libssh.h>
 #include <alknet/options.h>
 
@@ -17,6 +18,7 @@ struct alk_hostkey {
 	const char *known_hosts;	  /* path */
 	const char *before; /* fingerprint in the session before this one; "" = the first */
 	uint16_t port;
+	bool no_terminal; /* nobody is asked */
 };
 
 #define ALK_HOSTKEY_ALGORITHMS_SIZE 256

@@ -9,6 +9,7 @@
 #include "content.h"
 #include "identity.h"
 #include "keys.h"
+#include "loop_private.h"
 #include "pubkey.h"
 
 static bool is_public_file(const char *path)
@@ -139,7 +140,7 @@ static int private_read(struct alk_login *l, const struct alk_conf *conf, const 
 
 	if (rc == 0)
 		rc = cert_read(l, conf, blob, blob_len, err);
-	if (rc == 0 && encrypted && l->agent[0] && agent_holds(l, blob, blob_len)) {
+	if (rc == 0 && encrypted && l->agent[0] && !l->guest && agent_holds(l, blob, blob_len)) {
 		l->by_agent = true;
 		l->wanted = blob;
 		l->wanted_len = blob_len;
@@ -148,7 +149,8 @@ static int private_read(struct alk_login *l, const struct alk_conf *conf, const 
 	free(blob);
 	if (rc < 0)
 		return rc;
-	l->file_key[1] = alk_identity_parse(l->identity, text, len, alk_passphrase_tty, NULL, err);
+	l->file_key[1] = alk_identity_parse(l->identity, text, len,
+					    l->guest ? NULL : alk_passphrase_tty, NULL, err);
 	if (!l->file_key[1])
 		return -EINVAL;
 	return l->cert ? cert_attach(l, err) : 0;
@@ -229,6 +231,7 @@ struct alk_login *alk_login_new(struct alk_loop *loop, const struct alk_conf *co
 	l->loop = loop;
 	l->server = server;
 	l->user = user;
+	l->guest = alk_loop_is_guest(loop);
 	l->ours = l->theirs = -1;
 	if (login_read(l, conf, err) < 0)
 		alk_login_free(&l);

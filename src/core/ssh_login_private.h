@@ -39,6 +39,7 @@ struct alk_login {
 	uint8_t *cert; /* of `certificate` or KEY-cert.pub */
 	size_t cert_len;
 	bool by_agent;
+	bool guest;    /* in a program: nobody is asked, nothing is waited for */
 	uint8_t *last; /* what the server took the last time, or NULL */
 	size_t last_len;
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include "loop_private.h"
 #include "watchdog.h"
 
 #define STOP_MS 3000	    /* how long a worker may take to stop */
@@ -157,7 +158,8 @@ static int make_parts(struct alk_supervisor *sup, struct alk_err *err)
 	sup->shared = alk_shared_new(err);
 	if (sup->shared == NULL)
 		return -ENOMEM;
-	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+	for (size_t i = 0;
+	     i < sizeof(signals) / sizeof(signals[0]) && !alk_loop_is_guest(sup->loop); i++) {
 		sup->signal[i] = alk_signal_new(sup->loop, signals[i], "supervisor signal",
 						on_signal, sup);
 		if (sup->signal[i] == NULL)
@@ -275,6 +277,22 @@ void alk_supervisor_free(struct alk_supervisor **supp)
 	alk_shared_free(&sup->shared);
 	supervisor_setup_unref(&sup->setup);
 	free(sup);
+}
+
+void alk_supervisor_set_ready(struct alk_supervisor *sup, void (*ready)(void *user), void *user)
+{
+	sup->ready = ready;
+	sup->ready_user = user;
+}
+
+void alk_supervisor_stop(struct alk_supervisor *sup)
+{
+	supervisor_stop(sup);
+}
+
+const char *alk_supervisor_address(const struct alk_supervisor *sup, unsigned n)
+{
+	return n < sup->listeners ? sup->listener[n].address : NULL;
 }
 
 int alk_supervisor_status(const struct alk_supervisor *sup)

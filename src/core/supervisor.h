@@ -10,6 +10,7 @@
  * A worker that dies is logged, counted and replaced (at once; 1 s, 2 s ... 30 s when it dies within
  * 10 s of its start); its links are gone, the others never notice. */
 
+#include "admin.h"
 #include "conf.h"
 
 struct alk_supervisor;
@@ -23,6 +24,16 @@ struct alk_supervisor *alk_supervisor_new(struct alk_loop *loop, struct alk_conf
 typedef struct alk_conf *alk_supervisor_reread_fn(void *user, struct alk_err *err);
 void alk_supervisor_set_reread(struct alk_supervisor *supervisor, alk_supervisor_reread_fn *reread,
 			       void *user);
+/* For a program that has the server in itself. `ready` runs once, from the loop, when links are taken. */
+void alk_supervisor_set_ready(struct alk_supervisor *supervisor, void (*ready)(void *user),
+			      void *user);
+/* Take no more links, end the sessions, stop the loop. */
+void alk_supervisor_stop(struct alk_supervisor *supervisor);
+/* "HOST:PORT" of the n-th listener, NULL past the last. */
+const char *alk_supervisor_address(const struct alk_supervisor *supervisor, unsigned n);
+/* A command of the admin socket without one; alk_admin_local() says how it is answered. */
+int alk_supervisor_request(struct alk_supervisor *supervisor, const char *method, json_t *params,
+			   alk_admin_local_fn *answer, void *user);
 void alk_supervisor_free(struct alk_supervisor **supervisor);
 /* Exit status once the loop has stopped. */
 int alk_supervisor_status(const struct alk_supervisor *supervisor);

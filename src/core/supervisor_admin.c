@@ -422,6 +422,12 @@ static const struct alk_admin_command commands[] = {
 	{0},
 };
 
+int alk_supervisor_request(struct alk_supervisor *sup, const char *method, json_t *params,
+			   alk_admin_local_fn *answer, void *user)
+{
+	return alk_admin_local(commands, sup, method, params, answer, user);
+}
+
 int supervisor_admin_open(struct alk_supervisor *sup, struct alk_err *err)
 {
 	const char *path = alk_options_str(sup->values, "admin_socket");
@@ -435,4 +441,6 @@ int supervisor_admin_open(struct alk_supervisor *sup, struct alk_err *err)
 void supervisor_admin_close(struct alk_supervisor *sup)
 {
 	alk_admin_free(&sup->admin);
+	while (sup->watchers != NULL)
+		alk_admin_local_end(sup->watchers->call);
 }

@@ -127,6 +127,8 @@ struct alk_supervisor {
 	uint64_t last_worker;
 	enum supervisor_state state;
 	int status;
+	void (*ready)(void *user);
+	void *ready_user;
 	uint64_t started, generation;
 	uint64_t drain_timeout, penalty_time;
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "loop_private.h"
 #include "supervisor_private.h"
 
 #include <errno.h>
@@ -51,6 +52,8 @@ static void on_worker_ready(void *user, struct alk_worker_proc *worker)
 		supervisor_log_limit();
 		supervisor_log_listening(sup);
 		supervisor_reload_next(sup);
+		if (sup->ready != NULL)
+			sup->ready(sup->ready_user);
 	}
 	if (slot_of(sup, worker)->role == SLOT_NEW)
 		supervisor_reload_ready(sup);
@@ -208,7 +211,10 @@ static void supervisor_fail(struct alk_supervisor *sup, const struct alk_worker_
 	struct alk_err err;
 
 	end_sentence(end, &err);
-	fprintf(stderr, "alknet: %s\n", err.text);
+	if (alk_loop_is_guest(sup->loop))
+		alk_log(ALK_LOG_ERROR, "the server cannot start", ALK_STR("error", err.text));
+	else
+		fprintf(stderr, "alknet: %s\n", err.text);
 	sup->status = end->failed_status != 0 ? end->failed_status : 1;
 	supervisor_unlisten(sup);
 	supervisor_finish(sup);

@@ -64,3 +64,11 @@ tests_unit_test_forward_SOURCES = tests/unit/test_forward.c tests/unit/channel_p
 tests_unit_test_skeleton_SOURCES = tests/unit/test_skeleton.c tests/unit/channel_play.h \
 	src/plugins/skeleton/skeleton.c
 tests_unit_test_tcp_SOURCES = tests/unit/test_tcp.c src/plugins/transports/tcp/tcp.c
+
+# A program that has a server and clients in itself, with the library alone.
+TESTS += tests/load/test_embed.sh
+if WITH_CMOCKA
+check_PROGRAMS += tests/load/test_embed_api
+TESTS += tests/load/test_embed_api
+endif
+tests_load_test_embed_api_LDADD = libalknet.la $(CMOCKA_LIBS) $(EV_LIBS)

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "embed_private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "connect_keep.h"
+
+#define HAS(ops_, member_)                                                                         \
+	((ops_)->size >=                                                                           \
+		 offsetof(struct alk_embed_client_ops, member_) + sizeof((ops_)->member_) &&       \
+	 (ops_)->member_ != NULL)
+
+struct alk_embed_client {
+	struct alk_embed *embed;
+	const struct alk_embed_client_ops *ops;
+	void *user;
+	struct alk_conf *conf;
+	struct alk_keep *keep;
+	struct alk_task over;
+	int rc;
+	struct alk_err err;
+	struct alk_embed_client *next, **prev;
+};
+
+static void on_up(void *user, bool first)
+{
+	struct alk_embed_client *client = user;
+
+	if (HAS(client->ops, ready))
+		client->ops->ready(client->user, client, first);
+}
+
+static void on_over_task(void *user)
+{
+	struct alk_embed_client *client = user;
+
+	if (HAS(client->ops, closed))
+		client->ops->closed(client->user, client, client->rc, &client->err);
+}
+
+/* May come from within alk_embed_client_stop(). */
+static void on_over(void *user, int rc, const struct alk_err *err)
+{
+	struct alk_embed_client *client = user;
+
+	client->rc = rc;
+	if (err != NULL)
+		client->err = *err;
+	alk_task_queue(client->embed->loop, &client->over);
+}
+
+static int client_init(struct alk_embed_client *client, const char *table,
+		       const struct alk_setting *settings, struct alk_err *err)
+{
+	static const struct alk_keep_ops ops = {.up = on_up, .over = on_over};
+
+	client->conf = embed_conf(ALK_ROLE_CLIENT, table, settings, err);
+	if (client->conf == NULL)
+		return -EINVAL;
+	alk_loop_refresh(client->embed->loop);
+	client->keep = alk_keep_new(client->embed->loop, client->conf, false, &ops, client, err);
+	return client->keep != NULL ? alk_keep_start(client->keep, err) : -EINVAL;
+}
+
+struct alk_embed_client *alk_embed_client_new(struct alk_embed *embed, const char *table,
+					      const struct alk_setting *settings,
+					      const struct alk_embed_client_ops *ops, void *user,
+					      struct alk_err *err)
+{
+	struct alk_embed_client *client = calloc(1, sizeof(*client));
+
+	if (client == NULL) {
+		alk_err_set(err, -ENOMEM, "out of memory");
+		return NULL;
+	}
+	client->embed = embed;
+	client->ops = ops;
+	client->user = user;
+	client->over = (struct alk_task){.fn = on_over_task, .user = client};
+	client->next = embed->clients;
+	client->prev = &embed->clients;
+	if (client->next != NULL)
+		client->next->prev = &client->next;
+	embed->clients = client;
+	if (client_init(client, table, settings, err) < 0)
+		alk_embed_client_free(&client);
+	return client;
+}
+
+struct alk_channel *alk_embed_client_open(struct alk_embed_client *client, const char *host,
+					  uint16_t port, const struct alk_channel_ops *ops,
+					  void *user, struct alk_err *err)
+{
+	struct alk_destination to = {.port = port, .originator = "127.0.0.1"};
+	bool is_path = port == 0 && host[0] == '/';
+	size_t len = strlen(host);
+
+	if (len == 0 || len >= (is_path ? sizeof(to.path) : sizeof(to.host))) {
+		alk_err_set(err, -EINVAL,
+			    "the destination's name has %zu bytes: 1 to %zu it may have", len,
+			    (is_path ? sizeof(to.path) : sizeof(to.host)) - 1);
+		return NULL;
+	}
+	memcpy(is_path ? to.path : to.host, host, len);
+	return alk_client_open(alk_keep_client(client->keep), &to, ops, user, err);
+}
+
+void alk_embed_client_stop(struct alk_embed_client *client)
+{
+	alk_keep_stop(client->keep);
+}
+
+void alk_embed_client_free(struct alk_embed_client **clientp)
+{
+	struct alk_embed_client *client = *clientp;
+
+	if (client == NULL)
+		return;
+	*clientp = NULL;
+	alk_keep_free(&client->keep);
+	alk_task_cancel(client->embed->loop, &client->over);
+	alk_conf_free(&client->conf);
+	*client->prev = client->next;
+	if (client->next != NULL)
+		client->next->prev = client->prev;
+	free(client);
+}

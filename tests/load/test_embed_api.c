@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* alknet/embed.h with nothing but the library, on a loop of the program's own and on a thread. */
+#include <alknet/embed.h>
+
+#include <errno.h>
+#include <semaphore.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+#include <ev.h>
+
+#include "../unit/keygen.h"
+
+static struct ev_loop *ev;
+static struct alk_embed *embed;
+static struct alk_embed_server *server;
+static struct alk_embed_client *client;
+static int ready, closed, status, up, down, down_rc;
+static struct alk_err down_err;
+static struct {
+	char bytes[256];
+	size_t n;
+	int opened, refused, eof, closed;
+	enum alk_open_failure why;
+} got;
+
+static int setup(void **state)
+{
+	if (keygen_setup(state) < 0)
+		return -1;
+	keygen_run("for k in host user stranger; do ssh-keygen -q -t ed25519 -N '' -f $k; done");
+	return 0;
+}
+
+/* Turn the program's loop until it is so; the alarm ends a test that hangs. */
+static void turn_until(const int *what, int value)
+{
+	while (*what != value)
+		ev_run(ev, EVRUN_ONCE);
+}
+
+static size_t on_data(void *user, struct alk_channel *channel, const uint8_t *bytes, size_t n)
+{
+	(void)user, (void)channel;
+	assert_true(got.n + n < sizeof(got.bytes));
+	memcpy(got.bytes + got.n, bytes, n);
+	got.n += n;
+	return n;
+}
+
+static void on_opened(void *user, struct alk_channel *channel)
+{
+	(void)user;
+	got.opened++;
+	assert_int_equal(alk_channel_write(channel, "ping", 4), 4);
+	alk_channel_eof(channel);
+}
+
+static void on_refused(void *user, struct alk_channel *channel, enum alk_open_failure why,
+		       const char *text)
+{
+	(void)user, (void)channel, (void)text;
+	got.refused++;
+	got.why = why;
+}
+
+static void on_eof(void *user, struct alk_channel *channel)
+{
+	(void)user;
+	got.eof++;
+	alk_channel_close(channel);
+}
+
+static void on_close(void *user, struct alk_channel *channel)
+{
+	(void)user, (void)channel;
+	got.closed++;
+}
+
+static const struct alk_channel_ops stream_ops = {
+	.opened = on_opened,
+	.refused = on_refused,
+	.data = on_data,
+	.eof = on_eof,
+	.close = on_close,
+};
+
+/* The server's side of a stream: gives back what comes. */
+static size_t on_echo(void *user, struct alk_channel *channel, const uint8_t *bytes, size_t n)
+{
+	ssize_t taken = alk_channel_write(channel, bytes, n);
+
+	(void)user;
+	return taken < 0 ? n : (size_t)taken;
+}
+
+static void on_echo_drain(void *user, struct alk_channel *channel)
+{
+	(void)user;
+	alk_channel_resume(channel);
+}
+
+static void on_echo_eof(void *user, struct alk_channel *channel)
+{
+	(void)user;
+	alk_channel_eof(channel);
+}
+
+static bool on_serve(void *user, struct alk_channel *channel, const struct alk_destination *to)
+{
+	static const struct alk_channel_ops ops = {.data = on_echo,
+						   .drain = on_echo_drain,
+						   .eof = on_echo_eof};
+
+	assert_string_equal(alk_channel_identity(channel)->user, "tester");
+	if (strcmp(to->host, "alknet-echo") != 0 || to->port != 7)
+		return false;
+	alk_channel_set_ops(channel, &ops, user);
+	assert_int_equal(alk_channel_accept(channel), 0);
+	return true;
+}
+
+static void on_ready(void *user, struct alk_embed_server *s)
+{
+	(void)user;
+	assert_ptr_equal(s, server);
+	ready++;
+}
+
+static void on_server_closed(void *user, struct alk_embed_server *s, int how)
+{
+	(void)user, (void)s;
+	status = how;
+	closed++;
+}
+
+static void on_up(void *user, struct alk_embed_client *c, bool first)
+{
+	(void)user, (void)c;
+	assert_int_equal(first, up == 0);
+	up++;
+}
+
+static void on_client_closed(void *user, struct alk_embed_client *c, int rc,
+			     const struct alk_err *err)
+{
+	(void)user, (void)c;
+	down_rc = rc;
+	down_err = *err;
+	down++;
+}
+
+static const struct alk_embed_server_ops server_ops = {sizeof(server_ops), on_ready, on_serve,
+						       on_server_closed};
+static const struct alk_embed_client_ops client_ops = {sizeof(client_ops), on_up, on_client_closed};
+
+static struct alk_embed_server *server_make(struct alk_err *err)
+{
+	const struct alk_setting settings[] = {{"key", keygen_path("host")},
+					       {"authorized_keys", keygen_path("user.pub")},
+					       {0}};
+
+	return alk_embed_server_new(embed, "return { listen = '127.0.0.1:0', log_level = 'error' }",
+				    settings, &server_ops, NULL, err);
+}
+
+static struct alk_embed_client *client_make(const char *identity, const char *accept,
+					    struct alk_err *err)
+{
+	const struct alk_setting settings[] = {{"server", alk_embed_server_address(server, 0)},
+					       {"user", "tester"},
+					       {"identity", keygen_path(identity)},
+					       {"known_hosts", keygen_path("known")},
+					       {"accept_new_host_key", accept},
+					       {"log_level", "error"},
+					       {0}};
+
+	return alk_embed_client_new(embed, NULL, settings, &client_ops, NULL, err);
+}
+
+static void begin(void **state)
+{
+	struct alk_err err;
+
+	(void)state;
+	alarm(60);
+	ready = closed = status = up = down = down_rc = 0;
+	memset(&got, 0, sizeof(got));
+	keygen_run("rm -f known");
+	ev = ev_loop_new(EVFLAG_AUTO);
+	embed = alk_embed_new(ev, &err);
+	assert_non_null(embed);
+	server = server_make(&err);
+	if (server == NULL)
+		fail_msg("%s", err.text);
+	turn_until(&ready, 1);
+}
+
+static void end(void)
+{
+	alk_embed_client_free(&client);
+	alk_embed_server_free(&server);
+	alk_embed_free(&embed);
+	assert_null(embed);
+	/* Nothing of the library's is left to wait for. */
+	assert_false(ev_run(ev, 0));
+	ev_loop_destroy(ev);
+	alarm(0);
+}
+
+static void connected(void)
+{
+	struct alk_err err;
+
+	client = client_make("user", "true", &err);
+	if (client == NULL)
+		fail_msg("%s", err.text);
+	turn_until(&up, 1);
+}
+
+static void stream(const char *host, uint16_t port)
+{
+	memset(&got, 0, sizeof(got));
+	assert_non_null(alk_embed_client_open(client, host, port, &stream_ops, NULL, NULL));
+	turn_until(&got.closed, 1);
+}
+
+static void test_streams(void **state)
+{
+	struct alk_err err;
+
+	begin(state);
+	connected();
+	stream("alknet-echo", 7);
+	assert_int_equal(got.opened, 1);
+	assert_int_equal(got.eof, 1);
+	assert_int_equal(got.n, 4);
+	assert_memory_equal(got.bytes, "ping", 4);
+	/* what the program does not want */
+	stream("alknet-other", 7);
+	assert_int_equal(got.refused, 1);
+	assert_int_equal(got.why, ALK_OPEN_PROHIBITED);
+	/* an address where nobody listens */
+	stream("127.0.0.1", 1);
+	assert_int_equal(got.refused, 1);
+	assert_int_equal(got.why, ALK_OPEN_REFUSED);
+	assert_null(alk_embed_client_open(client, "", 1, &stream_ops, NULL, &err));
+	assert_null(alk_embed_server_new(embed, NULL, NULL, &server_ops, NULL, &err));
+	assert_non_null(strstr(err.text, "already"));
+	alk_embed_client_stop(client);
+	turn_until(&down, 1);
+	assert_int_equal(down_rc, 0);
+	assert_null(alk_embed_client_open(client, "a", 1, &stream_ops, NULL, &err));
+	alk_embed_server_stop(server);
+	turn_until(&closed, 1);
+	assert_int_equal(status, 0);
+	end();
+}
+
+struct answer {
+	int count;
+	char json[4096];
+	struct alk_err err;
+};
+
+static void on_done(void *user, const char *json, const struct alk_err *err)
+{
+	struct answer *answer = user;
+
+	answer->count++;
+	answer->json[0] = '\0';
+	if (json != NULL)
+		snprintf(answer->json, sizeof(answer->json), "%s", json);
+	else
+		answer->err = *err;
+	assert_true((json == NULL) == (err != NULL));
+}
+
+static void request(const char *method, const char *params, struct answer *answer)
+{
+	memset(answer, 0, sizeof(*answer));
+	assert_int_equal(alk_embed_server_request(server, method, params, on_done, answer), 0);
+	assert_int_equal(answer->count, 0);
+	turn_until(&answer->count, 1);
+}
+
+static void test_requests(void **state)
+{
+	struct answer answer, watch = {0};
+	char params[64];
+	int id;
+
+	begin(state);
+	assert_int_equal(alk_embed_server_request(server, "watch", NULL, on_done, &watch), 0);
+	turn_until(&watch.count, 1);
+	connected();
+	request("session.list", NULL, &answer);
+	assert_non_null(strstr(answer.json, "\"user\":\"tester\""));
+	assert_int_equal(sscanf(strstr(answer.json, "\"id\":"), "\"id\":%d", &id), 1);
+	assert_true(watch.count > 1);
+	request("nonsense", NULL, &answer);
+	assert_string_equal(answer.json, "");
+	assert_true(answer.err.text[0] != '\0');
+	request("session.kill", "{", &answer);
+	assert_non_null(strstr(answer.err.text, "JSON"));
+	request("session.kill", "{\"id\":\"x\"}", &answer);
+	assert_true(answer.err.text[0] != '\0');
+	/* keys that are read anew, then the session of one that was taken out */
+	keygen_run("cp user.pub user.pub.was; cp stranger.pub user.pub");
+	request("keys.reload", NULL, &answer);
+	keygen_run("mv user.pub.was user.pub");
+	assert_string_equal(answer.err.text, "");
+	snprintf(params, sizeof(params), "{\"id\":%d}", id);
+	request("session.kill", params, &answer);
+	assert_string_equal(answer.json, "{\"killed\":1}");
+	alk_embed_client_free(&client);
+	up = 0;
+	client = client_make("stranger", "true", NULL);
+	turn_until(&up, 1);
+	/* a request that waits when its server goes */
+	assert_int_equal(alk_embed_server_request(server, "session.list", NULL, on_done, &answer),
+			 0);
+	answer.count = 0;
+	end();
+	assert_int_equal(answer.count, 0);
+}
+
+static void test_refusals(void **state)
+{
+	static const struct {
+		const char *name, *value, *says;
+	} rows[] = {
+		{"nonsense", "1", "no such option"},
+		{"forward", "1:h:1", "forward: a client"},
+		{"socks5", "127.0.0.1:1", "socks5: a client"},
+		{"keepalive", "x", "keepalive"},
+		{"key", "x", "alknet serve"},
+	};
+	static const struct {
+		const char *table, *says;
+	} tables[] = {
+		{"return {", "the configuration:1"},
+		{"return { workers = 2 }", "workers: "},
+		{"return { user = 'nobody' }", "user: "},
+		{"return { listen = '127.0.0.1:0' }", "host key"},
+	};
+	struct alk_err err;
+
+	begin(state);
+	assert_null(alk_embed_new(NULL, &err));
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		const struct alk_setting settings[] = {{"server", "127.0.0.1:1"},
+						       {"identity", keygen_path("user")},
+						       {rows[i].name, rows[i].value},
+						       {0}};
+
+		assert_null(alk_embed_client_new(embed, NULL, settings, &client_ops, NULL, &err));
+		if (strstr(err.text, rows[i].says) == NULL)
+			fail_msg("%s: %s", rows[i].name, err.text);
+	}
+	/* nobody is asked about a host key */
+	client = client_make("user", "false", &err);
+	assert_non_null(client);
+	turn_until(&down, 1);
+	assert_int_equal(down_rc, -EACCES);
+	assert_non_null(strstr(down_err.text, "the host key is not known"));
+	alk_embed_client_free(&client);
+	client = client_make("stranger", "true", &err);
+	turn_until(&down, 2);
+	assert_non_null(strstr(down_err.text, "the server refused the key"));
+	alk_embed_server_free(&server);
+	for (size_t i = 0; i < sizeof(tables) / sizeof(*tables); i++) {
+		assert_null(alk_embed_server_new(embed, tables[i].table, NULL, &server_ops, NULL,
+						 &err));
+		if (strstr(err.text, tables[i].says) == NULL)
+			fail_msg("%s: %s", tables[i].table, err.text);
+	}
+	end();
+}
+
+static int posts[1000], posted;
+
+static void on_post(void *user)
+{
+	posts[posted++] = *(int *)user;
+}
+
+static void thread_ready(void *user, struct alk_embed_server *s)
+{
+	server = s;
+	client = client_make("user", "true", NULL);
+	sem_post(user);
+}
+
+static void thread_begin(void *user)
+{
+	static const struct alk_embed_server_ops ops = {.size = sizeof(ops), .ready = thread_ready};
+	const struct alk_setting settings[] = {{"key", keygen_path("host")},
+					       {"authorized_keys", keygen_path("user.pub")},
+					       {"listen", "127.0.0.1:0"},
+					       {0}};
+
+	if (alk_embed_server_new(embed, "return { log_level = 'error' }", settings, &ops, user,
+				 NULL) == NULL)
+		abort();
+}
+
+/* Posts keep their order and none is lost; servers and clients that are left go with the thread. */
+static void test_thread(void **state)
+{
+	static int numbers[1000];
+	sem_t begun;
+
+	(void)state;
+	alarm(60);
+	for (int round = 0; round < 3; round++) {
+		keygen_run("rm -f known");
+		sem_init(&begun, 0, 0);
+		posted = 0;
+		embed = alk_embed_new(NULL, NULL);
+		assert_non_null(embed);
+		assert_int_equal(alk_embed_post(embed, thread_begin, &begun), 0);
+		sem_wait(&begun);
+		for (int i = 0; i < 1000; i++) {
+			numbers[i] = i;
+			assert_int_equal(alk_embed_post(embed, on_post, &numbers[i]), 0);
+		}
+		alk_embed_free(&embed);
+		assert_int_equal(posted, 1000);
+		for (int i = 0; i < 1000; i++)
+			assert_int_equal(posts[i], i);
+		sem_destroy(&begun);
+	}
+	client = NULL;
+	server = NULL;
+	alarm(0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_streams),
+		cmocka_unit_test(test_requests),
+		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_thread),
+	};
+
+	return cmocka_run_group_tests(tests, setup, keygen_teardown);
+}
