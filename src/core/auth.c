@@ -188,6 +188,18 @@ const struct alk_krl *alk_auth_revoked(const struct alk_auth *auth)
 	return auth->revoked;
 }
 
+int alk_auth_set_revoked(struct alk_auth *auth, const char *name, const uint8_t *bytes, size_t len,
+			 struct alk_err *err)
+{
+	struct alk_krl *revoked = bytes ? alk_krl_parse(name, bytes, len, err) : NULL;
+
+	if (bytes && !revoked)
+		return alk_err_prefix(err, -EINVAL, "revoked_keys");
+	alk_krl_free(&auth->revoked);
+	auth->revoked = revoked;
+	return 0;
+}
+
 /* ---- may this one come in? ---------------------------------------------------------------------- */
 
 static void why_not(struct alk_auth_answer *answer, const char *why)

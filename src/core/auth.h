@@ -32,6 +32,10 @@ const char *alk_auth_key_types(const struct alk_auth *auth);
 const char *alk_auth_signature_types(const struct alk_auth *auth);
 /* NULL when nothing was revoked. */
 const struct alk_krl *alk_auth_revoked(const struct alk_auth *auth);
+/* Put another list in its place (a reload while sessions go on); `bytes` NULL: nothing is revoked. On -errno
+ * with `err` the old list stays. */
+int alk_auth_set_revoked(struct alk_auth *auth, const char *name, const uint8_t *bytes, size_t len,
+			 struct alk_err *err);
 
 /* Who asks to come in. All pointers are borrowed for the call. */
 struct alk_auth_ask {

@@ -21,6 +21,8 @@
  *     loglevel {level}
  *     remote   {session, port, identity, on:bool}         a remote listener of another worker
  *     remote_drop {session, port}                         close this one: its identity wants the port elsewhere
+ *     revoked  {name?, content?}                          revoked_keys as a reload read it, base64: sessions of earlier
+ *              generations are judged by it too (recheck_certificates); without content nothing is revoked
  *     drain    {timeout_ms}                               take no new links; leave when the last session ended
  *     stop     {}                                         disconnect all, flush for at most 2 s, exit 0
  *   worker → supervisor

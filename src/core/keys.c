@@ -133,6 +133,30 @@ ssize_t alk_base64_encode(const uint8_t *data, size_t len, char *out, size_t siz
 	return (ssize_t)n;
 }
 
+char *alk_base64_text(const uint8_t *data, size_t len)
+{
+	size_t size = (len + 2) / 3 * 4 + 1;
+	char *text = malloc(size);
+
+	if (text)
+		alk_base64_encode(data, len, text, size);
+	return text;
+}
+
+uint8_t *alk_base64_bytes(const char *text, size_t *len)
+{
+	size_t size = strlen(text) / 4 * 3 + 1;
+	uint8_t *bytes = malloc(size);
+	ssize_t n = bytes ? alk_base64_decode(text, strlen(text), bytes, size) : -ENOMEM;
+
+	if (n <= 0) {
+		free(bytes);
+		return NULL;
+	}
+	*len = (size_t)n;
+	return bytes;
+}
+
 bool alk_wire_u32(struct alk_wire *wire, uint32_t *value)
 {
 	const uint8_t *p = wire->p;

@@ -18,30 +18,6 @@ void server_key_drop(struct alk_server *v)
 	alk_ask_cert_free(&v->told);
 }
 
-static char *base64_of(const uint8_t *bytes, size_t len)
-{
-	size_t size = (len + 2) / 3 * 4 + 1;
-	char *text = malloc(size);
-
-	if (text)
-		alk_base64_encode(bytes, len, text, size);
-	return text;
-}
-
-static uint8_t *bytes_of(const char *base64, size_t *len)
-{
-	size_t size = strlen(base64) / 4 * 3 + 1;
-	uint8_t *bytes = malloc(size);
-	ssize_t n = bytes ? alk_base64_decode(base64, strlen(base64), bytes, size) : -ENOMEM;
-
-	if (n <= 0) {
-		free(bytes);
-		return NULL;
-	}
-	*len = (size_t)n;
-	return bytes;
-}
-
 /* Takes `blob`: as the peer sent it. */
 static const char *cert_read(struct alk_server *v, uint8_t *blob, size_t len)
 {
@@ -73,7 +49,7 @@ const char *server_key_read(struct alk_server *v, ssh_key key)
 	if (!type || ssh_pki_export_pubkey_base64(key, &text) != SSH_OK)
 		return "a key that cannot be read";
 	snprintf(v->key_type, sizeof(v->key_type), "%s", type);
-	blob = bytes_of(text, &len);
+	blob = alk_base64_bytes(text, &len);
 	ssh_string_free_char(text);
 	if (!blob)
 		return "out of memory";
@@ -86,7 +62,7 @@ const char *server_key_read(struct alk_server *v, ssh_key key)
 	if (why)
 		return why;
 	alk_key_blob_fingerprint(v->blob, v->blob_len, v->fingerprint);
-	v->key = base64_of(v->blob, v->blob_len);
+	v->key = alk_base64_text(v->blob, v->blob_len);
 	if (!v->key || !v->fingerprint[0])
 		return "a key that cannot be read";
 	return alk_key_blob_check(v->blob, v->blob_len, alk_auth_key_types(v->host->auth));

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "keys.h"
 #include "log_private.h"
 
 /* One reload at a time:
@@ -244,6 +245,30 @@ void supervisor_reload_lost(struct alk_supervisor *sup, const char *why)
 		reload_fail(sup->reload, why);
 }
 
+/* Sessions of earlier generations go on with what they were started with, but for what was revoked since:
+ * recheck_certificates is to find it. */
+static void revoked_tell(struct alk_supervisor *sup)
+{
+	size_t len = 0;
+	const char *bytes = alk_conf_file(sup->conf, "revoked_keys", 0, &len);
+	char *text = bytes ? alk_base64_text((const uint8_t *)bytes, len) : NULL;
+
+	if (bytes && !text) {
+		alk_log(ALK_LOG_ERROR, "revoked keys not told to earlier workers",
+			ALK_STR("reason", "out of memory"));
+		return;
+	}
+	for (unsigned i = 0; i < sup->slots; i++)
+		if (sup->slot[i].worker &&
+		    (sup->slot[i].role == SLOT_SERVES || sup->slot[i].role == SLOT_LEAVES))
+			alk_worker_proc_send(sup->slot[i].worker,
+					     json_pack("{s:s, s:s*, s:s*}", "op", "revoked", "name",
+						       alk_options_str(sup->values, "revoked_keys"),
+						       "content", text),
+					     NULL);
+	free(text);
+}
+
 static void generation_switch(struct supervisor_reload *r)
 {
 	struct alk_supervisor *sup = r->sup;
@@ -252,6 +277,7 @@ static void generation_switch(struct supervisor_reload *r)
 	supervisor_adopt(sup, r->setup, &r->limits);
 	json_decref(r->restart);
 	r->restart = json_incref(r->new_restart);
+	revoked_tell(sup);
 	for (unsigned i = 0; i < sup->slots; i++) {
 		struct supervisor_slot *slot = &sup->slot[i];
 

@@ -438,6 +438,22 @@ static void do_start(struct alk_worker *w, const json_t *message, int fd)
 	w->status = 1;
 }
 
+static void do_revoked(struct alk_worker *w, const json_t *message)
+{
+	const char *content = text_of(message, "content");
+	struct alk_err err = {""};
+	uint8_t *bytes = NULL;
+	size_t len = 0;
+
+	if (content[0] && !(bytes = alk_base64_bytes(content, &len)))
+		alk_err_set(&err, -ENOMEM, "revoked_keys: out of memory");
+	else
+		alk_auth_set_revoked(w->auth, text_of(message, "name"), bytes, len, &err);
+	if (err.text[0])
+		alk_log(ALK_LOG_ERROR, "revoked keys not taken over", ALK_STR("reason", err.text));
+	free(bytes);
+}
+
 static void on_message(void *user, struct alk_ctl *ctl, json_t *message, int fd)
 {
 	struct alk_worker *w = user;
@@ -459,6 +475,8 @@ static void on_message(void *user, struct alk_ctl *ctl, json_t *message, int fd)
 		alk_server_host_remote(w->host, message);
 	} else if (strcmp(op, "penalty") == 0) {
 		do_penalty(w, message);
+	} else if (strcmp(op, "revoked") == 0 && w->auth) {
+		do_revoked(w, message);
 	} else if (strcmp(op, "loglevel") == 0) {
 		if (alk_log_level_parse(text_of(message, "level"), &level) == 0)
 			alk_log_set_level(level);

@@ -423,6 +423,28 @@ def test_recheck_certificates(server, ssh, authority, every):
         assert "reason=expired" in serving.lines('msg="certificate no longer good"')[0]
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_revoked_while_a_session_runs(lines, server, ssh, authority, keys, tmp_path, workers):
+    """A reload of revoked_keys reaches the sessions that go on: certificates and plain keys (THREATS 2)."""
+    revoked = tmp_path / "revoked"
+    revoked.write_text("")
+    serving = lines.serve("{key}", f"cert-authority {authority.public}", workers=workers,
+                          flags=("--revoked-keys", revoked, "--recheck-certificates", "100ms"))
+    certificate = ssh.start(serving, "-o", "IdentitiesOnly=yes", "-i", authority.identity(who="stranger", serial=7), "-N",
+                            identity="none-such")
+    plain = ssh.start(serving, "-N")
+    wait_until(lambda: len(serving.lines("auth attempt", "result=accept")) == 2, 20, "the logins")
+    krl = authority.revoke(tmp_path / "krl", "serial: 7")
+    revoked.write_bytes(krl.read_bytes())
+    serving.call("keys.reload")
+    wait_until(lambda: certificate.popen.poll() is not None, 20, "the end of the session with the certificate")
+    assert len(serving.lines('msg="certificate no longer good"', "reason=revoked")) == 1
+    assert plain.popen.poll() is None
+    revoked.write_text(keys.public("user") + "\n")
+    serving.call("keys.reload")
+    wait_until(lambda: plain.popen.poll() is not None, 20, "the end of the session with the plain key")
+
+
 # Host keys
 
 
