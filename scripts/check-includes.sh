@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 status=0
 only() { # HEADER ALLOWED-FILES: no other file below include/ and src/ includes it
 	local bad
-	bad=$(grep -rlE "^[[:space:]]*#[[:space:]]*include[[:space:]]*[<\"]$1" include src | grep -vE "^src/core/($2)\$") || return 0
+	bad=$(grep -rlE "^[[:space:]]*#[[:space:]]*include[[:space:]]*[<\"]$1" include src | grep -vE "^src/(core/($2)${3:+|plugins/($3)})\$") || return 0
 	echo "only src/core/($2) may include $1: $bad"
 	status=1
 }
@@ -14,5 +14,5 @@ only '(lua|lualib|lauxlib)\.h' '(policy[a-z_]*|conf_lua)\.[ch]'
 only 'libssh/' '(ssh_[a-z_]+|knownhosts|knownhosts_add|identity)\.[ch]'
 only 'ev\.h' 'loop\.c'
 only 'ares\.h' '(resolver|dial)\.[ch]'
-only 'openssl/' '(cert|krl)[a-z_]*\.[ch]'
+only 'openssl/' '(cert|krl)[a-z_]*\.[ch]' 'transports/tls/[a-z_]+\.[ch]|services/secret/[a-z0-9_]+\.[ch]'
 exit $status

@@ -37,7 +37,8 @@ enum alk_option_flags {
 	/* A URL that may hold a password: that is not shown, cannot be given as a flag or in the environment, and
 	 * NAME_file is accepted for the whole. */
 	ALK_OPT_URL = 1 << 8,
-	ALK_OPT_RESTART = 1 << 7, /* of a program: a reload does not change it, and says so */
+	ALK_OPT_RESTART = 1 << 9, /* of a program: a reload does not change it, and says so */
+	ALK_OPT_PLUGIN = 1 << 10, /* of a program: for the plugin that has an option of that name */
 };
 
 struct alk_option {

@@ -464,6 +464,8 @@ const struct alk_options *alk_conf_plugin(struct alk_conf *conf, const struct al
 		rc = alk_options_decode(options, entry->sent, err);
 	else if (entry->section != NULL)
 		rc = section_load(conf, plugin, entry, options, err);
+	if (rc == 0 && entry->sent == NULL)
+		rc = alk_conf_pass(conf, plugin->name, options, err);
 	if (rc == 0)
 		rc = alk_options_defaults(options, err);
 	if (rc == 0) {

@@ -13,6 +13,7 @@
 #define G_HOST_KEY "The server's host key"
 #define G_LOCAL "What listens here"
 #define G_TRANSPORT "Transport and plugins"
+#define G_TLS "The tls transport"
 #define G_LOG "Log"
 
 /* In the order of --help. An option that both commands have with different defaults stands here twice. */
@@ -380,6 +381,31 @@ const struct alk_option alk_conf_options[] = {
 	 .group = G_TRANSPORT,
 	 .env = "ALKNET_PLUGIN_DIR",
 	 .help = "where plugins are; an absolute path"},
+
+	{.name = "tls_cert",
+	 .type = ALK_OPT_FILE,
+	 .flags = ALK_OPT_SERVE | ALK_OPT_PLUGIN,
+	 .arg = "FILE",
+	 .group = G_TLS,
+	 .help = "the server's TLS certificate in PEM, and behind it those of the authorities in between"},
+	{.name = "tls_key",
+	 .type = ALK_OPT_FILE,
+	 .flags = ALK_OPT_SERVE | ALK_OPT_PRIVATE | ALK_OPT_PLUGIN,
+	 .arg = "FILE",
+	 .group = G_TLS,
+	 .help = "its private key in PEM, in a file that nobody else may read"},
+	{.name = "tls_server_name",
+	 .type = ALK_OPT_STRING,
+	 .flags = ALK_OPT_CONNECT | ALK_OPT_PLUGIN,
+	 .arg = "NAME",
+	 .group = G_TLS,
+	 .help = "the name that the server's TLS certificate must have, and that is sent as SNI; without it the host of --server"},
+	{.name = "insecure",
+	 .type = ALK_OPT_BOOL,
+	 .flags = ALK_OPT_CONNECT | ALK_OPT_PLUGIN,
+	 .fallback = "false",
+	 .group = G_TLS,
+	 .help = "take any TLS certificate; the SSH host key is checked all the same"},
 
 	{.name = "log_level",
 	 .type = ALK_OPT_ENUM,

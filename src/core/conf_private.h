@@ -47,6 +47,9 @@ int alk_conf_listen_check(json_t *listen, struct alk_err *err);
 int alk_conf_listen_build(struct alk_conf *conf, struct alk_err *err);
 /* Can this be a plugin's name? */
 bool alk_conf_is_stem(const char *name);
+/* Give a plugin's options what stands for them among the program's. 0 or -ENOMEM. */
+int alk_conf_pass(const struct alk_conf *conf, const char *plugin, struct alk_options *options,
+		  struct alk_err *err);
 /* The entry of this plugin, made when it is not there; NULL when out of memory. */
 struct alk_conf_plugin *alk_conf_plugin_add(struct alk_conf *conf, const char *name);
 

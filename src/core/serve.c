@@ -345,6 +345,8 @@ static int plugins_check(struct alk_conf *conf, bool connect, FILE *out, struct 
 	else if (alk_loader_get(loader, ALK_PLUGIN_TRANSPORT, transport, err) == NULL)
 		rc = -EINVAL;
 	if (rc == 0)
+		rc = alk_conf_passed(conf, err);
+	if (rc == 0)
 		rc = alk_loader_scan(loader, ALK_PLUGIN_TRANSPORT, on_plugin_good, on_plugin_bad,
 				     &check);
 	if (rc == 0 && !connect)

@@ -354,7 +354,7 @@ static int client_load(struct alk_client *c, struct alk_err *err)
 	c->loader = alk_loader_new(c->loop, ALK_ROLE_CLIENT,
 				   alk_options_str(c->values, "plugin_dir"), c->conf, err);
 	loaded = c->loader ? alk_loader_get(c->loader, ALK_PLUGIN_TRANSPORT, transport, err) : NULL;
-	if (!loaded)
+	if (!loaded || alk_conf_passed(c->conf, err) < 0)
 		return -EINVAL;
 	c->transport = alk_loaded_plugin(loaded)->ops.transport;
 	c->transport_state = alk_loaded_state(loaded);

@@ -251,10 +251,11 @@ json_t *alk_server_describe(const struct alk_server *v)
 	static const char *const states[] = {"admit", "key exchange", "authentication", "open"};
 	double age = (double)(alk_loop_now(v->host->loop) - v->since) / 1000;
 
-	return json_pack("{s:I, s:s, s:s, s:s, s:i, s:s, s:s*, s:s*, s:i, s:f}", "id",
+	return json_pack("{s:I, s:s, s:s, s:s, s:i, s:s*, s:s*, s:s, s:s*, s:s*, s:i, s:f}", "id",
 			 (json_int_t)v->number, "state", states[v->state], "transport",
 			 v->link.transport, "remote_addr", v->link.remote_addr, "remote_port",
-			 (int)v->link.remote_port, "user",
+			 (int)v->link.remote_port, "sni", v->link.sni[0] ? v->link.sni : NULL,
+			 "alpn", v->link.alpn[0] ? v->link.alpn : NULL, "user",
 			 alk_auth_user_valid(v->user) ? v->user : "", "identity",
 			 v->ssh.grant ? v->ssh.grant->identity.id : NULL, "key_fingerprint",
 			 v->fingerprint[0] ? v->fingerprint : NULL, "channels",

@@ -201,6 +201,8 @@ static int worker_load(struct alk_worker *w, struct alk_err *err)
 	for (i = 0; i < n && i < LISTEN_MAX; i++)
 		if (!alk_loader_get(w->loader, ALK_PLUGIN_TRANSPORT, listen[i].transport, err))
 			return -EINVAL;
+	if (alk_conf_passed(w->conf, err) < 0)
+		return -EINVAL;
 	if (!alk_resolver_of(w->loop, err))
 		return -EIO;
 	return alk_proxy_set(w->loop, alk_options_str(alk_conf_values(w->conf), "proxy"), err);

@@ -12,6 +12,18 @@ plugins_tcp_la_CFLAGS = $(PLUGIN_CFLAGS)
 plugins_tcp_la_LDFLAGS = $(PLUGIN_LDFLAGS)
 plugins_tcp_la_LIBADD = libalknet.la
 
+if WITH_TLS
+pkglib_LTLIBRARIES += plugins/tls.la
+endif
+plugins_tls_la_SOURCES = src/plugins/transports/tls/tls.c src/plugins/transports/tls/tls.h \
+	src/plugins/transports/tls/stealth.h src/plugins/transports/tls/tls_admit.c \
+	src/plugins/transports/tls/tls_conn.c src/plugins/transports/tls/tls_context.c \
+	src/plugins/transports/tls/tls_dial.c src/plugins/transports/tls/tls_pump.c \
+	src/plugins/transports/tls/tls_tickets.c
+plugins_tls_la_CFLAGS = $(PLUGIN_CFLAGS) $(OPENSSL_CFLAGS)
+plugins_tls_la_LDFLAGS = $(PLUGIN_LDFLAGS)
+plugins_tls_la_LIBADD = libalknet.la $(OPENSSL_LIBS)
+
 plugins_forward_la_SOURCES = src/plugins/services/forward/forward.c
 plugins_forward_la_CFLAGS = $(PLUGIN_CFLAGS)
 plugins_forward_la_LDFLAGS = $(PLUGIN_LDFLAGS)

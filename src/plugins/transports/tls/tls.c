@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* The tls transport. README.md has its options. */
+#include "tls.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#define TLS_MAGIC 0x746c73u
+
+struct tls *tls_of(void *state)
+{
+	struct tls *tls = state;
+
+	assert(tls->magic == TLS_MAGIC);
+	return tls;
+}
+
+/* ---- the halves: ticket keys go from the supervisor to the workers ---- */
+
+static void tickets_say(struct tls *tls, uint64_t worker)
+{
+	const uint8_t *bytes;
+	size_t n = tls_tickets_bytes(tls->tickets, &bytes);
+	int rc = alk_half_send(tls->half, worker, bytes, n);
+
+	if (rc < 0 && rc != -EPIPE)
+		alk_log(ALK_LOG_WARN, "ticket keys were not sent", ALK_INT("error", rc));
+}
+
+static void on_rotate(void *user)
+{
+	struct tls *tls = tls_of(user);
+
+	tls_tickets_rotate(tls->tickets, alk_loop_now(tls->loop));
+	tickets_say(tls, ALK_HALF_EVERY_WORKER);
+	alk_timer_start(tls->rotate, TLS_TICKET_ROTATE * UINT64_C(1000));
+}
+
+static void tls_worker_up(void *state, uint64_t worker)
+{
+	tickets_say(tls_of(state), worker);
+}
+
+static void tls_message(void *state, uint64_t worker, const uint8_t *bytes, size_t n)
+{
+	struct tls *tls = tls_of(state);
+
+	/* A worker has nothing to say. */
+	if (worker == 0 && tls->role == ALK_ROLE_WORKER &&
+	    tls_tickets_set(tls->tickets, bytes, n) < 0)
+		alk_log(ALK_LOG_WARN, "ticket keys cannot be used", ALK_INT("bytes", (int64_t)n));
+}
+
+static const struct alk_half_ops tls_half = {
+	.size = sizeof(tls_half),
+	.message = tls_message,
+	.worker_up = tls_worker_up,
+};
+
+/* ---- life ---- */
+
+static void tls_deinit(void **state)
+{
+	struct tls *tls = tls_of(*state);
+
+	while (tls->admissions != NULL) {
+		void *admission = tls->admissions;
+
+		tls_admit_cancel(tls, &admission);
+	}
+	while (tls->pumps != NULL) {
+		struct tls_pump *pump = tls->pumps;
+
+		tls_pump_free(&pump);
+	}
+	alk_timer_free(&tls->rotate);
+	SSL_CTX_free(tls->ctx);
+	BIO_meth_free(tls->bio);
+	tls_tickets_unref(&tls->tickets);
+	free(tls->spare);
+	tls->magic = 0;
+	free(tls);
+	*state = NULL;
+}
+
+static int server_init(struct tls *tls, struct alk_err *err)
+{
+	tls->tickets = tls_tickets_ref();
+	if (tls->tickets == NULL)
+		return alk_err_set(err, -ENOMEM, "no memory or no randomness for ticket keys");
+	if (tls->role == ALK_ROLE_SUPERVISOR) {
+		tls->rotate = alk_timer_new(tls->loop, "tls tickets", on_rotate, tls);
+		if (tls->rotate == NULL)
+			return alk_err_set(err, -ENOMEM, "out of memory");
+		tls_tickets_rotate(tls->tickets, alk_loop_now(tls->loop));
+		alk_timer_start(tls->rotate, TLS_TICKET_ROTATE * UINT64_C(1000));
+	}
+	return tls_context_init_server(tls, err);
+}
+
+static int tls_init(const struct alk_plugin_env *env, void **state, struct alk_err *err)
+{
+	struct tls *tls = calloc(1, sizeof(*tls));
+	int rc;
+
+	if (tls == NULL)
+		return alk_err_set(err, -ENOMEM, "out of memory");
+	tls->magic = TLS_MAGIC;
+	tls->role = env->role;
+	tls->loop = env->loop;
+	tls->half = env->half;
+	tls->options = env->options;
+	tls->timeout_ms = env->connect_timeout;
+	if (alk_options_has(env->options, "connect_timeout"))
+		tls->timeout_ms = (uint64_t)alk_options_int(env->options, "connect_timeout");
+	rc = tls->role == ALK_ROLE_CLIENT ? tls_context_init_client(tls, err)
+					  : server_init(tls, err);
+	*state = tls;
+	if (rc < 0)
+		tls_deinit(state);
+	return rc;
+}
+
+/* ---- listening ---- */
+
+static int tls_listen(void *state, const char *address, const struct alk_acceptor *up,
+		      struct alk_listener **out, struct alk_err *err)
+{
+	struct tls *tls = tls_of(state);
+
+	return alk_tcp_listen(tls->loop, "tls", address, tls->options, up, out, err);
+}
+
+static void tls_unlisten(void *state, struct alk_listener **listener)
+{
+	(void)state;
+	alk_tcp_unlisten(listener);
+}
+
+static void tls_pause(void *state, struct alk_listener *listener, bool paused)
+{
+	(void)state;
+	alk_tcp_pause(listener, paused);
+}
+
+static int tls_adopt(void *state, struct alk_listener *listener)
+{
+	alk_tcp_adopt(listener, tls_of(state)->options);
+	return 0;
+}
+
+static void tls_describe(void *state, const struct alk_listener *listener, char *text, size_t size)
+{
+	(void)state;
+	alk_tcp_describe(listener, text, size);
+}
+
+static const struct alk_option tls_options[] = {
+	ALK_TCP_OPTIONS,
+	{.name = "cert",
+	 .type = ALK_OPT_FILE,
+	 .arg = "FILE",
+	 .help = "serve: the certificate in PEM, and behind it those of the authorities in between"},
+	{.name = "key",
+	 .type = ALK_OPT_FILE,
+	 .flags = ALK_OPT_PRIVATE,
+	 .arg = "FILE",
+	 .help = "serve: the certificate's private key in PEM, in a file that nobody else may read"},
+	{.name = "server_name",
+	 .type = ALK_OPT_STRING,
+	 .arg = "NAME",
+	 .help = "connect: the name that the server's certificate must have, and that is sent as SNI; without it the host of server"},
+	{.name = "ca",
+	 .type = ALK_OPT_FILE,
+	 .arg = "FILE",
+	 .help = "connect: certificates in PEM to trust, instead of the system's"},
+	{.name = "insecure",
+	 .type = ALK_OPT_BOOL,
+	 .fallback = "false",
+	 .help = "connect: take any certificate"},
+	{.name = "connect_timeout",
+	 .type = ALK_OPT_DURATION,
+	 .min = 100,
+	 .max = 3600000,
+	 .arg = "SECONDS",
+	 .help = "how long the client tries to reach the server; without it the program's connect_timeout"},
+	{.type = ALK_OPT_END},
+};
+
+static const struct alk_transport_ops tls_ops = {
+	.size = sizeof(tls_ops),
+	.listen = tls_listen,
+	.unlisten = tls_unlisten,
+	.pause = tls_pause,
+	.describe = tls_describe,
+	.admit = tls_admit,
+	.admit_cancel = tls_admit_cancel,
+	.dial = tls_dial,
+	.dial_cancel = tls_dial_cancel,
+	.adopt = tls_adopt,
+};
+
+ALK_PLUGIN(.kind = ALK_PLUGIN_TRANSPORT, .name = "tls", .version = "0.1", .options = tls_options,
+	   .init = tls_init, .deinit = tls_deinit, .ops.transport = &tls_ops, .half = &tls_half, );

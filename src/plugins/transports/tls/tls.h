@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef ALKNET_TLS_H
+#define ALKNET_TLS_H
+
+/* The tls transport: a link is TLS 1.2 or 1.3 over TCP.
+ *
+ *   tls.c          the plugin: options, listening, what the halves say to each other
+ *   tls_context.c  certificate, key, trust, protocol settings: what all connections share
+ *   tls_tickets.c  the keys of session tickets, one set for all workers and reloads
+ *   tls_conn.c     one TLS connection over a socket: handshake, records, ends
+ *   tls_admit.c    server: handshake on an accepted connection, then a link
+ *   tls_dial.c     client: connect, handshake, verify, then a link
+ *   tls_pump.c     carries bytes between SSH's end of a socketpair and the TLS connection
+ *
+ * Start here if you change how bytes travel: conn knows OpenSSL and the socket, pump knows two directions. */
+
+#include <openssl/ssl.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <alknet/alknet.h>
+
+#define TLS_BUFFER_SIZE ((size_t)256 * 1024)
+#define TLS_RECORD_MAX 16384
+
+struct tls_pump;
+struct tls_admission;
+struct tls_dialing;
+
+/* One instance of the plugin. */
+struct tls {
+	uint32_t magic;
+	enum alk_role role;
+	struct alk_loop *loop;
+	struct alk_half *half;
+	const struct alk_options *options;
+	uint64_t timeout_ms;
+	SSL_CTX *ctx;
+	BIO_METHOD *bio;
+	struct alk_timer *rotate;    /* supervisor: ticket keys */
+	struct tls_tickets *tickets; /* server */
+	uint8_t *spare; /* one buffer is kept, so that a busy link does not fault pages in anew */
+	/* What is under way; deinit ends them. */
+	struct tls_admission *admissions;
+	struct tls_pump *pumps;
+};
+
+/* A TLS_BUFFER_SIZE buffer; NULL when out of memory. */
+uint8_t *tls_buffer_take(struct tls *tls);
+void tls_buffer_give(struct tls *tls, uint8_t **buffer);
+
+/* ---- context ---- */
+
+/* Takes options apart and makes tls->ctx. 0, or -errno with `err` naming the option and what is wrong. What
+ * is only strange (a certificate that has expired) is logged by the supervisor and the check. */
+int tls_context_init_server(struct tls *tls, struct alk_err *err);
+int tls_context_init_client(struct tls *tls, struct alk_err *err);
+/* The last error of OpenSSL in words; empties its queue. */
+const char *tls_error(void);
+
+/* ---- tickets ---- */
+
+#define TLS_TICKET_LIFETIME 300 /* s, as nginx */
+#define TLS_TICKET_ROTATE 600	/* s; the keys before are still taken for as long */
+
+/* The process's keys: one set, however many instances there are. NULL: out of memory, or no randomness. */
+struct tls_tickets *tls_tickets_ref(void);
+void tls_tickets_unref(struct tls_tickets **tickets);
+/* Supervisor: new keys if the ones that are there are old enough. */
+void tls_tickets_rotate(struct tls_tickets *tickets, uint64_t now_ms);
+/* Over the control socket. */
+size_t tls_tickets_bytes(const struct tls_tickets *tickets, const uint8_t **bytes);
+int tls_tickets_set(struct tls_tickets *tickets, const uint8_t *bytes, size_t n);
+/* Encrypt and decrypt tickets of `ctx` with them. */
+void tls_tickets_use(struct tls_tickets *tickets, SSL_CTX *ctx);
+
+/* ---- one connection ---- */
+
+struct tls_conn {
+	struct tls *tls;
+	SSL *ssl;
+	int fd;
+	struct alk_io *io;
+	alk_io_fn *on_ready;
+	void *user;
+	bool readable, writable; /* the kernel may have more, take more */
+	bool more;		 /* another record follows at once */
+	bool ended;		 /* the peer sends no more */
+	bool sent_end;		 /* nor do we */
+	int broken;		 /* -errno: nothing goes in or out any more */
+	uint64_t since_update;	 /* bytes written with the keys of now */
+};
+
+/* Takes *fd, also on failure. Accepts or connects as `ctx` of tls says. 0 or -errno. */
+int tls_conn_init(struct tls_conn *conn, struct tls *tls, int *fd, alk_io_fn *on_ready, void *user,
+		  struct alk_err *err);
+void tls_conn_deinit(struct tls_conn *conn);
+/* Who is told when the socket is ready changes; `*from` is empty afterwards. */
+void tls_conn_move(struct tls_conn *to, struct tls_conn *from, alk_io_fn *on_ready, void *user);
+/* 1 done, 0 goes on when the socket is ready (it is watched), -errno with `err`. */
+int tls_conn_handshake(struct tls_conn *conn, struct alk_err *err);
+/* The loop says so: conn may try again. */
+void tls_conn_ready(struct tls_conn *conn, int revents);
+/* > 0 bytes; 0 nothing now, or `ended`, or `broken`. */
+size_t tls_conn_read(struct tls_conn *conn, void *bytes, size_t n);
+/* Bytes taken, 0..n; less than all: when it is writable again, the same bytes first. */
+size_t tls_conn_write(struct tls_conn *conn, const void *bytes, size_t n);
+/* Is there something that the socket will not tell? */
+bool tls_conn_pending(const struct tls_conn *conn);
+/* close_notify, as far as it fits, then FIN. */
+void tls_conn_end(struct tls_conn *conn);
+/* Give back buffers that are not in use. */
+void tls_conn_idle(struct tls_conn *conn);
+/* What the handshake has found out. */
+void tls_conn_describe(const struct tls_conn *conn, struct alk_link *link);
+
+/* ---- the pump ---- */
+
+/* Takes what is in `conn`, also on failure; gives SSH's end in *fd. The pump lives on by itself until both ends
+ * are done. 0 or -errno. */
+int tls_pump_start(struct tls_conn *conn, int *fd, struct alk_err *err);
+/* What SSH said last goes out, if the socket takes it; then all is closed. */
+void tls_pump_free(struct tls_pump **pump);
+
+/* ---- operations ---- */
+
+void *tls_admit(void *state, struct alk_link *link, alk_link_fn *done, void *user);
+void tls_admit_cancel(void *state, void **admission);
+void *tls_dial(void *state, const char *address, alk_link_fn *done, void *user,
+	       struct alk_err *err);
+void tls_dial_cancel(void *state, void **dialing);
+struct tls *tls_of(void *state);
+
+#endif

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "tls.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* RFC 8446 5.5: AES-GCM keys are good for 2^24.5 records, 388 GB of full ones. */
+#define KEY_BYTES_MAX ((uint64_t)64 << 30)
+
+/* ---- the socket, as OpenSSL sees it ---- */
+
+/* A short read emptied the kernel's buffer: the loop says when there is more, so that reading until nothing is
+ * left costs no call that finds nothing. */
+static int bio_read(BIO *bio, char *bytes, size_t n, size_t *got)
+{
+	struct tls_conn *conn = BIO_get_data(bio);
+	ssize_t rc;
+
+	BIO_clear_retry_flags(bio);
+	*got = 0;
+	if (!conn->readable) {
+		BIO_set_retry_read(bio);
+		return 0;
+	}
+	rc = recv(conn->fd, bytes, n, 0);
+	if (rc > 0) {
+		conn->readable = (size_t)rc == n;
+		*got = (size_t)rc;
+		return 1;
+	}
+	conn->readable = false;
+	if (rc == 0) {
+		conn->ended = true;
+	} else if (errno == EAGAIN || errno == EINTR) {
+		conn->readable = errno == EINTR;
+		BIO_set_retry_read(bio);
+	} else {
+		conn->broken = -errno;
+	}
+	return 0;
+}
+
+static int bio_write(BIO *bio, const char *bytes, size_t n, size_t *written)
+{
+	struct tls_conn *conn = BIO_get_data(bio);
+	ssize_t rc;
+
+	BIO_clear_retry_flags(bio);
+	*written = 0;
+	if (!conn->writable) {
+		BIO_set_retry_write(bio);
+		return 0;
+	}
+	rc = send(conn->fd, bytes, n, MSG_NOSIGNAL | (conn->more ? MSG_MORE : 0));
+	if (rc >= 0) {
+		conn->writable = (size_t)rc == n;
+		*written = (size_t)rc;
+		return 1;
+	}
+	conn->writable = errno == EINTR;
+	if (errno == EAGAIN || errno == EINTR)
+		BIO_set_retry_write(bio);
+	else
+		conn->broken = -errno;
+	return 0;
+}
+
+static long bio_ctrl(BIO *bio, int command, long num, void *ptr)
+{
+	const struct tls_conn *conn = BIO_get_data(bio);
+
+	(void)num, (void)ptr;
+	if (command == BIO_CTRL_EOF)
+		return conn->ended;
+	return command == BIO_CTRL_FLUSH;
+}
+
+static BIO_METHOD *bio_method(void)
+{
+	BIO_METHOD *method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "alknet");
+
+	if (method != NULL) {
+		BIO_meth_set_read_ex(method, bio_read);
+		BIO_meth_set_write_ex(method, bio_write);
+		BIO_meth_set_ctrl(method, bio_ctrl);
+	}
+	return method;
+}
+
+/* ---- life ---- */
+
+static int conn_attach(struct tls_conn *conn)
+{
+	struct tls *tls = conn->tls;
+	BIO *bio;
+
+	if (tls->bio == NULL)
+		tls->bio = bio_method();
+	if (tls->bio == NULL)
+		return -ENOMEM;
+	conn->ssl = SSL_new(tls->ctx);
+	bio = BIO_new(tls->bio);
+	conn->io = alk_io_new(tls->loop, conn->fd, "tls connection", conn->on_ready, conn->user);
+	if (conn->ssl == NULL || bio == NULL || conn->io == NULL) {
+		BIO_free(bio);
+		return -ENOMEM;
+	}
+	BIO_set_data(bio, conn);
+	BIO_set_init(bio, 1);
+	SSL_set_bio(conn->ssl, bio, bio);
+	if (tls->role == ALK_ROLE_CLIENT)
+		SSL_set_connect_state(conn->ssl);
+	else
+		SSL_set_accept_state(conn->ssl);
+	return 0;
+}
+
+int tls_conn_init(struct tls_conn *conn, struct tls *tls, int *fd, alk_io_fn *on_ready, void *user,
+		  struct alk_err *err)
+{
+	int rc;
+
+	*conn = (struct tls_conn){.tls = tls,
+				  .fd = *fd,
+				  .on_ready = on_ready,
+				  .user = user,
+				  .readable = true,
+				  .writable = true};
+	*fd = -1;
+	rc = conn_attach(conn);
+	ERR_clear_error();
+	if (rc < 0) {
+		tls_conn_deinit(conn);
+		return alk_err_set(err, rc, "out of memory");
+	}
+	return 0;
+}
+
+void tls_conn_deinit(struct tls_conn *conn)
+{
+	SSL_free(conn->ssl);
+	conn->ssl = NULL;
+	alk_io_free(&conn->io);
+	alk_fd_close(&conn->fd);
+}
+
+void tls_conn_move(struct tls_conn *to, struct tls_conn *from, alk_io_fn *on_ready, void *user)
+{
+	*to = *from;
+	to->on_ready = on_ready;
+	to->user = user;
+	to->io = NULL;
+	BIO_set_data(SSL_get_rbio(to->ssl), to);
+	alk_io_free(&from->io);
+	*from = (struct tls_conn){.fd = -1};
+	to->io = alk_io_new(to->tls->loop, to->fd, "tls connection", on_ready, user);
+}
+
+void tls_conn_ready(struct tls_conn *conn, int revents)
+{
+	conn->readable |= (revents & ALK_IO_READ) != 0;
+	conn->writable |= (revents & ALK_IO_WRITE) != 0;
+}
+
+/* ---- handshake ---- */
+
+/* In words that a user understands, where it is one of the usual. */
+static int handshake_fail(struct tls_conn *conn, struct alk_err *err)
+{
+	long verified = SSL_get_verify_result(conn->ssl);
+
+	if (conn->broken < 0)
+		return alk_err_set(err, conn->broken, "the TLS handshake failed: %s",
+				   strerror(-conn->broken));
+	if (conn->tls->role == ALK_ROLE_CLIENT && verified != X509_V_OK) {
+		ERR_clear_error();
+		return alk_err_set(err, -EKEYREJECTED,
+				   "the server's TLS certificate cannot be trusted: %s",
+				   X509_verify_cert_error_string(verified));
+	}
+	if (conn->ended) {
+		ERR_clear_error();
+		return alk_err_set(err, -ECONNRESET,
+				   "the peer closed the connection during the TLS handshake");
+	}
+	return alk_err_set(err, -EPROTO, "the TLS handshake failed: %s", tls_error());
+}
+
+int tls_conn_handshake(struct tls_conn *conn, struct alk_err *err)
+{
+	int rc;
+
+	ERR_clear_error();
+	rc = SSL_do_handshake(conn->ssl);
+	if (rc == 1)
+		return 1;
+	switch (SSL_get_error(conn->ssl, rc)) {
+	case SSL_ERROR_WANT_READ:
+		alk_io_set(conn->io, ALK_IO_READ);
+		return 0;
+	case SSL_ERROR_WANT_WRITE:
+		alk_io_set(conn->io, ALK_IO_WRITE);
+		return 0;
+	default:
+		return handshake_fail(conn, err);
+	}
+}
+
+void tls_conn_describe(const struct tls_conn *conn, struct alk_link *link)
+{
+	const char *name = SSL_get_servername(conn->ssl, TLSEXT_NAMETYPE_host_name);
+	const unsigned char *alpn;
+	unsigned len;
+
+	SSL_get0_alpn_selected(conn->ssl, &alpn, &len);
+	snprintf(link->transport, sizeof(link->transport), "tls");
+	snprintf(link->sni, sizeof(link->sni), "%s", name != NULL ? name : "");
+	snprintf(link->alpn, sizeof(link->alpn), "%.*s", (int)len, (const char *)alpn);
+}
+
+/* ---- records ---- */
+
+/* Nothing was read or written: why. */
+static void conn_stopped(struct tls_conn *conn, int rc)
+{
+	switch (SSL_get_error(conn->ssl, rc)) {
+	case SSL_ERROR_WANT_READ:
+	case SSL_ERROR_WANT_WRITE:
+		return;
+	case SSL_ERROR_ZERO_RETURN:
+		conn->ended = true;
+		return;
+	default:
+		/* FIN without close_notify: SSH knows itself whether something is missing. */
+		if (!conn->ended && conn->broken == 0)
+			conn->broken = -EPROTO;
+		ERR_clear_error();
+	}
+}
+
+size_t tls_conn_read(struct tls_conn *conn, void *bytes, size_t n)
+{
+	size_t got = 0;
+	int rc;
+
+	if (conn->broken < 0)
+		return 0;
+	ERR_clear_error();
+	rc = SSL_read_ex(conn->ssl, bytes, n, &got);
+	if (rc == 1)
+		return got;
+	conn_stopped(conn, rc);
+	return 0;
+}
+
+/* The next record asks the peer to use new keys too. */
+static void conn_update_keys(struct tls_conn *conn, size_t n)
+{
+	conn->since_update += n;
+	if (conn->since_update < KEY_BYTES_MAX || SSL_version(conn->ssl) != TLS1_3_VERSION)
+		return;
+	conn->since_update = 0;
+	SSL_key_update(conn->ssl, SSL_KEY_UPDATE_REQUESTED);
+}
+
+size_t tls_conn_write(struct tls_conn *conn, const void *bytes, size_t n)
+{
+	const uint8_t *at = bytes;
+	size_t done = 0, written;
+
+	if (conn->broken < 0)
+		return 0;
+	ERR_clear_error();
+	while (done < n) {
+		size_t piece = n - done < TLS_RECORD_MAX ? n - done : TLS_RECORD_MAX;
+		int rc;
+
+		conn->more = done + piece < n;
+		rc = SSL_write_ex(conn->ssl, at + done, piece, &written);
+		if (rc != 1) {
+			conn_stopped(conn, rc);
+			break;
+		}
+		done += written;
+		conn_update_keys(conn, written);
+	}
+	conn->more = false;
+	return done;
+}
+
+bool tls_conn_pending(const struct tls_conn *conn)
+{
+	return conn->readable || SSL_has_pending(conn->ssl);
+}
+
+void tls_conn_end(struct tls_conn *conn)
+{
+	if (conn->sent_end)
+		return;
+	conn->sent_end = true;
+	if (conn->broken == 0) {
+		ERR_clear_error();
+		SSL_shutdown(conn->ssl);
+		ERR_clear_error();
+	}
+	shutdown(conn->fd, SHUT_WR);
+}
+
+void tls_conn_idle(struct tls_conn *conn)
+{
+	SSL_free_buffers(conn->ssl);
+}

@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* Between SSH's end of a socketpair and the TLS connection. Each direction has at most one buffer, and nothing is
+ * read for a direction while its buffer waits: that is the back-pressure. */
+#include "tls.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define PUMP_MAGIC 0x746c7370u
+#define IDLE_MS 1000	/* without a byte for so long it gives its buffers back */
+#define LINGER_MS 5000	/* for the peer's FIN, when SSH has closed its end */
+#define BLOCKED_MS 5000 /* how often to see whether SSH is there while the network takes nothing */
+#define HUNG_MS 30000	/* what SSH said last has so long to get out */
+#define UNSENT_MAX (128 * 1024)
+
+struct chunk {
+	uint8_t *bytes; /* NULL while empty */
+	size_t at, len;
+};
+
+struct tls_pump {
+	uint32_t magic;
+	struct tls *tls;
+	struct tls_pump *next, **prev;
+	struct tls_conn conn;
+	int fd; /* our end of the pair */
+	struct alk_io *io;
+	struct alk_timer *timer;
+	struct chunk in, out; /* from the network to SSH; from SSH to the network */
+	bool in_done;	      /* SSH was told that nothing more comes, or does not want it */
+	bool out_done;	      /* the peer was told */
+	bool lingering;
+	uint64_t hung; /* when it was seen that SSH has closed its end, 0 = has not */
+};
+
+uint8_t *tls_buffer_take(struct tls *tls)
+{
+	uint8_t *buffer = tls->spare;
+
+	tls->spare = NULL;
+	return buffer != NULL ? buffer : malloc(TLS_BUFFER_SIZE);
+}
+
+void tls_buffer_give(struct tls *tls, uint8_t **buffer)
+{
+	if (tls->spare == NULL)
+		tls->spare = *buffer;
+	else
+		free(*buffer);
+	*buffer = NULL;
+}
+
+static void chunk_drop(struct tls_pump *pump, struct chunk *chunk)
+{
+	if (chunk->bytes != NULL)
+		tls_buffer_give(pump->tls, &chunk->bytes);
+	chunk->at = chunk->len = 0;
+}
+
+static bool chunk_make(struct tls_pump *pump, struct chunk *chunk)
+{
+	if (chunk->bytes == NULL)
+		chunk->bytes = tls_buffer_take(pump->tls);
+	return chunk->bytes != NULL;
+}
+
+/* ---- from the network to SSH ---- */
+
+static void in_fill(struct tls_pump *pump)
+{
+	struct chunk *in = &pump->in;
+	size_t n;
+
+	do {
+		n = tls_conn_read(&pump->conn, in->bytes + in->len, TLS_BUFFER_SIZE - in->len);
+		in->len += n;
+	} while (n > 0 && TLS_BUFFER_SIZE - in->len >= TLS_RECORD_MAX);
+}
+
+/* SSH has gone: what comes is thrown away. */
+static void in_stop(struct tls_pump *pump)
+{
+	chunk_drop(pump, &pump->in);
+	pump->in_done = true;
+}
+
+/* Whether all of it went. */
+static bool in_flush(struct tls_pump *pump)
+{
+	struct chunk *in = &pump->in;
+
+	while (in->at < in->len) {
+		ssize_t n = send(pump->fd, in->bytes + in->at, in->len - in->at,
+				 MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (n > 0) {
+			in->at += (size_t)n;
+		} else if (errno == EAGAIN) {
+			return false;
+		} else if (errno != EINTR) {
+			in_stop(pump);
+			return true;
+		}
+	}
+	in->at = in->len = 0;
+	return true;
+}
+
+static void pump_in(struct tls_pump *pump)
+{
+	while (!pump->in_done && in_flush(pump)) {
+		if (pump->in_done)
+			return;
+		if (pump->conn.broken < 0 || pump->conn.ended)
+			break;
+		if (!tls_conn_pending(&pump->conn) || !chunk_make(pump, &pump->in))
+			break;
+		in_fill(pump);
+		if (pump->in.len == 0)
+			break;
+	}
+	if (pump->in.len > 0)
+		return;
+	chunk_drop(pump, &pump->in);
+	if (!pump->in_done && (pump->conn.ended || pump->conn.broken < 0)) {
+		shutdown(pump->fd, SHUT_WR);
+		pump->in_done = true;
+	}
+}
+
+/* ---- from SSH to the network ---- */
+
+static void out_end(struct tls_pump *pump)
+{
+	chunk_drop(pump, &pump->out);
+	tls_conn_end(&pump->conn);
+	pump->out_done = true;
+}
+
+/* Whether there may be more behind what was read. */
+static bool out_fill(struct tls_pump *pump)
+{
+	struct chunk *out = &pump->out;
+	ssize_t n;
+
+	do
+		n = recv(pump->fd, out->bytes, TLS_BUFFER_SIZE, MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	if (n > 0)
+		out->len = (size_t)n;
+	else if (n == 0 || errno != EAGAIN)
+		out_end(pump);
+	return n == (ssize_t)TLS_BUFFER_SIZE;
+}
+
+static void pump_out(struct tls_pump *pump, bool readable)
+{
+	struct chunk *out = &pump->out;
+
+	while (!pump->out_done) {
+		if (out->at < out->len)
+			out->at += tls_conn_write(&pump->conn, out->bytes + out->at,
+						  out->len - out->at);
+		if (pump->conn.broken < 0) {
+			out_end(pump);
+			return;
+		}
+		if (out->at < out->len)
+			return;
+		out->at = out->len = 0;
+		if (!readable || !chunk_make(pump, out))
+			break;
+		readable = out_fill(pump);
+		if (out->len == 0)
+			break;
+	}
+	chunk_drop(pump, out);
+}
+
+/* ---- both ---- */
+
+static void pump_watch(struct tls_pump *pump)
+{
+	bool reads = pump->in_done ? pump->lingering : pump->in.len == 0;
+
+	alk_io_set(pump->conn.io, (reads && !pump->conn.ended ? ALK_IO_READ : 0) |
+					  (pump->out.len > 0 ? ALK_IO_WRITE : 0));
+	alk_io_set(pump->io, (pump->out.len == 0 && !pump->out_done ? ALK_IO_READ : 0) |
+				     (pump->in.len > 0 ? ALK_IO_WRITE : 0));
+}
+
+/* SSH has closed and the peer knows: a close() now could take back what the peer has not read yet. */
+static void pump_linger(struct tls_pump *pump)
+{
+	if (pump->lingering)
+		return;
+	pump->lingering = true;
+	in_stop(pump);
+	tls_conn_idle(&pump->conn);
+	alk_timer_start(pump->timer, LINGER_MS);
+}
+
+static void linger_read(struct tls_pump *pump)
+{
+	uint8_t *bytes = tls_buffer_take(pump->tls);
+	ssize_t n;
+
+	if (bytes == NULL)
+		return;
+	n = recv(pump->conn.fd, bytes, TLS_BUFFER_SIZE, MSG_DONTWAIT);
+	tls_buffer_give(pump->tls, &bytes);
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+		pump->conn.ended = true;
+}
+
+static void pump_turn(struct tls_pump *pump, bool pair_readable)
+{
+	if (!pump->lingering) {
+		pump_in(pump);
+		pump_out(pump, pair_readable);
+	}
+	if (pump->out_done && pump->conn.broken == 0 && !pump->conn.ended)
+		pump_linger(pump);
+	if (pump->out_done && (pump->conn.broken < 0 || pump->conn.ended)) {
+		tls_pump_free(&pump);
+		return;
+	}
+	pump_watch(pump);
+	if (!pump->lingering)
+		alk_timer_start(pump->timer, IDLE_MS);
+}
+
+static void on_net(void *user, int revents)
+{
+	struct tls_pump *pump = user;
+
+	assert(pump->magic == PUMP_MAGIC);
+	tls_conn_ready(&pump->conn, revents);
+	if (pump->lingering)
+		linger_read(pump);
+	pump_turn(pump, false);
+}
+
+static void on_pair(void *user, int revents)
+{
+	struct tls_pump *pump = user;
+
+	assert(pump->magic == PUMP_MAGIC);
+	pump_turn(pump, (revents & ALK_IO_READ) != 0);
+}
+
+/* While the network takes nothing the pair is not read, so that nobody hears of SSH's end. */
+static bool pair_hung_up(const struct tls_pump *pump)
+{
+	struct pollfd at = {.fd = pump->fd};
+
+	return poll(&at, 1, 0) == 1 && (at.revents & POLLHUP) != 0;
+}
+
+static void on_timer(void *user)
+{
+	struct tls_pump *pump = user;
+
+	assert(pump->magic == PUMP_MAGIC);
+	if (pump->lingering) {
+		tls_pump_free(&pump);
+	} else if (pump->out.len == 0 && pump->in.len == 0) {
+		tls_conn_idle(&pump->conn);
+	} else if (pump->hung != 0 && alk_loop_now(pump->tls->loop) - pump->hung > HUNG_MS) {
+		tls_pump_free(&pump);
+	} else {
+		if (pump->hung == 0 && pair_hung_up(pump))
+			pump->hung = alk_loop_now(pump->tls->loop);
+		alk_timer_start(pump->timer, BLOCKED_MS);
+	}
+}
+
+static int pump_make(struct tls_pump *pump, int fd)
+{
+	struct alk_loop *loop = pump->tls->loop;
+	const int unsent = UNSENT_MAX;
+
+	pump->fd = fd;
+	pump->io = alk_io_new(loop, fd, "tls pair", on_pair, pump);
+	pump->timer = alk_timer_new(loop, "tls pump", on_timer, pump);
+	/* Who writes next would wait behind what the kernel has queued. */
+	setsockopt(pump->conn.fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
+	return pump->io != NULL && pump->timer != NULL && pump->conn.io != NULL ? 0 : -ENOMEM;
+}
+
+int tls_pump_start(struct tls_conn *conn, int *fd, struct alk_err *err)
+{
+	struct tls_pump *pump = calloc(1, sizeof(*pump));
+	int pair[2], rc;
+
+	if (pump == NULL ||
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0) {
+		rc = pump == NULL ? -ENOMEM : -errno;
+		free(pump);
+		tls_conn_deinit(conn);
+		return alk_err_set(err, rc, "%s", strerror(-rc));
+	}
+	pump->magic = PUMP_MAGIC;
+	pump->tls = conn->tls;
+	tls_conn_move(&pump->conn, conn, on_net, pump);
+	pump->next = pump->tls->pumps;
+	pump->prev = &pump->tls->pumps;
+	if (pump->next != NULL)
+		pump->next->prev = &pump->next;
+	pump->tls->pumps = pump;
+	rc = pump_make(pump, pair[0]);
+	if (rc < 0) {
+		tls_pump_free(&pump);
+		alk_fd_close(&pair[1]);
+		return alk_err_set(err, rc, "out of memory");
+	}
+	*fd = pair[1];
+	pump_turn(pump, false);
+	return 0;
+}
+
+void tls_pump_free(struct tls_pump **at)
+{
+	struct tls_pump *pump = *at;
+
+	*at = NULL;
+	if (!pump->out_done && pump->io != NULL)
+		pump_out(pump, true);
+	if (!pump->out_done)
+		out_end(pump);
+	chunk_drop(pump, &pump->in);
+	chunk_drop(pump, &pump->out);
+	if (pump->next != NULL)
+		pump->next->prev = pump->prev;
+	*pump->prev = pump->next;
+	alk_io_free(&pump->io);
+	alk_timer_free(&pump->timer);
+	alk_fd_close(&pump->fd);
+	tls_conn_deinit(&pump->conn);
+	pump->magic = 0;
+	free(pump);
+}
