@@ -32,9 +32,10 @@ function policy.on_open(_, destination)
 	return "deny", "no such service"
 end
 
--- A remote forward is asked for: the server would listen for the peer.
+-- A remote forward is asked for: the server would listen for the peer. bind.gateway_ports is the option
+-- of that name: may it be on other than loopback addresses?
 function policy.on_listen(_, bind)
-	if bind.loopback then
+	if bind.loopback or bind.gateway_ports then
 		return "allow"
 	end
 	return "deny", "only loopback addresses are listened on"

@@ -58,3 +58,11 @@ test("a remote forward listens on loopback alone", function()
 	end
 	expect_equal(policy.on_listen(session, { path = "/run/x.sock" }), "deny")
 end)
+
+test("with gateway_ports a remote forward listens where it was asked for", function()
+	for _, host in ipairs({ "", "*", "0.0.0.0", "::", "192.0.2.1", "localhost" }) do
+		local word, bind = policy.on_listen(session, { host = host, port = 80, gateway_ports = true })
+		expect_equal(word, "allow")
+		expect_equal(next(bind), nil)
+	end
+end)

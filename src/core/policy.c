@@ -98,9 +98,9 @@ bool alk_bind_is_loopback(const struct alk_destination *to)
 	return inet_pton(AF_INET6, to->host, &six) == 1 && IN6_IS_ADDR_LOOPBACK(&six);
 }
 
-static void built_in_listen(const struct alk_destination *to, struct alk_answer *answer)
+static void built_in_listen(const struct alk_ask *ask, struct alk_answer *answer)
 {
-	if (alk_bind_is_loopback(to))
+	if (!ask->to->path[0] && (ask->gateway_ports || alk_bind_is_loopback(ask->to)))
 		answer->verdict = ALK_VERDICT_ALLOW;
 	else
 		snprintf(answer->reason, sizeof(answer->reason),
@@ -121,7 +121,7 @@ static void built_in_answer(const struct alk_ask *ask, struct alk_answer *answer
 		built_in_open(ask->to, answer);
 		break;
 	case ALK_QUESTION_LISTEN:
-		built_in_listen(ask->to, answer);
+		built_in_listen(ask, answer);
 		break;
 	case ALK_QUESTION_CLOSE:
 	case ALK_QUESTION_COUNT:

@@ -11,8 +11,8 @@
  *
  * Without a script the built-in answers hold: on_link allow, on_auth pass, on_open forward
  * for what is not reserved, the service of the reserved destinations for those (alknet-control: bus,
- * alknet-secret: secret, alknet-status: status), other alknet-* denied, on_listen allow on loopback,
- * deny elsewhere. They are what the shipped scripts/policy.lua says, in C. */
+ * alknet-secret: secret, alknet-status: status), other alknet-* denied, on_listen allow on loopback and,
+ * with gateway_ports, elsewhere. They are what the shipped scripts/policy.lua says, in C. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -132,6 +132,7 @@ struct alk_ask {
 	/* OPEN: where to. LISTEN: host and port (0: any) or path to listen on, as the peer asked for them;
 	 * RFC 4254 7.1: "" is all addresses. */
 	const struct alk_destination *to;
+	bool gateway_ports; /* LISTEN: the option's value */
 	double duration;    /* CLOSE: seconds */
 	const char *reason; /* CLOSE */
 };

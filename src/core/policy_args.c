@@ -146,9 +146,11 @@ static void push_destination(lua_State *L, const struct alk_destination *to)
 	lua_setfield(L, -2, "reserved");
 }
 
-static void push_bind(lua_State *L, const struct alk_destination *to)
+static void push_bind(lua_State *L, const struct alk_ask *ask)
 {
-	lua_createtable(L, 0, 4);
+	const struct alk_destination *to = ask->to;
+
+	lua_createtable(L, 0, 5);
 	push_cut(L, to->host);
 	lua_setfield(L, -2, "host");
 	lua_pushinteger(L, to->port);
@@ -156,6 +158,8 @@ static void push_bind(lua_State *L, const struct alk_destination *to)
 	set_text(L, "path", to->path);
 	lua_pushboolean(L, alk_bind_is_loopback(to));
 	lua_setfield(L, -2, "loopback");
+	lua_pushboolean(L, ask->gateway_ports);
+	lua_setfield(L, -2, "gateway_ports");
 }
 
 static void push_stats(lua_State *L, const struct alk_ask *ask)
@@ -181,7 +185,7 @@ int alk_policy_push_ask(lua_State *L, const struct alk_ask *ask)
 		return 2;
 	case ALK_QUESTION_LISTEN:
 		push_session(L, ask);
-		push_bind(L, ask->to);
+		push_bind(L, ask);
 		return 2;
 	case ALK_QUESTION_CLOSE:
 		push_session(L, ask);

@@ -31,6 +31,7 @@ struct alk_policy_eval {
 	struct alk_ask_cert *cert;
 	struct alk_link link;
 	struct alk_destination to, listen;
+	bool gateway_ports;
 	struct alk_grant *grant;
 };
 
@@ -65,6 +66,7 @@ static int params_check(const json_t *params, struct alk_err *err)
 					    "key",  "key_fingerprint", "id",  "key_type",
 					    "to",   "listen",	       NULL};
 	static const char *const lists[] = {"scopes", "questions", NULL};
+	static const char *const words[] = {"gateway_ports", NULL};
 	const char *key;
 	json_t *value;
 
@@ -76,7 +78,9 @@ static int params_check(const json_t *params, struct alk_err *err)
 			return alk_err_set(err, -EINVAL, "%s: must be a text", key);
 		if (is_one_of(key, lists) && !json_is_array(value))
 			return alk_err_set(err, -EINVAL, "%s: must be a list", key);
-		if (!is_one_of(key, texts) && !is_one_of(key, lists))
+		if (is_one_of(key, words) && !json_is_boolean(value))
+			return alk_err_set(err, -EINVAL, "%s: must be true or false", key);
+		if (!is_one_of(key, texts) && !is_one_of(key, lists) && !is_one_of(key, words))
 			return alk_err_set(err, -EINVAL, "there is no such key in a question");
 	}
 	return 0;
@@ -265,6 +269,17 @@ static int questions_read(struct alk_policy_eval *eval, struct alk_err *err)
 	return 0;
 }
 
+static int listen_read(struct alk_policy_eval *eval, struct alk_err *err)
+{
+	int rc = destination_read(eval->params, "listen", true, &eval->listen, err);
+
+	eval->gateway_ports = json_is_true(json_object_get(eval->params, "gateway_ports"));
+	/* As the server does before it asks. */
+	if (!eval->gateway_ports && !eval->listen.path[0] && !alk_bind_is_loopback(&eval->listen))
+		strcpy(eval->listen.host, "localhost");
+	return rc;
+}
+
 static int eval_read(struct alk_policy_eval *eval, struct alk_err *err)
 {
 	int rc = params_check(eval->params, err);
@@ -275,7 +290,7 @@ static int eval_read(struct alk_policy_eval *eval, struct alk_err *err)
 	if ((rc = link_read(eval, err)) < 0 || (rc = key_read(eval, err)) < 0 ||
 	    (rc = identity_read(eval, err)) < 0 ||
 	    (rc = destination_read(eval->params, "to", false, &eval->to, err)) < 0 ||
-	    (rc = destination_read(eval->params, "listen", true, &eval->listen, err)) < 0)
+	    (rc = listen_read(eval, err)) < 0)
 		return rc;
 	return questions_read(eval, err);
 }
@@ -390,6 +405,7 @@ static bool eval_next(struct alk_policy_eval *eval)
 		.cert = eval->cert,
 		.grant = eval->grant,
 		.to = question == ALK_QUESTION_LISTEN ? &eval->listen : &eval->to,
+		.gateway_ports = eval->gateway_ports,
 	};
 
 	eval->asked = alk_policy_ask(eval->policy, &ask, on_answer, eval);

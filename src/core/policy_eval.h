@@ -25,6 +25,8 @@ typedef void alk_policy_eval_fn(void *user, json_t *result);
  *   id, scopes [...]                       who it is, in place of what on_auth says
  *   to                                     "HOST:PORT" or "/unix/path"
  *   listen                                 "[HOST]:PORT" or "/unix/path", for on_listen
+ *   gateway_ports                          the option's value; without it false, and what is not loopback is
+ *                                          asked about as localhost, as the server does
  *   questions ["on_open", ...]             without it: on_link; on_auth when there is a key and no `id`; on_open
  *                                          when there is `to`, on_listen when there is `listen`
  *

@@ -31,6 +31,8 @@ const struct alk_flag alk_policy_flags[] = {
 	{"scope", "SCOPE", "eval: a scope of that identity; may be given several times"},
 	{"to", "HOST:PORT", "eval: the destination, or a unix path"},
 	{"listen", "[HOST]:PORT", "eval: what a remote forward would listen on"},
+	{"gateway-ports", NULL,
+	 "eval: as with that option of serve; -c takes it from the configuration"},
 	{"question", "NAME",
 	 "eval: ask this one: on_link, on_auth, on_open or on_listen; may be given several times. Without it "
 	 "all that there is something to ask about"},
@@ -68,6 +70,8 @@ static int line_set(struct policy_line *line, const char *name, const char *text
 		*(name[0] == 'j' ? &line->json : &line->help) = true;
 		return 0;
 	}
+	if (strcmp(name, "gateway-ports") == 0)
+		return json_object_set_new(line->params, "gateway_ports", json_true());
 	if (strcmp(name, "config") == 0 || strcmp(name, "policy") == 0 ||
 	    strcmp(name, "key") == 0) {
 		*(name[0] == 'c'   ? &line->config
@@ -183,6 +187,8 @@ static struct alk_policy *policy_load(const struct policy_line *line, struct alk
 			goto out;
 		name = alk_options_str(alk_conf_values(conf), "policy");
 		text = name ? alk_conf_file(conf, "policy", 0, &len) : NULL;
+		if (alk_options_bool(alk_conf_values(conf), "gateway_ports"))
+			json_object_set_new(line->params, "gateway_ports", json_true());
 	}
 	policy = alk_policy_new(loop, name ? name : "built-in", text, len, NULL, err);
 out:

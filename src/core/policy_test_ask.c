@@ -267,10 +267,13 @@ static void take_destination(lua_State *L, int index, struct test_ask *t)
 
 static void take_bind(lua_State *L, int index, struct test_ask *t)
 {
-	check_keys(L, index, "a bind", " host port path ");
+	check_keys(L, index, "a bind", " host port path gateway_ports ");
 	take_text(L, index, "host", t->to.host, sizeof(t->to.host));
 	take_text(L, index, "path", t->to.path, sizeof(t->to.path));
 	take_port(L, index, "port", &t->to.port);
+	lua_getfield(L, index, "gateway_ports");
+	t->ask.gateway_ports = lua_toboolean(L, -1);
+	lua_pop(L, 1);
 	t->ask.to = &t->to;
 }
 

@@ -142,7 +142,8 @@ static const char *remote_refusal(struct alk_server *v, struct alk_destination *
 			      .link = &v->link,
 			      .user = v->user,
 			      .grant = v->ssh.grant,
-			      .to = to};
+			      .to = to,
+			      .gateway_ports = wide};
 	struct alk_answer answer;
 
 	if (v->n_remotes >= (unsigned)alk_options_int(v->host->values, "max_remote_forwards"))
@@ -151,8 +152,6 @@ static const char *remote_refusal(struct alk_server *v, struct alk_destination *
 		return "not permitted by the key";
 	if (!wide && !alk_bind_is_loopback(to))
 		strcpy(to->host, "localhost");
-	if (wide && !alk_policy_has(v->host->policy, ALK_QUESTION_LISTEN))
-		return NULL;
 	alk_policy_ask_now(v->host->policy, &ask, &answer);
 	alk_grant_unref(&answer.grant);
 	if (answer.verdict != ALK_VERDICT_ALLOW || answer.path[0])

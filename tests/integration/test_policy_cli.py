@@ -100,11 +100,17 @@ def test_t66_eval_of_a_script_that_fails(ask):
 def test_eval_of_the_built_in_answers(keys, tmp_path):
     conf = tmp_path / "alknet.conf"
     conf.write_text(f'return {{ key = "{keys.path("host")}", authorized_keys = "{keys.authorized}" }}')
+    wide = tmp_path / "wide.conf"
+    wide.write_text(conf.read_text().replace("}", ", gateway_ports = true }"))
     for words, status, text in [
         (["--to", "alknet-control:1"], 0, "service bus"),
         (["--to", "alknet-x:1"], 1, "no such service"),
         (["--listen", "localhost:0"], 0, "localhost port 0"),
-        (["--listen", ":80"], 1, "only loopback"),
+        (["--listen", ":80"], 0, "on localhost port 80"),
+        (["--listen", "192.0.2.1:80"], 0, "on localhost port 80"),
+        (["--listen", "/run/x"], 1, "only loopback"),
+        (["--listen", ":80", "--gateway-ports"], 0, "on every address port 80"),
+        (["-c", wide, "--listen", "192.0.2.1:80"], 0, "on 192.0.2.1 port 80"),
         (["-c", conf, "--to", "example.com:1"], 0, "example.com port 1"),
         (["--to", "example.com:1", "--question", "on_open"], 0, "built-in"),
     ]:

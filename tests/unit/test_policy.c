@@ -123,7 +123,7 @@ static void test_shipped_tests(void **state)
 	assert_int_equal(alk_policy_test_file(path, file, &err), 0);
 	fclose(file);
 	assert_non_null(strstr(out, "ok 1 - "));
-	assert_non_null(strstr(out, "6 passed, 0 failed"));
+	assert_non_null(strstr(out, "7 passed, 0 failed"));
 	assert_null(strstr(out, "not ok"));
 	free(out);
 }
