@@ -186,13 +186,13 @@ static void listener_free(struct alk_remote_listener *l)
 	free(l);
 }
 
-static void listener_lose(struct alk_remote_listener *l, const char *why)
+static void listener_lose(struct alk_remote_listener *l, int rc, const char *why)
 {
 	const struct alk_remote_listener_ops *ops = l->ops;
 	void *user = l->user;
 
 	listener_free(l);
-	ops->lost(user, why);
+	ops->lost(user, rc, why);
 }
 
 /* Listeners of the same identity's other sessions at this port make room. */
@@ -208,7 +208,7 @@ static bool table_take_over(struct alk_remote_table *table, const struct alk_rem
 		    strcmp(l->identity, by->identity) != 0)
 			continue;
 		/* The list may have changed while its session was told. */
-		listener_lose(l, "another session of the identity asked for the port");
+		listener_lose(l, 0, "another session of the identity asked for the port");
 		next = table->first;
 		any = true;
 	}
@@ -355,7 +355,7 @@ static void table_go_on(struct alk_remote_table *table, uint16_t port)
 	if (rc == 0)
 		listener_tell(l, true);
 	else
-		listener_lose(l, "the port could not be taken over");
+		listener_lose(l, rc, "the port could not be taken over");
 }
 
 static void foreign_remove(struct alk_remote_table *table, uint64_t session, uint16_t port)
@@ -376,7 +376,7 @@ static void table_drop(struct alk_remote_table *table, uint64_t session, uint16_
 	while (l && (l->session != session || l->port != port))
 		l = l->next;
 	if (l)
-		listener_lose(l, "another session of the identity asked for the port");
+		listener_lose(l, 0, "another session of the identity asked for the port");
 }
 
 void alk_remote_table_hear(struct alk_remote_table *table, const json_t *message)

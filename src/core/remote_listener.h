@@ -22,9 +22,9 @@ struct alk_remote_table;
 struct alk_remote_listener_ops {
 	/* A connection. Takes link->fd. */
 	void (*accepted)(void *user, struct alk_link *link);
-	/* The listener is gone: taken over, or not to be had after all. Once, unless closed before. May be called
-	 * while another session listens. */
-	void (*lost)(void *user, const char *why);
+	/* The listener is gone: taken over (`rc` is 0), or not to be had after all (-errno: who asked was told
+	 * that it is there). Once, unless closed before. May be called while another session listens. */
+	void (*lost)(void *user, int rc, const char *why);
 };
 
 /* What the supervisor is told; takes the message (ctl.h: remote, remote_want). */

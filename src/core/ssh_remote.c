@@ -111,15 +111,20 @@ static void remote_unlink(struct server_remote *r)
 	free(r);
 }
 
-static void on_lost(void *user, const char *why)
+/* SSH has no word that takes a yes back but the end of the session: a client that wants the forward comes again
+ * and asks anew. One that lost its port to the next session of its identity is left alone: they would fight. */
+static void on_lost(void *user, int rc, const char *why)
 {
 	struct server_remote *r = user;
+	struct alk_server *v = r->v;
 
-	alk_log(ALK_LOG_INFO, "remote listener lost",
-		ALK_STR("remote_addr", r->v->link.remote_addr), ALK_STR("reason", why));
-	if (r->v->host->watched)
-		server_tell(r->v, server_event(r->v, "remote.close"));
+	alk_log(ALK_LOG_INFO, "remote listener lost", ALK_STR("remote_addr", v->link.remote_addr),
+		ALK_STR("reason", why));
+	if (v->host->watched)
+		server_tell(v, server_event(v, "remote.close"));
 	remote_unlink(r);
+	if (rc < 0)
+		alk_ssh_finish(&v->ssh, "the port of a remote forward could not be taken over");
 }
 
 static const struct alk_remote_listener_ops listener_ops = {.accepted = on_accepted,

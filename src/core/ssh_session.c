@@ -15,6 +15,7 @@
 #include "board.h"
 #include "readahead.h"
 #include "ssh_session.h"
+#include "text.h"
 #include "window.h"
 
 #define SSH_MAGIC 0x53534831u
@@ -45,6 +46,23 @@ void alk_ssh_hold(const struct alk_ssh *s)
 		alk_board_hand(s->link, s->remote_addr, s->grant ? s->grant->identity.id : "");
 }
 
+/* The connection is gone; a peer that said why is quoted. (libssh has a function for that, which answers only
+ * when it was us who left.) */
+static void ssh_lost(struct alk_ssh *s)
+{
+	static const char mark[] = "SSH_MSG_DISCONNECT: ";
+	const char *said = strstr(ssh_get_error(s->ssh), mark);
+	char text[100];
+
+	said = said ? strchr(said + strlen(mark), ':') : NULL;
+	if (!said || !said[1]) {
+		alk_ssh_die(s, -ECONNRESET, "connection lost");
+		return;
+	}
+	alk_text_escape(said + 1, strlen(said + 1), text, sizeof(text));
+	alk_ssh_die(s, -ECONNRESET, "the peer ended the session: %s", text);
+}
+
 void alk_ssh_leave(struct alk_ssh *s)
 {
 	s->depth--;
@@ -53,7 +71,7 @@ void alk_ssh_leave(struct alk_ssh *s)
 	alk_io_free(&s->io);
 	alk_readahead_remove(s->fd);
 	s->fd = -1;
-	alk_ssh_die(s, -ECONNRESET, "connection lost");
+	ssh_lost(s);
 }
 
 static size_t ssh_queued(const struct alk_ssh *s)
@@ -118,7 +136,7 @@ static void ssh_dispatch(struct alk_ssh *s)
 			alk_ssh_global_step(s);
 	}
 	if (rc == SSH_ERROR || (ssh_get_status(s->ssh) & (SSH_CLOSED | SSH_CLOSED_ERROR))) {
-		alk_ssh_die(s, -ECONNRESET, "connection lost");
+		ssh_lost(s);
 		return;
 	}
 	ssh_hear(s);
@@ -134,7 +152,7 @@ static void ssh_flush(struct alk_ssh *s)
 		alk_readahead_cork(s->fd, false);
 		alk_ssh_enter(s);
 		if (ssh_event_dopoll(s->event, 0) == SSH_ERROR)
-			alk_ssh_die(s, -ECONNRESET, "connection lost");
+			ssh_lost(s);
 		alk_ssh_leave(s);
 		alk_readahead_cork(s->fd, true);
 		if (s->lockstep && !s->up)
@@ -185,7 +203,7 @@ static void ssh_turn(struct alk_ssh *s, int events)
 		ssh_flush(s);
 	}
 	if (!s->dying && (ssh_get_status(s->ssh) & (SSH_CLOSED | SSH_CLOSED_ERROR)))
-		alk_ssh_die(s, -ECONNRESET, "connection lost");
+		ssh_lost(s);
 	/* A flush may have made room, or brought packets in. */
 	if (!s->dying && (s->work || s->raw.in_packets != s->stepped ||
 			  (s->starved && s->queued == 0) || alk_readahead_more(s->fd)))

@@ -26,6 +26,7 @@ struct bench {
 	unsigned n_told;
 	struct alk_link link;
 	unsigned accepted, lost;
+	int lost_rc;
 };
 
 static void on_tell(void *user, json_t *message)
@@ -53,10 +54,11 @@ static void on_accepted(void *user, struct alk_link *link)
 	alk_loop_stop(b->loop);
 }
 
-static void on_lost(void *user, const char *why)
+static void on_lost(void *user, int rc, const char *why)
 {
 	struct bench *b = user;
 
+	b->lost_rc = rc;
 	assert_true(why && *why);
 	b->lost++;
 }
@@ -216,6 +218,7 @@ static void test_other_worker(void **state)
 	assert_int_equal(listen_at(b, b->table, 2, ONE, "127.0.0.1", port, &again), -EADDRINUSE);
 	hear(b->other, "remote_drop", 1, port, ONE, false);
 	assert_int_equal(b->lost, 1);
+	assert_int_equal(b->lost_rc, 0);
 	hear(b->table, "remote", 1, port, ONE, false);
 	assert_string_equal(told(b, "op"), "remote");
 	knock(b, port);
@@ -236,6 +239,7 @@ static void test_lost_to_a_third(void **state)
 	/* `old` still has it, in truth. */
 	hear(b->table, "remote", 1, port, ONE, false);
 	assert_int_equal(b->lost, 1);
+	assert_int_equal(b->lost_rc, -EADDRINUSE);
 	alk_remote_listener_close(&old);
 	/* What makes no sense changes nothing. */
 	hear(b->table, "remote_drop", 9, port, ONE, false);
