@@ -38,7 +38,9 @@ UNIT_TESTS = \
 	tests/unit/test_auth \
 	tests/unit/test_board \
 	tests/unit/test_cert \
+	tests/unit/test_completion \
 	tests/unit/test_conf \
+	tests/unit/test_conf_lines \
 	tests/unit/test_conf_reload \
 	tests/unit/test_connect \
 	tests/unit/test_ctl \
@@ -86,9 +88,12 @@ TESTS += tests/policy.sh tests/policy/run_policy
 # docs/POLICY_API.md has parts that are made from the code.
 check_PROGRAMS += docs/api_doc
 docs_api_doc_LDADD = libcore.la
-TESTS += docs/check-api.sh
+TESTS += docs/check-api.sh docs/check-admin-api.sh
 .PHONY: docs
-docs: docs/api_doc
+docs: docs/api_doc alknet-admin$(EXEEXT)
+	ALKNET_SRCDIR=$(abs_srcdir) ALKNET_ADMIN=./alknet-admin$(EXEEXT) \
+		bash $(srcdir)/docs/check-admin-api.sh print >ADMIN_API.md.tmp
+	mv ADMIN_API.md.tmp $(srcdir)/docs/ADMIN_API.md
 	docs/api_doc $(srcdir)/docs/POLICY_API.md $(srcdir)/scripts >POLICY_API.md.tmp
 	mv POLICY_API.md.tmp $(srcdir)/docs/POLICY_API.md
 

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "completion.h"
+
 const struct alk_admin_command admin_commands[] = {
 #define ALK_COMMAND(id_, name_, changes_, help_, ...)                                              \
 	{.name = (name_),                                                                          \
@@ -16,6 +18,9 @@ const struct alk_admin_command admin_commands[] = {
 #undef ALK_COMMAND
 	{0},
 };
+
+/* Room for all, help and completion. */
+#define ADMIN_COMMANDS_MAX (sizeof(admin_commands) / sizeof(admin_commands[0]) + 2)
 
 static const struct {
 	const char *name; /* as mdoc has it; help puts the dashes before it */
@@ -65,6 +70,8 @@ void admin_help(FILE *out)
 		fprintf(out, "%*s%s\n", n < 28 ? 28 - n : 1, "", c->help);
 	}
 	fprintf(out, "  %-28s%s\n", "help [COMMAND]", "Print this, or what one command takes.");
+	fprintf(out, "  %-28s%s\n", "completion SHELL",
+		"Print a completion script for bash, zsh or fish.");
 	fputs("\nArguments go by position or as NAME=VALUE.\n\nOptions:\n", out);
 	for (size_t i = 0; i < OPTIONS; i++)
 		fprintf(out, "  --%s%s%-*s%s\n", options[i].name, options[i].arg != NULL ? " " : "",
@@ -126,7 +133,8 @@ void admin_help_man(FILE *out)
 	      out);
 	for (const struct alk_admin_command *c = admin_commands; c->name != NULL; c++)
 		man_command(out, c);
-	fputs(".It Cm help Op Ar command\nPrint all commands, or what one of them takes.\n.El\n"
+	fputs(".It Cm help Op Ar command\nPrint all commands, or what one of them takes.\n"
+	      ".It Cm completion Ar shell\nPrint a completion script for bash, zsh or fish.\n.El\n"
 	      ".Pp\nThe options are:\n.Bl -tag -width Ds\n",
 	      out);
 	for (size_t i = 0; i < OPTIONS; i++) {
@@ -149,4 +157,49 @@ void admin_help_man(FILE *out)
 	      "alknet-admin status --json | jq .sessions\n.Ed\n"
 	      ".Sh SEE ALSO\n.Xr alknet 1\n",
 	      out);
+}
+
+/* Completion */
+
+int admin_help_completion(const char *shell, FILE *out)
+{
+	static const struct alk_completion_flag flags[] = {
+		{.name = "--socket",
+		 .arg = "PATH",
+		 .kind = ALK_COMPLETE_FILE,
+		 .help = "the server's admin socket"},
+		{.name = "--json", .help = "print the answer as JSON"},
+		{.name = "--help", .help = "print the commands and options"},
+	};
+	struct alk_completion_command commands[ADMIN_COMMANDS_MAX] = {0};
+	char names[2048] = "", words[8][128];
+	struct alk_completion completion = {.program = "alknet-admin",
+					    .commands = commands,
+					    .flags = flags,
+					    .n_flags = sizeof(flags) / sizeof(flags[0])};
+	size_t n = 0, n_words = 0, used = 0;
+
+	for (const struct alk_admin_command *c = admin_commands; c->name != NULL; c++) {
+		const char *choices = c->params[0].choices;
+
+		commands[n] = (struct alk_completion_command){.name = c->name, .help = c->help};
+		if (choices != NULL && n_words < sizeof(words) / sizeof(words[0])) {
+			snprintf(words[n_words], sizeof(words[0]), "%s", choices);
+			for (char *w = words[n_words]; *w != '\0'; w++)
+				*w = *w == '|' ? ' ' : *w;
+			commands[n].words = words[n_words++];
+		}
+		used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s",
+					 n > 0 ? " " : "", c->name);
+		n++;
+	}
+	commands[n++] =
+		(struct alk_completion_command){.name = "help",
+						.help = "Print this, or what one command takes.",
+						.words = names};
+	commands[n++] = (struct alk_completion_command){.name = "completion",
+							.help = "Print a completion script.",
+							.words = ALK_COMPLETION_SHELLS};
+	completion.n_commands = n;
+	return alk_completion_print(&completion, shell, out);
 }

@@ -73,8 +73,16 @@ static bool ends_with(const char *key, const char *end)
 	return n >= m && strcmp(key + n - m, end) == 0;
 }
 
-/* A value as people read it: the key tells its unit. */
-static void format(const char *key, const json_t *value, char *out, size_t size)
+/* A list or a table in a cell. */
+static void format_nested(const json_t *value, char *out, size_t size)
+{
+	char *text = json_dumps(value, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_ENCODE_ANY);
+
+	escape(text != NULL ? text : "-", text != NULL ? strlen(text) : 1, out, size);
+	free(text);
+}
+
+void admin_format(const char *key, const json_t *value, char *out, size_t size)
 {
 	double n = json_number_value(value);
 
@@ -82,6 +90,8 @@ static void format(const char *key, const json_t *value, char *out, size_t size)
 		escape(json_string_value(value), json_string_length(value), out, size);
 	else if (json_is_boolean(value))
 		snprintf(out, size, "%s", json_is_true(value) ? "yes" : "no");
+	else if (json_is_array(value) || json_is_object(value))
+		format_nested(value, out, size);
 	else if (!json_is_number(value))
 		snprintf(out, size, "-");
 	else if (strcmp(key, "uptime") == 0 || strcmp(key, "age") == 0 ||
@@ -132,7 +142,7 @@ static void print_pairs(FILE *out, const json_t *object)
 		if (!is_scalar(value))
 			continue;
 		print_key(out, key, false, width + 2);
-		format(key, value, cell, sizeof(cell));
+		admin_format(key, value, cell, sizeof(cell));
 		fprintf(out, "%s\n", cell);
 	}
 }
@@ -155,15 +165,13 @@ static size_t find_columns(const json_t *rows, struct column *columns)
 	{
 		json_object_foreach(row, key, value)
 		{
-			if (!is_scalar(value))
-				continue;
 			for (c = 0; c < n && strcmp(columns[c].key, key) != 0; c++)
 				;
 			if (c == COLUMNS_MAX)
 				continue;
 			if (c == n)
 				columns[n++] = (struct column){key, (int)strlen(key), true};
-			format(key, value, cell, sizeof(cell));
+			admin_format(key, value, cell, sizeof(cell));
 			if ((int)strlen(cell) > columns[c].width)
 				columns[c].width = (int)strlen(cell);
 			columns[c].right = columns[c].right && json_is_number(value);
@@ -199,8 +207,8 @@ static void print_table(FILE *out, const char *name, const json_t *rows)
 				    : c + 1 < n	     ? -columns[c].width
 						     : 0;
 
-			format(columns[c].key, json_object_get(row, columns[c].key), cell,
-			       sizeof(cell));
+			admin_format(columns[c].key, json_object_get(row, columns[c].key), cell,
+				     sizeof(cell));
 			fprintf(out, "%s%*s", c > 0 ? "  " : "", width, cell);
 		}
 		fputc('\n', out);
@@ -230,7 +238,7 @@ void admin_print_result(FILE *out, const json_t *result)
 		return;
 	}
 	if (!json_is_object(result)) {
-		format("", result, cell, sizeof(cell));
+		admin_format("", result, cell, sizeof(cell));
 		fprintf(out, "%s\n", cell);
 		return;
 	}
@@ -263,9 +271,9 @@ void admin_print_event(FILE *out, const json_t *event)
 	json_t *value;
 	char cell[CELL_MAX];
 
-	format("time", json_object_get(event, "time"), cell, sizeof(cell));
+	admin_format("time", json_object_get(event, "time"), cell, sizeof(cell));
 	fprintf(out, "%s", cell);
-	format("event", json_object_get(event, "event"), cell, sizeof(cell));
+	admin_format("event", json_object_get(event, "event"), cell, sizeof(cell));
 	fprintf(out, " %-14s", cell);
 	json_object_foreach((json_t *)event, key, value)
 	{
@@ -273,7 +281,7 @@ void admin_print_event(FILE *out, const json_t *event)
 			continue;
 		escape(key, strlen(key), cell, 64);
 		fprintf(out, " %s=", cell);
-		format(key, value, cell, sizeof(cell));
+		admin_format(key, value, cell, sizeof(cell));
 		fprintf(out, strchr(cell, ' ') != NULL ? "\"%s\"" : "%s", cell);
 	}
 	fputc('\n', out);

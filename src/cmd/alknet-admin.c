@@ -11,35 +11,6 @@
 #include <unistd.h>
 #include "admin_tool.h"
 
-#define ANSWER_MAX ((size_t)256 << 20)
-#define ANSWER_SECONDS 30
-
-enum status {
-	STATUS_OK = 0,
-	STATUS_FAILED = 1,
-	STATUS_USAGE = 2,
-};
-
-struct tool {
-	const char *socket;
-	bool json;
-	int fd;
-	char *buf;
-	size_t len, size, taken;
-};
-
-static int ALK_PRINTF(2, 3) fail(int status, const char *fmt, ...)
-{
-	va_list ap;
-
-	fputs("alknet-admin: ", stderr);
-	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
-	va_end(ap);
-	fputc('\n', stderr);
-	return status;
-}
-
 /* The command line */
 
 /* Letters to change, add or leave out to come from one word to the other. */
@@ -81,10 +52,10 @@ static int unknown_command(const char *word)
 		}
 	}
 	if (nearest != NULL && best <= 2 + strlen(word) / 4)
-		return fail(STATUS_USAGE, "there is no command \"%s\"; did you mean %s?", word,
-			    nearest);
-	return fail(STATUS_USAGE, "there is no command \"%s\"; \"alknet-admin help\" lists them",
-		    word);
+		return admin_fail(STATUS_USAGE, "there is no command \"%s\"; did you mean %s?",
+				  word, nearest);
+	return admin_fail(STATUS_USAGE,
+			  "there is no command \"%s\"; \"alknet-admin help\" lists them", word);
 }
 
 static json_t *parse_integer(const char *text)
@@ -103,7 +74,7 @@ static json_t *parse_value(char type, const char *text)
 {
 	if (type == 'i')
 		return parse_integer(text);
-	if (type == 's')
+	if (type == 's' || type == 't')
 		return json_string(text);
 	if (strcmp(text, "true") == 0 || strcmp(text, "yes") == 0)
 		return json_true();
@@ -133,7 +104,7 @@ static const struct alk_admin_param *param_of(const struct alk_admin_command *co
 static int parse_params(const struct alk_admin_command *command, char **words, json_t *params)
 {
 	static const char *const kinds[] =
-		{['i'] = "a whole number", ['s'] = "text", ['b'] = "true or false"};
+		{['i'] = "a whole number", ['s'] = "text", ['t'] = "text", ['b'] = "true or false"};
 
 	for (; *words != NULL; words++) {
 		const char *word = *words;
@@ -141,151 +112,33 @@ static int parse_params(const struct alk_admin_command *command, char **words, j
 		json_t *value;
 
 		if (param == NULL)
-			return fail(STATUS_USAGE, "%s: there is one argument too many: \"%s\"",
-				    command->name, word);
+			return admin_fail(STATUS_USAGE,
+					  "%s: there is one argument too many: \"%s\"",
+					  command->name, word);
 		if (json_object_get(params, param->name) != NULL)
-			return fail(STATUS_USAGE, "%s: %s is given twice", command->name,
-				    param->name);
+			return admin_fail(STATUS_USAGE, "%s: %s is given twice", command->name,
+					  param->name);
 		value = parse_value(param->type, word);
 		if (value == NULL)
-			return fail(STATUS_USAGE, "%s: %s must be %s, not \"%s\"", command->name,
-				    param->name, kinds[(unsigned char)param->type], word);
+			return admin_fail(STATUS_USAGE, "%s: %s must be %s, not \"%s\"",
+					  command->name, param->name,
+					  kinds[(unsigned char)param->type], word);
 		json_object_set_new(params, param->name, value);
 	}
 	for (const struct alk_admin_param *p = command->params; p->name != NULL; p++)
 		if (p->required && json_object_get(params, p->name) == NULL)
-			return fail(STATUS_USAGE, "%s: the argument %s is missing (%s)",
-				    command->name, p->name, p->help);
+			return admin_fail(STATUS_USAGE, "%s: the argument %s is missing (%s)",
+					  command->name, p->name, p->help);
 	return STATUS_OK;
 }
 
-/* The server */
-
-static int reach(struct tool *tool)
-{
-	struct sockaddr_un sa = {.sun_family = AF_UNIX};
-	struct timeval limit = {.tv_sec = ANSWER_SECONDS};
-
-	if (strlen(tool->socket) >= sizeof(sa.sun_path))
-		return fail(STATUS_USAGE, "--socket: %s is longer than %zu bytes", tool->socket,
-			    sizeof(sa.sun_path) - 1);
-	memcpy(sa.sun_path, tool->socket, strlen(tool->socket));
-	tool->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (tool->fd < 0 || connect(tool->fd, (struct sockaddr *)&sa, sizeof(sa)) != 0)
-		return fail(STATUS_FAILED, "cannot reach a server at %s: %s", tool->socket,
-			    strerror(errno));
-	setsockopt(tool->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-	setsockopt(tool->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	return STATUS_OK;
-}
-
-static int ask(struct tool *tool, const char *method, json_t *params)
-{
-	json_t *message = json_pack("{s:s, s:i, s:s, s:O}", "jsonrpc", "2.0", "id", 1, "method",
-				    method, "params", params);
-	char *text = message != NULL ? json_dumps(message, JSON_COMPACT) : NULL;
-	int status = text != NULL ? STATUS_OK : fail(STATUS_FAILED, "out of memory");
-	size_t len = text != NULL ? strlen(text) : 0;
-
-	for (size_t off = 0; status == STATUS_OK && off <= len;) {
-		bool last = off == len;
-		ssize_t n = send(tool->fd, last ? "\n" : text + off, last ? 1 : len - off,
-				 MSG_NOSIGNAL);
-
-		if (n > 0)
-			off += (size_t)n;
-		else if (errno != EINTR)
-			/* Not heard: what the server said when it closed is still worth reading. */
-			break;
-	}
-	free(text);
-	json_decref(message);
-	return status;
-}
-
-/* More bytes. 0 at the end, -errno. */
-static ssize_t read_more(struct tool *tool)
-{
-	ssize_t n;
-
-	if (tool->len == tool->size) {
-		size_t size = tool->size > 0 ? tool->size * 2 : 65536;
-		char *buf = size <= ANSWER_MAX ? realloc(tool->buf, size) : NULL;
-
-		if (buf == NULL)
-			return -ENOMEM;
-		tool->buf = buf;
-		tool->size = size;
-	}
-	do {
-		n = recv(tool->fd, tool->buf + tool->len, tool->size - tool->len, 0);
-	} while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return -errno;
-	tool->len += (size_t)n;
-	return n;
-}
-
-/* The next message, or NULL after it has said why. */
-static json_t *next_message(struct tool *tool)
-{
-	size_t scanned = 0;
-	json_t *message;
-	char *newline;
-	ssize_t n;
-
-	if (tool->taken > 0)
-		memmove(tool->buf, tool->buf + tool->taken, tool->len - tool->taken);
-	tool->len -= tool->taken;
-	tool->taken = 0;
-	for (;;) {
-		newline = tool->len > scanned
-				  ? memchr(tool->buf + scanned, '\n', tool->len - scanned)
-				  : NULL;
-		if (newline != NULL)
-			break;
-		scanned = tool->len;
-		n = read_more(tool);
-		if (n == 0)
-			fail(0,
-			     "the server closed the connection (it hears root and its own user only)");
-		else if (n == -EAGAIN)
-			fail(0, "the server did not answer in %d s", ANSWER_SECONDS);
-		else if (n < 0)
-			fail(0, "cannot read the answer: %s", strerror((int)-n));
-		if (n <= 0)
-			return NULL;
-	}
-	tool->taken = (size_t)(newline - tool->buf) + 1;
-	message = json_loadb(tool->buf, tool->taken - 1, JSON_REJECT_DUPLICATES, NULL);
-	if (!json_is_object(message)) {
-		fail(0, "what answers at %s is not an alknet server", tool->socket);
-		json_decref(message);
-		return NULL;
-	}
-	return message;
-}
-
-static int print_error(const json_t *error)
-{
-	const char *text = json_string_value(json_object_get(error, "message"));
-
-	fputs("alknet-admin: ", stderr);
-	for (const char *c = text != NULL ? text : "the server could not"; *c != '\0'; c++) {
-		if ((unsigned char)*c >= 0x20 && (unsigned char)*c < 0x7f)
-			fputc(*c, stderr);
-		else
-			fprintf(stderr, "\\x%02x", (unsigned char)*c);
-	}
-	fputc('\n', stderr);
-	return STATUS_FAILED;
-}
+/* Doing it */
 
 static int flushed(void)
 {
 	if (fflush(stdout) == 0 && !ferror(stdout))
 		return STATUS_OK;
-	return fail(STATUS_FAILED, "cannot write: %s", strerror(errno));
+	return admin_fail(STATUS_FAILED, "cannot write: %s", strerror(errno));
 }
 
 static int print_answer(const struct tool *tool, const json_t *message)
@@ -294,7 +147,7 @@ static int print_answer(const struct tool *tool, const json_t *message)
 		     *result = json_object_get(message, "result");
 
 	if (error != NULL || result == NULL)
-		return print_error(error);
+		return admin_print_error(error);
 	if (tool->json) {
 		json_dumpf(result, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII | JSON_ENCODE_ANY);
 		fputc('\n', stdout);
@@ -311,13 +164,13 @@ static int watch(struct tool *tool)
 
 	setsockopt(tool->fd, SOL_SOCKET, SO_RCVTIMEO, &forever, sizeof(forever));
 	while (status == STATUS_OK) {
-		json_t *message = next_message(tool), *event;
+		json_t *message = admin_next(tool), *event;
 
 		if (message == NULL)
 			return STATUS_FAILED;
 		event = json_object_get(message, "params");
 		if (json_object_get(message, "error") != NULL) {
-			status = print_error(json_object_get(message, "error"));
+			status = admin_print_error(json_object_get(message, "error"));
 		} else if (event != NULL) {
 			if (tool->json) {
 				json_dumpf(event, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
@@ -335,15 +188,15 @@ static int watch(struct tool *tool)
 static int run(struct tool *tool, const struct alk_admin_command *command, json_t *params)
 {
 	json_t *message;
-	int status = reach(tool);
+	int status = admin_reach(tool);
 
 	if (status == STATUS_OK)
-		status = ask(tool, command->name, params);
+		status = admin_ask(tool, 1, command->name, params);
 	if (status != STATUS_OK)
 		return status;
 	if (strcmp(command->name, "watch") == 0)
-		return watch(tool);
-	message = next_message(tool);
+		return !tool->json && admin_screen_possible() ? admin_screen(tool) : watch(tool);
+	message = admin_next(tool);
 	if (message == NULL)
 		return STATUS_FAILED;
 	status = print_answer(tool, message);
@@ -360,11 +213,19 @@ static int help(char **words)
 		return flushed();
 	}
 	if (words[1] != NULL)
-		return fail(STATUS_USAGE, "help: there is one argument too many: \"%s\"", words[1]);
+		return admin_fail(STATUS_USAGE, "help: there is one argument too many: \"%s\"",
+				  words[1]);
 	command = admin_command_find(words[0]);
 	if (command == NULL)
 		return unknown_command(words[0]);
 	admin_help_command(stdout, command);
+	return flushed();
+}
+
+static int completion(char **words)
+{
+	if (words[0] == NULL || words[1] != NULL || admin_help_completion(words[0], stdout) < 0)
+		return admin_fail(STATUS_USAGE, "completion: name a shell: bash, zsh or fish");
 	return flushed();
 }
 
@@ -375,15 +236,18 @@ static int command_line(struct tool *tool, char **words)
 	int status;
 
 	if (words[0] == NULL)
-		return fail(STATUS_USAGE, "a command is missing; \"alknet-admin help\" lists them");
+		return admin_fail(STATUS_USAGE,
+				  "a command is missing; \"alknet-admin help\" lists them");
 	if (strcmp(words[0], "help") == 0)
 		return help(words + 1);
+	if (strcmp(words[0], "completion") == 0)
+		return completion(words + 1);
 	command = admin_command_find(words[0]);
 	if (command == NULL)
 		return unknown_command(words[0]);
 	params = json_object();
 	status = params != NULL ? parse_params(command, words + 1, params)
-				: fail(STATUS_FAILED, "out of memory");
+				: admin_fail(STATUS_FAILED, "out of memory");
 	if (status == STATUS_OK)
 		status = run(tool, command, params);
 	json_decref(params);
@@ -393,9 +257,13 @@ static int command_line(struct tool *tool, char **words)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"socket", required_argument, NULL, 's'}, {"json", no_argument, NULL, 'j'},
-		{"help", no_argument, NULL, 'h'},	  {"help-man", no_argument, NULL, 'm'},
-		{"version", no_argument, NULL, 'V'},	  {0},
+		{"help-api", no_argument, NULL, 'a'},
+		{"socket", required_argument, NULL, 's'},
+		{"json", no_argument, NULL, 'j'},
+		{"help", no_argument, NULL, 'h'},
+		{"help-man", no_argument, NULL, 'm'},
+		{"version", no_argument, NULL, 'V'},
+		{0},
 	};
 	struct tool tool = {.socket = ADMIN_DEFAULT_SOCKET, .fd = -1};
 	int option, status;
@@ -412,6 +280,8 @@ int main(int argc, char **argv)
 		case 'h':
 			admin_help(stdout);
 			return flushed();
+		case 'a':
+			return admin_doc(stdout) < 0 ? STATUS_FAILED : flushed();
 		case 'm':
 			admin_help_man(stdout);
 			return flushed();
@@ -419,11 +289,12 @@ int main(int argc, char **argv)
 			printf("alknet-admin %s\n", PACKAGE_VERSION);
 			return flushed();
 		case ':':
-			return fail(STATUS_USAGE, "%s needs a value", argv[optind - 1]);
+			return admin_fail(STATUS_USAGE, "%s needs a value", argv[optind - 1]);
 		default:
-			return fail(STATUS_USAGE,
-				    "there is no option %s; \"alknet-admin --help\" lists them",
-				    argv[optind - 1]);
+			return admin_fail(
+				STATUS_USAGE,
+				"there is no option %s; \"alknet-admin --help\" lists them",
+				argv[optind - 1]);
 		}
 	}
 	status = command_line(&tool, argv + optind);

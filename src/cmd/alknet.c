@@ -21,6 +21,14 @@ static int printed(void)
 	return fflush(stdout) == 0 && !ferror(stdout) ? 0 : 1;
 }
 
+static int completion(const char *shell)
+{
+	if (shell != NULL && alk_cmdline_completion(shell, stdout) == 0)
+		return printed();
+	fputs("alknet: completion: name a shell: bash, zsh or fish\n", stderr);
+	return 2;
+}
+
 int main(int argc, char **argv)
 {
 	const char *word = argc > 1 ? argv[1] : NULL;
@@ -40,6 +48,8 @@ int main(int argc, char **argv)
 			return alk_cmdline_unknown(argv[2]);
 		return printed();
 	}
+	if (strcmp(word, "completion") == 0)
+		return completion(argc > 2 ? argv[2] : NULL);
 	if (strcmp(word, "--version") == 0) {
 		alk_cmdline_version(stdout);
 		return printed();

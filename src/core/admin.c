@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,6 +63,8 @@ struct alk_admin {
 	struct admin_client *clients;
 	unsigned nclients;
 	uint64_t refused_logged;
+	uid_t users[ALK_ADMIN_USERS_MAX];
+	size_t n_users;
 };
 
 /* Writing */
@@ -479,6 +482,16 @@ static void client_free(void *user)
 	free(c);
 }
 
+static bool user_may(const struct alk_admin *admin, uid_t uid)
+{
+	if (uid == 0 || uid == geteuid())
+		return true;
+	for (size_t i = 0; i < admin->n_users; i++)
+		if (admin->users[i] == uid)
+			return true;
+	return false;
+}
+
 static bool peer_may(struct alk_admin *admin, int fd, struct ucred *peer)
 {
 	socklen_t len = sizeof(*peer);
@@ -486,7 +499,7 @@ static bool peer_may(struct alk_admin *admin, int fd, struct ucred *peer)
 
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, peer, &len) != 0)
 		return false;
-	if (peer->uid == 0 || peer->uid == geteuid())
+	if (user_may(admin, peer->uid))
 		return true;
 	if (admin->refused_logged == 0 || now - admin->refused_logged >= 1000) {
 		admin->refused_logged = now;
@@ -603,6 +616,32 @@ struct alk_admin *alk_admin_new(struct alk_loop *loop, const char *path,
 fail:
 	alk_admin_free(&admin);
 	return NULL;
+}
+
+void alk_admin_set_users(struct alk_admin *admin, const uid_t *uids, size_t n)
+{
+	admin->n_users = n < ALK_ADMIN_USERS_MAX ? n : ALK_ADMIN_USERS_MAX;
+	memcpy(admin->users, uids, admin->n_users * sizeof(*uids));
+	alk_admin_socket_share(&admin->sock, n > 0);
+}
+
+int alk_admin_user_parse(const char *text, uid_t *uid, struct alk_err *err)
+{
+	const struct passwd *account;
+	char shown[128];
+	int64_t number;
+
+	if (alk_text_int(text, &number) == 0 && number >= 0 && number < UINT32_MAX) {
+		*uid = (uid_t)number;
+		return 0;
+	}
+	account = getpwnam(text);
+	if (account != NULL) {
+		*uid = account->pw_uid;
+		return 0;
+	}
+	alk_text_escape(text, strlen(text), shown, sizeof(shown));
+	return alk_err_set(err, -ENOENT, "there is no account %s", shown);
 }
 
 void alk_admin_free(struct alk_admin **adminp)

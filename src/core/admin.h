@@ -9,6 +9,7 @@
  * Start here if you add a command: a line in admin_commands.def and its handler. */
 
 #include <jansson.h>
+#include <sys/types.h>
 #include <alknet/loop.h>
 
 #define ALK_ADMIN_LINE_MAX 65536
@@ -19,16 +20,17 @@ struct alk_admin_call; /* one request that waits for its answer */
 
 struct alk_admin_param {
 	const char *name; /* NULL ends the list */
-	char type;	  /* s string, i integer, b boolean */
+	char type;	  /* s string, t long string, i integer, b boolean */
 	bool required;
 	const char *help;
+	const char *choices; /* of a string, split by |; NULL = any. For completion: the handler checks */
 };
 
 struct alk_admin_command {
 	const char *name; /* "session.list" */
 	bool changes;	  /* something: then who called is logged */
 	const char *help;
-	struct alk_admin_param params[4];
+	struct alk_admin_param params[10];
 	/* Answer now or later, exactly once, with alk_admin_result or alk_admin_error. `params` is
 	 * borrowed for the call and has been checked. */
 	void (*run)(void *user, struct alk_admin_call *call, json_t *params);
@@ -41,6 +43,12 @@ struct alk_admin_command {
 struct alk_admin *alk_admin_new(struct alk_loop *loop, const char *path,
 				const struct alk_admin_command *commands, void *user,
 				struct alk_err *err);
+/* Hear these users too, up to ALK_ADMIN_USERS_MAX; copies. With any the socket is open to everybody (mode 0666)
+ * and the kernel's word on who called decides; without it has mode 0600. */
+#define ALK_ADMIN_USERS_MAX 64
+void alk_admin_set_users(struct alk_admin *admin, const uid_t *uids, size_t n);
+/* One name or number of a user. 0, or -ENOENT with `err`. */
+int alk_admin_user_parse(const char *text, uid_t *uid, struct alk_err *err);
 /* Closes every client and removes the socket file. */
 void alk_admin_free(struct alk_admin **admin);
 

@@ -68,6 +68,8 @@ static bool param_fits(const struct alk_admin_param *param, const json_t *value)
 	switch (param->type) {
 	case 's':
 		return json_is_string(value) && json_string_length(value) <= 255;
+	case 't':
+		return json_is_string(value) && json_string_length(value) <= 16384;
 	case 'i':
 		return json_is_integer(value) && json_integer_value(value) >= 0;
 	case 'b':
@@ -82,6 +84,8 @@ static const char *param_kind(char type)
 	switch (type) {
 	case 's':
 		return "text of at most 255 bytes";
+	case 't':
+		return "text of at most 16384 bytes";
 	case 'i':
 		return "a whole number that is not negative";
 	default:

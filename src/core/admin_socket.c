@@ -12,6 +12,7 @@
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
+#include <alknet/log.h>
 #include <alknet/loop.h>
 
 #define BACKLOG 1024
@@ -185,14 +186,26 @@ int alk_admin_socket_open(struct alk_admin_socket *sock, const char *path, struc
 	return rc;
 }
 
-void alk_admin_socket_close(struct alk_admin_socket *sock)
+/* Is what stands at the name still ours? */
+static bool socket_is_ours(const struct alk_admin_socket *sock)
 {
 	struct stat st;
 
+	return fstatat(sock->dir, sock->name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       st.st_dev == sock->dev && st.st_ino == sock->ino;
+}
+
+void alk_admin_socket_share(const struct alk_admin_socket *sock, bool shared)
+{
+	if (socket_is_ours(sock) && fchmodat(sock->dir, sock->name, shared ? 0666 : 0600, 0) != 0)
+		alk_log(ALK_LOG_WARN, "admin socket", ALK_STR("error", strerror(errno)));
+}
+
+void alk_admin_socket_close(struct alk_admin_socket *sock)
+{
 	if (sock->fd < 0)
 		return;
-	if (fstatat(sock->dir, sock->name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	    st.st_dev == sock->dev && st.st_ino == sock->ino)
+	if (socket_is_ours(sock))
 		unlinkat(sock->dir, sock->name, 0);
 	alk_fd_close(&sock->fd);
 	alk_fd_close(&sock->dir);

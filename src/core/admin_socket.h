@@ -9,6 +9,7 @@
  *   name inside that directory, rename.
  */
 
+#include <stdbool.h>
 #include <sys/types.h>
 #include <alknet/err.h>
 
@@ -21,6 +22,8 @@ struct alk_admin_socket {
 };
 
 int alk_admin_socket_open(struct alk_admin_socket *sock, const char *path, struct alk_err *err);
+/* May everybody connect, or only the owner? */
+void alk_admin_socket_share(const struct alk_admin_socket *sock, bool shared);
 /* Removes the file, unless another server has put its own there. */
 void alk_admin_socket_close(struct alk_admin_socket *sock);
 

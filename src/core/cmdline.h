@@ -44,6 +44,8 @@ extern const struct alk_command alk_commands[];
 
 /* `command` NULL: of the program. -EINVAL when there is no such command. */
 ALK_EXPORT int alk_cmdline_help(const char *command, FILE *out);
+/* The script for a shell; -EINVAL when there is no such shell (cmdline_completion.c). */
+ALK_EXPORT int alk_cmdline_completion(const char *shell, FILE *out);
 ALK_EXPORT void alk_cmdline_version(FILE *out);
 /* mdoc(7), manual.c. */
 ALK_EXPORT void alk_cmdline_manual(FILE *out);

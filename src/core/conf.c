@@ -69,6 +69,7 @@ void alk_conf_free(struct alk_conf **conf)
 		(*conf)->plugins = next;
 	}
 	alk_options_free(&(*conf)->values);
+	json_decref((*conf)->lines);
 	json_decref((*conf)->listen_texts);
 	free((*conf)->listen);
 	free((*conf)->table);
@@ -247,6 +248,8 @@ int alk_conf_load_text(struct alk_conf *conf, const char *name, const char *text
 	if (conf->path != NULL)
 		return alk_err_set(err, -EINVAL, "only one configuration file can be read");
 	table = alk_conf_lua_read(name, text, len, err);
+	if (table != NULL)
+		conf->lines = alk_conf_lines(text, len);
 	if (table == NULL)
 		return -EINVAL;
 	conf->path = strdup(name);

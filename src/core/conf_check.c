@@ -9,6 +9,7 @@
 #include <alknet/dial.h>
 
 #include "addr.h"
+#include "admin.h"
 #include "proxy_url.h"
 #include "text.h"
 
@@ -44,6 +45,23 @@ static int blame(const struct alk_conf *conf, const char *name, int rc, struct a
 	return alk_err_prefix(err, rc, "%s", given);
 }
 
+static int admin_users_check(const struct alk_conf *conf, struct alk_err *err)
+{
+	const char *text;
+	uid_t uid;
+	size_t i = 0;
+
+	for (; (text = alk_options_nth(conf->values, "admin_users", i)) != NULL; i++)
+		if (alk_admin_user_parse(text, &uid, err) < 0)
+			return blame(conf, "admin_users", -ENOENT, err);
+	if (i > ALK_ADMIN_USERS_MAX)
+		return blame(conf, "admin_users",
+			     alk_err_set(err, -E2BIG, "has more than %d users",
+					 ALK_ADMIN_USERS_MAX),
+			     err);
+	return 0;
+}
+
 static int serve_check(const struct alk_conf *conf, struct alk_err *err)
 {
 	const struct alk_options *values = conf->values;
@@ -66,7 +84,7 @@ static int serve_check(const struct alk_conf *conf, struct alk_err *err)
 	if (user != NULL && getpwnam(user) == NULL)
 		return blame(conf, "user",
 			     alk_err_set(err, -ENOENT, "there is no account %s", user), err);
-	return 0;
+	return admin_users_check(conf, err);
 }
 
 static int server_check(const char *text, struct alk_err *err)

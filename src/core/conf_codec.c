@@ -223,15 +223,53 @@ static json_t *section_show(const json_t *section, const char *source)
 	return all;
 }
 
+/* "FILE" becomes "FILE:LINE" where the line is known. */
+static void show_line(const struct alk_conf *conf, const char *path, json_t *shown)
+{
+	const char *source = json_string_value(json_object_get(shown, "source"));
+	json_t *line = json_object_get(conf->lines, path);
+
+	if (line == NULL) { /* or as a secret's file */
+		char file[200];
+
+		snprintf(file, sizeof(file), "%s_file", path);
+		line = json_object_get(conf->lines, file);
+	}
+	if (source == NULL || line == NULL || conf->path == NULL || strcmp(source, conf->path) != 0)
+		return;
+	json_object_set_new(shown, "source",
+			    json_sprintf("%s:%" JSON_INTEGER_FORMAT, source,
+					 json_integer_value(line)));
+}
+
+static json_t *show_lines(const struct alk_conf *conf, const char *section, json_t *all)
+{
+	const char *name;
+	json_t *shown;
+	char path[160];
+
+	json_object_foreach(all, name, shown)
+	{
+		snprintf(path, sizeof(path), "%s%s%s", section, section[0] != '\0' ? "." : "",
+			 name);
+		show_line(conf, path, shown);
+	}
+	return all;
+}
+
 json_t *alk_conf_show(const struct alk_conf *conf)
 {
-	json_t *all = alk_options_show(conf->values);
+	json_t *all = show_lines(conf, "", alk_options_show(conf->values));
 
 	for (const struct alk_conf_plugin *p = conf->plugins; p != NULL; p = p->next)
 		if (p->options != NULL)
-			json_object_set_new(all, p->name, alk_options_show(p->options));
+			json_object_set_new(all, p->name,
+					    show_lines(conf, p->name,
+						       alk_options_show(p->options)));
 		else if (p->section != NULL)
-			json_object_set_new(all, p->name, section_show(p->section, conf->path));
+			json_object_set_new(all, p->name,
+					    show_lines(conf, p->name,
+						       section_show(p->section, conf->path)));
 	return all;
 }
 
@@ -257,9 +295,9 @@ static json_t *plugins_encode(const struct alk_conf *conf)
 
 json_t *alk_conf_encode(const struct alk_conf *conf)
 {
-	return json_pack("{s:i, s:s*, s:s*, s:o, s:o}", "role", (int)conf->role, "path", conf->path,
-			 "dir", conf->dir, "values", alk_options_encode(conf->values), "plugins",
-			 plugins_encode(conf));
+	return json_pack("{s:i, s:s*, s:s*, s:O*, s:o, s:o}", "role", (int)conf->role, "path",
+			 conf->path, "dir", conf->dir, "lines", conf->lines, "values",
+			 alk_options_encode(conf->values), "plugins", plugins_encode(conf));
 }
 
 static int plugins_decode(struct alk_conf *conf, json_t *plugins)
@@ -298,6 +336,7 @@ struct alk_conf *alk_conf_decode(const json_t *encoded, struct alk_err *err)
 		return NULL;
 	}
 	rc = alk_options_decode(conf->values, values, err);
+	conf->lines = json_incref(json_object_get(encoded, "lines"));
 	if (rc == 0 && path != NULL && dir != NULL &&
 	    ((conf->path = strdup(path)) == NULL || (conf->dir = strdup(dir)) == NULL))
 		rc = alk_err_set(err, -ENOMEM, "out of memory");

@@ -19,6 +19,7 @@ struct alk_conf {
 	struct alk_options *values;
 	struct alk_conf_plugin *plugins;
 	char *path, *dir; /* of the file that was loaded */
+	json_t *lines;	  /* {"key": line, "plugin.key": line} of that file, NULL = no file */
 	struct alk_conf_listen *listen;
 	json_t *listen_texts; /* owns the strings of `listen` */
 	size_t listen_count;
@@ -27,6 +28,9 @@ struct alk_conf {
 /* Run the file ("return { ... }") and give its table. `name` is what messages call it. NULL with `err`:
  * file:line and why. */
 json_t *alk_conf_lua_read(const char *name, const char *text, size_t len, struct alk_err *err);
+
+/* On which lines of a file its keys stand (conf_lines.c). New reference; NULL when out of memory. */
+json_t *alk_conf_lines(const char *text, size_t len);
 
 const char *alk_conf_lua_version(void);
 

@@ -196,6 +196,7 @@ void supervisor_adopt(struct alk_supervisor *sup, struct supervisor_setup *setup
 	sup->tick_ms = watchdog / 5 < TICK_MS ? watchdog / 5 : TICK_MS;
 	if (sup->in_process)
 		alk_watchdog_limit((unsigned)((watchdog + 999) / 1000));
+	supervisor_admin_users(sup);
 	supervisor_setup_unref(&before);
 }
 

@@ -364,6 +364,34 @@ static void admin_plugin_unload(void *user, struct alk_admin_call *call, json_t 
 				 false);
 }
 
+static void admin_config_show(void *user, struct alk_admin_call *call, json_t *params)
+{
+	const char *name = json_string_value(json_object_get(params, "name"));
+	json_t *shown = supervisor_show_conf(user, name);
+
+	if (name != NULL && json_array_size(json_object_get(shown, "options")) == 0) {
+		json_decref(shown);
+		alk_admin_error(
+			&call, ALK_ADMIN_FAILED,
+			"config.show: no option \"%s\" is set, and no plugin of that name has any",
+			name);
+		return;
+	}
+	alk_admin_result(&call, shown);
+}
+
+static void admin_keys_list(void *user, struct alk_admin_call *call, json_t *params)
+{
+	(void)params;
+	alk_admin_result(&call, supervisor_show_keys(user));
+}
+
+static void admin_policy_eval(void *user, struct alk_admin_call *call, json_t *params)
+{
+	supervisor_query(user, call, supervisor_serving_slot(user), "policy.eval", params,
+			 SUPERVISOR_MERGE_FIRST, "");
+}
+
 static void admin_config_check(void *user, struct alk_admin_call *call, json_t *params)
 {
 	(void)params;
@@ -428,6 +456,22 @@ int alk_supervisor_request(struct alk_supervisor *sup, const char *method, json_
 	return alk_admin_local(commands, sup, method, params, answer, user);
 }
 
+void supervisor_admin_users(struct alk_supervisor *sup)
+{
+	uid_t uids[ALK_ADMIN_USERS_MAX];
+	struct alk_err err;
+	const char *text;
+	size_t n = 0;
+
+	if (sup->admin == NULL)
+		return;
+	for (size_t i = 0; n < ALK_ADMIN_USERS_MAX &&
+			   (text = alk_options_nth(sup->values, "admin_users", i)) != NULL;
+	     i++)
+		n += alk_admin_user_parse(text, &uids[n], &err) == 0;
+	alk_admin_set_users(sup->admin, uids, n);
+}
+
 int supervisor_admin_open(struct alk_supervisor *sup, struct alk_err *err)
 {
 	const char *path = alk_options_str(sup->values, "admin_socket");
@@ -435,6 +479,7 @@ int supervisor_admin_open(struct alk_supervisor *sup, struct alk_err *err)
 	if (path == NULL || path[0] == '\0' || strcmp(path, "none") == 0)
 		return 0;
 	sup->admin = alk_admin_new(sup->loop, path, commands, sup, err);
+	supervisor_admin_users(sup);
 	return sup->admin != NULL ? 0 : -EINVAL;
 }
 

@@ -41,6 +41,14 @@ static bool takes_links(const struct supervisor_slot *slot)
 	return slot->role == SLOT_SERVES && alk_worker_proc_state(slot->worker) == ALK_WORKER_READY;
 }
 
+int supervisor_serving_slot(const struct alk_supervisor *sup)
+{
+	for (unsigned i = 0; i < sup->slots; i++)
+		if (takes_links(&sup->slot[i]))
+			return (int)i;
+	return (int)sup->slots;
+}
+
 /* The ready worker with the fewest links; equals take turns; one that is stuck right now comes last. */
 static struct supervisor_slot *pick_worker(struct alk_supervisor *sup)
 {

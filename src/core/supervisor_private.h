@@ -216,6 +216,8 @@ int supervisor_listen(struct alk_supervisor *sup, struct alk_err *err);
 void supervisor_unlisten(struct alk_supervisor *sup);
 /* Accept while a worker is ready to take links, and not otherwise. */
 void supervisor_accept(struct alk_supervisor *sup);
+/* The place of a worker that takes links, or one past all places when there is none. */
+int supervisor_serving_slot(const struct alk_supervisor *sup);
 void supervisor_log_listening(struct alk_supervisor *sup);
 void supervisor_tell_listening(const struct supervisor_listener *listener);
 /* One more listener, in a place of its own; gives the place. */
@@ -290,6 +292,8 @@ void supervisor_proxy_free(struct alk_supervisor *sup);
 
 /* supervisor_admin.c */
 int supervisor_admin_open(struct alk_supervisor *sup, struct alk_err *err);
+/* Hear whom `admin_users` names now. */
+void supervisor_admin_users(struct alk_supervisor *sup);
 void supervisor_admin_close(struct alk_supervisor *sup);
 /* Tell those who watch. Takes `event`, which has "event"; adds "time". */
 void supervisor_event(struct alk_supervisor *sup, json_t *event);
@@ -330,6 +334,12 @@ void supervisor_half_apply(struct alk_supervisor *sup, struct supervisor_setup *
 void supervisor_half_command(struct alk_supervisor *sup, struct alk_admin_call *call,
 			     const char *method, json_t *params);
 void supervisor_half_metrics(const struct alk_supervisor *sup, struct alk_metrics_text *out);
+
+/* supervisor_show.c. New references. */
+/* {"options": [{"option", "value", "source"}, ...]} of all, or of one option or plugin. */
+json_t *supervisor_show_conf(const struct alk_supervisor *sup, const char *only);
+/* {"keys": [{"fingerprint", "type", ...}, ...]} */
+json_t *supervisor_show_keys(const struct alk_supervisor *sup);
 
 /* supervisor_query.c */
 /* How the answers of several workers become one. */

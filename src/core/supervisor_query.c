@@ -6,7 +6,8 @@
 #include <string.h>
 
 #define QUERY_MS 2000
-#define PLUGINS_MAX 256 /* more names than that are no plugins */
+#define QUERY_POLICY_MS 7000 /* a script may take 5 s */
+#define PLUGINS_MAX 256	     /* more names than that are no plugins */
 
 struct supervisor_query {
 	struct alk_supervisor *sup;
@@ -127,7 +128,7 @@ static void query_send(struct supervisor_query *q, int slot, const char *method,
 		q->waits[i] = true;
 		q->waiting++;
 	}
-	alk_timer_start(q->timer, QUERY_MS);
+	alk_timer_start(q->timer, strcmp(method, "policy.eval") == 0 ? QUERY_POLICY_MS : QUERY_MS);
 }
 
 void supervisor_query(struct alk_supervisor *sup, struct alk_admin_call *call, int slot,

@@ -13,6 +13,7 @@
 #include "server.h"
 #include "shared.h"
 #include "worker.h"
+#include "worker_eval.h"
 #include "worker_plugin.h"
 
 #define WORKER_MAGIC 0x574b5252u
@@ -37,6 +38,7 @@ struct alk_worker {
 	struct alk_route *route;
 	struct alk_server_host *host;
 	struct alk_worker_plugins plugins; /* the three above */
+	struct alk_worker_evals *evals;	   /* questions of policy.eval under way */
 	struct alk_timer *tick, *end;
 	uint64_t starved; /* when the last link without a descriptor was logged */
 	uint64_t tick_ms; /* a third of the keepalive time, at most TICK_MAX_MS */
@@ -387,13 +389,23 @@ static json_t *do_method(struct alk_worker *w, const char *method, const json_t 
 	return NULL;
 }
 
+static void on_evaluated(void *user, json_t *reply)
+{
+	worker_send(user, reply);
+}
+
 static void do_request(struct alk_worker *w, const json_t *message)
 {
 	const json_t *params = json_object_get(message, "params");
-	struct alk_err err = {"no such session"};
-	json_t *result = w->host ? do_method(w, text_of(message, "method"), params, &err) : NULL;
 	json_int_t id = (json_int_t)number_of(message, "id");
+	struct alk_err err = {"no such session"};
+	json_t *result;
 
+	if (w->host && strcmp(text_of(message, "method"), "policy.eval") == 0) {
+		alk_worker_eval(&w->evals, w->policy, id, params, on_evaluated, w);
+		return;
+	}
+	result = w->host ? do_method(w, text_of(message, "method"), params, &err) : NULL;
 	if (result)
 		worker_send(w, json_pack("{s:s, s:I, s:o}", "op", "reply", "id", id, "result",
 					 result));
@@ -551,6 +563,7 @@ void alk_worker_free(struct alk_worker **worker)
 	alk_task_cancel(w->loop, &w->leave);
 	if (w->started && !w->in_process)
 		alk_loop_set_hooks(w->loop, NULL, NULL, NULL);
+	alk_worker_evals_free(&w->evals);
 	alk_server_host_free(&w->host);
 	alk_route_free(&w->route);
 	alk_loader_free(&w->loader);

@@ -93,7 +93,7 @@ def test_no_such_session(server, method):
 
 def test_listeners_and_plugins(server):
     serving = server(workers=1)
-    listeners = rows(serving.call("listener.list"))
+    listeners = serving.call("listener.list")["listeners"]
     assert [(one["transport"], one["address"]) for one in listeners] == [("tcp", f"127.0.0.1:{serving.port}")]
     plugins = rows(serving.call("plugin.list"))
     assert {"tcp", "forward"} <= {one["name"] for one in plugins}

@@ -692,7 +692,7 @@ static void test_t64_replaced(void **state)
 static void test_documented(void **state)
 {
 	static const char *const rows[] = {
-#define ALK_COMMAND(id_, name_, ...) "\n| `" name_ "` |",
+#define ALK_COMMAND(id_, name_, ...) "\n### `" name_ "`\n",
 #include "admin_commands.def"
 #undef ALK_COMMAND
 #define ALK_METRIC(id_, kind_, name_, help_) "\n| `" name_ "` |",

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "cmdline.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "completion.h"
+#include "conf_private.h"
+
+/* alknet's own completion: the commands, and for each the flags of its role. */
+
+#define COMMANDS_MAX 16
+
+struct script {
+	struct alk_completion_command commands[COMMANDS_MAX];
+	struct alk_completion_flag *flags[COMMANDS_MAX];
+	char *words[256]; /* of ENUMs, made from their choices */
+	size_t n_commands, n_words;
+};
+
+static const char *words_of(struct script *script, const char *choices)
+{
+	char *words;
+
+	if (script->n_words == sizeof(script->words) / sizeof(script->words[0]) ||
+	    (words = strdup(choices)) == NULL)
+		return "";
+	script->words[script->n_words++] = words;
+	for (char *c = words; *c != '\0'; c++)
+		*c = *c == '|' ? ' ' : *c;
+	return words;
+}
+
+static enum alk_completion_kind kind_of(const struct alk_option *option)
+{
+	if (option->choices != NULL || option->type == ALK_OPT_ENUM)
+		return ALK_COMPLETE_WORDS;
+	if (strcmp(option->name, "user") == 0)
+		return ALK_COMPLETE_USER;
+	if (option->arg != NULL && strcmp(option->arg, "DIR") == 0)
+		return ALK_COMPLETE_DIRECTORY;
+	return option->type == ALK_OPT_FILE || option->type == ALK_OPT_PATH ? ALK_COMPLETE_FILE
+									    : ALK_COMPLETE_NOTHING;
+}
+
+static void flag_fill(struct script *script, const struct alk_option *option, bool no,
+		      struct alk_completion_flag *flag)
+{
+	char name[64];
+
+	alk_cmdline_flag(option, name, sizeof(name));
+	snprintf(flag->name, sizeof(flag->name), no ? "--no-%.58s" : "%s", no ? name + 2 : name);
+	flag->arg = option->type != ALK_OPT_BOOL ? (option->arg != NULL ? option->arg : "VALUE")
+						 : NULL;
+	flag->kind = kind_of(option);
+	flag->words = option->choices != NULL ? words_of(script, option->choices) : NULL;
+	flag->help = option->help;
+}
+
+/* Both roles may have an option of one name. */
+static bool has_flag(const struct alk_completion_command *command, const struct alk_option *option)
+{
+	char name[64];
+
+	alk_cmdline_flag(option, name, sizeof(name));
+	for (size_t i = 0; i < command->n_flags; i++)
+		if (strcmp(command->flags[i].name, name) == 0)
+			return true;
+	return false;
+}
+
+static int command_add(struct script *script, const struct alk_command *command)
+{
+	unsigned role = command->role == ALK_ROLE_CHECK ? ALK_OPT_SERVE | ALK_OPT_CONNECT
+							: alk_conf_role_flag(command->role);
+	struct alk_completion_command *out = &script->commands[script->n_commands];
+	struct alk_completion_flag *flags;
+	size_t n = 0;
+
+	while (alk_conf_options[n].type != ALK_OPT_END)
+		n++;
+	flags = calloc(n * 2 + 4, sizeof(*flags));
+	if (flags == NULL)
+		return -ENOMEM;
+	script->flags[script->n_commands++] = flags;
+	*out = (struct alk_completion_command){.name = command->name,
+					       .help = command->summary,
+					       .flags = flags};
+	if (command->role == ALK_ROLE_NONE)
+		return 0;
+	flags[out->n_flags++] = (struct alk_completion_flag){.name = "--config",
+							     .arg = "FILE",
+							     .kind = ALK_COMPLETE_FILE,
+							     .help = "read a configuration file"};
+	flags[out->n_flags++] = (struct alk_completion_flag){.name = "-c",
+							     .arg = "FILE",
+							     .kind = ALK_COMPLETE_FILE,
+							     .help = "read a configuration file"};
+	for (const struct alk_option *o = alk_conf_options; o->type != ALK_OPT_END; o++) {
+		if ((o->flags & role) == 0 || !alk_cmdline_is_flag(o) || has_flag(out, o))
+			continue;
+		flag_fill(script, o, false, &flags[out->n_flags++]);
+		if (o->type == ALK_OPT_BOOL)
+			flag_fill(script, o, true, &flags[out->n_flags++]);
+	}
+	return 0;
+}
+
+int alk_cmdline_completion(const char *shell, FILE *out)
+{
+	static const struct alk_completion_flag help[] = {{.name = "--help", .help = "print help"}};
+	struct script script = {.n_commands = 0};
+	struct alk_completion completion = {.program = "alknet",
+					    .commands = script.commands,
+					    .flags = help,
+					    .n_flags = 1};
+	int rc = 0;
+
+	for (const struct alk_command *c = alk_commands; c->name != NULL && rc == 0; c++)
+		if (c->summary != NULL && script.n_commands < COMMANDS_MAX)
+			rc = command_add(&script, c);
+	for (size_t i = 0; i < script.n_commands; i++) {
+		if (strcmp(script.commands[i].name, "completion") == 0)
+			script.commands[i].words = ALK_COMPLETION_SHELLS;
+		if (strcmp(script.commands[i].name, "policy") == 0)
+			script.commands[i].words = "eval test";
+	}
+	completion.n_commands = script.n_commands;
+	if (rc == 0)
+		rc = alk_completion_print(&completion, shell, out);
+	for (size_t i = 0; i < script.n_commands; i++)
+		free(script.flags[i]);
+	for (size_t i = 0; i < script.n_words; i++)
+		free(script.words[i]);
+	return rc;
+}

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""The completion scripts in the shells that read them."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from harness import procs
+from harness.waiting import scaled
+
+
+def script(tmp_path, program, shell):
+    path = tmp_path / f"{program.rsplit('/', 1)[-1]}.{shell}"
+    out = subprocess.run([program, "completion", shell], capture_output=True, text=True, timeout=scaled(20), env=procs.environment(), check=False)
+    assert out.returncode == 0 and out.stderr == "", out
+    path.write_text(out.stdout)
+    return path
+
+
+def shell(name):
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"no {name} on this machine")
+    return path
+
+
+def bash_complete(path, words, cwd):
+    """What bash offers for the last of `words`."""
+    quoted = " ".join(f"'{word}'" for word in words)
+    function = "_" + words[0].replace("-", "_")
+    code = f"source {path}; COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; compopt() {{ :; }}; {function}; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    out = subprocess.run(["/bin/bash", "--norc", "-c", code], capture_output=True, text=True, timeout=scaled(20), cwd=cwd, check=False)
+    assert out.returncode == 0 and out.stderr == "", out
+    return out.stdout.split()
+
+
+@pytest.mark.parametrize("words, offers, not_offers", [
+    (["alknet", ""], {"serve", "connect", "check", "policy", "--help"}, {"worker", "--key"}),
+    (["alknet", "ser"], {"serve"}, {"connect"}),
+    (["alknet", "serve", "--max-"], {"--max-connections-per-ip", "--max-sessions", "--max-startups"}, {"--key"}),
+    (["alknet", "serve", "--ide"], set(), {"--identity"}),
+    (["alknet", "connect", "--ide"], {"--identity"}, set()),
+    (["alknet", "connect", "--no-acc"], {"--no-accept-new-host-key"}, set()),
+    (["alknet", "serve", "--log-level", ""], {"error", "warn", "info", "debug"}, {"--key"}),
+    (["alknet", "serve", "--key", "host"], {"host_key"}, {"--key"}),
+    (["alknet", "serve", "--listen", ""], set(), {"--key", "host_key"}),
+    (["alknet", "check", "--ident"], {"--identity"}, set()),
+    (["alknet", "completion", ""], {"bash", "zsh", "fish"}, set()),
+    (["alknet-admin", "session."], {"session.list", "session.show", "session.kill"}, {"status"}),
+    (["alknet-admin", "log.level", ""], {"error", "debug"}, {"status"}),
+    (["alknet-admin", "help", "sess"], {"session.list"}, set()),
+    (["alknet-admin", "status", "--"], {"--json", "--socket"}, set()),
+    (["alknet-admin", "status", "--socket", "host"], {"host_key"}, set()),
+], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_bash(tmp_path, words, offers, not_offers):
+    (tmp_path / "host_key").write_text("")
+    program = procs.alknet() if words[0] == "alknet" else procs.alknet_admin()
+    got = set(bash_complete(script(tmp_path, program, "bash"), words, tmp_path))
+    assert offers <= got, got
+    assert not got & not_offers, got
+
+
+@pytest.mark.parametrize("line, offers", [
+    ("alknet ser", "serve"), ("alknet serve --max-sess", "--max-sessions"), ("alknet serve --log-level ", "debug"), ("alknet connect --ident", "--identity"),
+])
+def test_fish(tmp_path, line, offers):
+    path = script(tmp_path, procs.alknet(), "fish")
+    out = subprocess.run(
+        [shell("fish"), "--no-config", "-c", f"source {path}; complete -C '{line}'"], capture_output=True, text=True, timeout=scaled(20), check=False
+    )
+    assert offers in [row.split("\t")[0] for row in out.stdout.splitlines()], out
+
+
+@pytest.mark.parametrize("program", ["alknet", "alknet_admin"])
+def test_zsh(tmp_path, program):
+    """zsh loads the function and its _arguments specifications are right: it offers the flags in a real line editor."""
+    zsh = shell("zsh")
+    path = script(tmp_path, getattr(procs, program)(), "zsh")
+    name = "alknet" if program == "alknet" else "alknet-admin"
+    (tmp_path / f"_{name}").write_text(path.read_text())
+    line, offers = ("alknet serve --max-", "--max-sessions") if program == "alknet" else ("alknet-admin session.", "session.kill")
+    code = (
+        "zmodload zsh/zpty; zpty z zsh -f -i; zpty -w z \"PS1=; fpath=($1 \\$fpath); autoload -Uz compinit; compinit -D -u; "
+        "zstyle ':completion:*' list-packed no; LISTMAX=0; COLUMNS=200; print READY\"\n"
+        "zpty -r z out '*READY*READY*'; zpty -w -n z \"$2\"$'\\t\\t'; zpty -r -m z out \"*$3*\" && print FOUND; zpty -d z"
+    )
+    out = subprocess.run([zsh, "-f", "-c", code, "zsh", str(tmp_path), line, offers], capture_output=True, text=True, timeout=scaled(30), check=False)
+    assert "FOUND" in out.stdout, out
+
+
+@pytest.mark.parametrize("words", [["completion"], ["completion", "tcsh"]])
+@pytest.mark.parametrize("program", ["alknet", "alknet_admin"])
+def test_no_such_shell(program, words):
+    out = subprocess.run([getattr(procs, program)(), *words], capture_output=True, text=True, timeout=scaled(20), env=procs.environment(), check=False)
+    assert out.returncode == 2 and "bash, zsh or fish" in out.stderr and out.stdout == ""
