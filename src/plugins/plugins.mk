@@ -16,13 +16,21 @@ if WITH_TLS
 pkglib_LTLIBRARIES += plugins/tls.la
 endif
 plugins_tls_la_SOURCES = src/plugins/transports/tls/tls.c src/plugins/transports/tls/tls.h \
-	src/plugins/transports/tls/stealth.h src/plugins/transports/tls/tls_admit.c \
+	src/plugins/transports/tls/tls_admit.c \
 	src/plugins/transports/tls/tls_conn.c src/plugins/transports/tls/tls_context.c \
 	src/plugins/transports/tls/tls_dial.c src/plugins/transports/tls/tls_pump.c \
 	src/plugins/transports/tls/tls_tickets.c
 plugins_tls_la_CFLAGS = $(PLUGIN_CFLAGS) $(OPENSSL_CFLAGS)
 plugins_tls_la_LDFLAGS = $(PLUGIN_LDFLAGS)
-plugins_tls_la_LIBADD = libalknet.la $(OPENSSL_LIBS)
+plugins_tls_la_LIBADD = libstealth.la libalknet.la $(OPENSSL_LIBS)
+
+# The web server that a port with `stealth` is: no OpenSSL, no socket; the tests link it too.
+noinst_LTLIBRARIES += libstealth.la
+libstealth_la_SOURCES = src/plugins/transports/tls/stealth.c src/plugins/transports/tls/stealth.h \
+	src/plugins/transports/tls/stealth_http.c src/plugins/transports/tls/stealth_http.h \
+	src/plugins/transports/tls/stealth_http_body.c src/plugins/transports/tls/stealth_http_field.c \
+	src/plugins/transports/tls/stealth_http_line.c src/plugins/transports/tls/stealth_http_page.c
+libstealth_la_CFLAGS = $(PLUGIN_CFLAGS)
 
 plugins_forward_la_SOURCES = src/plugins/services/forward/forward.c
 plugins_forward_la_CFLAGS = $(PLUGIN_CFLAGS)

@@ -90,7 +90,8 @@ void stealth_refuse(struct stealth *stealth);
 size_t stealth_room(const struct stealth *stealth);
 
 /* `n` bytes came, 1..room. `ready`: the read was not cut short, so there may be more (nginx's read->ready, which
- * decides about lingering). */
+ * decides about lingering). After a `ready` one the driver reads again at once and says so too if there was
+ * nothing, with n = 0: nginx looks at all of a body that is there before it answers. */
 enum stealth_state stealth_input(struct stealth *stealth, const void *bytes, size_t n, bool ready);
 
 /* close_notify or FIN came; or the connection broke (then `broken`: nothing can be written any more). */
