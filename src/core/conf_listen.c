@@ -36,17 +36,21 @@ static int proxy_from_check(const json_t *from, size_t number, struct alk_err *e
 static int listen_table_read(json_t *entry, size_t number, struct alk_conf_listen *out,
 			     struct alk_err *err)
 {
-	json_t *from = NULL;
+	json_t *from = NULL, *said = NULL;
 	json_error_t why;
-	int proxy = 0;
+	bool proxy;
 
-	if (json_unpack_ex(entry, &why, 0, "{s?s, s:s, s?b, s?o !}", "transport", &out->transport,
-			   "address", &out->address, "proxy_protocol", &proxy, "proxy_from",
+	if (json_unpack_ex(entry, &why, 0, "{s?s, s:s, s?o, s?o !}", "transport", &out->transport,
+			   "address", &out->address, "proxy_protocol", &said, "proxy_from",
 			   &from) < 0)
 		return alk_err_set(
 			err, -EINVAL,
 			"entry %zu must be { transport = \"NAME\", address = \"ADDR:PORT\" }: %s",
 			number, why.text);
+	if (said != NULL && !json_is_boolean(said))
+		return alk_err_set(err, -EINVAL, "entry %zu: proxy_protocol must be true or false",
+				   number);
+	proxy = json_is_true(said);
 	if (!proxy && from != NULL)
 		return alk_err_set(err, -EINVAL,
 				   "entry %zu: proxy_from stands without proxy_protocol = true",

@@ -27,7 +27,7 @@ struct connect {
 	struct alk_client_admin *admin; /* NULL without --admin-socket */
 	struct alk_stdio *stdio;	/* NULL without --stdio */
 	struct alk_signal *signals[SIGNALS];
-	bool hangup_ends; /* SIGHUP: the terminal is gone; else it asks for a new session */
+	bool hangup_ends; /* SIGHUP: the terminal or --stdio is gone; else it asks for a new session */
 	bool stopping;
 	int status;
 };
@@ -133,7 +133,8 @@ static int connect_catch_signals(struct connect *connect, struct alk_err *err)
 {
 	static const int signals[SIGNALS] = {SIGINT, SIGTERM, SIGHUP};
 
-	connect->hangup_ends = has_terminal();
+	/* ssh hangs up its ProxyCommand when it is done. */
+	connect->hangup_ends = has_terminal() || alk_options_has(connect->options, "stdio");
 	for (size_t i = 0; i < SIGNALS; i++) {
 		if (signals[i] == SIGHUP && hangup_ignored())
 			continue;

@@ -21,6 +21,7 @@ struct source {
 struct alk_limit {
 	struct alk_limit_conf conf;
 	unsigned links;
+	uint64_t tokens, filled_at; /* handshakes that may begin, in thousandths; loop time, ms */
 	struct source **bucket;
 	size_t buckets, sources;
 	uint64_t seed, random;
@@ -35,49 +36,6 @@ static const char *const refusal_label[ALK_REFUSAL_COUNT] = {[ALK_REFUSAL_NONE] 
 const char *alk_refusal_str(enum alk_refusal why)
 {
 	return refusal_label[why];
-}
-
-int alk_limit_parse_startups(const char *text, struct alk_limit_conf *conf, struct alk_err *err)
-{
-	unsigned n[3] = {0};
-	int fields = 0;
-	const char *p = text;
-
-	while (fields < 3) {
-		char *end;
-		unsigned long v;
-
-		if (*p < '0' || *p > '9')
-			break;
-		errno = 0;
-		v = strtoul(p, &end, 10);
-		if (errno != 0 || v > 1000000)
-			break;
-		n[fields++] = (unsigned)v;
-		p = end;
-		if (*p != ':')
-			break;
-		p++;
-	}
-	if (*p != '\0' || p == text || p[-1] == ':' || (fields != 1 && fields != 3))
-		return alk_err_set(
-			err, -EINVAL,
-			"max_startups: \"%s\" is not start:rate:full (like 10:30:100) or one number",
-			text);
-	if (fields == 1) {
-		n[1] = 100;
-		n[2] = n[0];
-	}
-	if (n[1] > 100)
-		return alk_err_set(err, -EINVAL,
-				   "max_startups: the rate %u is more than 100 percent", n[1]);
-	if (n[2] < n[0])
-		return alk_err_set(err, -EINVAL, "max_startups: full (%u) is less than start (%u)",
-				   n[2], n[0]);
-	conf->start = n[0];
-	conf->rate = n[1];
-	conf->full = n[2];
-	return 0;
 }
 
 static uint64_t seed_random(void)
@@ -263,6 +221,38 @@ void alk_limit_end(struct alk_limit *limits, const char *addr)
 		limits->sources--;
 	}
 	limits->links--;
+}
+
+/* Handshakes: a token each, a second's worth at most. */
+
+static void tokens_fill(struct alk_limit *limits, uint64_t now)
+{
+	uint64_t full = (uint64_t)limits->conf.handshakes * 1000;
+
+	limits->tokens += (now - limits->filled_at) * limits->conf.handshakes;
+	if (limits->filled_at == 0 || limits->tokens > full)
+		limits->tokens = full;
+	limits->filled_at = now;
+}
+
+void alk_limit_begin(struct alk_limit *limits, uint64_t now)
+{
+	if (limits->conf.handshakes == 0)
+		return;
+	tokens_fill(limits, now);
+	limits->tokens -= limits->tokens < 1000 ? limits->tokens : 1000;
+}
+
+uint64_t alk_limit_wait(struct alk_limit *limits, uint64_t now)
+{
+	uint64_t rate = limits->conf.handshakes;
+
+	if (rate == 0)
+		return 0;
+	tokens_fill(limits, now);
+	/* Then several at once, so that a flood does not wake us for each. */
+	return limits->tokens >= 1000 ? 0
+				      : ((rate / 20 + 1) * 1000 - limits->tokens + rate - 1) / rate;
 }
 
 unsigned alk_limit_links(const struct alk_limit *limits)

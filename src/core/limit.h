@@ -42,10 +42,8 @@ struct alk_limit_conf {
 	/* Start-ups in flight: from `start` on a link is refused with `rate` percent, more the more there
 	 * are, and always from `full` on. */
 	unsigned start, rate, full;
+	unsigned handshakes; /* that may begin a second; as many at once at most */
 };
-
-/* "10:30:100" (start:rate:full) or "10" (= 10:100:10); "0" is no limit. -EINVAL with `err`. */
-int alk_limit_parse_startups(const char *text, struct alk_limit_conf *conf, struct alk_err *err);
 
 struct alk_limit;
 
@@ -58,6 +56,10 @@ void alk_limit_set(struct alk_limit *limits, const struct alk_limit_conf *conf);
  * counted. Out of memory refuses. */
 enum alk_refusal alk_limit_admit(struct alk_limit *limits, const char *addr,
 				 uint64_t authenticated);
+/* THREATS 5: a handshake costs a millisecond or two, whoever asks for it. One begins. */
+void alk_limit_begin(struct alk_limit *limits, uint64_t now);
+/* Milliseconds until the next may; 0 = at once. Accepting waits so long, nobody is refused. */
+uint64_t alk_limit_wait(struct alk_limit *limits, uint64_t now);
 /* A counted link is gone. */
 void alk_limit_end(struct alk_limit *limits, const char *addr);
 unsigned alk_limit_links(const struct alk_limit *limits);

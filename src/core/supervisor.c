@@ -141,6 +141,12 @@ static void on_reap(void *user)
 	supervisor_reap(user);
 }
 
+/* Handshakes may begin again. */
+static void on_thaw(void *user)
+{
+	supervisor_accept(user);
+}
+
 /* Beginning */
 
 static int make_parts(struct alk_supervisor *sup, struct alk_err *err)
@@ -152,8 +158,9 @@ static int make_parts(struct alk_supervisor *sup, struct alk_err *err)
 	sup->links = alk_linktab_new();
 	sup->tick = alk_timer_new(sup->loop, "supervisor tick", on_tick, sup);
 	sup->deadline = alk_timer_new(sup->loop, "supervisor deadline", on_deadline, sup);
+	sup->thaw = alk_timer_new(sup->loop, "supervisor thaw", on_thaw, sup);
 	if (sup->limit == NULL || sup->penalty == NULL || sup->links == NULL || sup->tick == NULL ||
-	    sup->deadline == NULL)
+	    sup->deadline == NULL || sup->thaw == NULL)
 		return alk_err_set(err, -ENOMEM, "out of memory");
 	sup->shared = alk_shared_new(err);
 	if (sup->shared == NULL)
@@ -172,9 +179,18 @@ static int make_parts(struct alk_supervisor *sup, struct alk_err *err)
 int supervisor_limits(const struct alk_options *values, struct alk_limit_conf *limits,
 		      struct alk_err *err)
 {
+	int64_t rate = alk_options_int(values, "max_handshakes");
+	struct alk_max_startups startups = {0};
+	int rc;
+
+	limits->handshakes = (unsigned)rate;
 	limits->per_address = (unsigned)alk_options_int(values, "max_connections_per_ip");
 	limits->sessions = (unsigned)alk_options_int(values, "max_sessions");
-	return alk_limit_parse_startups(alk_options_str(values, "max_startups"), limits, err);
+	rc = alk_max_startups_parse(alk_options_str(values, "max_startups"), &startups, err);
+	limits->start = startups.start;
+	limits->rate = startups.rate;
+	limits->full = startups.full;
+	return rc;
 }
 
 void supervisor_adopt(struct alk_supervisor *sup, struct supervisor_setup *setup,
@@ -272,6 +288,7 @@ void alk_supervisor_free(struct alk_supervisor **supp)
 		alk_signal_free(&sup->signal[i]);
 	alk_timer_free(&sup->tick);
 	alk_timer_free(&sup->deadline);
+	alk_timer_free(&sup->thaw);
 	alk_linktab_free(&sup->links);
 	alk_penalty_free(&sup->penalty);
 	alk_limit_free(&sup->limit);

@@ -109,9 +109,12 @@ void supervisor_take_link(struct alk_supervisor *sup, unsigned listener, struct 
 		goto out;
 	}
 	slot->links++;
+	alk_limit_begin(sup->limit, alk_loop_now(sup->loop));
 	if (alk_worker_proc_send(slot->worker, link_message(sup->last_link, listener, link),
 				 &link->fd) != 0)
 		supervisor_release_link(sup, sup->last_link);
+	if (alk_limit_wait(sup->limit, alk_loop_now(sup->loop)) > 0)
+		supervisor_accept(sup);
 out:
 	alk_link_close(link);
 }
@@ -246,10 +249,15 @@ void supervisor_unlisten(struct alk_supervisor *sup)
 
 void supervisor_accept(struct alk_supervisor *sup)
 {
+	uint64_t wait = alk_limit_wait(sup->limit, alk_loop_now(sup->loop));
 	bool ready = false;
 
 	for (unsigned i = 0; i < sup->slots && sup->state == SUPERVISOR_RUNNING; i++)
 		ready |= takes_links(&sup->slot[i]);
+	if (ready && wait > 0) {
+		ready = false;
+		alk_timer_start(sup->thaw, wait);
+	}
 	for (unsigned i = 0; i < sup->listeners; i++) {
 		struct supervisor_listener *listener = &sup->listener[i];
 		void (*op)(void *, struct alk_listener *, bool) = ALK_OP(listener->ops, pause);

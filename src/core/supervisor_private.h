@@ -152,7 +152,7 @@ struct alk_supervisor {
 	uint64_t restarts, hung;
 	struct supervisor_refused refused[ALK_REFUSAL_COUNT];
 
-	struct alk_timer *tick, *deadline;
+	struct alk_timer *tick, *deadline, *thaw;
 	uint64_t tick_ms, ticked_at;
 	struct alk_signal *signal[4];
 

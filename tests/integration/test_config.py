@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import procs
+from harness import compiler, procs
 from harness.waiting import scaled, wait_until
 
 
@@ -288,10 +288,9 @@ def test_pem_keys_are_refused_with_the_way_out(serve_words, keys, tmp_path, kind
     one_sentence(run("connect", "--server", "127.0.0.1:9", "--identity", path), path, "ssh-keygen -p -f")
 
 
-@pytest.mark.parametrize("kind", ["rsa", "ecdsa"])
-def test_key_of_another_type(serve_words, tmp_path, kind):
-    path = procs.make_key(tmp_path / kind, kind)
-    one_sentence(run(*serve_words, "--key", path), path, "ed25519")
+def test_host_key_that_is_too_short(serve_words, tmp_path):
+    path = procs.make_key(tmp_path / "short", "rsa", "", "-b", "2048")
+    one_sentence(run(*serve_words, "--key", path), path, "2048", "3072")
 
 
 def test_public_key_in_place_of_the_private_one(serve_words, keys):
@@ -385,3 +384,16 @@ def test_log_goes_on_when_nobody_reads_it(keys, tmp_path):
         popen.terminate()
         popen.stderr.close()
         assert popen.wait(scaled(10)) == 0
+
+
+def test_t49_an_old_libssh_is_refused(keys, tmp_path):
+    """The library that runs counts, not the one that alknet was built with."""
+    old = procs.environment(**compiler.preloaded("oldssh", tmp_path))
+    serve = ["serve", "--key", keys.path("host"), "--authorized-keys", keys.authorized, "--listen", "127.0.0.1:0", "--admin-socket", "none"]
+    connect = ["connect", "--server", "127.0.0.1:1", "--identity", keys.path("user")]
+    for words in (serve, connect):
+        out = subprocess.run(
+            [procs.alknet(), *map(str, words)], capture_output=True, text=True, timeout=scaled(20), env=old, check=False
+        )
+        assert out.returncode == 2, out
+        assert out.stderr.splitlines() == ["alknet: libssh 0.9.8/openssl is too old: 0.10.6 or newer is needed"], out.stderr

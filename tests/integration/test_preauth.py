@@ -377,3 +377,19 @@ def test_log_json(server):
     serving.wait_log("connection closed")
     lines = [json.loads(line) for line in serving.log().splitlines() if line]
     assert any(line["msg"] == "connection opened" and line["remote_addr"] == "127.0.0.1" for line in lines)
+
+
+def test_t05_a_flood_waits_its_turn(server, keys, targets):
+    """More connections than handshakes a second: accepting pauses, a session that is there is served, all get through."""
+    serving = server("--max-handshakes", "10", "--max-startups", "1000:30:1000")
+    with sshwire.Wire(serving.port).login(sshwire.load_key(keys.path("user"))) as wire:
+        socks = [net.connect(serving.port) for _ in range(30)]
+        wait_until(lambda: serving.call("listener.list")["listeners"][0]["state"] == "paused", 10, "accepting to pause")
+        assert len(serving.lines("connection opened")) < 31
+        channel, _ = wire.open_channel(0, "127.0.0.1", targets.echo)
+        wire.data(channel, b"beside it")
+        assert wire.read(9) == b"beside it"
+        for sock in socks:
+            assert net.recv_exact(sock, 8) == b"SSH-2.0-"
+            sock.close()
+    wait_until(lambda: serving.call("listener.list")["listeners"][0]["state"] == "open", 10, "accepting to go on")

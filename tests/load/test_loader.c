@@ -17,6 +17,11 @@
 #include "load.h"
 #include "loader.h"
 
+#define TEXT_OF(x_) #x_
+#define TEXT(x_) TEXT_OF(x_)
+#define MINOR TEXT(ALK_ABI_MINOR)
+#define ABI TEXT(ALK_ABI_MAJOR) "." MINOR
+
 struct bench {
 	struct alk_loop *loop;
 	struct alk_conf *conf;
@@ -112,8 +117,9 @@ static void test_bad_records(void **state)
 	} bad[] = {
 		{"magic",
 		 "its magic number is 0x12345678 instead of 0x6b6e6c61: it is no alknet plugin"},
-		{"major", "it was made for plugin ABI 2.1, this program has 1.1: build it again"},
-		{"minor", "it needs plugin ABI 1.2, this program has 1.1: update alknet"},
+		{"major", "it was made for plugin ABI 2." MINOR ", this program has " ABI
+			  ": build it again"},
+		{"minor", ", this program has " ABI ": update alknet"},
 		{"small", "its record says it has "},
 		{"big", "its record says it has "},
 		{"stub", "its alk_plugin has 4 bytes, which is no plugin record"},
@@ -331,7 +337,7 @@ static void test_get(void **state)
 	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 0), "version")),
 			    "1.2");
 	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 0), "abi")),
-			    "1.1");
+			    ABI);
 	assert_non_null(strstr(json_string_value(json_object_get(json_array_get(list, 0), "path")),
 			       "/good.so"));
 	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 1), "name")),

@@ -13,46 +13,6 @@
 #include "limit.h"
 #include "penalty.h"
 
-static void test_parse(void **state)
-{
-	static const char *const bad[] = {"",
-					  "a",
-					  "10:30",
-					  "10:30:",
-					  ":30:100",
-					  "10:30:100:5",
-					  "10:101:100",
-					  "10:30:5",
-					  "-1",
-					  " 1",
-					  "1 ",
-					  "10::100",
-					  "99999999999999999999",
-					  "1000001",
-					  "10:30:100 ",
-					  "0x10"};
-	struct alk_limit_conf conf = {.per_address = 7};
-	struct alk_err err;
-
-	(void)state;
-	assert_int_equal(alk_limit_parse_startups("10:30:100", &conf, &err), 0);
-	assert_int_equal(conf.start, 10);
-	assert_int_equal(conf.rate, 30);
-	assert_int_equal(conf.full, 100);
-	assert_int_equal(conf.per_address, 7);
-	assert_int_equal(alk_limit_parse_startups("5", &conf, &err), 0);
-	assert_int_equal(conf.start, 5);
-	assert_int_equal(conf.rate, 100);
-	assert_int_equal(conf.full, 5);
-	assert_int_equal(alk_limit_parse_startups("0", &conf, &err), 0);
-	assert_int_equal(conf.full, 0);
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		err.text[0] = '\0';
-		assert_int_equal(alk_limit_parse_startups(bad[i], &conf, &err), -EINVAL);
-		assert_non_null(strstr(err.text, "max_startups"));
-	}
-}
-
 /* THREATS 2: random early drop, as OpenSSH's MaxStartups. */
 static void test_drop_rate(void **state)
 {
@@ -245,11 +205,42 @@ static void test_set(void **state)
 	alk_limit_free(&limits);
 }
 
+/* THREATS 5: a second's worth at once, then as they come in. */
+static void test_handshakes(void **state)
+{
+	struct alk_limit_conf conf = {.handshakes = 100};
+	struct alk_limit *limits = alk_limit_new(&conf);
+	uint64_t now = 5000, begun = 0, wait;
+
+	(void)state;
+	assert_non_null(limits);
+	for (; alk_limit_wait(limits, now) == 0; begun++)
+		alk_limit_begin(limits, now);
+	assert_int_equal(begun, 100);
+	wait = alk_limit_wait(limits, now);
+	assert_in_range(wait, 50, 70);
+	for (begun = 0; now < 15000; now++)
+		for (; alk_limit_wait(limits, now) == 0; begun++)
+			alk_limit_begin(limits, now);
+	assert_in_range(begun, 990, 1010);
+	/* Time off saves up no more than a second's worth. */
+	now += 3600000;
+	for (begun = 0; alk_limit_wait(limits, now) == 0; begun++)
+		alk_limit_begin(limits, now);
+	assert_int_equal(begun, 100);
+	conf.handshakes = 0;
+	alk_limit_set(limits, &conf);
+	for (int i = 0; i < 1000; i++)
+		alk_limit_begin(limits, now);
+	assert_int_equal(alk_limit_wait(limits, now), 0);
+	alk_limit_free(&limits);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_parse),
 		cmocka_unit_test(test_drop_rate),
+		cmocka_unit_test(test_handshakes),
 		cmocka_unit_test(test_startups),
 		cmocka_unit_test(test_per_address),
 		cmocka_unit_test(test_many),
