@@ -2,7 +2,17 @@
 #ifndef ALKNET_H
 #define ALKNET_H
 
-/* Everything: what a plugin uses, and alknet/embed.h for a program that runs a server or a client in itself. */
+/* Everything, for a program or a plugin to include.
+ *
+ * A program that runs a server or clients in itself:
+ *   embed.h      the server, the client, the loop or thread that they run on: start here. docs/EMBEDDING.md is the
+ *                guide, examples/fetch.c a program
+ *   service.h    a channel: the stream that a client opens or a server is asked for
+ *   err.h        how errors are told
+ * A plugin (docs/PLUGIN_API.md), besides the last two:
+ *   plugin.h     the record that it is; options.h its options
+ *   transport.h  what a transport does; service.h what a service does; half.h its half in the supervisor
+ *   loop.h       descriptors, timers, tasks on the loop; dial.h connecting somewhere; log.h the log */
 
 #include <alknet/dial.h>
 #include <alknet/embed.h>

@@ -2,7 +2,8 @@
 #ifndef ALKNET_EMBED_H
 #define ALKNET_EMBED_H
 
-/* A server or clients inside another program. docs/EMBEDDING.md is the guide, examples/loopback.c a program.
+/* A server or clients inside another program. docs/EMBEDDING.md is the guide, examples/fetch.c and
+ * examples/loopback.c are programs. Include alknet/alknet.h, or this alone.
  *
  *   alk_embed          the loop that everything runs on: the program's own libev loop, or one in a thread of
  *                      the library's. One in a process at a time.
@@ -57,7 +58,7 @@ struct alk_setting {
 
 /* ---- a server ---------------------------------------------------------------------------------------- */
 
-/* All optional. */
+/* All optional, and NULL may stand for a table without any; so it is with the client's. */
 struct alk_embed_server_ops {
 	uint32_t size; /* sizeof(struct alk_embed_server_ops) */
 	/* It listens and takes connections. Once. */
@@ -84,8 +85,9 @@ ALK_EXPORT struct alk_embed_server *alk_embed_server_new(struct alk_embed *embed
 ALK_EXPORT const char *alk_embed_server_address(const struct alk_embed_server *server, unsigned n);
 /* A command of the admin socket (docs/ADMIN_API.md), with its parameters as a JSON object or NULL: "session.list",
  * "session.kill" {"id":1}, "reload", "keys.reload", "drain", "status". `done` runs once with the result as JSON
- * text, or with NULL and why not; not before this returned. `watch` calls it for each event besides, until
- * the server is freed. `json` is borrowed for the call. 0; -ENOMEM, then `done` does not run. */
+ * text, or with NULL and why not ("out of memory" may be why); not before this returned. `watch` calls it for each event
+ * besides, until the server is freed; an event that finds no memory is lost. `json` is borrowed for the call.
+ * 0; -ENOMEM, then `done` does not run. */
 typedef void alk_embed_done(void *user, const char *json, const struct alk_err *err);
 ALK_EXPORT int alk_embed_server_request(struct alk_embed_server *server, const char *method,
 					const char *params, alk_embed_done *done, void *user);

@@ -7,7 +7,8 @@
 #include "connect_keep.h"
 
 #define HAS(ops_, member_)                                                                         \
-	((ops_)->size >=                                                                           \
+	((ops_) != NULL &&                                                                         \
+	 (ops_)->size >=                                                                           \
 		 offsetof(struct alk_embed_client_ops, member_) + sizeof((ops_)->member_) &&       \
 	 (ops_)->member_ != NULL)
 

@@ -9,7 +9,8 @@
 
 /* An operation of a table that may be an older program's, shorter one. */
 #define HAS(ops_, member_)                                                                         \
-	((ops_)->size >=                                                                           \
+	((ops_) != NULL &&                                                                         \
+	 (ops_)->size >=                                                                           \
 		 offsetof(struct alk_embed_server_ops, member_) + sizeof((ops_)->member_) &&       \
 	 (ops_)->member_ != NULL)
 
@@ -38,22 +39,31 @@ struct embed_request {
 	struct alk_embed_server *server;
 	alk_embed_done *done;
 	void *user;
-	bool is_watch, ended;
+	bool is_watch, answered, ended;
+	struct embed_answer first; /* has its place: `done` comes when there is no memory, too */
 	struct embed_answer *answers, **answers_end;
 	struct alk_task task;
 	struct embed_request *next, **prev;
 };
 
+/* Out of the queue; the caller's copy has the text. */
+static struct embed_answer answer_take(struct embed_request *r)
+{
+	struct embed_answer *answer = r->answers, taken = *answer;
+
+	r->answers = answer->next;
+	if (r->answers == NULL)
+		r->answers_end = &r->answers;
+	if (answer != &r->first)
+		free(answer);
+	return taken;
+}
+
 static void request_free(struct embed_request *r)
 {
-	struct embed_answer *answer;
-
 	alk_task_cancel(r->server->embed->loop, &r->task);
-	while ((answer = r->answers) != NULL) {
-		r->answers = answer->next;
-		free(answer->json);
-		free(answer);
-	}
+	while (r->answers != NULL)
+		free(answer_take(r).json);
 	*r->prev = r->next;
 	if (r->next != NULL)
 		r->next->prev = r->prev;
@@ -63,30 +73,27 @@ static void request_free(struct embed_request *r)
 static void on_request_task(void *user)
 {
 	struct embed_request *r = user;
-	struct embed_answer *answer = r->answers;
+	struct embed_answer answer = answer_take(r);
 	alk_embed_done *done = r->done;
 	void *done_user = r->user;
 
-	r->answers = answer->next;
-	if (r->answers == NULL)
-		r->answers_end = &r->answers;
-	else
+	if (r->answers != NULL)
 		alk_task_queue(r->server->embed->loop, &r->task);
-	if (r->ended && r->answers == NULL)
+	else if (r->ended)
 		request_free(r);
-	done(done_user, answer->json, answer->json != NULL ? NULL : &answer->err);
-	free(answer->json);
-	free(answer);
+	done(done_user, answer.json, answer.json != NULL ? NULL : &answer.err);
+	free(answer.json);
 }
 
 static void on_answer(void *user, json_t *result, const char *error)
 {
 	struct embed_request *r = user;
-	struct embed_answer *answer = calloc(1, sizeof(*answer));
+	struct embed_answer *answer = r->answered ? calloc(1, sizeof(*answer)) : &r->first;
 
+	r->answered = true;
 	r->ended = !r->is_watch || error != NULL;
 	if (answer == NULL)
-		return;
+		return; /* an event of `watch` */
 	if (result != NULL)
 		answer->json = json_dumps(result, JSON_COMPACT | JSON_ENCODE_ANY);
 	if (answer->json == NULL)

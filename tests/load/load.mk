@@ -71,4 +71,4 @@ if WITH_CMOCKA
 check_PROGRAMS += tests/load/test_embed_api
 TESTS += tests/load/test_embed_api
 endif
-tests_load_test_embed_api_LDADD = libalknet.la $(CMOCKA_LIBS) $(EV_LIBS)
+tests_load_test_embed_api_LDADD = libalknet.la $(CMOCKA_LIBS) $(EV_LIBS) $(JANSSON_LIBS)

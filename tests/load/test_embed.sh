@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# What docs/EMBEDDING.md says: with nothing but an installed alknet, the example compiles and runs.
+# What docs/EMBEDDING.md says: with nothing but an installed alknet, the examples compile and run.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
@@ -16,16 +16,45 @@ PKG_CONFIG_SYSROOT_DIR=$dir/root
 flags=
 [ "$ALKNET_SANITIZERS" != yes ] || flags=-fsanitize=address,undefined
 read -ra alknet <<<"$(pkg-config --cflags --libs alknet)"
-# shellcheck disable=SC2086 # words
-$CC -O2 -Wall -Wextra -Werror $flags "$ALKNET_SRCDIR/examples/loopback.c" -o "$dir/loopback" "${alknet[@]}"
+compile() {
+	# shellcheck disable=SC2086 # words
+	$CC -O2 -Wall -Wextra -Wno-unused-parameter -Werror $flags "$ALKNET_SRCDIR/examples/$1.c" -o "$dir/$1" "${alknet[@]}" "${@:2}"
+}
+compile loopback
+compile fetch -lev
 
 for key in host user; do ssh-keygen -q -t ed25519 -N '' -f "$dir/$key"; done
 export LD_LIBRARY_PATH=$ALKNET_LIBDIR
-run() { env ALKNET_PLUGIN_DIR="$ALKNET_PLUGIN_DIR" timeout 60 "$dir/loopback" "$dir/host" "$dir/$1" "$dir/user.pub"; }
-out=$(run user)
+run() { env ALKNET_PLUGIN_DIR="$ALKNET_PLUGIN_DIR" timeout 60 "$dir/$1" "$dir/host" "$dir/$2" "$dir/user.pub" "${@:3}"; }
+out=$(run loopback user)
 [ "$out" = "hello through the tunnel" ] || { echo "the example printed: $out"; exit 1; }
 
 # Who is not let in hears so.
 ssh-keygen -q -t ed25519 -N '' -f "$dir/stranger"
-out=$(run stranger 2>&1)
+out=$(run loopback stranger 2>&1)
 [[ $out == *"the server refused the key"* ]] || { echo "the example printed: $out"; exit 1; }
+
+# The short one, from a target that says a line, and from a port where nobody listens.
+"$PYTHON" -c '
+import socket
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+peer = listener.accept()[0]
+listener.close()
+peer.sendall(b"bytes through the tunnel\n")
+peer.close()' >"$dir/port" &
+target=$!
+trap 'kill "$target" 2>/dev/null || true; rm -rf "$dir"' EXIT
+until [ -s "$dir/port" ]; do kill -0 "$target"; done
+out=$(run fetch user 127.0.0.1 "$(cat "$dir/port")")
+[ "$out" = "bytes through the tunnel" ] || { echo "the short example printed: $out"; exit 1; }
+wait "$target"
+fails() {
+	local says=$1 out
+	shift
+	if out=$("$@" 2>&1); then echo "the short example did not fail: $out"; exit 1; fi
+	[[ $out == *"$says"* ]] || { echo "the short example printed: $out"; exit 1; }
+}
+fails "refused" run fetch user 127.0.0.1 "$(cat "$dir/port")"
+fails "the server refused the key" run fetch stranger 127.0.0.1 1
+fails "PORT are missing" run fetch user

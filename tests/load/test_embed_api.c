@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* alknet/embed.h with nothing but the library, on a loop of the program's own and on a thread. */
-#include <alknet/embed.h>
+#include <alknet/alknet.h>
 
 #include <errno.h>
 #include <semaphore.h>
@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <cmocka.h>
 #include <ev.h>
+#include <jansson.h>
 
 #include "../unit/keygen.h"
 
@@ -325,6 +326,36 @@ static void test_requests(void **state)
 	assert_int_equal(answer.count, 0);
 }
 
+static void *no_memory(size_t n)
+{
+	(void)n;
+	return NULL;
+}
+
+/* Who waits for an answer is told when it cannot be made. */
+static void test_out_of_memory(void **state)
+{
+	struct answer answer = {0}, watch = {0};
+
+	begin(state);
+	assert_int_equal(alk_embed_server_request(server, "watch", NULL, on_done, &watch), 0);
+	turn_until(&watch.count, 1);
+	assert_int_equal(alk_embed_server_request(server, "keys.reload", NULL, on_done, &answer),
+			 0);
+	json_set_alloc_funcs(no_memory, free);
+	turn_until(&answer.count, 1);
+	assert_string_equal(answer.err.text, "out of memory");
+	answer.count = 0;
+	assert_int_equal(alk_embed_server_request(server, "status", NULL, on_done, &answer),
+			 -ENOMEM);
+	json_set_alloc_funcs(malloc, free);
+	ev_run(ev, EVRUN_NOWAIT);
+	assert_int_equal(answer.count, 0);
+	request("status", NULL, &answer);
+	assert_string_equal(answer.err.text, "");
+	end();
+}
+
 static void test_refusals(void **state)
 {
 	static const struct {
@@ -441,6 +472,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_streams),
 		cmocka_unit_test(test_requests),
+		cmocka_unit_test(test_out_of_memory),
 		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_thread),
 	};
