@@ -40,9 +40,15 @@ UNIT_TESTS = \
 	tests/unit/test_cert \
 	tests/unit/test_completion \
 	tests/unit/test_conf \
+	tests/unit/test_conf_listen \
+	tests/unit/test_conf_lua \
+	tests/unit/test_conf_plugin \
 	tests/unit/test_conf_lines \
 	tests/unit/test_conf_reload \
+	tests/unit/test_conf_table \
 	tests/unit/test_connect \
+	tests/unit/test_connect_forward \
+	tests/unit/test_connect_stdio \
 	tests/unit/test_ctl \
 	tests/unit/test_dial \
 	tests/unit/test_grant \
@@ -51,6 +57,7 @@ UNIT_TESTS = \
 	tests/unit/test_key_options \
 	tests/unit/test_keys \
 	tests/unit/test_knownhosts \
+	tests/unit/test_knownhosts_file \
 	tests/unit/test_krl \
 	tests/unit/test_limit \
 	tests/unit/test_link \
