@@ -7,6 +7,9 @@ import struct
 import pytest
 
 from harness import net, proxies
+from harness.configured import Configured
+from harness.remote import free_port
+from harness.waiting import wait_until
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 
@@ -102,6 +105,24 @@ def test_others_are_refused(behind):
         assert sock.recv(4) == b""
     serving.wait_log("connection refused.*remote_addr=127.0.0.1.*proxy_protocol")
     assert 'alknet_links_refused_total{reason="proxy_protocol"} 1' in serving.call("metrics")["text"]
+
+
+def test_half_a_header_outlives_its_listener(keys, tmp_path, running_programs, workers):
+    """A reload closes the listener; who was accepted there is served when its header is whole."""
+    keeps = {"address": "127.0.0.1:0"}
+    goes = {"address": f"127.0.0.1:{free_port()}", "proxy_protocol": True, "proxy_from": ["127.0.0.0/8"]}
+    serving = Configured(keys, tmp_path, running_programs, listen=[keeps, goes], workers=workers)
+    port = int(goes["address"].rsplit(":", 1)[1])
+    with net.connect(port) as sock:
+        sock.sendall(header()[:20])
+        wait_until(lambda: sum(row["accepted"] for row in serving.call("listener.list")["listeners"]) == 1, 10, "it to be accepted")
+        serving.reload(listen=[keeps])
+        with pytest.raises(ConnectionRefusedError):
+            net.connect(port)
+        sock.sendall(header()[20:])
+        assert banner(sock) == b"SSH-"
+        wait_until(lambda: serving.call("session.list")["sessions"], 10, "the session")
+        assert [s["remote_addr"] for s in serving.call("session.list")["sessions"]] == ["192.0.2.7"]
 
 
 @pytest.mark.parametrize("junk", [

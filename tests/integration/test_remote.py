@@ -13,6 +13,8 @@ from harness.remote import free_port, held_port, listening, talk
 from harness.sshwire import GLOBAL_REQUEST, REQUEST_FAILURE, REQUEST_SUCCESS, Reader, string, u32
 from harness.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("libssh_forgets")
+
 
 def ssh_remote(ssh, to, spec, *more, **options):
     """`ssh -N -R SPEC`, and the port that the server listens on once it does."""

@@ -14,6 +14,8 @@ from harness.remote import free_port, held_port, listening, talk
 from harness.sshwire import Reader, string, u32
 from harness.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("libssh_forgets")
+
 SCRIPTS = Path(os.environ.get("ALKNET_SRCDIR", Path(__file__).parents[2])) / "scripts"
 
 

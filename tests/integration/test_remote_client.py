@@ -14,6 +14,8 @@ from harness.sshhost import Host
 from harness.sshwire import string, u32
 from harness.waiting import scaled, wait_until
 
+pytestmark = pytest.mark.usefixtures("libssh_forgets")
+
 
 @pytest.fixture(params=["alknet", "sshd"])
 def far(request, server):
