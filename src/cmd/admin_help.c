@@ -27,11 +27,15 @@ static const struct {
 	const char *arg;
 	const char *help;
 } options[] = {
-	{"socket", "PATH", "The server's admin socket; " ADMIN_DEFAULT_SOCKET " by default."},
+	{"socket", "PATH",
+	 "The admin socket of a server, or of a client; " ADMIN_DEFAULT_SOCKET " by default."},
 	{"json", NULL, "Print the answer as JSON; watch prints one object a line."},
 	{"help", NULL, "Print the commands and options."},
 	{"version", NULL, "Print the version."},
 };
+
+/* What connect_admin.c answers besides the commands of client_commands.def. */
+#define OF_CLIENT "status, log.level, metrics, shutdown"
 
 #define OPTIONS (sizeof(options) / sizeof(options[0]))
 
@@ -72,6 +76,9 @@ void admin_help(FILE *out)
 	fprintf(out, "  %-28s%s\n", "help [COMMAND]", "Print this, or what one command takes.");
 	fprintf(out, "  %-28s%s\n", "completion SHELL",
 		"Print a completion script for bash, zsh or fish.");
+	fputs("\nA client (alknet connect --admin-socket PATH) answers " OF_CLIENT ",\n"
+	      "forward.list, forward.add, forward.remove and reconnect; a server all but the last four of these.\n",
+	      out);
 	fputs("\nArguments go by position or as NAME=VALUE.\n\nOptions:\n", out);
 	for (size_t i = 0; i < OPTIONS; i++)
 		fprintf(out, "  --%s%s%-*s%s\n", options[i].name, options[i].arg != NULL ? " " : "",
@@ -123,11 +130,16 @@ static void man_command(FILE *out, const struct alk_admin_command *command)
 void admin_help_man(FILE *out)
 {
 	fputs(".Dd November 23, 2026\n.Dt ALKNET-ADMIN 1\n.Os\n"
-	      ".Sh NAME\n.Nm alknet-admin\n.Nd ask and steer a running alknet server\n"
+	      ".Sh NAME\n.Nm alknet-admin\n.Nd ask and steer a running alknet server or client\n"
 	      ".Sh SYNOPSIS\n.Nm\n.Ar command\n.Op Ar argument ...\n.Op Fl -socket Ar path\n.Op Fl -json\n"
 	      ".Nm\n.Cm help\n.Op Ar command\n"
 	      ".Sh DESCRIPTION\n.Nm\nspeaks to\n.Ic alknet serve\nover its admin socket and prints the answer.\n"
-	      "The server hears root and the user it runs as, nobody else.\n.Pp\n"
+	      "The server hears root and the user it runs as, and those that\n.Cm admin_users\nnames.\n.Pp\n"
+	      "A client,\n.Ic alknet connect Fl -admin-socket Ar path ,\nis asked with\n.Fl -socket Ar path .\n"
+	      "It answers\n" OF_CLIENT
+	      ",\nforward.list, forward.add, forward.remove and reconnect;\n"
+	      "the last four are of clients alone, everything else is of servers alone.\n"
+	      "A client has no events to watch: ask for its status.\n.Pp\n"
 	      "Arguments go by position or as\n.Ar name Ns = Ns Ar value .\nThe commands are:\n"
 	      ".Bl -tag -width Ds\n",
 	      out);
@@ -148,13 +160,17 @@ void admin_help_man(FILE *out)
 	      ".Sh FILES\n.Bl -tag -width Ds\n.It Pa " ADMIN_DEFAULT_SOCKET
 	      "\nThe admin socket;\n.Cm admin_socket\n"
 	      "in the server's configuration moves it.\n.El\n"
-	      ".Sh EXIT STATUS\n.Bl -tag -width Ds\n.It 0\nThe server did it.\n"
-	      ".It 1\nThe server answered with an error or could not be reached.\n"
+	      ".Sh EXIT STATUS\n.Bl -tag -width Ds\n.It 0\nIt was done.\n"
+	      ".It 1\nThe answer is an error, or nobody answers at the socket.\n"
 	      ".It 2\nThe command line is wrong.\n.El\n"
 	      ".Sh EXAMPLES\nWho is connected, and the end of one of them:\n.Bd -literal -offset indent\n"
 	      "alknet-admin session.list\nalknet-admin session.kill 42\n.Ed\n.Pp\n"
 	      "How many sessions there are, for a script:\n.Bd -literal -offset indent\n"
-	      "alknet-admin status --json | jq .sessions\n.Ed\n"
+	      "alknet-admin status --json | jq .sessions\n.Ed\n.Pp\n"
+	      "One more forward for a client that runs, and one that the server listens for:\n"
+	      ".Bd -literal -offset indent\n"
+	      "alknet-admin --socket ~/tunnel.sock forward.add 8080:intranet:80\n"
+	      "alknet-admin --socket ~/tunnel.sock forward.add 9000:localhost:3000 true\n.Ed\n"
 	      ".Sh SEE ALSO\n.Xr alknet 1\n",
 	      out);
 }

@@ -125,7 +125,19 @@ static const char forwards[] =
 	"it is 127.0.0.1; an empty one or\n"
 	".Cm *\n"
 	"is every address.\n"
-	"Port 0 is any free one, which is printed.\n";
+	"Port 0 is any free one, which is printed.\n"
+	".Pp\n"
+	"With\n"
+	".Fl -remote-forward\n"
+	"it is the other way round: the server listens on\n"
+	".Ar bind\n"
+	"and\n"
+	".Ar port ,\n"
+	"on its loopback addresses unless its\n"
+	".Cm gateway_ports\n"
+	"or its policy says otherwise, and what stands last is reached from here.\n"
+	"Only the first two forms are taken.\n"
+	"Each new session asks for the same ports again.\n";
 
 static const char configuration[] =
 	".Sh CONFIGURATION FILE\n"

@@ -402,7 +402,9 @@ static void do_request(struct alk_worker *w, const json_t *message)
 	json_t *result;
 
 	if (w->host && strcmp(text_of(message, "method"), "policy.eval") == 0) {
-		alk_worker_eval(&w->evals, w->policy, id, params, on_evaluated, w);
+		alk_worker_eval(&w->evals, w->policy,
+				alk_options_bool(alk_conf_values(w->conf), "gateway_ports"), id,
+				params, on_evaluated, w);
 		return;
 	}
 	result = w->host ? do_method(w, text_of(message, "method"), params, &err) : NULL;

@@ -57,8 +57,8 @@ static struct worker_eval *place_find(struct alk_worker_evals **evals)
 	return NULL;
 }
 
-void alk_worker_eval(struct alk_worker_evals **evals, struct alk_policy *policy, json_int_t id,
-		     const json_t *params, alk_worker_eval_fn *done, void *user)
+void alk_worker_eval(struct alk_worker_evals **evals, struct alk_policy *policy, bool gateway_ports,
+		     json_int_t id, const json_t *params, alk_worker_eval_fn *done, void *user)
 {
 	struct worker_eval *e = place_find(evals);
 	struct alk_err err = {"there are too many questions under way"};
@@ -67,6 +67,7 @@ void alk_worker_eval(struct alk_worker_evals **evals, struct alk_policy *policy,
 	if (e != NULL) {
 		*e = (struct worker_eval){.id = id, .done = done, .user = user};
 		given = params_of(params);
+		json_object_set_new(given, "gateway_ports", json_boolean(gateway_ports));
 		e->eval = alk_policy_eval_start(policy, given, on_result, e, &err);
 		json_decref(given);
 	}

@@ -15,8 +15,8 @@ typedef void alk_worker_eval_fn(void *user, json_t *reply);
 
 /* Ask; `params` as the command table has them, borrowed. `done` runs once, also at once when something is
  * wrong. *evals is made when it is NULL. */
-void alk_worker_eval(struct alk_worker_evals **evals, struct alk_policy *policy, json_int_t id,
-		     const json_t *params, alk_worker_eval_fn *done, void *user);
+void alk_worker_eval(struct alk_worker_evals **evals, struct alk_policy *policy, bool gateway_ports,
+		     json_int_t id, const json_t *params, alk_worker_eval_fn *done, void *user);
 /* Nothing is told any more. Before the policy is freed. */
 void alk_worker_evals_free(struct alk_worker_evals **evals);
 

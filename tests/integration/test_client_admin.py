@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import stat
 import subprocess
 
@@ -130,6 +131,17 @@ def test_a_server_has_no_forwards(server):
     serving = server()
     with pytest.raises(procs.AdminError):
         serving.call("forward.list")
+
+
+def test_help_says_what_a_client_answers(steered):
+    _, connecting = steered()
+    text = subprocess.run([procs.alknet_admin(), "help"], capture_output=True, text=True, timeout=scaled(30), check=True).stdout
+    listed = {line.split()[0] for line in text.split("Options:")[0].splitlines() if line.startswith("  ") and "." in line.split()[0]}
+    listed |= {"status", "reload", "drain", "shutdown", "metrics", "watch", "reconnect"}
+    said = re.search(r"A client \(.*?\) answers (.*?);", text, re.DOTALL).group(1)
+    said = set(said.replace(" and ", ", ").replace("\n", " ").replace(" ", "").split(","))
+    known = {name for name in listed if name == "shutdown" or "no command" not in admin(connecting, name).stderr}
+    assert known == said and len(listed) > 20
 
 
 def test_reconnect(steered, targets):

@@ -240,4 +240,6 @@ def test_gateway_ports(server, client, targets, policy, gateway_ports):
     program = client(serving, "--remote-forward", f"0.0.0.0:0:127.0.0.1:{targets.echo}", socks5="none")
     port = held_port(program)
     assert ("0.0.0.0" in listening(port)) == gateway_ports
+    (answer,) = [a for a in serving.call("policy.eval", listen="0.0.0.0:80")["answers"] if a["question"] == "on_listen"]
+    assert answer["listen"]["host"] == ("0.0.0.0" if gateway_ports else "localhost")
     assert talk(port, b"hello")
