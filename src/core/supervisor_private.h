@@ -232,6 +232,8 @@ void supervisor_unlisten_free(struct supervisor_listener *listener);
 void supervisor_log_refused(struct alk_supervisor *sup);
 
 /* supervisor_relisten.c */
+/* Load the transports that `setup` listens with, before its workers start: their halves hear of each worker. */
+int supervisor_relisten_load(struct supervisor_setup *setup, struct alk_err *err);
 /* Open what the configuration of `setup` has and the running one has not. On failure all is as before. */
 int supervisor_relisten_open(struct alk_supervisor *sup, struct supervisor_setup *setup,
 			     struct alk_err *err);

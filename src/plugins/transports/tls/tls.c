@@ -78,7 +78,8 @@ static void tls_deinit(void **state)
 	SSL_CTX_free(tls->ctx);
 	BIO_meth_free(tls->bio);
 	tls_tickets_unref(&tls->tickets);
-	free(tls->spare);
+	while (tls->spares > 0)
+		free(tls->spare[--tls->spares]);
 	tls->magic = 0;
 	free(tls);
 	*state = NULL;

@@ -20,7 +20,8 @@
 #include <stdint.h>
 #include <alknet/alknet.h>
 
-#define TLS_BUFFER_SIZE ((size_t)256 * 1024)
+#define TLS_BUFFER_SIZE ((size_t)128 * 1024)
+#define TLS_SPARES 4
 #define TLS_RECORD_MAX 16384
 
 struct tls_pump;
@@ -39,7 +40,9 @@ struct tls {
 	BIO_METHOD *bio;
 	struct alk_timer *rotate;    /* supervisor: ticket keys */
 	struct tls_tickets *tickets; /* server */
-	uint8_t *spare; /* one buffer is kept, so that a busy link does not fault pages in anew */
+	/* Buffers that are kept, so that busy links do not fault pages in anew. */
+	uint8_t *spare[TLS_SPARES];
+	unsigned spares;
 	/* What is under way; deinit ends them. */
 	struct tls_admission *admissions;
 	struct tls_pump *pumps;
@@ -83,6 +86,8 @@ struct tls_conn {
 	struct alk_io *io;
 	alk_io_fn *on_ready;
 	void *user;
+	uint8_t *ahead; /* read from the socket, not by OpenSSL yet; NULL while empty */
+	uint32_t ahead_at, ahead_len;
 	bool readable, writable; /* the kernel may have more, take more */
 	bool more;		 /* another record follows at once */
 	bool ended;		 /* the peer sends no more */

@@ -12,35 +12,56 @@
 
 /* ---- the socket, as OpenSSL sees it ---- */
 
-/* A short read emptied the kernel's buffer: the loop says when there is more, so that reading until nothing is
- * left costs no call that finds nothing. */
+/* Read as much as there is, for a header of 5 bytes and the records to come. (OpenSSL's own read-ahead moves all that
+ * it holds to the front of its buffer for each record.) A short read emptied the kernel's buffer: the loop says
+ * when there is more, so that reading until nothing is left costs no call that finds nothing. */
+static void conn_fill(struct tls_conn *conn)
+{
+	ssize_t rc;
+
+	if (!conn->readable || conn->ended || conn->broken < 0)
+		return;
+	conn->ahead = tls_buffer_take(conn->tls);
+	if (conn->ahead == NULL) {
+		conn->broken = -ENOMEM;
+		return;
+	}
+	rc = recv(conn->fd, conn->ahead, TLS_BUFFER_SIZE, MSG_DONTWAIT);
+	if (rc > 0) {
+		conn->ahead_at = 0;
+		conn->ahead_len = (uint32_t)rc;
+		conn->readable = (size_t)rc == TLS_BUFFER_SIZE;
+		return;
+	}
+	conn->readable = rc < 0 && errno == EINTR;
+	if (rc == 0)
+		conn->ended = true;
+	else if (errno != EAGAIN && errno != EINTR)
+		conn->broken = -errno;
+	tls_buffer_give(conn->tls, &conn->ahead);
+}
+
 static int bio_read(BIO *bio, char *bytes, size_t n, size_t *got)
 {
 	struct tls_conn *conn = BIO_get_data(bio);
-	ssize_t rc;
+	size_t left;
 
 	BIO_clear_retry_flags(bio);
 	*got = 0;
-	if (!conn->readable) {
-		BIO_set_retry_read(bio);
+	if (conn->ahead == NULL)
+		conn_fill(conn);
+	if (conn->ahead == NULL) {
+		if (!conn->ended && conn->broken == 0)
+			BIO_set_retry_read(bio);
 		return 0;
 	}
-	rc = recv(conn->fd, bytes, n, 0);
-	if (rc > 0) {
-		conn->readable = (size_t)rc == n;
-		*got = (size_t)rc;
-		return 1;
-	}
-	conn->readable = false;
-	if (rc == 0) {
-		conn->ended = true;
-	} else if (errno == EAGAIN || errno == EINTR) {
-		conn->readable = errno == EINTR;
-		BIO_set_retry_read(bio);
-	} else {
-		conn->broken = -errno;
-	}
-	return 0;
+	left = conn->ahead_len - conn->ahead_at;
+	*got = n < left ? n : left;
+	memcpy(bytes, conn->ahead + conn->ahead_at, *got);
+	conn->ahead_at += (uint32_t)*got;
+	if (*got == left)
+		tls_buffer_give(conn->tls, &conn->ahead);
+	return 1;
 }
 
 static int bio_write(BIO *bio, const char *bytes, size_t n, size_t *written)
@@ -143,6 +164,8 @@ void tls_conn_deinit(struct tls_conn *conn)
 {
 	SSL_free(conn->ssl);
 	conn->ssl = NULL;
+	if (conn->ahead != NULL)
+		tls_buffer_give(conn->tls, &conn->ahead);
 	alk_io_free(&conn->io);
 	alk_fd_close(&conn->fd);
 }
@@ -293,7 +316,7 @@ size_t tls_conn_write(struct tls_conn *conn, const void *bytes, size_t n)
 
 bool tls_conn_pending(const struct tls_conn *conn)
 {
-	return conn->readable || SSL_has_pending(conn->ssl);
+	return conn->readable || conn->ahead != NULL || SSL_has_pending(conn->ssl);
 }
 
 void tls_conn_end(struct tls_conn *conn)

@@ -184,8 +184,6 @@ static int context_make(struct tls *tls, const SSL_METHOD *method, struct alk_er
 					      SSL_OP_IGNORE_UNEXPECTED_EOF);
 	SSL_CTX_set_mode(tls->ctx,
 			 SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-	SSL_CTX_set_read_ahead(tls->ctx, 1);
-	SSL_CTX_set_default_read_buffer_len(tls->ctx, TLS_BUFFER_SIZE);
 	return 0;
 }
 

@@ -41,16 +41,13 @@ struct tls_pump {
 
 uint8_t *tls_buffer_take(struct tls *tls)
 {
-	uint8_t *buffer = tls->spare;
-
-	tls->spare = NULL;
-	return buffer != NULL ? buffer : malloc(TLS_BUFFER_SIZE);
+	return tls->spares > 0 ? tls->spare[--tls->spares] : malloc(TLS_BUFFER_SIZE);
 }
 
 void tls_buffer_give(struct tls *tls, uint8_t **buffer)
 {
-	if (tls->spare == NULL)
-		tls->spare = *buffer;
+	if (tls->spares < TLS_SPARES)
+		tls->spare[tls->spares++] = *buffer;
 	else
 		free(*buffer);
 	*buffer = NULL;
@@ -96,17 +93,17 @@ static bool in_flush(struct tls_pump *pump)
 	struct chunk *in = &pump->in;
 
 	while (in->at < in->len) {
-		ssize_t n = send(pump->fd, in->bytes + in->at, in->len - in->at,
-				 MSG_NOSIGNAL | MSG_DONTWAIT);
+		size_t left = in->len - in->at;
+		ssize_t n = send(pump->fd, in->bytes + in->at, left, MSG_NOSIGNAL | MSG_DONTWAIT);
 
-		if (n > 0) {
-			in->at += (size_t)n;
-		} else if (errno == EAGAIN) {
-			return false;
-		} else if (errno != EINTR) {
+		if (n < 0 && errno != EAGAIN && errno != EINTR) {
 			in_stop(pump);
 			return true;
 		}
+		in->at += n > 0 ? (size_t)n : 0;
+		/* Less than all fills the kernel's buffer. */
+		if (n < (ssize_t)left && (n > 0 || errno == EAGAIN))
+			return false;
 	}
 	in->at = in->len = 0;
 	return true;
