@@ -119,7 +119,8 @@ FUZZ_TESTS = \
 	tests/fuzz/fuzz_proxy \
 	tests/fuzz/fuzz_proxy_header \
 	tests/fuzz/fuzz_proxy_url \
-	tests/fuzz/fuzz_socks5
+	tests/fuzz/fuzz_socks5 \
+	tests/fuzz/fuzz_stealth
 check_PROGRAMS += $(FUZZ_TESTS)
 TESTS += $(FUZZ_TESTS)
 if FUZZING
@@ -143,6 +144,7 @@ tests_fuzz_fuzz_proxy_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_proxy_header_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_proxy_url_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_socks5_LDADD = $(FUZZ_LDADD)
+tests_fuzz_fuzz_stealth_LDADD = libstealth.la $(FUZZ_LDADD)
 
 # Fuzz each harness for FUZZ_SECONDS; what it finds to be worth keeping goes into the build directory.
 FUZZ_SECONDS = 60

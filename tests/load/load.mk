@@ -55,7 +55,8 @@ endif
 
 # The shipped plugins from within: their own code, linked into the test.
 if WITH_CMOCKA
-PLUGIN_TESTS = tests/unit/test_forward tests/unit/test_skeleton tests/unit/test_tcp
+PLUGIN_TESTS = tests/unit/test_forward tests/unit/test_skeleton tests/unit/test_stealth \
+	tests/unit/test_tcp
 check_PROGRAMS += $(PLUGIN_TESTS)
 TESTS += $(PLUGIN_TESTS)
 endif
@@ -63,6 +64,7 @@ tests_unit_test_forward_SOURCES = tests/unit/test_forward.c tests/unit/channel_p
 	src/plugins/services/forward/forward.c
 tests_unit_test_skeleton_SOURCES = tests/unit/test_skeleton.c tests/unit/channel_play.h \
 	src/plugins/skeleton/skeleton.c
+tests_unit_test_stealth_LDADD = libstealth.la $(LDADD)
 tests_unit_test_tcp_SOURCES = tests/unit/test_tcp.c src/plugins/transports/tcp/tcp.c
 
 # A program that has a server and clients in itself, with the library alone.
