@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""Says something to a TLS server and writes down all that can be seen of what it does: the bytes, the records they
+came in, alerts, how the connection ended, and when. Many at a time, in one loop."""
+
+import asyncio
+import re
+import socket
+import ssl
+import time
+from dataclasses import dataclass, field
+
+DATE = re.compile(rb"\r\nDate: (Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT\r\n")
+ALERT, HANDSHAKE, APPLICATION = 21, 22, 23
+
+
+@dataclass
+class Seen:
+    plain: bytes = b""  # what was said, without the dates
+    records: list = field(default_factory=list)  # (type, length) of all that came
+    hello: list = None  # the ServerHello
+    ticket: int = None  # for how long the last ticket is good, s
+    handshake: str = "none"  # "none", "done" and what was agreed, or what OpenSSL says
+    ended: str = ""  # close_notify or not, then FIN or RST
+    seconds: float = 0  # until it ended, from the connection's begin
+
+
+def records_of(raw):
+    """Cut into TLS records. What is not TLS is one record of type 0."""
+    found = []
+    while raw:
+        if len(raw) < 5 or raw[0] not in (20, ALERT, HANDSHAKE, APPLICATION) or raw[1] != 3:
+            return [*found, (0, len(raw))]
+        n = 5 + int.from_bytes(raw[3:5], "big")
+        found.append((raw[0], n) if raw[0] != ALERT or n != 7 else (raw[0], n, raw[5], raw[6]))
+        raw = raw[n:]
+    return found
+
+
+def server_hello(raw):
+    """What of a ServerHello is no random number: version, cipher, and its extensions in their order."""
+    if raw[:1] != b"\x16" or raw[5:6] != b"\x02":
+        return None
+    body = raw[9 : 9 + int.from_bytes(raw[6:9], "big")]
+    at = 35 + body[34]
+    shape = [body[:2].hex(), body[34], body[at : at + 3].hex()]
+    at += 5
+    while at + 4 <= len(body):
+        n = int.from_bytes(body[at + 2 : at + 4], "big")
+        shape.append((int.from_bytes(body[at : at + 2], "big"), n))
+        at += 4 + n
+    return shape
+
+
+def context(alpn=("http/1.1",), version=None, session=None):
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.check_hostname = False
+    made.verify_mode = ssl.CERT_NONE
+    if alpn:
+        made.set_alpn_protocols(list(alpn))
+    if version is not None:
+        made.minimum_version = made.maximum_version = version
+    return made
+
+
+class Prober:
+    """One connection. `tls` is None for bytes as they are."""
+
+    def __init__(self, port, tls=None, name=None):
+        self.port, self.seen = port, Seen()
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = tls.wrap_bio(self.incoming, self.outgoing, server_hostname=name) if tls else None
+        self.raw, self.notified = b"", False
+        self.more = asyncio.Event()
+
+    async def open(self):
+        self.loop = asyncio.get_running_loop()
+        self.sock = socket.socket()
+        self.sock.setblocking(False)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await self.loop.sock_connect(self.sock, ("127.0.0.1", self.port))
+        self.begun = time.monotonic()
+
+    async def flush(self):
+        try:
+            await self.loop.sock_sendall(self.sock, self.outgoing.read())
+        except OSError:
+            pass  # how it ended is what reading finds
+
+    async def read(self):
+        """False when it has ended."""
+        try:
+            got = await self.loop.sock_recv(self.sock, 65536)
+            self.raw += got
+            if got:
+                self.incoming.write(got)
+                return True
+            end = "FIN"
+        except ConnectionResetError:
+            end = "RST"
+        self.seen.seconds = time.monotonic() - self.begun
+        self.seen.ended = ("close_notify, " if self.notified else "") + end
+        return False
+
+    async def handshake(self):
+        while True:
+            try:
+                self.tls.do_handshake()
+                await self.flush()
+                self.seen.handshake = f"done {self.tls.version()} {self.tls.cipher()[0]} {self.tls.selected_alpn_protocol()}"
+                return True
+            except ssl.SSLWantReadError:
+                await self.flush()
+            except ssl.SSLError as error:
+                await self.flush()
+                self.seen.handshake = error.reason or str(error)
+                while await self.read():
+                    pass
+                return False
+            if not await self.read():
+                return False
+
+    def decrypt(self):
+        if self.tls is None:
+            self.seen.plain = self.raw
+            return
+        while not self.notified:
+            try:
+                got = self.tls.read(65536)
+            except ssl.SSLWantReadError:
+                return
+            except ssl.SSLZeroReturnError:
+                got = b""
+            except ssl.SSLError as error:
+                self.seen.handshake += " " + (error.reason or "")
+                return
+            self.notified = got == b""
+            self.seen.plain += got
+
+    async def send(self, pieces):
+        for piece in pieces:
+            if piece is None:
+                await self.more.wait()
+                continue
+            self.more.clear()
+            if self.tls is None:
+                self.outgoing.write(piece)
+            else:
+                self.tls.write(piece)
+            await self.flush()
+
+    async def run(self, pieces, half_close=False):
+        await self.open()
+        if self.tls is None or await self.handshake():
+            sending = asyncio.create_task(self.say(pieces, half_close))
+            self.decrypt()
+            while await self.read():
+                before = len(self.seen.plain)
+                self.decrypt()
+                if len(self.seen.plain) > before:
+                    self.more.set()
+            if self.notified and "close_notify" not in self.seen.ended:
+                self.seen.ended = "close_notify, " + self.seen.ended
+            self.more.set()
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+        self.sock.close()
+        if self.raw[:1] in (b"\x15", b"\x16"):
+            self.seen.records = records_of(self.raw)
+            self.seen.hello = server_hello(self.raw)
+        if self.tls is None and self.seen.records:
+            self.seen.plain = b""
+        if self.seen.handshake.startswith("done") and self.tls.session is not None:
+            self.seen.ticket = self.tls.session.ticket_lifetime_hint
+        self.seen.plain = DATE.sub(b"\r\nDate: .\r\n", self.seen.plain)
+        return self.seen
+
+    async def say(self, pieces, half_close):
+        await self.send(pieces)
+        if half_close == "close_notify":
+            try:
+                self.tls.unwrap()
+            except ssl.SSLError:
+                pass
+            await self.flush()
+        if half_close:
+            self.sock.shutdown(socket.SHUT_WR)
+
+
+async def _all(probes, ports, at_once):
+    gate = asyncio.Semaphore(at_once)
+
+    async def one(probe, port):
+        async with gate:
+            return await probe.run(port)
+
+    return await asyncio.gather(*[asyncio.gather(*[one(probe, port) for port in ports]) for probe in probes])
+
+
+def run_all(probes, ports, at_once=60):
+    """Each probe against each port. Returns a tuple of Seen for each probe."""
+    return asyncio.run(_all(probes, ports, at_once))
