@@ -26,6 +26,8 @@ const struct alk_command alk_commands[] = {
 	{"policy", "eval [FLAG]... | test [--json] (DIR | FILE)...",
 	 "Ask a policy what it would answer; run the tests of policies.", ALK_ROLE_NONE,
 	 alk_policy_flags},
+	{"secret", "new", "Print a new stealth_secret, for a server and its clients.",
+	 ALK_ROLE_NONE, NULL},
 	{"completion", "bash | zsh | fish", "Print a completion script for a shell.", ALK_ROLE_NONE,
 	 NULL},
 	{"worker", NULL, NULL, ALK_ROLE_NONE, NULL},

@@ -74,6 +74,10 @@ static const char description[] =
 	".Pa NAME_test.lua\n"
 	"beside it; in a directory, all below it.\n"
 	"The exit status is 1 when one failed, 2 when one could not be run.\n"
+	".It Cm secret new\n"
+	"Print a new secret for\n"
+	".Cm stealth_secret ,\n"
+	"which a server and its clients share.\n"
 	".El\n"
 	".Pp\n"
 	"Flags are written out in full.\n"
@@ -379,6 +383,7 @@ void alk_cmdline_manual(FILE *out)
 	      ".Nm alknet Cm check\n.Fl -dump-defaults\n"
 	      ".Nm alknet Cm policy eval\n.Op Ar flags\n"
 	      ".Nm alknet Cm policy test\n.Op Fl -json\n.Ar DIR | FILE ...\n"
+	      ".Nm alknet Cm secret new\n"
 	      ".Nm alknet\n.Fl -version | Fl -help | Fl -help-man\n",
 	      out);
 	fputs(description, out);

@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define TLS_MAGIC 0x746c73u
 
@@ -69,6 +70,11 @@ static void tls_deinit(void **state)
 
 		tls_admit_cancel(tls, &admission);
 	}
+	while (tls->sites != NULL) {
+		struct tls_site *site = tls->sites;
+
+		tls_site_free(&site);
+	}
 	while (tls->pumps != NULL) {
 		struct tls_pump *pump = tls->pumps;
 
@@ -80,6 +86,7 @@ static void tls_deinit(void **state)
 	tls_tickets_unref(&tls->tickets);
 	while (tls->spares > 0)
 		free(tls->spare[--tls->spares]);
+	explicit_bzero(tls->secret, sizeof(tls->secret));
 	tls->magic = 0;
 	free(tls);
 	*state = NULL;
@@ -115,8 +122,10 @@ static int tls_init(const struct alk_plugin_env *env, void **state, struct alk_e
 	tls->timeout_ms = env->connect_timeout;
 	if (alk_options_has(env->options, "connect_timeout"))
 		tls->timeout_ms = (uint64_t)alk_options_int(env->options, "connect_timeout");
-	rc = tls->role == ALK_ROLE_CLIENT ? tls_context_init_client(tls, err)
-					  : server_init(tls, err);
+	rc = tls_stealth_init(tls, err);
+	if (rc == 0)
+		rc = tls->role == ALK_ROLE_CLIENT ? tls_context_init_client(tls, err)
+						  : server_init(tls, err);
 	*state = tls;
 	if (rc < 0)
 		tls_deinit(state);
@@ -168,6 +177,19 @@ static const struct alk_option tls_options[] = {
 	 .flags = ALK_OPT_PRIVATE,
 	 .arg = "FILE",
 	 .help = "serve: the certificate's private key in PEM, in a file that nobody else may read"},
+	{.name = "stealth",
+	 .type = ALK_OPT_BOOL,
+	 .fallback = "false",
+	 .help = "serve: be a web server that answers 404 to everybody but clients"},
+	{.name = "stealth_secret",
+	 .type = ALK_OPT_STRING,
+	 .flags = ALK_OPT_SECRET,
+	 .arg = "BASE64",
+	 .help = "32 bytes that make a client's first request known to the server alone; both have the same (alknet secret new)"},
+	{.name = "stealth_upstream",
+	 .type = ALK_OPT_STRING,
+	 .arg = "HOST:PORT",
+	 .help = "serve: the web server, or its unix socket, that answers to everybody but clients, instead of the one that is built in"},
 	{.name = "server_name",
 	 .type = ALK_OPT_STRING,
 	 .arg = "NAME",

@@ -10,6 +10,8 @@
  *   tls_conn.c     one TLS connection over a socket: handshake, records, ends
  *   tls_admit.c    server: handshake on an accepted connection, then a link
  *   tls_dial.c     client: connect, handshake, verify, then a link
+ *   tls_stealth.c  the settings of stealth and the keyed request
+ *   tls_site.c     server with stealth: drives the state machine of stealth.h
  *   tls_pump.c     carries bytes between SSH's end of a socketpair and the TLS connection
  *
  * Start here if you change how bytes travel: conn knows OpenSSL and the socket, pump knows two directions. */
@@ -19,12 +21,14 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <alknet/alknet.h>
+#include "stealth.h"
 
 #define TLS_BUFFER_SIZE ((size_t)128 * 1024)
 #define TLS_SPARES 4
 #define TLS_RECORD_MAX 16384
 
 struct tls_pump;
+struct tls_site;
 struct tls_admission;
 struct tls_dialing;
 
@@ -46,6 +50,13 @@ struct tls {
 	/* What is under way; deinit ends them. */
 	struct tls_admission *admissions;
 	struct tls_pump *pumps;
+	struct tls_site *sites; /* the newest first */
+	unsigned n_sites;
+	/* Stealth. */
+	bool stealth, keyed, has_upstream;
+	uint8_t secret[32];
+	struct alk_destination upstream;
+	uint64_t warned; /* when the log was told last that the upstream is not there */
 };
 
 /* A TLS_BUFFER_SIZE buffer; NULL when out of memory. */
@@ -88,6 +99,7 @@ struct tls_conn {
 	void *user;
 	uint8_t *ahead; /* read from the socket, not by OpenSSL yet; NULL while empty */
 	uint32_t ahead_at, ahead_len;
+	size_t ahead_max;	 /* how much is read at once */
 	bool readable, writable; /* the kernel may have more, take more */
 	bool more;		 /* another record follows at once */
 	bool ended;		 /* the peer sends no more */
@@ -112,7 +124,8 @@ size_t tls_conn_read(struct tls_conn *conn, void *bytes, size_t n);
 size_t tls_conn_write(struct tls_conn *conn, const void *bytes, size_t n);
 /* Is there something that the socket will not tell? */
 bool tls_conn_pending(const struct tls_conn *conn);
-/* close_notify, as far as it fits, then FIN. */
+/* close_notify, as far as it fits; and then FIN, too. */
+void tls_conn_notify(struct tls_conn *conn);
 void tls_conn_end(struct tls_conn *conn);
 /* Give back buffers that are not in use. */
 void tls_conn_idle(struct tls_conn *conn);
@@ -121,11 +134,27 @@ void tls_conn_describe(const struct tls_conn *conn, struct alk_link *link);
 
 /* ---- the pump ---- */
 
-/* Takes what is in `conn`, also on failure; gives SSH's end in *fd. The pump lives on by itself until both ends
- * are done. 0 or -errno. */
-int tls_pump_start(struct tls_conn *conn, int *fd, struct alk_err *err);
+/* Takes what is in `conn`, also on failure; `n` bytes of what was read from it already come first. Gives SSH's end in
+ * *fd. The pump lives on by itself until both ends are done. 0 or -errno. */
+int tls_pump_start(struct tls_conn *conn, const void *first, size_t n, int *fd,
+		   struct alk_err *err);
+/* The same to a socket that is there: takes *fd, also on failure. */
+int tls_pump_join(struct tls_conn *conn, const void *first, size_t n, int *fd, struct alk_err *err);
 /* What SSH said last goes out, if the socket takes it; then all is closed. */
 void tls_pump_free(struct tls_pump **pump);
+
+/* ---- stealth ---- */
+
+/* The options of it. */
+int tls_stealth_init(struct tls *tls, struct alk_err *err);
+/* What makes a first request ours, on this connection alone. 0 or -EIO. */
+int tls_stealth_token(const struct tls_conn *conn, char token[STEALTH_TOKEN_LEN + 1]);
+/* Client: say it. */
+int tls_stealth_knock(struct tls_conn *conn, const char *host, struct alk_err *err);
+/* As tls_admit and tls_admit_cancel, where stealth is on; and the end of a connection with the plugin. */
+void *tls_site_admit(struct tls *tls, struct alk_link *link, alk_link_fn *done, void *user);
+void tls_site_cancel(struct tls_site *site);
+void tls_site_free(struct tls_site **site);
 
 /* ---- operations ---- */
 

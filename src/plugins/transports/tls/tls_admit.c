@@ -46,7 +46,7 @@ static void admission_turn(struct tls_admission *a)
 		return;
 	if (rc > 0) {
 		tls_conn_describe(&a->conn, &a->link);
-		rc = tls_pump_start(&a->conn, &a->link.fd, &err);
+		rc = tls_pump_start(&a->conn, NULL, 0, &a->link.fd, &err);
 	}
 	admission_end(a, rc, &err);
 }
@@ -63,8 +63,11 @@ static void on_ready(void *user, int revents)
 void *tls_admit(void *state, struct alk_link *link, alk_link_fn *done, void *user)
 {
 	struct tls *tls = tls_of(state);
-	struct tls_admission *a = calloc(1, sizeof(*a));
+	struct tls_admission *a;
 
+	if (tls->stealth)
+		return tls_site_admit(tls, link, done, user);
+	a = calloc(1, sizeof(*a));
 	if (a == NULL) {
 		alk_link_close(link);
 		return NULL;
@@ -89,8 +92,9 @@ void *tls_admit(void *state, struct alk_link *link, alk_link_fn *done, void *use
 
 void tls_admit_cancel(void *state, void **admission)
 {
-	(void)state;
-	if (*admission != NULL)
+	if (*admission != NULL && tls_of(state)->stealth)
+		tls_site_cancel(*admission);
+	else if (*admission != NULL)
 		admission_free(*admission);
 	*admission = NULL;
 }

@@ -26,11 +26,11 @@ static void conn_fill(struct tls_conn *conn)
 		conn->broken = -ENOMEM;
 		return;
 	}
-	rc = recv(conn->fd, conn->ahead, TLS_BUFFER_SIZE, MSG_DONTWAIT);
+	rc = recv(conn->fd, conn->ahead, conn->ahead_max, MSG_DONTWAIT);
 	if (rc > 0) {
 		conn->ahead_at = 0;
 		conn->ahead_len = (uint32_t)rc;
-		conn->readable = (size_t)rc == TLS_BUFFER_SIZE;
+		conn->readable = (size_t)rc == conn->ahead_max;
 		return;
 	}
 	conn->readable = rc < 0 && errno == EINTR;
@@ -146,6 +146,8 @@ int tls_conn_init(struct tls_conn *conn, struct tls *tls, int *fd, alk_io_fn *on
 
 	*conn = (struct tls_conn){.tls = tls,
 				  .fd = *fd,
+
+				  .ahead_max = TLS_BUFFER_SIZE,
 				  .on_ready = on_ready,
 				  .user = user,
 				  .readable = true,
@@ -319,16 +321,21 @@ bool tls_conn_pending(const struct tls_conn *conn)
 	return conn->readable || conn->ahead != NULL || SSL_has_pending(conn->ssl);
 }
 
+void tls_conn_notify(struct tls_conn *conn)
+{
+	if (conn->broken < 0)
+		return;
+	ERR_clear_error();
+	SSL_shutdown(conn->ssl);
+	ERR_clear_error();
+}
+
 void tls_conn_end(struct tls_conn *conn)
 {
 	if (conn->sent_end)
 		return;
 	conn->sent_end = true;
-	if (conn->broken == 0) {
-		ERR_clear_error();
-		SSL_shutdown(conn->ssl);
-		ERR_clear_error();
-	}
+	tls_conn_notify(conn);
 	shutdown(conn->fd, SHUT_WR);
 }
 

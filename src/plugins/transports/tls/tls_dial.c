@@ -67,7 +67,9 @@ static void dialing_turn(struct tls_dialing *d)
 		return;
 	if (rc > 0) {
 		tls_conn_describe(&d->conn, &d->link);
-		rc = tls_pump_start(&d->conn, &d->link.fd, &err);
+		rc = d->tls->keyed ? tls_stealth_knock(&d->conn, d->name, &err) : 0;
+		if (rc == 0)
+			rc = tls_pump_start(&d->conn, NULL, 0, &d->link.fd, &err);
 	}
 	dialing_end(d, rc, &err);
 }

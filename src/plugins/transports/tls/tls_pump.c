@@ -278,48 +278,75 @@ static void on_timer(void *user)
 	}
 }
 
-static int pump_make(struct tls_pump *pump, int fd)
+static int pump_make(struct tls_pump *pump)
 {
 	struct alk_loop *loop = pump->tls->loop;
 	const int unsent = UNSENT_MAX;
 
-	pump->fd = fd;
-	pump->io = alk_io_new(loop, fd, "tls pair", on_pair, pump);
+	pump->io = alk_io_new(loop, pump->fd, "tls pair", on_pair, pump);
 	pump->timer = alk_timer_new(loop, "tls pump", on_timer, pump);
 	/* Who writes next would wait behind what the kernel has queued. */
 	setsockopt(pump->conn.fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
 	return pump->io != NULL && pump->timer != NULL && pump->conn.io != NULL ? 0 : -ENOMEM;
 }
 
-int tls_pump_start(struct tls_conn *conn, int *fd, struct alk_err *err)
+static int pump_begin_with(struct tls_pump *pump, const void *first, size_t n)
+{
+	if (n == 0)
+		return 0;
+	if (n > TLS_BUFFER_SIZE || !chunk_make(pump, &pump->in))
+		return -ENOMEM;
+	memcpy(pump->in.bytes, first, n);
+	pump->in.len = n;
+	return 0;
+}
+
+int tls_pump_join(struct tls_conn *conn, const void *first, size_t n, int *fd, struct alk_err *err)
 {
 	struct tls_pump *pump = calloc(1, sizeof(*pump));
-	int pair[2], rc;
+	int rc;
 
-	if (pump == NULL ||
-	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0) {
-		rc = pump == NULL ? -ENOMEM : -errno;
-		free(pump);
+	if (pump == NULL) {
 		tls_conn_deinit(conn);
-		return alk_err_set(err, rc, "%s", strerror(-rc));
+		alk_fd_close(fd);
+		return alk_err_set(err, -ENOMEM, "out of memory");
 	}
 	pump->magic = PUMP_MAGIC;
 	pump->tls = conn->tls;
+	pump->fd = *fd;
+	*fd = -1;
 	tls_conn_move(&pump->conn, conn, on_net, pump);
 	pump->next = pump->tls->pumps;
 	pump->prev = &pump->tls->pumps;
 	if (pump->next != NULL)
 		pump->next->prev = &pump->next;
 	pump->tls->pumps = pump;
-	rc = pump_make(pump, pair[0]);
+	rc = pump_make(pump);
+	if (rc == 0)
+		rc = pump_begin_with(pump, first, n);
 	if (rc < 0) {
 		tls_pump_free(&pump);
-		alk_fd_close(&pair[1]);
 		return alk_err_set(err, rc, "out of memory");
 	}
-	*fd = pair[1];
 	pump_turn(pump, false);
 	return 0;
+}
+
+int tls_pump_start(struct tls_conn *conn, const void *first, size_t n, int *fd, struct alk_err *err)
+{
+	int pair[2], rc;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0) {
+		rc = -errno;
+		tls_conn_deinit(conn);
+		return alk_err_set(err, rc, "no socketpair: %s", strerror(-rc));
+	}
+	rc = tls_pump_join(conn, first, n, &pair[0], err);
+	if (rc < 0)
+		alk_fd_close(&pair[1]);
+	else
+		*fd = pair[1];
+	return rc;
 }
 
 void tls_pump_free(struct tls_pump **at)

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "main.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "cmdline.h"
+#include "keys.h"
+
+/* `alknet secret new`: what stealth_secret wants. */
+
+#define SECRET_SIZE 32
+
+static int secret_print(void)
+{
+	uint8_t bytes[SECRET_SIZE];
+	char text[64];
+	int status = 1;
+
+	if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes) ||
+	    alk_base64_encode(bytes, sizeof(bytes), text, sizeof(text)) < 0)
+		fputs("alknet: secret: the system has no randomness\n", stderr);
+	else if (puts(text) == EOF || fflush(stdout) != 0)
+		fputs("alknet: secret: cannot be written\n", stderr);
+	else
+		status = 0;
+	explicit_bzero(bytes, sizeof(bytes));
+	explicit_bzero(text, sizeof(text));
+	return status;
+}
+
+int alk_main_secret(int argc, char **argv)
+{
+	if (argc == 2 && strcmp(argv[1], "new") == 0)
+		return secret_print();
+	if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+		alk_cmdline_help("secret", stdout);
+		return 0;
+	}
+	fputs("alknet: secret: say \"alknet secret new\", which prints one\n", stderr);
+	return 2;
+}

@@ -1,0 +1,551 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* Server with `stealth`: drives the state machine of stealth.h over one accepted connection, until it is SSH, somebody
+ * else's, or a visitor who gets his answer here. Once it is known not to be ours the core is told that the link failed,
+ * and forgets it; the connection lives on by itself, with a web server's patience and not the handshake's. */
+#include "tls.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#define SITE_MAGIC 0x746c7374u
+#define SITES_MAX                                                                                  \
+	768 /* visitors at once; Debian's nginx takes as many. One more ends the oldest. */
+#define WARN_MS 10000 /* the log is told once in that time that the upstream is not there */
+/* What nginx has OpenSSL read at most at once; what is behind stays in the kernel and makes a close() a RST. */
+#define AHEAD_MAX 16709
+
+enum site_state {
+	SITE_PEEK, /* waits for the first byte */
+	SITE_HANDSHAKE,
+	SITE_TALK, /* bytes go to the state machine and back */
+	SITE_DIAL, /* a web server is being connected to */
+	SITE_LINGER,
+};
+
+struct tls_site {
+	uint32_t magic;
+	enum site_state state;
+	struct tls *tls;
+	struct tls_site *next, **prev;
+	struct tls_conn conn;
+	struct stealth *stealth;
+	struct alk_timer *timer, *linger_all;
+	struct alk_dial *dial;
+	struct alk_link link;
+	alk_link_fn *done; /* NULL: the core has forgotten it */
+	void *user;
+	bool plain, ready, wrote, closing;
+	enum stealth_close how;
+	uint8_t *out; /* what could not be written yet */
+	size_t out_len;
+};
+
+static void site_free(struct tls_site *site)
+{
+	if (site->next != NULL)
+		site->next->prev = site->prev;
+	*site->prev = site->next;
+	site->tls->n_sites--;
+	stealth_free(&site->stealth);
+	alk_dial_cancel(&site->dial);
+	alk_timer_free(&site->timer);
+	alk_timer_free(&site->linger_all);
+	tls_conn_deinit(&site->conn);
+	free(site->out);
+	site->magic = 0;
+	free(site);
+}
+
+/* The core hears the end of it. */
+static void site_forget(struct tls_site *site, int rc, const char *why)
+{
+	alk_link_fn *done = site->done;
+	struct alk_link link = ALK_LINK_NONE;
+	struct alk_err err;
+
+	if (done == NULL)
+		return;
+	site->done = NULL;
+	alk_err_set(&err, rc, "%s", why);
+	done(site->user, rc, &link, &err);
+}
+
+static void site_end(struct tls_site *site, const char *why)
+{
+	site_forget(site, -ECONNABORTED, why);
+	site_free(site);
+}
+
+/* ---- what the state machine asks for ---- */
+
+static size_t site_send(struct tls_site *site, const void *bytes, size_t n)
+{
+	ssize_t sent;
+
+	if (!site->plain)
+		return tls_conn_write(&site->conn, bytes, n);
+	sent = send(site->conn.fd, bytes, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (sent < 0 && errno != EAGAIN && errno != EINTR)
+		site->conn.broken = -errno;
+	return sent > 0 ? (size_t)sent : 0;
+}
+
+static void on_write(void *user, const void *bytes, size_t n)
+{
+	struct tls_site *site = user;
+	size_t sent = site->out_len == 0 ? site_send(site, bytes, n) : 0;
+	uint8_t *grown;
+
+	site->wrote = true;
+	if (sent == n || site->conn.broken < 0)
+		return;
+	grown = realloc(site->out, site->out_len + n - sent);
+	if (grown == NULL) {
+		site->conn.broken = -ENOMEM;
+		return;
+	}
+	memcpy(grown + site->out_len, (const uint8_t *)bytes + sent, n - sent);
+	site->out = grown;
+	site->out_len += n - sent;
+}
+
+static void on_set_timer(void *user, uint64_t ms)
+{
+	struct tls_site *site = user;
+
+	if (ms == 0)
+		alk_timer_stop(site->timer);
+	else
+		alk_timer_start(site->timer, ms);
+}
+
+static void on_close(void *user, enum stealth_close how)
+{
+	struct tls_site *site = user;
+
+	site->closing = true;
+	site->how = how;
+}
+
+static int64_t on_clock(void *user)
+{
+	(void)user;
+	return (int64_t)time(NULL);
+}
+
+/* ---- ends ---- */
+
+static void site_linger(struct tls_site *site)
+{
+	site->state = SITE_LINGER;
+	if (site->plain)
+		shutdown(site->conn.fd, SHUT_WR);
+	else
+		tls_conn_end(&site->conn);
+	alk_timer_start(site->timer, stealth_times.linger_idle);
+	alk_timer_start(site->linger_all, stealth_times.linger_all);
+	alk_io_set(site->conn.io, ALK_IO_READ);
+}
+
+static void site_close(struct tls_site *site)
+{
+	if (site->conn.broken == 0 && site->how == STEALTH_CLOSE_LINGER) {
+		site_forget(site, -ECONNABORTED, "not an alknet client");
+		site_linger(site);
+		return;
+	}
+	if (site->state == SITE_TALK && !site->plain && site->how == STEALTH_CLOSE_NOTIFY)
+		tls_conn_notify(&site->conn);
+	site_end(site, "not an alknet client");
+}
+
+static void linger_turn(struct tls_site *site)
+{
+	uint8_t *bytes = tls_buffer_take(site->tls);
+	ssize_t n;
+
+	if (bytes == NULL) {
+		site_free(site);
+		return;
+	}
+	n = recv(site->conn.fd, bytes, TLS_BUFFER_SIZE, MSG_DONTWAIT);
+	tls_buffer_give(site->tls, &bytes);
+	if (n > 0)
+		alk_timer_start(site->timer, stealth_times.linger_idle);
+	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+		site_free(site);
+}
+
+/* ---- ours, or somebody else's ---- */
+
+/* The core still waits for it: what it has given up is refused by the state machine. */
+static void site_hand_over(struct tls_site *site)
+{
+	struct alk_link link = site->link;
+	alk_link_fn *done = site->done;
+	void *user = site->user;
+	struct alk_err err = {""};
+	const void *rest;
+	size_t n;
+	int rc;
+
+	rest = stealth_rest(site->stealth, &n);
+	tls_conn_describe(&site->conn, &link);
+	site->conn.ahead_max = TLS_BUFFER_SIZE;
+	rc = tls_pump_start(&site->conn, rest, n, &link.fd, &err);
+	site_free(site);
+	done(user, rc, &link, &err);
+}
+
+static void upstream_fail(struct tls_site *site, const struct alk_err *err)
+{
+	uint64_t now = alk_loop_now(site->tls->loop);
+
+	if (site->tls->warned == 0 || now - site->tls->warned >= WARN_MS) {
+		site->tls->warned = now;
+		alk_log(ALK_LOG_WARN, "stealth_upstream cannot be reached",
+			ALK_STR("error", err->text));
+	}
+	tls_conn_notify(&site->conn);
+	site_free(site);
+}
+
+static void on_upstream(void *user, int rc, int fd, const struct alk_err *err)
+{
+	struct tls_site *site = user;
+	const void *rest;
+	size_t n;
+
+	assert(site->magic == SITE_MAGIC);
+	site->dial = NULL;
+	if (rc < 0) {
+		upstream_fail(site, err);
+		return;
+	}
+	rest = stealth_rest(site->stealth, &n);
+	site->conn.ahead_max = TLS_BUFFER_SIZE;
+	tls_pump_join(&site->conn, rest, n, &fd, NULL);
+	site_free(site);
+}
+
+static void site_upstream(struct tls_site *site)
+{
+	struct alk_err err = {""};
+
+	site->state = SITE_DIAL;
+	alk_timer_stop(site->timer);
+	alk_io_set(site->conn.io, 0);
+	site_forget(site, -ECONNABORTED, "not an alknet client");
+	site->dial = alk_dial_to(site->tls->loop, &site->tls->upstream, site->tls->timeout_ms,
+				 on_upstream, site, &err);
+	if (site->dial == NULL)
+		upstream_fail(site, &err);
+}
+
+/* ---- the talk ---- */
+
+static size_t plain_read(struct tls_site *site, void *bytes, size_t n)
+{
+	struct tls_conn *conn = &site->conn;
+	ssize_t got;
+
+	if (conn->ended || conn->broken < 0)
+		return 0;
+	got = recv(conn->fd, bytes, n, MSG_DONTWAIT);
+	if (got == 0)
+		conn->ended = true;
+	else if (got < 0 && errno != EAGAIN && errno != EINTR)
+		conn->broken = -errno;
+	return got > 0 ? (size_t)got : 0;
+}
+
+/* Until `n` are there or there are no more. */
+static size_t site_read(struct tls_site *site, uint8_t *bytes, size_t n)
+{
+	size_t got = 0, piece;
+
+	do {
+		piece = site->plain ? plain_read(site, bytes + got, n - got)
+				    : tls_conn_read(&site->conn, bytes + got, n - got);
+		got += piece;
+	} while (piece > 0 && got < n);
+	return got;
+}
+
+static bool site_talks(const struct tls_site *site)
+{
+	enum stealth_state state = stealth_state(site->stealth);
+
+	return !site->closing && (state == STEALTH_JUDGING || state == STEALTH_HTTP);
+}
+
+/* Whether something was done, so that there may be more to do. */
+static bool site_input(struct tls_site *site, uint8_t *buffer)
+{
+	size_t room = stealth_room(site->stealth), n;
+
+	if (room == 0)
+		return false;
+	if (room > TLS_BUFFER_SIZE)
+		room = TLS_BUFFER_SIZE;
+	n = site_read(site, buffer, room);
+	if (n > 0) {
+		site->ready = n == room;
+		stealth_input(site->stealth, buffer, n, site->ready);
+		return true;
+	}
+	if (site->conn.ended || site->conn.broken < 0) {
+		stealth_eof(site->stealth, site->conn.broken < 0);
+		return false;
+	}
+	if (!site->ready)
+		return false;
+	site->ready = false;
+	stealth_input(site->stealth, NULL, 0, false);
+	return true;
+}
+
+/* Whether all of it is out. */
+static bool site_flush(struct tls_site *site)
+{
+	size_t n = site->out_len > 0 ? site_send(site, site->out, site->out_len) : 0;
+
+	if (site->conn.broken < 0) {
+		site->out_len = 0;
+		if (site_talks(site))
+			stealth_eof(site->stealth, true);
+		return true;
+	}
+	memmove(site->out, site->out + n, site->out_len - n);
+	site->out_len -= n;
+	return site->out_len == 0;
+}
+
+static void site_talk(struct tls_site *site, uint8_t *buffer)
+{
+	bool more = true;
+
+	while (more && site_flush(site) && site_talks(site)) {
+		if (site->wrote) {
+			site->wrote = false;
+			stealth_written(site->stealth);
+		} else {
+			more = site_input(site, buffer);
+		}
+	}
+}
+
+static void site_settle(struct tls_site *site)
+{
+	enum stealth_state state = stealth_state(site->stealth);
+
+	if (site->out_len > 0) {
+		alk_io_set(site->conn.io, ALK_IO_WRITE);
+	} else if (site->closing) {
+		site_close(site);
+		return;
+	} else if (state == STEALTH_OURS) {
+		site_hand_over(site);
+		return;
+	} else if (state == STEALTH_UPSTREAM) {
+		site_upstream(site);
+		return;
+	} else {
+		bool reads = stealth_room(site->stealth) > 0 && !site->conn.ended;
+
+		alk_io_set(site->conn.io, reads ? ALK_IO_READ : 0);
+	}
+	if (state == STEALTH_HTTP)
+		site_forget(site, -ECONNABORTED, "not an alknet client");
+}
+
+static void talk_turn(struct tls_site *site)
+{
+	uint8_t *buffer = tls_buffer_take(site->tls);
+
+	if (buffer == NULL) {
+		site_end(site, "out of memory");
+		return;
+	}
+	site_talk(site, buffer);
+	tls_buffer_give(site->tls, &buffer);
+	site_settle(site);
+}
+
+/* ---- the beginning ---- */
+
+static void handshake_turn(struct tls_site *site)
+{
+	char token[STEALTH_TOKEN_LEN + 1];
+	struct alk_err err = {""};
+	int rc = tls_conn_handshake(&site->conn, &err);
+
+	if (rc == 0)
+		return;
+	if (rc > 0 && site->tls->keyed)
+		rc = tls_stealth_token(&site->conn, token) < 0 ? -EIO : 1;
+	if (rc < 0) {
+		site_end(site, err.text);
+		return;
+	}
+	site->state = SITE_TALK;
+	stealth_begin(site->stealth, false, site->tls->keyed ? token : NULL);
+	if (site->done == NULL)
+		stealth_refuse(site->stealth);
+	talk_turn(site);
+}
+
+/* As nginx: what cannot begin a handshake is HTTP that came to the wrong port. */
+static void peek_turn(struct tls_site *site)
+{
+	static const char none[STEALTH_TOKEN_LEN + 1];
+	uint8_t first;
+	ssize_t n = recv(site->conn.fd, &first, 1, MSG_PEEK | MSG_DONTWAIT);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		site_end(site, "the peer closed the connection before it said anything");
+		return;
+	}
+	if ((first & 0x80) != 0 || first == 0x16) {
+		site->state = SITE_HANDSHAKE;
+		handshake_turn(site);
+		return;
+	}
+	site->state = SITE_TALK;
+	site->plain = true;
+	stealth_begin(site->stealth, true, none);
+	talk_turn(site);
+}
+
+static void site_turn(struct tls_site *site)
+{
+	switch (site->state) {
+	case SITE_PEEK:
+		peek_turn(site);
+		break;
+	case SITE_HANDSHAKE:
+		handshake_turn(site);
+		break;
+	case SITE_TALK:
+		talk_turn(site);
+		break;
+	case SITE_LINGER:
+		linger_turn(site);
+		break;
+	case SITE_DIAL:
+		break;
+	}
+}
+
+static void on_ready(void *user, int revents)
+{
+	struct tls_site *site = user;
+
+	assert(site->magic == SITE_MAGIC);
+	tls_conn_ready(&site->conn, revents);
+	site_turn(site);
+}
+
+static void on_timer(void *user)
+{
+	struct tls_site *site = user;
+
+	assert(site->magic == SITE_MAGIC);
+	if (site->state == SITE_LINGER) {
+		site_free(site);
+		return;
+	}
+	stealth_timeout(site->stealth);
+	if (site->state == SITE_TALK)
+		talk_turn(site);
+	else
+		site_end(site, "the peer was silent");
+}
+
+/* ---- from outside ---- */
+
+static int site_make(struct tls_site *site)
+{
+	const struct stealth_settings settings = {.keyed = site->tls->keyed,
+						  .upstream = site->tls->has_upstream};
+	const struct stealth_hooks hooks = {.write = on_write,
+					    .timer = on_set_timer,
+					    .close = on_close,
+					    .clock = on_clock,
+					    .user = site};
+
+	site->timer = alk_timer_new(site->tls->loop, "tls site", on_timer, site);
+	site->linger_all = alk_timer_new(site->tls->loop, "tls linger", on_timer, site);
+	if (site->timer == NULL || site->linger_all == NULL)
+		return -ENOMEM;
+	site->stealth = stealth_new(&settings, &hooks);
+	return site->stealth != NULL ? 0 : -ENOMEM;
+}
+
+static void sites_make_room(struct tls *tls)
+{
+	struct tls_site *oldest = NULL;
+
+	if (tls->n_sites <= SITES_MAX)
+		return;
+	for (struct tls_site *site = tls->sites; site != NULL; site = site->next)
+		if (site->done == NULL)
+			oldest = site;
+	if (oldest != NULL)
+		site_free(oldest);
+}
+
+void *tls_site_admit(struct tls *tls, struct alk_link *link, alk_link_fn *done, void *user)
+{
+	struct tls_site *site = calloc(1, sizeof(*site));
+
+	if (site == NULL) {
+		alk_link_close(link);
+		return NULL;
+	}
+	if (tls_conn_init(&site->conn, tls, &link->fd, on_ready, site, NULL) < 0) {
+		free(site);
+		return NULL;
+	}
+	site->conn.ahead_max = AHEAD_MAX;
+	site->magic = SITE_MAGIC;
+	site->tls = tls;
+	site->link = *link;
+	site->next = tls->sites;
+	site->prev = &tls->sites;
+	if (site->next != NULL)
+		site->next->prev = &site->next;
+	tls->sites = site;
+	tls->n_sites++;
+	if (site_make(site) < 0) {
+		site_free(site);
+		return NULL;
+	}
+	site->done = done;
+	site->user = user;
+	sites_make_room(tls);
+	alk_io_set(site->conn.io, ALK_IO_READ);
+	return site;
+}
+
+void tls_site_cancel(struct tls_site *site)
+{
+	assert(site->magic == SITE_MAGIC);
+	site->done = NULL;
+	if (site->state != SITE_TALK)
+		return;
+	stealth_refuse(site->stealth);
+	talk_turn(site);
+}
+
+void tls_site_free(struct tls_site **site)
+{
+	site_free(*site);
+	*site = NULL;
+}
