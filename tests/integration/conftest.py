@@ -19,8 +19,9 @@ import pytest
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import clocks as movable, netns, procs, waiting  # noqa: E402
-from harness.net import have_ipv6, socks_connect  # noqa: E402
+from harness import clocks as movable, netns, procs, sshwire, waiting  # noqa: E402
+from harness.configured import Configured  # noqa: E402
+from harness.net import ask_echo, have_ipv6, socks_connect  # noqa: E402
 
 USER = "tester"
 
@@ -292,3 +293,52 @@ PAIRS = ["alknet+alknet", "alknet+openssh", "openssh+alknet"]
 @pytest.fixture(params=PAIRS)
 def pair(request, make_pair):
     return make_pair(request.param)
+
+
+@pytest.fixture
+def configured(keys, tmp_path, running_programs):
+    """Servers whose configuration is a file that the test writes again."""
+    made = []
+
+    def start(**options):
+        made.append(Configured(keys, tmp_path, running_programs, **options))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def login(keys):
+    """A session of our own client with a server."""
+    wires = []
+
+    def connect(serving, user=USER, key="user"):
+        wire = sshwire.Wire(serving.port)
+        wires.append(wire)
+        return wire.login(sshwire.load_key(keys.path(key)), user)
+
+    yield connect
+    for wire in wires:
+        wire.close()
+
+
+@pytest.fixture
+def works(targets):
+    """Ask through the proxy of a client."""
+
+    def ask(running):
+        with socks_connect(running.port, "127.0.0.1", targets.echo) as sock:
+            ask_echo(sock)
+
+    return ask
+
+
+@pytest.fixture(params=["alknet", "sshd"])
+def far(request, server):
+    """A server for `alknet connect`, and the user that it lets in."""
+    if request.param == "alknet":
+        return server(), "tester"
+    running = request.getfixturevalue("sshd")()
+    return running, running.user

@@ -21,20 +21,6 @@ COMMANDS = [
 ]
 
 
-@pytest.fixture
-def login(keys):
-    wires = []
-
-    def connect(serving, user="tester"):
-        wire = sshwire.Wire(serving.port)
-        wires.append(wire)
-        return wire.login(sshwire.load_key(keys.path("user")), user)
-
-    yield connect
-    for wire in wires:
-        wire.close()
-
-
 def admin(serving, *words):
     """alknet-admin WORDS --socket ..."""
     return subprocess.run(

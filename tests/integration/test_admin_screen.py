@@ -12,7 +12,7 @@ import termios
 
 import pytest
 
-from harness import procs, sshwire
+from harness import procs
 from harness.waiting import scaled, wait_until
 
 ENTER, LEAVE = b"\x1b[?1049h", b"\x1b[?1049l"
@@ -99,20 +99,6 @@ def watching(server):
     yield start
     for terminal in terminals:
         terminal.close()
-
-
-@pytest.fixture
-def login(keys):
-    wires = []
-
-    def connect(serving, user="tester"):
-        wire = sshwire.Wire(serving.port)
-        wires.append(wire)
-        return wire.login(sshwire.load_key(keys.path("user")), user)
-
-    yield connect
-    for wire in wires:
-        wire.close()
 
 
 def as_before(terminal):

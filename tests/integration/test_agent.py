@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import net, procs
+from harness import procs
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not shutil.which("ssh-agent"), reason="ssh-agent is not installed")
@@ -59,15 +59,6 @@ def connect(client, works, tmp_path):
         return running.log()
 
     return start
-
-
-@pytest.fixture
-def works(targets):
-    def ask(running):
-        with net.socks_connect(running.port, "127.0.0.1", targets.echo) as sock:
-            net.ask_echo(sock)
-
-    return ask
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from harness import net, procs
+from harness import procs
 
 TYPES = [("ecdsa", "256"), ("ecdsa", "384"), ("ecdsa", "521"), ("rsa", "3072")]
 
@@ -14,15 +14,6 @@ def known_line(path, port, pub, marker=""):
     kind, blob = open(pub, encoding="ascii").read().split()[:2]
     path.write_text(f"{marker}[127.0.0.1]:{port} {kind} {blob}\n")
     return path
-
-
-@pytest.fixture
-def works(targets):
-    def ask(running):
-        with net.socks_connect(running.port, "127.0.0.1", targets.echo) as sock:
-            net.ask_echo(sock)
-
-    return ask
 
 
 @pytest.mark.parametrize("kind,bits", TYPES)

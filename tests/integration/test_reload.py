@@ -13,23 +13,10 @@ import threading
 import pytest
 
 from harness import net, procs, sshwire
-from harness.configured import Configured, echoes, lives
+from harness.configured import echoes, lives
 from harness.waiting import Settled, scaled, wait_until
 
 GROWTH = 3 << 20
-
-
-@pytest.fixture
-def configured(keys, tmp_path, running_programs):
-    made = []
-
-    def start(**options):
-        made.append(Configured(keys, tmp_path, running_programs, **options))
-        return made[-1]
-
-    yield start
-    for one in made:
-        one.close()
 
 
 class Traffic:

@@ -9,21 +9,8 @@ import subprocess
 import pytest
 
 from harness import net, procs, sshwire
-from harness.configured import Configured, echoes, lives
+from harness.configured import echoes, lives
 from harness.waiting import wait_until
-
-
-@pytest.fixture
-def configured(keys, tmp_path, running_programs):
-    made = []
-
-    def start(**options):
-        made.append(Configured(keys, tmp_path, running_programs, **options))
-        return made[-1]
-
-    yield start
-    for one in made:
-        one.close()
 
 
 def spoil_conf(s):

@@ -19,15 +19,6 @@ pytestmark = pytest.mark.usefixtures("libssh_forgets")
 SCRIPTS = Path(os.environ.get("ALKNET_SRCDIR", Path(__file__).parents[2])) / "scripts"
 
 
-@pytest.fixture(params=["alknet", "sshd"])
-def far(request, server):
-    """A server for `alknet connect`, and the user that it lets in."""
-    if request.param == "alknet":
-        return server(), "tester"
-    running = request.getfixturevalue("sshd")()
-    return running, running.user
-
-
 class Relay:
     """Between client and server. What it carries when it is `cut` stays open and goes nowhere, as on a line that is dead."""
 

@@ -17,15 +17,6 @@ from harness.waiting import scaled, wait_until
 pytestmark = pytest.mark.usefixtures("libssh_forgets")
 
 
-@pytest.fixture(params=["alknet", "sshd"])
-def far(request, server):
-    """A server for `alknet connect`, and the user that it lets in."""
-    if request.param == "alknet":
-        return server(), "tester"
-    running = request.getfixturevalue("sshd")()
-    return running, running.user
-
-
 def test_echo_and_half_close(far, client, targets):
     """Port 0 is answered with a port; bytes and ends of input go both ways."""
     program = client(far[0], "--remote-forward", f"0:127.0.0.1:{targets.sink}", user=far[1], socks5="none")

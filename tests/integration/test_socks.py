@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """The proxy port to the letter of RFC 1928 and 1929, its logins, and where names are looked up."""
 
-import os
 import shutil
 import socket
 import struct

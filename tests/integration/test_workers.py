@@ -19,20 +19,6 @@ from harness.waiting import scaled, wait_until
 
 
 
-@pytest.fixture
-def login(keys):
-    wires = []
-
-    def connect(serving, user="tester", key="user"):
-        wire = sshwire.Wire(serving.port)
-        wires.append(wire)
-        return wire.login(sshwire.load_key(keys.path(key)), user)
-
-    yield connect
-    for wire in wires:
-        wire.close()
-
-
 def echoes(wire, targets, number=1):
     opened = wire.open_channel(number, "127.0.0.1", targets.echo)
     assert opened
