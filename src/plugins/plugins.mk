@@ -19,7 +19,8 @@ plugins_tls_la_SOURCES = src/plugins/transports/tls/tls.c src/plugins/transports
 	src/plugins/transports/tls/tls_admit.c \
 	src/plugins/transports/tls/tls_conn.c src/plugins/transports/tls/tls_context.c \
 	src/plugins/transports/tls/tls_dial.c src/plugins/transports/tls/tls_pump.c \
-	src/plugins/transports/tls/tls_site.c src/plugins/transports/tls/tls_stealth.c \
+	src/plugins/transports/tls/tls_site.c src/plugins/transports/tls/tls_site.h \
+	src/plugins/transports/tls/tls_stealth.c src/plugins/transports/tls/tls_talk.c \
 	src/plugins/transports/tls/tls_tickets.c
 plugins_tls_la_CFLAGS = $(PLUGIN_CFLAGS) $(OPENSSL_CFLAGS)
 plugins_tls_la_LDFLAGS = $(PLUGIN_LDFLAGS)

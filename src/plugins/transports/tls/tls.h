@@ -11,7 +11,8 @@
  *   tls_admit.c    server: handshake on an accepted connection, then a link
  *   tls_dial.c     client: connect, handshake, verify, then a link
  *   tls_stealth.c  the settings of stealth and the keyed request
- *   tls_site.c     server with stealth: drives the state machine of stealth.h
+ *   tls_site.c     server with stealth: a connection until it is SSH, or a visitor's to its end; tls_talk.c drives the
+ *                  state machine of stealth.h
  *   tls_pump.c     carries bytes between SSH's end of a socketpair and the TLS connection
  *
  * Start here if you change how bytes travel: conn knows OpenSSL and the socket, pump knows two directions. */

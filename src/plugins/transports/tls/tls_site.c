@@ -2,14 +2,12 @@
 /* Server with `stealth`: drives the state machine of stealth.h over one accepted connection, until it is SSH, somebody
  * else's, or a visitor who gets his answer here. Once it is known not to be ours the core is told that the link failed,
  * and forgets it; the connection lives on by itself, with a web server's patience and not the handshake's. */
-#include "tls.h"
+#include "tls_site.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #define SITE_MAGIC 0x746c7374u
 #define SITES_MAX                                                                                  \
@@ -17,32 +15,6 @@
 #define WARN_MS 10000 /* the log is told once in that time that the upstream is not there */
 /* What nginx has OpenSSL read at most at once; what is behind stays in the kernel and makes a close() a RST. */
 #define AHEAD_MAX 16709
-
-enum site_state {
-	SITE_PEEK, /* waits for the first byte */
-	SITE_HANDSHAKE,
-	SITE_TALK, /* bytes go to the state machine and back */
-	SITE_DIAL, /* a web server is being connected to */
-	SITE_LINGER,
-};
-
-struct tls_site {
-	uint32_t magic;
-	enum site_state state;
-	struct tls *tls;
-	struct tls_site *next, **prev;
-	struct tls_conn conn;
-	struct stealth *stealth;
-	struct alk_timer *timer, *linger_all;
-	struct alk_dial *dial;
-	struct alk_link link;
-	alk_link_fn *done; /* NULL: the core has forgotten it */
-	void *user;
-	bool plain, ready, wrote, closing;
-	enum stealth_close how;
-	uint8_t *out; /* what could not be written yet */
-	size_t out_len;
-};
 
 static void site_free(struct tls_site *site)
 {
@@ -78,63 +50,6 @@ static void site_end(struct tls_site *site, const char *why)
 {
 	site_forget(site, -ECONNABORTED, why);
 	site_free(site);
-}
-
-/* ---- what the state machine asks for ---- */
-
-static size_t site_send(struct tls_site *site, const void *bytes, size_t n)
-{
-	ssize_t sent;
-
-	if (!site->plain)
-		return tls_conn_write(&site->conn, bytes, n);
-	sent = send(site->conn.fd, bytes, n, MSG_NOSIGNAL | MSG_DONTWAIT);
-	if (sent < 0 && errno != EAGAIN && errno != EINTR)
-		site->conn.broken = -errno;
-	return sent > 0 ? (size_t)sent : 0;
-}
-
-static void on_write(void *user, const void *bytes, size_t n)
-{
-	struct tls_site *site = user;
-	size_t sent = site->out_len == 0 ? site_send(site, bytes, n) : 0;
-	uint8_t *grown;
-
-	site->wrote = true;
-	if (sent == n || site->conn.broken < 0)
-		return;
-	grown = realloc(site->out, site->out_len + n - sent);
-	if (grown == NULL) {
-		site->conn.broken = -ENOMEM;
-		return;
-	}
-	memcpy(grown + site->out_len, (const uint8_t *)bytes + sent, n - sent);
-	site->out = grown;
-	site->out_len += n - sent;
-}
-
-static void on_set_timer(void *user, uint64_t ms)
-{
-	struct tls_site *site = user;
-
-	if (ms == 0)
-		alk_timer_stop(site->timer);
-	else
-		alk_timer_start(site->timer, ms);
-}
-
-static void on_close(void *user, enum stealth_close how)
-{
-	struct tls_site *site = user;
-
-	site->closing = true;
-	site->how = how;
-}
-
-static int64_t on_clock(void *user)
-{
-	(void)user;
-	return (int64_t)time(NULL);
 }
 
 /* ---- ends ---- */
@@ -248,97 +163,6 @@ static void site_upstream(struct tls_site *site)
 
 /* ---- the talk ---- */
 
-static size_t plain_read(struct tls_site *site, void *bytes, size_t n)
-{
-	struct tls_conn *conn = &site->conn;
-	ssize_t got;
-
-	if (conn->ended || conn->broken < 0)
-		return 0;
-	got = recv(conn->fd, bytes, n, MSG_DONTWAIT);
-	if (got == 0)
-		conn->ended = true;
-	else if (got < 0 && errno != EAGAIN && errno != EINTR)
-		conn->broken = -errno;
-	return got > 0 ? (size_t)got : 0;
-}
-
-/* Until `n` are there or there are no more. */
-static size_t site_read(struct tls_site *site, uint8_t *bytes, size_t n)
-{
-	size_t got = 0, piece;
-
-	do {
-		piece = site->plain ? plain_read(site, bytes + got, n - got)
-				    : tls_conn_read(&site->conn, bytes + got, n - got);
-		got += piece;
-	} while (piece > 0 && got < n);
-	return got;
-}
-
-static bool site_talks(const struct tls_site *site)
-{
-	enum stealth_state state = stealth_state(site->stealth);
-
-	return !site->closing && (state == STEALTH_JUDGING || state == STEALTH_HTTP);
-}
-
-/* Whether something was done, so that there may be more to do. */
-static bool site_input(struct tls_site *site, uint8_t *buffer)
-{
-	size_t room = stealth_room(site->stealth), n;
-
-	if (room == 0)
-		return false;
-	if (room > TLS_BUFFER_SIZE)
-		room = TLS_BUFFER_SIZE;
-	n = site_read(site, buffer, room);
-	if (n > 0) {
-		site->ready = n == room;
-		stealth_input(site->stealth, buffer, n, site->ready);
-		return true;
-	}
-	if (site->conn.ended || site->conn.broken < 0) {
-		stealth_eof(site->stealth, site->conn.broken < 0);
-		return false;
-	}
-	if (!site->ready)
-		return false;
-	site->ready = false;
-	stealth_input(site->stealth, NULL, 0, false);
-	return true;
-}
-
-/* Whether all of it is out. */
-static bool site_flush(struct tls_site *site)
-{
-	size_t n = site->out_len > 0 ? site_send(site, site->out, site->out_len) : 0;
-
-	if (site->conn.broken < 0) {
-		site->out_len = 0;
-		if (site_talks(site))
-			stealth_eof(site->stealth, true);
-		return true;
-	}
-	memmove(site->out, site->out + n, site->out_len - n);
-	site->out_len -= n;
-	return site->out_len == 0;
-}
-
-static void site_talk(struct tls_site *site, uint8_t *buffer)
-{
-	bool more = true;
-
-	while (more && site_flush(site) && site_talks(site)) {
-		if (site->wrote) {
-			site->wrote = false;
-			stealth_written(site->stealth);
-		} else {
-			more = site_input(site, buffer);
-		}
-	}
-}
-
 static void site_settle(struct tls_site *site)
 {
 	enum stealth_state state = stealth_state(site->stealth);
@@ -371,7 +195,7 @@ static void talk_turn(struct tls_site *site)
 		site_end(site, "out of memory");
 		return;
 	}
-	site_talk(site, buffer);
+	tls_talk_turn(site, buffer);
 	tls_buffer_give(site->tls, &buffer);
 	site_settle(site);
 }
@@ -472,20 +296,11 @@ static void on_timer(void *user)
 
 static int site_make(struct tls_site *site)
 {
-	const struct stealth_settings settings = {.keyed = site->tls->keyed,
-						  .upstream = site->tls->has_upstream};
-	const struct stealth_hooks hooks = {.write = on_write,
-					    .timer = on_set_timer,
-					    .close = on_close,
-					    .clock = on_clock,
-					    .user = site};
-
 	site->timer = alk_timer_new(site->tls->loop, "tls site", on_timer, site);
 	site->linger_all = alk_timer_new(site->tls->loop, "tls linger", on_timer, site);
 	if (site->timer == NULL || site->linger_all == NULL)
 		return -ENOMEM;
-	site->stealth = stealth_new(&settings, &hooks);
-	return site->stealth != NULL ? 0 : -ENOMEM;
+	return tls_talk_init(site);
 }
 
 static void sites_make_room(struct tls *tls)
