@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* api_doc DOCUMENT SCRIPTS: prints docs/POLICY_API.md with what stands between "<!-- generated: NAME -->" and
- * "<!-- end of NAME -->" made anew: from the list of functions, the limits in the code, and the example
+ * "<!-- end of NAME -->" made anew: from the lists of questions and functions, the limits in the code, and the example
  * policies. Fails when a question of the engine has no heading. `make docs` writes the file, `make check`
  * compares. */
 #include <stdio.h>
@@ -13,6 +13,57 @@
 #define LINE_MAX_BYTES 4096
 
 static const char *scripts;
+
+/* What the list of questions in policy.h does not say. */
+static const struct {
+	const char *args, *when, *builtin;
+} questions[ALK_QUESTION_COUNT] = {
+	[ALK_QUESTION_LINK] = {"link", "a link is accepted, before SSH", "`\"allow\"`"},
+	[ALK_QUESTION_AUTH] = {"request", "a key was proved", "`\"pass\"`"},
+	[ALK_QUESTION_OPEN] = {"session, destination", "a channel is asked for", "see below"},
+	[ALK_QUESTION_LISTEN] = {"session, bind", "a remote forward is asked for",
+				 "`\"allow\"` on loopback addresses, and elsewhere with `gateway_ports`"},
+	[ALK_QUESTION_CLOSE] = {"session, stats", "a session ended", "nothing"},
+};
+
+/* What may come with a word. */
+static const char *word_goes_with(enum alk_question question, const char *word)
+{
+	if (strcmp(word, "deny") == 0)
+		return " [, reason]";
+	if (strcmp(word, "service") == 0)
+		return ", name";
+	if (strcmp(word, "forward") == 0)
+		return " [, to]";
+	if (strcmp(word, "allow") == 0 && question == ALK_QUESTION_AUTH)
+		return " [, identity]";
+	if (strcmp(word, "allow") == 0 && question == ALK_QUESTION_LISTEN)
+		return " [, on]";
+	return "";
+}
+
+static void question_print(enum alk_question question, const char *words)
+{
+	char list[64], *rest = list, *word;
+	const char *between = "";
+
+	printf("| `%s(%s)` | %s | ", alk_question_str(question), questions[question].args,
+	       questions[question].when);
+	snprintf(list, sizeof(list), "%s", words);
+	while ((word = strsep(&rest, "|")) != NULL && word[0] != '\0') {
+		printf("%s`\"%s\"%s`", between, word, word_goes_with(question, word));
+		between = " \\| ";
+	}
+	printf("%s | %s |\n", words[0] != '\0' ? "" : "nothing", questions[question].builtin);
+}
+
+static void questions_print(void)
+{
+	puts("| function | asked when | answers | built-in answer |\n|---|---|---|---|");
+#define X(id_, name_, words_) question_print(ALK_QUESTION_##id_, words_);
+	ALK_QUESTIONS(X)
+#undef X
+}
 
 static void functions_print(void)
 {
@@ -84,6 +135,7 @@ static const struct {
 	const char *name;
 	void (*print)(void);
 } sections[] = {
+	{"questions", questions_print},
 	{"functions", functions_print},
 	{"limits", limits_print},
 	{"examples", examples_print},

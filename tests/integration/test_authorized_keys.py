@@ -421,6 +421,7 @@ def test_recheck_certificates(server, ssh, authority, every):
     else:
         wait_until(lambda: running.popen.poll() is not None, 20, "the session's end")
         assert "reason=expired" in serving.lines('msg="certificate no longer good"')[0]
+        assert "the login is no longer good" in running.log() and "expired" not in running.log()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
