@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 #include "policy_private.h"
+#include "text.h"
 
 /* Two clocks. A resume is measured in the thread's CPU time: a machine that is busy with others must
  * not deny people at random. Asking for it is a system call, so the monotonic clock, which is not, is
@@ -331,6 +332,33 @@ static int script_push(lua_State *L, void *user)
 	return 1;
 }
 
+/* An error that names a line of the script gets the line, too. */
+static int script_quote(struct alk_err *err, int rc, const struct script *script)
+{
+	const char *name = script->box->name, *at = script->text, *end = at + script->len, *stop;
+	size_t used = err != NULL ? strlen(err->text) : 0, n = strlen(name);
+	char shown[160], *after;
+	unsigned long line;
+
+	if (err == NULL || strncmp(err->text, name, n) != 0 || err->text[n] != ':')
+		return rc;
+	line = strtoul(err->text + n + 1, &after, 10);
+	if (line == 0 || *after != ':')
+		return rc;
+	for (; line > 1 && (at = memchr(at, '\n', (size_t)(end - at))) != NULL; line--)
+		at++;
+	if (at == NULL)
+		return rc;
+	while (at < end && (*at == ' ' || *at == '\t'))
+		at++;
+	stop = memchr(at, '\n', (size_t)(end - at));
+	n = (size_t)((stop != NULL ? stop : end) - at);
+	alk_text_escape(at, n < 100 ? n : 100, shown, sizeof(shown));
+	if (n > 0)
+		snprintf(err->text + used, sizeof(err->text) - used, " in: %s", shown);
+	return rc;
+}
+
 int alk_sandbox_load(struct alk_sandbox *box, struct alk_run *run, const char *text, size_t len,
 		     uint32_t ms, struct alk_err *err)
 {
@@ -350,9 +378,11 @@ int alk_sandbox_load(struct alk_sandbox *box, struct alk_run *run, const char *t
 		return alk_err_set(err, -EINVAL, "%s: %s", run->where[0] ? run->where : box->name,
 				   run->error);
 	if (strncmp(run->error, box->name, strlen(box->name)) == 0)
-		return alk_err_set(err, -EINVAL, "%s", run->error);
-	return alk_err_set(err, -EINVAL, "%s: %s", run->where[0] ? run->where : box->name,
-			   run->error);
+		rc = alk_err_set(err, -EINVAL, "%s", run->error);
+	else
+		rc = alk_err_set(err, -EINVAL, "%s: %s", run->where[0] ? run->where : box->name,
+				 run->error);
+	return script_quote(err, rc, &script);
 }
 
 static int sandbox_open(lua_State *L)

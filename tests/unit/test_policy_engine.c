@@ -114,6 +114,9 @@ static void test_load_errors(void **state)
 		const char *text, *says;
 	} cases[] = {
 		{"return {\n}}", "test.lua:2:"},
+		{"local a = 1\n\tlocal b = = 2\nreturn {}", "near '=' in: local b = = 2"},
+		{"return {", "test.lua:1: unexpected symbol near <eof> in: return {"},
+		{"x = 1\ny = '\x1b[2J", "in: y = '\\x1b[2J"},
 		{"\n\nerror('no')", "test.lua:3: no"},
 		{"error({})", "test.lua:1: the error is a table"},
 		{"return 1", "test.lua: must return one table"},
