@@ -55,6 +55,7 @@ struct tls {
 	unsigned n_sites;
 	/* Stealth. */
 	bool stealth, keyed, has_upstream;
+	struct stealth_times times; /* nginx's, but in tests */
 	uint8_t secret[32];
 	struct alk_destination upstream;
 	uint64_t warned; /* when the log was told last that the upstream is not there */

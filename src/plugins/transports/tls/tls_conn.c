@@ -30,7 +30,8 @@ static void conn_fill(struct tls_conn *conn)
 	if (rc > 0) {
 		conn->ahead_at = 0;
 		conn->ahead_len = (uint32_t)rc;
-		conn->readable = (size_t)rc == conn->ahead_max;
+		/* A site looks again at once: a web server sees the end together with what came before. */
+		conn->readable = (size_t)rc == conn->ahead_max || conn->ahead_max < TLS_BUFFER_SIZE;
 		return;
 	}
 	conn->readable = rc < 0 && errno == EINTR;
@@ -146,7 +147,6 @@ int tls_conn_init(struct tls_conn *conn, struct tls *tls, int *fd, alk_io_fn *on
 
 	*conn = (struct tls_conn){.tls = tls,
 				  .fd = *fd,
-
 				  .ahead_max = TLS_BUFFER_SIZE,
 				  .on_ready = on_ready,
 				  .user = user,

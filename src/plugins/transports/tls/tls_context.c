@@ -190,17 +190,24 @@ static int context_make(struct tls *tls, const SSL_METHOD *method, struct alk_er
 int tls_context_init_server(struct tls *tls, struct alk_err *err)
 {
 	int rc = context_make(tls, TLS_server_method(), err);
-	static const unsigned char id[] = "alknet";
+	/* As long as a web server's, so that tickets are too. */
+	static const unsigned char id[20] = "alknet";
 
 	if (rc < 0)
 		return rc;
 	SSL_CTX_set_options(tls->ctx, SSL_OP_CIPHER_SERVER_PREFERENCE);
+	/* nginx offers old versions as Debian sets it up, and OpenSSL cannot do them at this level: clients that have
+	 * nothing newer get another alert than from a server that does not offer them. */
+	if (tls->stealth) {
+		SSL_CTX_set_security_level(tls->ctx, 2);
+		SSL_CTX_set_min_proto_version(tls->ctx, TLS1_VERSION);
+	}
 	if (SSL_CTX_set_cipher_list(tls->ctx, "HIGH:!aNULL:!MD5") != 1)
 		return alk_err_set(err, -EINVAL, "OpenSSL: %s", tls_error());
 	SSL_CTX_set_session_cache_mode(tls->ctx, SSL_SESS_CACHE_SERVER |
 							 SSL_SESS_CACHE_NO_INTERNAL |
 							 SSL_SESS_CACHE_NO_AUTO_CLEAR);
-	SSL_CTX_set_session_id_context(tls->ctx, id, sizeof(id) - 1);
+	SSL_CTX_set_session_id_context(tls->ctx, id, sizeof(id));
 	SSL_CTX_set_alpn_select_cb(tls->ctx, on_alpn, NULL);
 	SSL_CTX_set_tlsext_servername_callback(tls->ctx, on_servername);
 	tls_tickets_use(tls->tickets, tls->ctx);

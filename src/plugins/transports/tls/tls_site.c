@@ -57,12 +57,12 @@ static void site_end(struct tls_site *site, const char *why)
 static void site_linger(struct tls_site *site)
 {
 	site->state = SITE_LINGER;
-	if (site->plain)
+	if (site->plain || site->conn.ended) /* nginx takes no leave of who has taken his */
 		shutdown(site->conn.fd, SHUT_WR);
 	else
 		tls_conn_end(&site->conn);
-	alk_timer_start(site->timer, stealth_times.linger_idle);
-	alk_timer_start(site->linger_all, stealth_times.linger_all);
+	alk_timer_start(site->timer, site->tls->times.linger_idle);
+	alk_timer_start(site->linger_all, site->tls->times.linger_all);
 	alk_io_set(site->conn.io, ALK_IO_READ);
 }
 
@@ -73,7 +73,8 @@ static void site_close(struct tls_site *site)
 		site_linger(site);
 		return;
 	}
-	if (site->state == SITE_TALK && !site->plain && site->how == STEALTH_CLOSE_NOTIFY)
+	if (site->state == SITE_TALK && !site->plain && !site->conn.ended &&
+	    site->how == STEALTH_CLOSE_NOTIFY)
 		tls_conn_notify(&site->conn);
 	site_end(site, "not an alknet client");
 }
@@ -90,7 +91,7 @@ static void linger_turn(struct tls_site *site)
 	n = recv(site->conn.fd, bytes, TLS_BUFFER_SIZE, MSG_DONTWAIT);
 	tls_buffer_give(site->tls, &bytes);
 	if (n > 0)
-		alk_timer_start(site->timer, stealth_times.linger_idle);
+		alk_timer_start(site->timer, site->tls->times.linger_idle);
 	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
 		site_free(site);
 }
@@ -273,6 +274,7 @@ static void on_ready(void *user, int revents)
 
 	assert(site->magic == SITE_MAGIC);
 	tls_conn_ready(&site->conn, revents);
+	site->available = -1;
 	site_turn(site);
 }
 

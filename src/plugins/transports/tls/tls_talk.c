@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -101,6 +102,22 @@ bool tls_talk_goes_on(const struct tls_site *site)
 	return !site->closing && (state == STEALTH_JUDGING || state == STEALTH_HTTP);
 }
 
+/* After a read that filled the room: may there be more? nginx asks the kernel once and counts down from there what it
+ * reads; below zero it takes it that there is nothing. Of what OpenSSL holds it knows nothing. */
+static bool site_may_have_more(struct tls_site *site, size_t n)
+{
+	if (site->available < 0) {
+		if (ioctl(site->conn.fd, FIONREAD, &site->available) < 0)
+			site->available = -1;
+		return true;
+	}
+	site->available -= (int)n;
+	if (site->available >= 0)
+		return true;
+	site->available = -1;
+	return false;
+}
+
 /* Whether something was done, so that there may be more to do. */
 static bool site_input(struct tls_site *site, uint8_t *buffer)
 {
@@ -112,13 +129,14 @@ static bool site_input(struct tls_site *site, uint8_t *buffer)
 		room = TLS_BUFFER_SIZE;
 	n = site_read(site, buffer, room);
 	if (n > 0) {
-		site->ready = n == room;
+		site->ready = (n == room && site_may_have_more(site, n)) || site->conn.ended ||
+			      site->conn.broken < 0;
 		stealth_input(site->stealth, buffer, n, site->ready);
 		return true;
 	}
 	if (site->conn.ended || site->conn.broken < 0) {
 		stealth_eof(site->stealth, site->conn.broken < 0);
-		return false;
+		return true;
 	}
 	if (!site->ready)
 		return false;
@@ -162,7 +180,8 @@ void tls_talk_turn(struct tls_site *site, uint8_t *buffer)
 int tls_talk_init(struct tls_site *site)
 {
 	const struct stealth_settings settings = {.keyed = site->tls->keyed,
-						  .upstream = site->tls->has_upstream};
+						  .upstream = site->tls->has_upstream,
+						  .times = &site->tls->times};
 	const struct stealth_hooks hooks = {.write = on_write,
 					    .timer = on_set_timer,
 					    .close = on_close,
