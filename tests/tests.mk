@@ -155,6 +155,13 @@ bench: all
 	ALKNET_PLUGIN_DIR=$(abs_builddir)/plugins/.libs \
 	$(PYTHON) $(srcdir)/tests/bench/bench.py $(BENCHFLAGS)
 
+# A stealth port beside nginx with all times at full length: about three minutes.
+.PHONY: check-stealth-slow
+check-stealth-slow: all
+	ALKNET=$(abs_builddir)/alknet ALKNET_ADMIN=$(abs_builddir)/alknet-admin \
+	ALKNET_PLUGIN_DIR=$(abs_builddir)/plugins/.libs ALKNET_STEALTH_SCALE=1 \
+	$(PYTHON) -m pytest -q -s -p no:cacheprovider $(srcdir)/tests/integration/test_stealth_diff.py
+
 fuzz: $(FUZZ_TESTS)
 if FUZZING
 	@for program in $(FUZZ_TESTS); do \

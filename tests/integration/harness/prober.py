@@ -77,8 +77,8 @@ class Prober:
         self.sock = socket.socket()
         self.sock.setblocking(False)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await self.loop.sock_connect(self.sock, ("127.0.0.1", self.port))
         self.begun = time.monotonic()
+        await self.loop.sock_connect(self.sock, ("127.0.0.1", self.port))
 
     async def flush(self):
         try:
@@ -175,7 +175,11 @@ class Prober:
         return self.seen
 
     async def say(self, pieces, half_close):
-        await self.send(pieces)
+        await self.send(pieces[:-1])
+        if half_close:
+            # The last words and FIN in one segment: else it is chance whether the server sees them together.
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        await self.send(pieces[-1:])
         if half_close == "close_notify":
             try:
                 self.tls.unwrap()

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""A tls port with `stealth` beside the real nginx with the same certificate: whatever a stranger sends, both answer
+with the same bytes in the same records, end the connection in the same way and as late. Holds THREATS row 67.
+
+nginx's times and ours are divided by SCALE; `make check-stealth-slow` has them at full length."""
+
+import os
+import subprocess
+
+import pytest
+
+from harness import nginx, procs
+from harness.prober import Prober, context, run_all
+from harness.stealth_probes import http_probes
+from harness.tls_probes import tls_probes
+
+SCALE = int(os.environ.get("ALKNET_STEALTH_SCALE", "10"))
+HEADER, IDLE = nginx.TIMES["client_header_timeout"] / SCALE, nginx.TIMES["keepalive_timeout"] / SCALE
+# A timer is set by the clock that was read before the turn of the loop: it may ring a little early, as seen from here.
+SOON, LATER = HEADER * 0.9, HEADER + (IDLE - HEADER) * 0.75
+AT_ONCE = 250
+
+
+class Probe:
+    def __init__(self, name, arguments, pieces, half_close=None):
+        self.name, self.arguments, self.pieces, self.half_close = name, arguments, pieces, half_close
+
+    def run(self, port):
+        return Prober(port, **self.arguments).run(self.pieces, self.half_close)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("certificate")
+    cert, key = directory / "cert.pem", directory / "key.pem"
+    # RSA: its signatures have one length, ECDSA's have three.
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=example.org"],
+        check=True, capture_output=True,
+    )
+    os.chmod(key, 0o600)
+    return cert, key
+
+
+@pytest.fixture
+def real(tmp_path, certificate):
+    if nginx.find() is None:
+        pytest.skip(f"{nginx.VERSION} is not installed")
+    running = nginx.Nginx(tmp_path, *certificate, scale=SCALE)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def ours(server, certificate):
+    def start(*flags, **more):
+        cert, key = certificate
+        flags = [*flags, "--max-startups", "5000:1:5000", "--max-handshakes", "0"]  # limits at the door show
+        env = procs.environment(ALKNET_STEALTH_SCALE=str(SCALE))
+        return server("--transport", "tls", "--tls-cert", str(cert), "--tls-key", str(key), "--stealth", *flags, env=env, **more)
+
+    return start
+
+
+def when(seconds):
+    if seconds < SOON:
+        return "soon"
+    return "header" if seconds < LATER else "idle"
+
+
+def comparable(seen):
+    return {**vars(seen), "seconds": when(seen.seconds)}
+
+
+def differences(probes, first, second):
+    """One text for each probe that sees a difference."""
+    assert len({probe.name for probe in probes}) == len(probes)
+    found = []
+    for probe, (a, b) in zip(probes, run_all(probes, (first, second), AT_ONCE)):
+        a, b = comparable(a), comparable(b)
+        wrong = [f"\n    {what}: nginx {a[what]!r}\n    {' ' * len(what)}  ours  {b[what]!r}" for what in a if a[what] != b[what]]
+        if wrong:
+            found.append(f"{probe.name}:{''.join(wrong)}")
+    print(f"{len(probes)} probes, {len(found)} differences")
+    return found
+
+
+def check(probes, first, second):
+    found = differences(probes, first, second)
+    assert not found, f"{len(found)} of {len(probes)} probes see a difference:\n" + "\n".join(found[:20])
+
+
+def test_t67_http_is_nginx(real, ours):
+    probes = [Probe(name, {"tls": context()}, pieces) for name, pieces in http_probes()]
+    assert len(probes) > 500
+    check(probes, real.port, ours().port)
+
+
+def test_t67_tls_is_nginx(real, ours):
+    probes = [Probe(*probe) for probe in tls_probes()]
+    assert len(probes) > 100
+    check(probes, real.port, ours().port)
+
+
+def test_t67_tests_find_a_difference(real, tmp_path, certificate):
+    """The comparison sees what it should: nginx itself is the same as nginx, and not with another setting."""
+    probes = [Probe(name, {"tls": context()}, pieces) for name, pieces in http_probes() if name.startswith("encoding b'gzip")]
+    check(probes, real.port, real.port)
+    other = tmp_path / "other"
+    other.mkdir()
+    real_template = nginx.CONF
+    try:
+        nginx.CONF = real_template.replace("gzip on", "gzip off")
+        another = nginx.Nginx(other, *certificate, scale=SCALE)
+    finally:
+        nginx.CONF = real_template
+    try:
+        assert differences(probes, real.port, another.port)
+    finally:
+        another.stop()
