@@ -78,6 +78,11 @@ UNIT_TESTS = \
 	tests/unit/test_text \
 	tests/unit/test_window \
 	tests/unit/test_worker_proc
+if WITH_SECRET
+UNIT_TESTS += tests/unit/test_secret_derive tests/unit/test_secret_wire
+endif
+tests_unit_test_secret_derive_LDADD = libsecretparts.la $(LDADD)
+tests_unit_test_secret_wire_LDADD = libsecretparts.la $(LDADD)
 if WITH_CMOCKA
 check_PROGRAMS += $(UNIT_TESTS)
 TESTS += $(UNIT_TESTS)

@@ -62,6 +62,9 @@ ALK_EXPORT int alk_half_send(struct alk_half *half, uint64_t worker, const void 
 /* The answer of a command: one JSON value as text. Takes and clears the call. The client may have gone: then
  * nothing is sent. */
 ALK_EXPORT void alk_call_result(struct alk_call **call, const char *json);
+/* The same for what must not stay in memory: `json` goes out as it is, so it must be one JSON value on one line. Borrows
+ * it; the caller wipes it. */
+ALK_EXPORT void alk_call_result_private(struct alk_call **call, const char *json);
 ALK_EXPORT void alk_call_fail(struct alk_call **call, const char *fmt, ...) ALK_PRINTF(2, 3);
 /* The answer is a stream: events follow until the client goes; then `closed` runs, from the loop, and the call is
  * gone. A client that does not read is dropped at 1 MiB. */

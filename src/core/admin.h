@@ -64,6 +64,9 @@ void alk_admin_local_end(struct alk_admin_call *call);
 
 /* Takes `result`. The client may have gone meanwhile: then nothing is sent. */
 void alk_admin_result(struct alk_admin_call **call, json_t *result);
+/* The same for what must not stay in memory: `result` is JSON text, which becomes no value, and is wiped from
+ * every buffer once it was sent. Borrows it. */
+void alk_admin_result_text(struct alk_admin_call **call, const char *result);
 #define ALK_ADMIN_FAILED (-32000)
 #define ALK_ADMIN_BAD_PARAMS (-32602)
 void alk_admin_error(struct alk_admin_call **call, int code, const char *fmt, ...) ALK_PRINTF(3, 4);

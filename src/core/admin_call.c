@@ -69,6 +69,37 @@ void alk_admin_result(struct alk_admin_call **callp, json_t *result)
 	admin_call_free(call);
 }
 
+static void client_text(struct admin_client *c, json_t *id, const char *result)
+{
+	static const char before[] = "{\"jsonrpc\":\"2.0\",\"id\":", between[] = ",\"result\":";
+	size_t n = json_dumpb(id, NULL, 0, JSON_ENCODE_ANY);
+	size_t need = sizeof(before) - 1 + n + sizeof(between) - 1 + strlen(result) + 1;
+	char *out = admin_client_out(c, need);
+
+	if (out == NULL)
+		return;
+	out = stpcpy(out, before);
+	out += json_dumpb(id, out, n, JSON_ENCODE_ANY);
+	out = stpcpy(stpcpy(out, between), result);
+	*out = '}';
+	admin_client_wrote(c, need);
+}
+
+void alk_admin_result_text(struct alk_admin_call **callp, const char *result)
+{
+	struct alk_admin_call *call = *callp;
+
+	/* The program itself asks in values. */
+	if (call->answer != NULL) {
+		alk_admin_result(callp, json_loads(result, JSON_DECODE_ANY, NULL));
+		return;
+	}
+	*callp = NULL;
+	if (call->client != NULL && call->id != NULL)
+		client_text(call->client, call->id, result);
+	admin_call_free(call);
+}
+
 void alk_admin_error(struct alk_admin_call **callp, int code, const char *fmt, ...)
 {
 	struct alk_admin_call *call = *callp;

@@ -11,6 +11,15 @@
 #define OUT_MAX ((size_t)1 << 20)
 #define CALLS_MAX 256 /* of one client that wait for their answers: then it is not read any more */
 
+/* Buffers hold what must not stay in memory (secret.unlock). */
+static void buffer_free(char **buffer, size_t size)
+{
+	if (*buffer != NULL)
+		explicit_bzero(*buffer, size);
+	free(*buffer);
+	*buffer = NULL;
+}
+
 /* Writing */
 
 static void client_end(struct admin_client *c)
@@ -56,25 +65,21 @@ static void client_flush(struct admin_client *c)
 		c->out_len -= (size_t)n;
 	}
 	if (c->out_len == 0) {
-		free(c->out);
-		c->out = NULL;
+		buffer_free(&c->out, c->out_size);
 		c->out_off = c->out_size = 0;
 	}
 	admin_client_watch(c);
 }
 
-/* One line. A client that leaves more than OUT_MAX unread is dropped; one long answer is no reason. */
-void admin_client_write(struct admin_client *c, json_t *message)
+char *admin_client_out(struct admin_client *c, size_t need)
 {
-	size_t need = json_dumpb(message, NULL, 0, JSON_COMPACT);
-
 	if (c->ended)
-		return;
+		return NULL;
 	if (c->out_len > OUT_MAX || need == 0) {
 		alk_log(ALK_LOG_WARN, "admin client dropped",
 			ALK_STR("reason", "it does not read"));
 		client_end(c);
-		return;
+		return NULL;
 	}
 	if (c->out_size - c->out_off - c->out_len < need + 1) {
 		size_t size = (c->out_len + need + 1) * 2;
@@ -82,19 +87,34 @@ void admin_client_write(struct admin_client *c, json_t *message)
 
 		if (out == NULL) {
 			client_end(c);
-			return;
+			return NULL;
 		}
 		if (c->out_len > 0)
 			memcpy(out, c->out + c->out_off, c->out_len);
-		free(c->out);
+		buffer_free(&c->out, c->out_size);
 		c->out = out;
 		c->out_off = 0;
 		c->out_size = size;
 	}
-	json_dumpb(message, c->out + c->out_off + c->out_len, need, JSON_COMPACT);
-	c->out_len += need;
+	return c->out + c->out_off + c->out_len;
+}
+
+void admin_client_wrote(struct admin_client *c, size_t n)
+{
+	c->out_len += n;
 	c->out[c->out_off + c->out_len++] = '\n';
 	client_flush(c);
+}
+
+void admin_client_write(struct admin_client *c, json_t *message)
+{
+	size_t need = json_dumpb(message, NULL, 0, JSON_COMPACT);
+	char *out = admin_client_out(c, need);
+
+	if (out == NULL)
+		return;
+	json_dumpb(message, out, need, JSON_COMPACT);
+	admin_client_wrote(c, need);
 }
 
 void admin_client_error(struct admin_client *c, json_t *id, int code, const char *text)
@@ -176,11 +196,11 @@ static void client_lines(struct admin_client *c)
 		return;
 	done = client_whole_lines(c);
 	memmove(c->in, c->in + done, c->in_len - done);
+	explicit_bzero(c->in + c->in_len - done, done);
 	c->in_len -= done;
 	c->scanned -= done;
 	if (c->in_len == 0 || c->refused) {
-		free(c->in);
-		c->in = NULL;
+		buffer_free(&c->in, c->in_size);
 		c->in_len = c->in_size = c->scanned = 0;
 	}
 }
@@ -200,9 +220,12 @@ static bool client_room(struct admin_client *c)
 
 	if (c->in_len < c->in_size)
 		return true;
-	in = realloc(c->in, size);
+	in = malloc(size);
 	if (in == NULL)
 		return false;
+	if (c->in_len > 0)
+		memcpy(in, c->in, c->in_len);
+	buffer_free(&c->in, c->in_size);
 	c->in = in;
 	c->in_size = size;
 	return true;
@@ -271,8 +294,8 @@ void admin_client_free(struct admin_client *c)
 	alk_io_free(&c->io);
 	alk_fd_close(&c->fd);
 	admin_spare_refill(admin);
-	free(c->in);
-	free(c->out);
+	buffer_free(&c->in, c->in_size);
+	buffer_free(&c->out, c->out_size);
 	free(c);
 }
 

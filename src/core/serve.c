@@ -15,6 +15,7 @@
 #include "auth.h"
 #include "client.h"
 #include "cmdline.h"
+#include "json_wipe.h"
 #include "loader.h"
 #include "log_private.h"
 #include "policy.h"
@@ -40,6 +41,7 @@ int alk_main_process(unsigned long *limit)
 	struct rlimit none = {0, 0}, files;
 	int rc = 0;
 
+	alk_json_wipe();
 	signal(SIGPIPE, SIG_IGN);
 	umask(077);
 	setrlimit(RLIMIT_CORE, &none);

@@ -438,6 +438,18 @@ static void admin_log_level(void *user, struct alk_admin_call *call, json_t *par
 			 json_pack("{s:s}", "level", alk_log_level_str(alk_log_get_level())));
 }
 
+/* Commands of plugins that have a half in the supervisor */
+#define PLUGIN_COMMAND(id_, name_)                                                                 \
+	static void admin_##id_(void *user, struct alk_admin_call *call, json_t *params)           \
+	{                                                                                          \
+		supervisor_half_command(user, call, name_, params);                                \
+	}
+PLUGIN_COMMAND(secret_status, "secret.status")
+PLUGIN_COMMAND(secret_unlock, "secret.unlock")
+PLUGIN_COMMAND(secret_lock, "secret.lock")
+PLUGIN_COMMAND(secret_derive, "secret.derive")
+PLUGIN_COMMAND(secret_reencrypt, "secret.reencrypt")
+
 static const struct alk_admin_command commands[] = {
 #define ALK_COMMAND(id_, name_, changes_, help_, ...)                                              \
 	{.name = (name_),                                                                          \

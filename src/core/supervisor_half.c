@@ -272,6 +272,14 @@ void alk_call_result(struct alk_call **call, const char *json)
 		alk_admin_error(&c, ALK_ADMIN_FAILED, "the plugin's answer is no JSON");
 }
 
+void alk_call_result_private(struct alk_call **call, const char *json)
+{
+	struct alk_admin_call *c = call_of(*call);
+
+	*call = NULL;
+	alk_admin_result_text(&c, json);
+}
+
 void alk_call_fail(struct alk_call **call, const char *fmt, ...)
 {
 	struct alk_admin_call *c = call_of(*call);

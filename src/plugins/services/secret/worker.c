@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "worker.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "crypt.h"
+
+#define BUDGET (SECRET_MESSAGE_MAX * 2)
+
+int secret_worker_new(const struct alk_plugin_env *env, void **state, struct alk_err *err)
+{
+	struct secret_worker *worker = calloc(1, sizeof(*worker));
+
+	if (worker == NULL)
+		return alk_err_set(err, -ENOMEM, "out of memory");
+	worker->magic = SECRET_WORKER_MAGIC;
+	worker->half = env->half;
+	worker->loop = env->loop;
+	*state = worker;
+	return 0;
+}
+
+static void ask_free(struct secret_ask **at)
+{
+	struct secret_ask *ask = *at;
+
+	*at = ask->next;
+	free(ask->id);
+	free(ask);
+}
+
+void secret_worker_free(void **state)
+{
+	struct secret_worker *worker = *state;
+
+	*state = NULL;
+	while (worker->asks != NULL)
+		ask_free(&worker->asks);
+	secret_parts_clear(&worker->parts);
+	worker->magic = 0;
+	free(worker);
+}
+
+/* The budget */
+
+bool secret_channel_reserve(struct secret_channel *c, size_t bytes)
+{
+	struct secret_worker *worker = c->worker;
+
+	c->waiting = bytes > BUDGET - worker->used;
+	if (c->waiting)
+		return false;
+	worker->used += bytes;
+	c->reserved += bytes;
+	return true;
+}
+
+static void budget_release(struct secret_worker *worker, size_t bytes)
+{
+	worker->used -= bytes;
+	for (struct secret_channel *c = worker->channels; bytes > 0 && c != NULL; c = c->next) {
+		if (!c->waiting)
+			continue;
+		c->waiting = false;
+		alk_channel_resume(c->channel);
+	}
+}
+
+/* Questions and answers */
+
+bool secret_channel_may(const struct secret_channel *c, enum secret_op op)
+{
+	return alk_identity_has_scope(alk_channel_identity(c->channel), secret_op_scope(op));
+}
+
+int secret_channel_ask(struct secret_channel *c, enum secret_op op, const uint8_t *request,
+		       size_t n, const char *id)
+{
+	const struct alk_identity *identity = alk_channel_identity(c->channel);
+	struct secret_worker *worker = c->worker;
+	struct secret_ask *ask = calloc(1, sizeof(*ask));
+	struct secret_buf whole = {0};
+	int rc = -ENOMEM;
+
+	if (ask == NULL)
+		return rc;
+	secret_put_bytes(&whole, identity->id, strlen(identity->id));
+	secret_buf_add(&whole, request, n);
+	ask->id = id != NULL ? strdup(id) : NULL;
+	if (!whole.failed && (id == NULL || ask->id != NULL))
+		rc = secret_parts_send(worker->half, 0, worker->last + 1, whole.bytes, whole.len);
+	secret_buf_wipe(&whole);
+	if (rc < 0) {
+		ask_free(&ask);
+		return rc;
+	}
+	ask->number = ++worker->last;
+	ask->channel = c;
+	ask->op = op;
+	ask->bytes = c->reserved;
+	c->reserved = 0;
+	c->asks++;
+	ask->next = worker->asks;
+	worker->asks = ask;
+	return 0;
+}
+
+void secret_worker_message(struct secret_worker *worker, const uint8_t *bytes, size_t n)
+{
+	struct secret_parts *parts = &worker->parts;
+	struct secret_ask **at = &worker->asks;
+
+	if (secret_parts_take(parts, bytes, n) != 1)
+		return;
+	while (*at != NULL && (*at)->number != parts->number)
+		at = &(*at)->next;
+	if (*at != NULL) {
+		struct secret_ask *ask = *at;
+
+		*at = ask->next;
+		ask->next = NULL;
+		if (ask->channel != NULL) {
+			ask->channel->asks--;
+			ask->channel->port->answer(ask->channel, ask, parts->buf.bytes,
+						   parts->buf.len);
+		}
+		budget_release(worker, ask->bytes);
+		ask_free(&ask);
+	}
+	secret_parts_clear(parts);
+	secret_stack_wipe();
+}
+
+/* A channel's end: what it asked for comes and is thrown away. */
+static void channel_forget(struct secret_channel *c)
+{
+	size_t reserved = c->reserved;
+
+	for (struct secret_ask *ask = c->worker->asks; ask != NULL; ask = ask->next)
+		if (ask->channel == c)
+			ask->channel = NULL;
+	*c->prev = c->next;
+	if (c->next != NULL)
+		c->next->prev = c->prev;
+	alk_timer_free(&c->timer);
+	frame_reader_clear(&c->frames);
+	secret_buf_wipe(&c->in);
+	secret_buf_wipe(&c->out);
+	c->magic = 0;
+	budget_release(c->worker, reserved);
+	free(c);
+}
+
+void secret_channel_close(void *user, struct alk_channel *channel)
+{
+	(void)channel;
+	channel_forget(user);
+}
