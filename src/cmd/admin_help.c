@@ -14,6 +14,7 @@ const struct alk_admin_command admin_commands[] = {
 	 .help = (help_),                                                                          \
 	 .params = {__VA_ARGS__ __VA_OPT__(, ){0}}},
 #include "admin_commands.def"
+#include "tool_commands.def"
 #include "client_commands.def"
 #undef ALK_COMMAND
 	{0},
@@ -29,6 +30,8 @@ static const struct {
 } options[] = {
 	{"socket", "PATH",
 	 "The admin socket of a server, or of a client; " ADMIN_DEFAULT_SOCKET " by default."},
+	{"stdin", NULL, "secret.unlock: read the words and the passphrase, a line each."},
+	{"private", NULL, "secret.derive: show the private part too; asks first."},
 	{"json", NULL, "Print the answer as JSON; watch prints one object a line."},
 	{"help", NULL, "Print the commands and options."},
 	{"version", NULL, "Print the version."},
@@ -79,7 +82,8 @@ void admin_help(FILE *out)
 	fputs("\nA client (alknet connect --admin-socket PATH) answers " OF_CLIENT ",\n"
 	      "forward.list, forward.add, forward.remove and reconnect; a server all but the last four of these.\n",
 	      out);
-	fputs("\nArguments go by position or as NAME=VALUE.\n\nOptions:\n", out);
+	fputs("\nArguments go by position or as NAME=VALUE; \"secret status\" is secret.status.\n\nOptions:\n",
+	      out);
 	for (size_t i = 0; i < OPTIONS; i++)
 		fprintf(out, "  --%s%s%-*s%s\n", options[i].name, options[i].arg != NULL ? " " : "",
 			(int)(26 - strlen(options[i].name) - (options[i].arg != NULL)),

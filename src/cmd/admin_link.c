@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The connection to the server. */
+#include "admin_secret.h"
 #include "admin_tool.h"
 
 #include <errno.h>
@@ -73,9 +74,20 @@ int admin_ask(struct tool *tool, int id, const char *method, json_t *params)
 			/* Not heard: what the server said when it closed is still worth reading. */
 			break;
 	}
+	if (text != NULL)
+		explicit_bzero(text, len);
 	free(text);
 	json_decref(message);
 	return status;
+}
+
+/* Answers may be secret. */
+void admin_buffer_free(struct tool *tool)
+{
+	if (tool->buf != NULL)
+		explicit_bzero(tool->buf, tool->size);
+	free(tool->buf);
+	tool->buf = NULL;
 }
 
 /* More bytes. 0 at the end, -errno. */
@@ -85,10 +97,13 @@ static ssize_t read_more(struct tool *tool)
 
 	if (tool->len == tool->size) {
 		size_t size = tool->size > 0 ? tool->size * 2 : 65536;
-		char *buf = size <= ANSWER_MAX ? realloc(tool->buf, size) : NULL;
+		char *buf = size <= ANSWER_MAX ? malloc(size) : NULL;
 
 		if (buf == NULL)
 			return -ENOMEM;
+		if (tool->len > 0)
+			memcpy(buf, tool->buf, tool->len);
+		admin_buffer_free(tool);
 		tool->buf = buf;
 		tool->size = size;
 	}
@@ -138,6 +153,7 @@ json_t *admin_take(struct tool *tool, int *status)
 		return NULL;
 	}
 	tool->taken = tool->scanned = (size_t)(newline - tool->buf) + 1;
+	admin_secret_take(line, (size_t)(newline - line));
 	message = json_loadb(line, (size_t)(newline - line), JSON_REJECT_DUPLICATES, NULL);
 	if (json_is_object(message))
 		return message;
@@ -172,4 +188,23 @@ int admin_print_error(const json_t *error)
 	}
 	fputc('\n', stderr);
 	return STATUS_FAILED;
+}
+
+int admin_call(struct tool *tool, const char *method, json_t *params, json_t **result)
+{
+	json_t *message;
+	int status = admin_reach(tool);
+
+	if (status == STATUS_OK)
+		status = admin_ask(tool, 1, method, params);
+	if (status != STATUS_OK)
+		return status;
+	message = admin_next(tool);
+	if (message == NULL)
+		return STATUS_FAILED;
+	*result = json_incref(json_object_get(message, "result"));
+	if (*result == NULL)
+		status = admin_print_error(json_object_get(message, "error"));
+	json_decref(message);
+	return status;
 }

@@ -3,7 +3,7 @@
 #define ADMIN_TOOL_H
 
 /* alknet-admin's parts: alknet-admin.c (arguments and the socket), admin_link.c (the connection),
- * admin_screen.c (watch on a terminal), admin_help.c (help, manual page and completion, from the command table),
+ * admin_secret.c and admin_ssh_key.c (the secret service), admin_screen.c (watch on a terminal), admin_help.c (help, manual page and completion, from the command table),
  * admin_doc.c (the document), admin_print.c (answers as tables for people). */
 
 #include <stdbool.h>
@@ -20,7 +20,7 @@ enum status {
 
 struct tool {
 	const char *socket;
-	bool json;
+	bool json, use_stdin;
 	int fd;
 	char *buf;
 	size_t len, size;
@@ -39,6 +39,11 @@ json_t *admin_next(struct tool *tool);
 int admin_read(struct tool *tool);
 json_t *admin_take(struct tool *tool, int *status);
 int admin_print_error(const json_t *error);
+void admin_buffer_free(struct tool *tool);
+/* All of it: `*result` is a new reference. */
+int admin_call(struct tool *tool, const char *method, json_t *params, json_t **result);
+/* As --json wants it, or for people. */
+void admin_print_answer(const struct tool *tool, FILE *out, const json_t *result);
 
 /* admin_screen.c */
 /* Are standard input and output a terminal that can show one? */

@@ -9,34 +9,15 @@
 #include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include "admin_secret.h"
 #include "admin_tool.h"
+#include "json_wipe.h"
+#include "text.h"
+
+#define NAMED_MAX 8
+#define NAMED_SIZE 4200
 
 /* The command line */
-
-/* Letters to change, add or leave out to come from one word to the other. */
-static unsigned distance(const char *a, const char *b)
-{
-	unsigned row[64], n = (unsigned)strlen(b);
-
-	if (n >= sizeof(row) / sizeof(row[0]))
-		return UINT_MAX;
-	for (unsigned j = 0; j <= n; j++)
-		row[j] = j;
-	for (unsigned i = 1; a[i - 1] != '\0'; i++) {
-		unsigned left_up = row[0];
-
-		row[0] = i;
-		for (unsigned j = 1; j <= n; j++) {
-			unsigned up = row[j], best = left_up + (a[i - 1] != b[j - 1]);
-
-			best = up + 1 < best ? up + 1 : best;
-			best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
-			left_up = up;
-			row[j] = best;
-		}
-	}
-	return row[n];
-}
 
 static int unknown_command(const char *word)
 {
@@ -44,14 +25,14 @@ static int unknown_command(const char *word)
 	unsigned best = UINT_MAX;
 
 	for (const struct alk_admin_command *c = admin_commands; c->name != NULL; c++) {
-		unsigned d = distance(c->name, word);
+		unsigned d = alk_text_distance(c->name, word);
 
 		if (d < best) {
 			best = d;
 			nearest = c->name;
 		}
 	}
-	if (nearest != NULL && best <= 2 + strlen(word) / 4)
+	if (nearest != NULL && alk_text_near(best, strlen(word)))
 		return admin_fail(STATUS_USAGE, "there is no command \"%s\"; did you mean %s?",
 				  word, nearest);
 	return admin_fail(STATUS_USAGE,
@@ -125,6 +106,9 @@ static int parse_params(const struct alk_admin_command *command, char **words, j
 					  kinds[(unsigned char)param->type], word);
 		json_object_set_new(params, param->name, value);
 	}
+	/* What it needs is asked for. */
+	if (strcmp(command->name, "secret.unlock") == 0)
+		return STATUS_OK;
 	for (const struct alk_admin_param *p = command->params; p->name != NULL; p++)
 		if (p->required && json_object_get(params, p->name) == NULL)
 			return admin_fail(STATUS_USAGE, "%s: the argument %s is missing (%s)",
@@ -141,6 +125,16 @@ static int flushed(void)
 	return admin_fail(STATUS_FAILED, "cannot write: %s", strerror(errno));
 }
 
+void admin_print_answer(const struct tool *tool, FILE *out, const json_t *result)
+{
+	if (tool->json) {
+		json_dumpf(result, out, JSON_INDENT(2) | JSON_ENSURE_ASCII | JSON_ENCODE_ANY);
+		fputc('\n', out);
+	} else {
+		admin_print_result(out, result);
+	}
+}
+
 static int print_answer(const struct tool *tool, const json_t *message)
 {
 	const json_t *error = json_object_get(message, "error"),
@@ -148,12 +142,7 @@ static int print_answer(const struct tool *tool, const json_t *message)
 
 	if (error != NULL || result == NULL)
 		return admin_print_error(error);
-	if (tool->json) {
-		json_dumpf(result, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII | JSON_ENCODE_ANY);
-		fputc('\n', stdout);
-	} else {
-		admin_print_result(stdout, result);
-	}
+	admin_print_answer(tool, stdout, result);
 	return flushed();
 }
 
@@ -188,8 +177,13 @@ static int watch(struct tool *tool)
 static int run(struct tool *tool, const struct alk_admin_command *command, json_t *params)
 {
 	json_t *message;
-	int status = admin_reach(tool);
+	int status;
 
+	if (admin_secret_is(command->name)) {
+		status = admin_secret_run(tool, command->name, params);
+		return status == STATUS_OK ? flushed() : status;
+	}
+	status = admin_reach(tool);
 	if (status == STATUS_OK)
 		status = admin_ask(tool, 1, command->name, params);
 	if (status != STATUS_OK)
@@ -229,8 +223,21 @@ static int completion(char **words)
 	return flushed();
 }
 
+/* "secret status" is secret.status, where there is such a command and none of the first word. */
+static char **join_words(char **words, char *joined, size_t size)
+{
+	if (words[1] == NULL || admin_command_find(words[0]) != NULL)
+		return words;
+	snprintf(joined, size, "%s.%s", words[0], words[1]);
+	if (admin_command_find(joined) == NULL)
+		return words;
+	words[1] = joined;
+	return words + 1;
+}
+
 static int command_line(struct tool *tool, char **words)
 {
+	char joined[64];
 	const struct alk_admin_command *command;
 	json_t *params;
 	int status;
@@ -242,9 +249,12 @@ static int command_line(struct tool *tool, char **words)
 		return help(words + 1);
 	if (strcmp(words[0], "completion") == 0)
 		return completion(words + 1);
+	words = join_words(words, joined, sizeof(joined));
 	command = admin_command_find(words[0]);
 	if (command == NULL)
 		return unknown_command(words[0]);
+	if (tool->use_stdin && strcmp(command->name, "secret.unlock") != 0)
+		return admin_fail(STATUS_USAGE, "--stdin: only secret.unlock takes it");
 	params = json_object();
 	status = params != NULL ? parse_params(command, words + 1, params)
 				: admin_fail(STATUS_FAILED, "out of memory");
@@ -254,28 +264,55 @@ static int command_line(struct tool *tool, char **words)
 	return status;
 }
 
+/* --NAME VALUE is NAME=VALUE, behind the other words. NULL: out of memory. */
+static char **words_of(int argc, char **argv, char (*named)[NAMED_SIZE], size_t n)
+{
+	char **words = calloc((size_t)(argc - optind) + n + 1, sizeof(*words));
+	size_t at = 0;
+
+	for (int i = optind; words != NULL && i < argc; i++)
+		words[at++] = argv[i];
+	for (size_t i = 0; words != NULL && i < n; i++)
+		words[at++] = named[i];
+	return words;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"help-api", no_argument, NULL, 'a'},
-		{"socket", required_argument, NULL, 's'},
-		{"json", no_argument, NULL, 'j'},
-		{"help", no_argument, NULL, 'h'},
-		{"help-man", no_argument, NULL, 'm'},
-		{"version", no_argument, NULL, 'V'},
-		{0},
+		{"help-api", no_argument, NULL, 'a'},	{"socket", required_argument, NULL, 's'},
+		{"json", no_argument, NULL, 'j'},	{"stdin", no_argument, NULL, 'i'},
+		{"private", no_argument, NULL, 'p'},	{"path", required_argument, NULL, 'P'},
+		{"type", required_argument, NULL, 'P'}, {"length", required_argument, NULL, 'P'},
+		{"out", required_argument, NULL, 'P'},	{"words", required_argument, NULL, 'P'},
+		{"help", no_argument, NULL, 'h'},	{"help-man", no_argument, NULL, 'm'},
+		{"version", no_argument, NULL, 'V'},	{0},
 	};
 	struct tool tool = {.socket = ADMIN_DEFAULT_SOCKET, .fd = -1};
-	int option, status;
+	char named[NAMED_MAX][NAMED_SIZE], **words;
+	int option, status, which = 0;
+	size_t n = 0;
 
+	alk_json_wipe();
 	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":hV", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, ":hV", options, &which)) != -1) {
 		switch (option) {
 		case 's':
 			tool.socket = optarg;
 			break;
 		case 'j':
 			tool.json = true;
+			break;
+		case 'i':
+			tool.use_stdin = true;
+			break;
+		case 'p':
+		case 'P':
+			if (n == NAMED_MAX ||
+			    snprintf(named[n++], NAMED_SIZE, "%s=%s", options[which].name,
+				     option == 'p' ? "true" : optarg) >= NAMED_SIZE)
+				return admin_fail(STATUS_USAGE, "--%s: too long, or too many",
+						  options[which].name);
 			break;
 		case 'h':
 			admin_help(stdout);
@@ -297,8 +334,11 @@ int main(int argc, char **argv)
 				argv[optind - 1]);
 		}
 	}
-	status = command_line(&tool, argv + optind);
+	words = words_of(argc, argv, named, n);
+	status = words != NULL ? command_line(&tool, words)
+			       : admin_fail(STATUS_FAILED, "out of memory");
+	free(words);
 	alk_fd_close(&tool.fd);
-	free(tool.buf);
+	admin_buffer_free(&tool);
 	return status;
 }

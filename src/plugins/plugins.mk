@@ -44,19 +44,18 @@ if WITH_SECRET
 pkglib_LTLIBRARIES += plugins/secret.la
 noinst_LTLIBRARIES += libsecretparts.la
 endif
-SECRET_DIR = src/plugins/services/secret
 libsecretparts_la_SOURCES = src/plugins/services/common/frame.c src/plugins/services/common/frame.h \
-	$(SECRET_DIR)/bip32.c $(SECRET_DIR)/bip39.c $(SECRET_DIR)/buf.c $(SECRET_DIR)/buf.h \
-	$(SECRET_DIR)/call.c $(SECRET_DIR)/call.h $(SECRET_DIR)/crypt.c $(SECRET_DIR)/crypt.h \
-	$(SECRET_DIR)/derive.h $(SECRET_DIR)/ops.def $(SECRET_DIR)/password.c \
-	$(SECRET_DIR)/path.c $(SECRET_DIR)/path.h $(SECRET_DIR)/postcard.c $(SECRET_DIR)/postcard.h \
-	$(SECRET_DIR)/slip10.c $(SECRET_DIR)/store.c $(SECRET_DIR)/store.h $(SECRET_DIR)/wire.c \
-	$(SECRET_DIR)/wire.h $(SECRET_DIR)/words.c $(SECRET_DIR)/words.def $(SECRET_DIR)/words.h
+	src/plugins/services/secret/bip32.c src/plugins/services/secret/bip39.c src/plugins/services/secret/buf.c src/plugins/services/secret/buf.h \
+	src/plugins/services/secret/call.c src/plugins/services/secret/call.h src/plugins/services/secret/crypt.c src/plugins/services/secret/crypt.h \
+	src/plugins/services/secret/derive.h src/plugins/services/secret/ops.def src/plugins/services/secret/password.c \
+	src/plugins/services/secret/path.c src/plugins/services/secret/path.h src/plugins/services/secret/postcard.c src/plugins/services/secret/postcard.h \
+	src/plugins/services/secret/slip10.c src/plugins/services/secret/store.c src/plugins/services/secret/store.h src/plugins/services/secret/wire.c \
+	src/plugins/services/secret/wire.h src/plugins/services/secret/words.c src/plugins/services/secret/words.def src/plugins/services/secret/words.h
 libsecretparts_la_CFLAGS = $(PLUGIN_CFLAGS) $(SECRET_CFLAGS)
 libsecretparts_la_LIBADD = $(CRYPTO_LIBS) $(JANSSON_LIBS) $(SECRET_LIBS)
-plugins_secret_la_SOURCES = $(SECRET_DIR)/admin.c $(SECRET_DIR)/channel.c $(SECRET_DIR)/keeper.c \
-	$(SECRET_DIR)/parts.c $(SECRET_DIR)/parts.h $(SECRET_DIR)/port0.c $(SECRET_DIR)/port1.c \
-	$(SECRET_DIR)/secret.c $(SECRET_DIR)/secret.h $(SECRET_DIR)/worker.c $(SECRET_DIR)/worker.h
+plugins_secret_la_SOURCES = src/plugins/services/secret/admin.c src/plugins/services/secret/channel.c src/plugins/services/secret/keeper.c \
+	src/plugins/services/secret/parts.c src/plugins/services/secret/parts.h src/plugins/services/secret/port0.c src/plugins/services/secret/port1.c \
+	src/plugins/services/secret/secret.c src/plugins/services/secret/secret.h src/plugins/services/secret/worker.c src/plugins/services/secret/worker.h
 plugins_secret_la_CFLAGS = $(PLUGIN_CFLAGS) $(SECRET_CFLAGS)
 plugins_secret_la_LDFLAGS = $(PLUGIN_LDFLAGS)
 plugins_secret_la_LIBADD = libsecretparts.la libalknet.la
