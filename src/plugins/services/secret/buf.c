@@ -11,7 +11,7 @@ static bool buf_room(struct secret_buf *buf, size_t n)
 
 	if (buf->failed || n > SECRET_BUF_MAX - buf->len)
 		return false;
-	if (buf->size - buf->len >= n)
+	if (buf->bytes != NULL && buf->size - buf->len >= n)
 		return true;
 	while (size - buf->len < n)
 		size *= 2;

@@ -9,13 +9,14 @@
 
 #define ID_MAX 1024
 
-static void say_frame(struct secret_channel *c, uint8_t *frame, size_t len, bool last)
+/* `len` is a pointer because the frame is made in the same call. */
+static void say_frame(struct secret_channel *c, uint8_t *frame, const size_t *len, bool last)
 {
 	if (frame == NULL)
 		alk_channel_close(c->channel);
 	else
-		secret_channel_say(c, frame, len, last);
-	frame_free(&frame, len);
+		secret_channel_say(c, frame, *len, last);
+	frame_free(&frame, *len);
 }
 
 static void say_error(struct secret_channel *c, const char *id, const char *code,
@@ -23,7 +24,7 @@ static void say_error(struct secret_channel *c, const char *id, const char *code
 {
 	size_t len = 0;
 
-	say_frame(c, frame_make_error("call.error", id, code, message, retryable, &len), len,
+	say_frame(c, frame_make_error("call.error", id, code, message, retryable, &len), &len,
 		  false);
 }
 
@@ -31,7 +32,7 @@ static void bad_frame(struct secret_channel *c, const char *id, const char *mess
 {
 	size_t len = 0;
 
-	say_frame(c, frame_make_error("error", id, "INVALID_FRAME", message, false, &len), len,
+	say_frame(c, frame_make_error("error", id, "INVALID_FRAME", message, false, &len), &len,
 		  true);
 }
 
@@ -167,7 +168,7 @@ static void port0_answer(struct secret_channel *c, const struct secret_ask *ask,
 				     json_pack("{s:o}", "output",
 					       secret_call_output(ask->op, &answer)),
 				     &len),
-			  len, false);
+			  &len, false);
 	} else {
 		const char *code = secret_call_code(answer.fault, &retryable);
 

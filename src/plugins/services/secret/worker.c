@@ -88,22 +88,24 @@ int secret_channel_ask(struct secret_channel *c, enum secret_op op, const uint8_
 	secret_put_bytes(&whole, identity->id, strlen(identity->id));
 	secret_buf_add(&whole, request, n);
 	ask->id = id != NULL ? strdup(id) : NULL;
-	if (!whole.failed && (id == NULL || ask->id != NULL))
-		rc = secret_parts_send(worker->half, 0, worker->last + 1, whole.bytes, whole.len);
-	secret_buf_wipe(&whole);
-	if (rc < 0) {
-		ask_free(&ask);
-		return rc;
-	}
 	ask->number = ++worker->last;
 	ask->channel = c;
 	ask->op = op;
 	ask->bytes = c->reserved;
-	c->reserved = 0;
-	c->asks++;
 	ask->next = worker->asks;
+	/* In its place before it is asked: so nothing can come that is not awaited. */
 	worker->asks = ask;
-	return 0;
+	c->asks++;
+	c->reserved = 0;
+	if (!whole.failed && (id == NULL || ask->id != NULL))
+		rc = secret_parts_send(worker->half, 0, ask->number, whole.bytes, whole.len);
+	secret_buf_wipe(&whole);
+	if (rc < 0) {
+		c->asks--;
+		c->reserved = worker->asks->bytes;
+		ask_free(&worker->asks);
+	}
+	return rc;
 }
 
 void secret_worker_message(struct secret_worker *worker, const uint8_t *bytes, size_t n)
