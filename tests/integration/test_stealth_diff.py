@@ -11,7 +11,7 @@ import pytest
 
 from harness import nginx, procs
 from harness.prober import Prober, context, run_all
-from harness.stealth_probes import http_probes
+from harness.stealth_probes import ANSWERED, CLOSE, get, http_probes
 from harness.tls_probes import tls_probes
 
 SCALE = int(os.environ.get("ALKNET_STEALTH_SCALE", "10"))
@@ -100,6 +100,49 @@ def test_t67_tls_is_nginx(real, ours):
     probes = [Probe(*probe) for probe in tls_probes()]
     assert len(probes) > 100
     check(probes, real.port, ours().port)
+
+
+def keyed_probes():
+    """What comes near to the request that makes a client known, or would be one of a server without a secret."""
+    knock = b"GET /" + b"aB3-_" * 8 + b"abc HTTP/1.1\r\nHost: example.org\r\n\r\n"
+    yield "SSH", [b"SSH-2.0-OpenSSH_9.2\r\n"]
+    yield "SSH in pieces", [b"SSH", b"-2.0-", b"x\r\n"]
+    yield "half of SSH", [b"SSH-"]
+    yield "SSH, second", [get(), ANSWERED, b"SSH-2.0-x\r\n"]
+    yield "wrong key", [knock]
+    yield "wrong key and SSH", [knock + b"SSH-2.0-x\r\n"]
+    yield "wrong key, then SSH", [knock, ANSWERED, b"SSH-2.0-x\r\n"]
+    yield "wrong key in pieces", [bytes([byte]) for byte in knock]
+    yield "wrong key, HTTP/1.0", [knock.replace(b"1.1", b"1.0")]
+    for n in (4, 5, 20, 47, 48, 49, 60, 66, len(knock) - 2, len(knock) - 1):
+        yield f"{n} bytes of a key", [knock[:n]]
+        yield f"{n} bytes of a key and a zero", [knock[:n] + b"\x00"]
+        yield f"{n} bytes of a key and a line", [knock[:n] + b"\r\n" + get(CLOSE)]
+
+
+def test_t67_keyed_is_nginx(real, ours):
+    """With a secret a bare SSH-2.0- is as bad a request as it is to nginx."""
+    secret = subprocess.run([procs.alknet(), "secret", "new"], capture_output=True, text=True, check=True, env=procs.environment()).stdout
+    probes = [Probe(name, {"tls": context()}, pieces) for name, pieces in keyed_probes()]
+    check(probes, real.port, ours(conf=f'stealth_secret = "{secret.strip()}"').port)
+
+
+@pytest.mark.parametrize("command", ["R", "K", "k"])
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_t67_renegotiation_is_nginx(real, ours, version, command):
+    """R: renegotiation; K and k: new keys of TLS 1.3. What the server says, message by message."""
+
+    def messages(port):
+        argv = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", version, "-msg"]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
+            running.stdin.write(f"{command}\n".encode())
+            running.stdin.flush()
+            said = running.stdout.read()  # until the server has waited long enough
+        return [line for line in said.decode("utf-8", "replace").splitlines() if line.startswith("<<<")]
+
+    heard = messages(real.port)
+    assert heard
+    assert messages(ours().port) == heard
 
 
 def test_t67_tests_find_a_difference(real, tmp_path, certificate):
