@@ -195,10 +195,11 @@ int tls_context_init_server(struct tls *tls, struct alk_err *err)
 
 	if (rc < 0)
 		return rc;
-	SSL_CTX_set_options(tls->ctx, SSL_OP_CIPHER_SERVER_PREFERENCE);
-	/* nginx offers old versions as Debian sets it up, and OpenSSL cannot do them at this level: clients that have
-	 * nothing newer get another alert than from a server that does not offer them. */
+	/* nginx chooses the cipher, and offers old versions as Debian sets it up, which OpenSSL cannot do at this level:
+	 * clients that have nothing newer get another alert than from a server that does not offer them. Without
+	 * stealth the client chooses, whose first is the cheapest. */
 	if (tls->stealth) {
+		SSL_CTX_set_options(tls->ctx, SSL_OP_CIPHER_SERVER_PREFERENCE);
 		SSL_CTX_set_security_level(tls->ctx, 2);
 		SSL_CTX_set_min_proto_version(tls->ctx, TLS1_VERSION);
 	}
@@ -247,6 +248,10 @@ int tls_context_init_client(struct tls *tls, struct alk_err *err)
 
 	if (rc < 0)
 		return rc;
+	/* The order of browsers. SSH inside has keys of 256 bits whatever is taken here. */
+	if (SSL_CTX_set_ciphersuites(tls->ctx, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:"
+					       "TLS_CHACHA20_POLY1305_SHA256") != 1)
+		return alk_err_set(err, -EINVAL, "OpenSSL: %s", tls_error());
 	/* OpenSSL's answer to good here is 0. */
 	if (SSL_CTX_set_alpn_protos(tls->ctx, web, 9) != 0)
 		return alk_err_set(err, -ENOMEM, "out of memory");
