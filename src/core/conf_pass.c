@@ -60,6 +60,13 @@ static bool is_taken(const struct alk_conf *conf, const char *name)
 	return false;
 }
 
+/* Said, but no more than what holds anyway: a file that --dump-defaults printed. */
+static bool is_default(const struct alk_option *option, const struct alk_value *value)
+{
+	return option->type == ALK_OPT_BOOL && option->fallback != NULL &&
+	       value->num == (strcmp(option->fallback, "true") == 0);
+}
+
 /* The transports in use, for people. */
 static void transports_name(const struct alk_conf *conf, char *text, size_t size)
 {
@@ -82,7 +89,8 @@ int alk_conf_passed(const struct alk_conf *conf, struct alk_err *err)
 	for (size_t i = 0; i < conf->values->count; i++) {
 		const char *name = conf->values->table[i].name;
 
-		if (!is_given(conf, i) || is_taken(conf, name))
+		if (!is_given(conf, i) || is_taken(conf, name) ||
+		    is_default(&conf->values->table[i], &conf->values->value[i]))
 			continue;
 		alk_conf_given_as(conf, name, given, sizeof(given));
 		transports_name(conf, transports, sizeof(transports));
