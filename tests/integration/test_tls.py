@@ -26,6 +26,8 @@ NAME = "tunnel.example"
 def authority(tmp_path_factory):
     if not shutil.which("openssl"):
         pytest.skip("openssl is not installed")
+    if not os.path.exists(os.path.join(procs.plugin_dir(), "tls.so")):
+        pytest.skip("built without the tls transport")
     made = Authority(tmp_path_factory.mktemp("tls"))
     made.issue("good", NAME, f"DNS:{NAME},IP:127.0.0.1,IP:::1")
     made.issue("other", NAME)
