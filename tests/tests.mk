@@ -126,6 +126,12 @@ FUZZ_TESTS = \
 	tests/fuzz/fuzz_proxy_url \
 	tests/fuzz/fuzz_socks5 \
 	tests/fuzz/fuzz_stealth
+if WITH_SECRET
+FUZZ_TESTS += tests/fuzz/fuzz_frame tests/fuzz/fuzz_secret_path tests/fuzz/fuzz_secret_wire
+endif
+tests_fuzz_fuzz_frame_LDADD = libsecretparts.la $(FUZZ_LDADD)
+tests_fuzz_fuzz_secret_path_LDADD = libsecretparts.la $(FUZZ_LDADD)
+tests_fuzz_fuzz_secret_wire_LDADD = libsecretparts.la $(FUZZ_LDADD)
 check_PROGRAMS += $(FUZZ_TESTS)
 TESTS += $(FUZZ_TESTS)
 if FUZZING
