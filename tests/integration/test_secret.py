@@ -8,9 +8,11 @@ import json
 import os
 import pty
 import re
+import shutil
 import struct
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -485,3 +487,39 @@ def test_workers_come_and_go(secret):
 
     wait_until(replaced, 20, "new workers")
     assert one.one(b"\0" + text("m/0'"))[3:35] == slip10("m/0'")
+
+
+@pytest.fixture(scope="session")
+def vectors():
+    """Bytes by name, from the postcard crate (tests/integration/postcard)."""
+    if not shutil.which("cargo"):
+        pytest.skip("no cargo")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alknet-tests" / "postcard"
+    made = subprocess.run(
+        ["nice", "cargo", "run", "-q", "-j1", "--release", "--locked", "--target-dir", cache],
+        cwd=Path(__file__).parent / "postcard", capture_output=True, text=True, timeout=300)
+    if made.returncode != 0:
+        pytest.skip("cargo cannot build the postcard crate here: " + made.stderr.strip().splitlines()[-1])
+    return {name: bytes.fromhex(hex_) for name, hex_ in (line.split() for line in made.stdout.splitlines())}
+
+
+def test_bytes_of_the_postcard_crate(secret, vectors):
+    """Its requests are understood, and what the service answers is what it would have written."""
+    one = secret()
+    answer = lambda name: text(one.ask(vectors[name]))
+    requests = ("ed25519", "encryption", "ethereum", "password", "encrypt", "encrypt_long", "decrypt", "lock")
+    for name in requests:
+        assert answer(name) == vectors["locked"], name
+    assert answer("unlock") == text(b"\1\2" + text("word 2 is not in the English list of BIP-39"))
+    one.unlock()
+    assert answer("unlock") == vectors["unlocked"]
+    assert text(one.one(b"\2" + text("m/"))) == vectors["path"]
+    key, got = vectors["key"], answer("ethereum")
+    assert (got[:4], got[36], len(got)) == (key[:4], key[36], len(key))
+    assert answer("password")[:5] == vectors["bytes"][:5]
+    sealed = answer("encrypt")
+    assert sealed[1:4] == b"\0\1\x18"
+    assert one.one(b"\5" + sealed[2:]) == b"\0" + text("hi")
+    assert answer("encrypt_long")[:2] != vectors["locked"][:2]
+    assert one.ask(vectors["decrypt"])[:2] == b"\1\4"
+    assert answer("lock") == vectors["ok"]
