@@ -415,6 +415,16 @@ static void admin_shutdown(void *user, struct alk_admin_call *call, json_t *para
 	supervisor_stop(user);
 }
 
+static void admin_acme_status(void *user, struct alk_admin_call *call, json_t *params)
+{
+	supervisor_half_command(user, call, "tls.acme.status", params);
+}
+
+static void admin_acme_renew(void *user, struct alk_admin_call *call, json_t *params)
+{
+	supervisor_half_command(user, call, "tls.acme.renew", params);
+}
+
 static void admin_log_level(void *user, struct alk_admin_call *call, json_t *params)
 {
 	struct alk_supervisor *sup = user;

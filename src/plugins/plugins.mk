@@ -21,10 +21,32 @@ plugins_tls_la_SOURCES = src/plugins/transports/tls/tls.c src/plugins/transports
 	src/plugins/transports/tls/tls_dial.c src/plugins/transports/tls/tls_pump.c \
 	src/plugins/transports/tls/tls_site.c src/plugins/transports/tls/tls_site.h \
 	src/plugins/transports/tls/tls_stealth.c src/plugins/transports/tls/tls_talk.c \
-	src/plugins/transports/tls/tls_tickets.c
-plugins_tls_la_CFLAGS = $(PLUGIN_CFLAGS) $(OPENSSL_CFLAGS)
+	src/plugins/transports/tls/tls_tickets.c src/plugins/transports/tls/acme.h
+plugins_tls_la_CFLAGS = $(PLUGIN_CFLAGS) $(OPENSSL_CFLAGS) $(CURL_CFLAGS)
 plugins_tls_la_LDFLAGS = $(PLUGIN_LDFLAGS)
-plugins_tls_la_LIBADD = libstealth.la libalknet.la $(OPENSSL_LIBS)
+plugins_tls_la_LIBADD = libstealth.la libalknet.la $(OPENSSL_LIBS) $(JANSSON_LIBS)
+
+# ACME: the plugin's part, and a program beside it that speaks with the CA.
+ACME_SOURCES = src/plugins/transports/tls/acme_private.h src/plugins/transports/tls/acme_jose.c \
+	src/plugins/transports/tls/acme_state.c src/plugins/transports/tls/acme_text.c \
+	src/plugins/transports/tls/acme_x509.c
+if WITH_ACME
+plugins_tls_la_SOURCES += $(ACME_SOURCES) src/plugins/transports/tls/acme.c \
+	src/plugins/transports/tls/acme_hello.c src/plugins/transports/tls/acme_spawn.c \
+	src/plugins/transports/tls/acme_spawn.h src/plugins/transports/tls/acme_worker.c
+helperdir = $(pkglibdir)
+helper_PROGRAMS = plugins/alknet-acme
+else
+plugins_tls_la_SOURCES += src/plugins/transports/tls/acme_none.c
+endif
+plugins_alknet_acme_SOURCES = $(ACME_SOURCES) src/plugins/transports/tls/acme_account.c \
+	src/plugins/transports/tls/acme_answer.c src/plugins/transports/tls/acme_helper.c \
+	src/plugins/transports/tls/acme_order.c src/plugins/transports/tls/acme_renewal.c \
+	src/plugins/transports/tls/acme_wire.c
+plugins_alknet_acme_CPPFLAGS = $(AM_CPPFLAGS) -DALKNET_VERSION='"$(VERSION)"'
+plugins_alknet_acme_CFLAGS = $(AM_CFLAGS) $(PIE_CFLAGS) $(OPENSSL_CFLAGS) $(CURL_CFLAGS)
+plugins_alknet_acme_LDFLAGS = $(AM_LDFLAGS) $(PIE_LDFLAGS)
+plugins_alknet_acme_LDADD = libalknet.la $(OPENSSL_LIBS) $(CURL_LIBS) $(JANSSON_LIBS)
 
 # The web server that a port with `stealth` is: no OpenSSL, no socket; the tests link it too.
 noinst_LTLIBRARIES += libstealth.la

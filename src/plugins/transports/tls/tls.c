@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The tls transport. README.md has its options. */
 #include "tls.h"
+#include "acme.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -17,16 +18,37 @@ struct tls *tls_of(void *state)
 	return tls;
 }
 
-/* ---- the halves: ticket keys go from the supervisor to the workers ---- */
+/* ---- the halves: ticket keys and certificates go from the supervisor to the workers ---- */
+
+enum { SAY_TICKETS = 't', SAY_ACME = 'a' };
+
+static void tls_say(struct tls *tls, uint64_t worker, uint8_t what, const uint8_t *bytes, size_t n)
+{
+	uint8_t *message = malloc(n + 1);
+	int rc = -ENOMEM;
+
+	if (message != NULL) {
+		message[0] = what;
+		memcpy(message + 1, bytes, n);
+		rc = alk_half_send(tls->half, worker, message, n + 1);
+		explicit_bzero(message, n + 1);
+	}
+	free(message);
+	if (rc < 0 && rc != -EPIPE)
+		alk_log(ALK_LOG_WARN, "keys were not sent to workers", ALK_INT("error", rc));
+}
 
 static void tickets_say(struct tls *tls, uint64_t worker)
 {
 	const uint8_t *bytes;
 	size_t n = tls_tickets_bytes(tls->tickets, &bytes);
-	int rc = alk_half_send(tls->half, worker, bytes, n);
 
-	if (rc < 0 && rc != -EPIPE)
-		alk_log(ALK_LOG_WARN, "ticket keys were not sent", ALK_INT("error", rc));
+	tls_say(tls, worker, SAY_TICKETS, bytes, n);
+}
+
+static void on_acme(void *user, uint64_t worker, const uint8_t *bytes, size_t n)
+{
+	tls_say(tls_of(user), worker, SAY_ACME, bytes, n);
 }
 
 static void on_rotate(void *user)
@@ -40,23 +62,56 @@ static void on_rotate(void *user)
 
 static void tls_worker_up(void *state, uint64_t worker)
 {
-	tickets_say(tls_of(state), worker);
+	struct tls *tls = tls_of(state);
+
+	tickets_say(tls, worker);
+	if (tls->acme != NULL)
+		acme_worker_up(tls->acme, worker);
 }
 
 static void tls_message(void *state, uint64_t worker, const uint8_t *bytes, size_t n)
 {
 	struct tls *tls = tls_of(state);
+	struct alk_err err = {"they are not understood"};
+	int rc = -EINVAL;
 
 	/* A worker has nothing to say. */
-	if (worker == 0 && tls->role == ALK_ROLE_WORKER &&
-	    tls_tickets_set(tls->tickets, bytes, n) < 0)
-		alk_log(ALK_LOG_WARN, "ticket keys cannot be used", ALK_INT("bytes", (int64_t)n));
+	if (worker != 0 || tls->role != ALK_ROLE_WORKER || n == 0)
+		return;
+	if (bytes[0] == SAY_TICKETS)
+		rc = tls_tickets_set(tls->tickets, bytes + 1, n - 1);
+	else if (bytes[0] == SAY_ACME && tls->proving != NULL)
+		rc = acme_worker_message(tls->proving, bytes + 1, n - 1, &err);
+	if (rc < 0)
+		alk_log(ALK_LOG_WARN, "keys of the supervisor cannot be used",
+			ALK_STR("error", err.text));
+}
+
+static void tls_command(void *state, const char *name, const char *params, struct alk_call *call)
+{
+	struct tls *tls = tls_of(state);
+
+	if (tls->acme == NULL)
+		alk_call_fail(&call, "ACME is not in use: acme_domain is not set");
+	else if (strncmp(name, "acme.", 5) == 0)
+		acme_command(tls->acme, name + 5, params, call);
+	else
+		alk_call_fail(&call, "the plugin tls has no command %s", name);
+}
+
+static char *tls_metrics(void *state)
+{
+	struct tls *tls = tls_of(state);
+
+	return tls->acme != NULL ? acme_metrics(tls->acme) : NULL;
 }
 
 static const struct alk_half_ops tls_half = {
 	.size = sizeof(tls_half),
 	.message = tls_message,
 	.worker_up = tls_worker_up,
+	.command = tls_command,
+	.metrics = tls_metrics,
 };
 
 /* ---- life ---- */
@@ -81,6 +136,8 @@ static void tls_deinit(void **state)
 		tls_pump_free(&pump);
 	}
 	alk_timer_free(&tls->rotate);
+	acme_stop(&tls->acme);
+	acme_worker_free(&tls->proving);
 	SSL_CTX_free(tls->ctx);
 	BIO_meth_free(tls->bio);
 	tls_tickets_unref(&tls->tickets);
@@ -92,8 +149,20 @@ static void tls_deinit(void **state)
 	*state = NULL;
 }
 
+static int acme_init(struct tls *tls, struct alk_err *err)
+{
+	if (!acme_wanted(tls->options))
+		return 0;
+	if (tls->role == ALK_ROLE_SUPERVISOR)
+		return acme_start(&tls->acme, tls->loop, tls->options, on_acme, tls, err);
+	tls->proving = acme_worker_new(tls->ctx);
+	return tls->proving != NULL ? 0 : alk_err_set(err, -ENOMEM, "out of memory");
+}
+
 static int server_init(struct tls *tls, struct alk_err *err)
 {
+	int rc;
+
 	tls->tickets = tls_tickets_ref();
 	if (tls->tickets == NULL)
 		return alk_err_set(err, -ENOMEM, "no memory or no randomness for ticket keys");
@@ -104,7 +173,8 @@ static int server_init(struct tls *tls, struct alk_err *err)
 		tls_tickets_rotate(tls->tickets, alk_loop_now(tls->loop));
 		alk_timer_start(tls->rotate, TLS_TICKET_ROTATE * UINT64_C(1000));
 	}
-	return tls_context_init_server(tls, err);
+	rc = tls_context_init_server(tls, err);
+	return rc < 0 ? rc : acme_init(tls, err);
 }
 
 static int tls_init(const struct alk_plugin_env *env, void **state, struct alk_err *err)
@@ -168,6 +238,7 @@ static void tls_describe(void *state, const struct alk_listener *listener, char 
 
 static const struct alk_option tls_options[] = {
 	ALK_TCP_OPTIONS,
+	ACME_OPTIONS,
 	{.name = "cert",
 	 .type = ALK_OPT_FILE,
 	 .arg = "FILE",

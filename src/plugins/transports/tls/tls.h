@@ -28,6 +28,8 @@
 #define TLS_SPARES 4
 #define TLS_RECORD_MAX 16384
 
+struct acme;
+struct acme_worker;
 struct tls_pump;
 struct tls_site;
 struct tls_admission;
@@ -44,6 +46,8 @@ struct tls {
 	SSL_CTX *ctx;
 	BIO_METHOD *bio;
 	struct alk_timer *rotate;    /* supervisor: ticket keys */
+	struct acme *acme;	     /* supervisor, with acme_domain */
+	struct acme_worker *proving; /* worker, with acme_domain */
 	struct tls_tickets *tickets; /* server */
 	/* Buffers that are kept, so that busy links do not fault pages in anew. */
 	uint8_t *spare[TLS_SPARES];

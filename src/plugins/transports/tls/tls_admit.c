@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Server: the handshake on a connection that was accepted. The core bounds its time and cancels. */
 #include "tls.h"
+#include "acme.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 
 #define ADMISSION_MAGIC 0x746c7361u
@@ -44,7 +46,9 @@ static void admission_turn(struct tls_admission *a)
 
 	if (rc == 0)
 		return;
-	if (rc > 0) {
+	if (rc > 0 && acme_worker_proved(a->conn.ssl)) {
+		rc = alk_err_set(&err, -ECONNABORTED, "a CA checked the name by tls-alpn-01");
+	} else if (rc > 0) {
 		tls_conn_describe(&a->conn, &a->link);
 		rc = tls_pump_start(&a->conn, NULL, 0, &a->link.fd, &err);
 	}

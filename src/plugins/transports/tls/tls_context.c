@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "tls.h"
+#include "acme.h"
 
 #include <errno.h>
 #include <openssl/err.h>
@@ -135,10 +136,15 @@ static int pair_load(struct tls *tls, struct alk_err *err)
 	bool key = alk_options_has(tls->options, "key");
 	int rc;
 
+	if (acme_wanted(tls->options) && (cert || key))
+		return alk_err_set(err, -EINVAL,
+				   "acme_domain gets a certificate: it does not go with tls_cert and tls_key");
+	if (acme_wanted(tls->options))
+		return 0;
 	if (!cert && !key)
 		return alk_err_set(
 			err, -EINVAL,
-			"a tls server needs a certificate and its key: give --tls-cert FILE and --tls-key FILE");
+			"a tls server needs a certificate and its key: give --tls-cert FILE and --tls-key FILE, or --acme-domain NAME");
 	if (!key)
 		return alk_err_set(err, -EINVAL,
 				   "tls_cert is given without its key: give --tls-key FILE");

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* alknet-acme: the supervisor starts it with a socket as descriptor ACME_FD, and it lives as long as the socket. It may be
+ * killed at any time: what is on disk is whole. */
+#include "acme_private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* The longest wait at once: the wall clock may be set meanwhile. */
+#define TURN_MS 30000
+#define LOCK_MS 200
+
+/* ---- the supervisor ---- */
+
+void acme_client_say(struct acme_client *c, json_t *event)
+{
+	char *text = event != NULL ? json_dumps(event, JSON_COMPACT) : NULL;
+
+	(void)c;
+	if (text == NULL || send(ACME_FD, text, strlen(text), MSG_NOSIGNAL) < 0)
+		exit(1);
+	acme_text_free(&text);
+	json_decref(event);
+}
+
+void acme_client_notice(struct acme_client *c, const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	acme_client_say(c, json_pack("{s:s, s:s}", "event", "notice", "text", text));
+}
+
+/* The next packet; NULL: none now. */
+static json_t *packet_read(int flags)
+{
+	static char bytes[ACME_PACKET_MAX];
+	ssize_t n = recv(ACME_FD, bytes, sizeof(bytes), flags);
+
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+		exit(0);
+	return n > 0 ? json_loadb(bytes, (size_t)n, 0, NULL) : NULL;
+}
+
+static void packets_take(struct acme_client *c)
+{
+	json_t *packet;
+
+	while ((packet = packet_read(MSG_DONTWAIT)) != NULL) {
+		if (json_object_get(packet, "renew") != NULL) {
+			c->renew = true;
+			c->new_key |= json_is_true(json_object_get(packet, "renew"));
+		}
+		c->ready |= json_object_get(packet, "ready") != NULL;
+		json_decref(packet);
+	}
+}
+
+void acme_client_turn(struct acme_client *c, int ms)
+{
+	struct curl_waitfd wait[1 + ACME_ANSWER_FDS] = {
+		{.fd = ACME_FD, .events = CURL_WAIT_POLLIN}};
+	struct pollfd fds[ACME_ANSWER_FDS];
+	size_t n = c->answer != NULL ? acme_answer_fds(c->answer, fds) : 0;
+
+	for (size_t i = 0; i < n; i++)
+		wait[1 + i] = (struct curl_waitfd){.fd = fds[i].fd, .events = CURL_WAIT_POLLIN};
+	if (curl_multi_poll(c->multi, wait, (unsigned)(n + 1), ms, NULL) != CURLM_OK)
+		exit(1);
+	packets_take(c);
+	if (c->answer != NULL)
+		acme_answer_turn(c->answer);
+}
+
+static void status_say(struct acme_client *c, const char *state)
+{
+	acme_client_say(c, json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:s}", "event", "status",
+				     "state", state, "next", (json_int_t)c->next, "failures",
+				     (json_int_t)c->failures, "issued", (json_int_t)c->issued,
+				     "failed", (json_int_t)c->failed, "not_after",
+				     (json_int_t)c->pair.not_after, "last_error", c->last_error));
+}
+
+/* ---- one attempt ---- */
+
+static int attempt(struct acme_client *c, struct alk_err *err)
+{
+	/* Before the CA counts an order that nothing comes of. */
+	int rc = acme_state_check(c->state_dir, err);
+
+	if (rc == 0)
+		rc = acme_account_open(c, err);
+	if (rc == 0 && c->new_key)
+		rc = acme_account_rekey(c, err);
+	if (rc == 0)
+		c->new_key = false;
+	return rc < 0 ? rc : acme_order_run(c, err);
+}
+
+static void renew(struct acme_client *c)
+{
+	struct alk_err err = {""};
+	time_t now;
+	int rc;
+
+	c->retry_after = 0;
+	status_say(c, "ordering");
+	rc = attempt(c, &err);
+	now = time(NULL);
+	c->renew = false;
+	if (rc == 0) {
+		c->issued++;
+		c->failures = 0;
+		c->last_error[0] = '\0';
+		c->next = acme_renewal_time(&c->pair);
+	} else {
+		c->failed++;
+		c->failures++;
+		snprintf(c->last_error, sizeof(c->last_error), "%s", err.text);
+		c->next = now + acme_renewal_backoff(c->failures);
+		if (c->next < c->retry_after)
+			c->next = c->retry_after;
+	}
+	status_say(c, "waiting");
+	acme_client_say(c, json_pack("{s:s, s:s?}", "event", "done", "error",
+				     rc < 0 ? c->last_error : NULL));
+}
+
+/* ---- start ---- */
+
+static void certificate_load(struct acme_client *c)
+{
+	struct alk_err err = {""};
+	char *pem = NULL;
+	int rc = acme_state_read(c->state_dir, ACME_CERTIFICATE, &pem, &err);
+
+	if (rc == 0)
+		rc = acme_pair_read(pem, c->names, &c->pair, &err);
+	acme_text_free(&pem);
+	if (rc == 0 && c->pair.for_names)
+		c->next = acme_renewal_time(&c->pair);
+}
+
+/* One process a directory: the one before may be about to end. */
+static int state_lock(struct acme_client *c, struct alk_err *err)
+{
+	int fd = open(c->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return alk_err_set(err, -errno, "acme_state_dir: %s: %s", c->state_dir,
+				   strerror(errno));
+	for (unsigned i = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; i++) {
+		if (errno != EWOULDBLOCK)
+			return alk_err_set(err, -errno, "acme_state_dir: %s cannot be locked: %s",
+					   c->state_dir, strerror(errno));
+		if (i == 100)
+			acme_client_notice(c, "acme_state_dir: %s is in use by another server",
+					   c->state_dir);
+		acme_client_turn(c, LOCK_MS);
+	}
+	return 0;
+}
+
+static int privileges_drop(const char *dir, struct alk_err *err)
+{
+	struct rlimit none = {0, 0};
+	struct stat st;
+
+	setrlimit(RLIMIT_CORE, &none);
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (geteuid() == 0) {
+		if (stat(dir, &st) != 0)
+			return alk_err_set(err, -errno, "acme_state_dir: %s: %s", dir,
+					   strerror(errno));
+		if (st.st_uid != 0 &&
+		    (setgroups(0, NULL) != 0 || setresgid(st.st_gid, st.st_gid, st.st_gid) != 0 ||
+		     setresuid(st.st_uid, st.st_uid, st.st_uid) != 0))
+			return alk_err_set(err, -errno,
+					   "alknet-acme cannot become the owner of %s: %s", dir,
+					   strerror(errno));
+	}
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	return 0;
+}
+
+static int settings_read(struct acme_client *c, const char **http)
+{
+	json_t *start;
+
+	do
+		start = packet_read(0);
+	while (start == NULL);
+	c->settings = json_incref(json_object_get(start, "start"));
+	json_decref(start);
+	return json_unpack(c->settings, "{s:s, s?:s, s?:s, s:s, s:s, s:s, s:o}", "directory",
+			   &c->directory_url, "email", &c->email, "ca", &c->ca, "state_dir",
+			   &c->state_dir, "challenge", &c->challenge, "http", http, "names",
+			   &c->names);
+}
+
+static int client_start(struct acme_client *c, struct alk_err *err)
+{
+	const char *http;
+	int rc;
+
+	if (settings_read(c, &http) < 0)
+		return alk_err_set(err, -EINVAL, "the settings are no settings");
+	if (strcmp(c->challenge, "http-01") == 0 &&
+	    (c->answer = acme_answer_open(http, err)) == NULL)
+		return -EIO;
+	rc = privileges_drop(c->state_dir, err);
+	if (rc == 0)
+		rc = acme_wire_init(c, err);
+	return rc < 0 ? rc : state_lock(c, err);
+}
+
+/* The CA is asked while there is time; its word counts more than two thirds. */
+static void window_look(struct acme_client *c, time_t *again)
+{
+	time_t due;
+
+	if (c->directory == NULL || *again == 0 || time(NULL) < *again || c->failures > 0)
+		return;
+	due = acme_renewal_ask(c, again);
+	if (due == 0 || due == c->next)
+		return;
+	c->next = due;
+	status_say(c, "waiting");
+}
+
+int main(void)
+{
+	struct acme_client c = {0};
+	struct alk_err err = {""};
+	time_t again = 1;
+
+	if (client_start(&c, &err) < 0) {
+		acme_client_say(&c, json_pack("{s:s, s:s}", "event", "done", "error", err.text));
+		return 1;
+	}
+	certificate_load(&c);
+	status_say(&c, "waiting");
+	for (;;) {
+		time_t now = time(NULL);
+
+		if (c.renew || now >= c.next) {
+			renew(&c);
+			again = 1;
+			continue;
+		}
+		window_look(&c, &again);
+		now = time(NULL);
+		if (now < c.next && !c.renew)
+			acme_client_turn(&c, c.next - now < TURN_MS / 1000
+						     ? (int)(c.next - now) * 1000
+						     : TURN_MS);
+	}
+}
