@@ -124,6 +124,31 @@ struct alk_channel_ops {
 ALK_EXPORT void alk_channel_set_ops(struct alk_channel *channel, const struct alk_channel_ops *ops,
 				    void *user);
 
+/* What a service may ask the policy about a channel of its own, since 1.3. */
+enum alk_channel_may {
+	ALK_MAY_PUBLISH,   /* on_publish: name is the type, and id and size of the envelope */
+	ALK_MAY_SUBSCRIBE, /* on_subscribe: name is the pattern */
+	ALK_MAY_CALL,	   /* on_call: name is the operation */
+};
+struct alk_channel_question {
+	enum alk_channel_may kind;
+	const char *name;
+	const char *id;
+	size_t size;
+};
+struct alk_channel_ask; /* a question under way */
+
+/* Ask. Copies `question`. `done` runs once, from the loop, never before this returns; `*ask` is gone then.
+ * Whoever has the channel cancels in `close`; then `done` does not run.
+ *   0        asked
+ *   1        the policy has no such question: the service's own default holds, `done` does not run
+ *   -ENOMEM  deny */
+ALK_EXPORT int alk_channel_ask(struct alk_channel *channel,
+			       const struct alk_channel_question *question,
+			       void (*done)(void *user, bool allowed, const char *reason),
+			       void *user, struct alk_channel_ask **ask);
+ALK_EXPORT void alk_channel_ask_cancel(struct alk_channel_ask **ask);
+
 ALK_EXPORT const struct alk_identity *alk_channel_identity(const struct alk_channel *channel);
 ALK_EXPORT struct alk_loop *alk_channel_loop(const struct alk_channel *channel);
 

@@ -188,6 +188,8 @@ static int run(struct tool *tool, const struct alk_admin_command *command, json_
 		status = admin_ask(tool, 1, command->name, params);
 	if (status != STATUS_OK)
 		return status;
+	if (strcmp(command->name, "bus.tail") == 0)
+		return watch(tool);
 	if (strcmp(command->name, "watch") == 0)
 		return !tool->json && admin_screen_possible() ? admin_screen(tool) : watch(tool);
 	message = admin_next(tool);

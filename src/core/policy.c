@@ -117,6 +117,11 @@ static void built_in_answer(const struct alk_ask *ask, struct alk_answer *answer
 	case ALK_QUESTION_AUTH:
 		answer->verdict = ALK_VERDICT_PASS;
 		break;
+	case ALK_QUESTION_PUBLISH:
+	case ALK_QUESTION_SUBSCRIBE:
+	case ALK_QUESTION_CALL:
+		answer->verdict = ALK_VERDICT_ALLOW;
+		break;
 	case ALK_QUESTION_OPEN:
 		built_in_open(ask->to, answer);
 		break;

@@ -36,6 +36,9 @@ const char *alk_verdict_str(enum alk_verdict verdict);
 	X(AUTH, "on_auth", "allow|deny|pass")                                                      \
 	X(OPEN, "on_open", "forward|service|deny")                                                 \
 	X(LISTEN, "on_listen", "allow|deny")                                                       \
+	X(PUBLISH, "on_publish", "allow|deny")                                                     \
+	X(SUBSCRIBE, "on_subscribe", "allow|deny")                                                 \
+	X(CALL, "on_call", "allow|deny")                                                           \
 	X(CLOSE, "on_close", "")
 
 enum alk_question {
@@ -133,6 +136,9 @@ struct alk_ask {
 	 * RFC 4254 7.1: "" is all addresses. */
 	const struct alk_destination *to;
 	bool gateway_ports; /* LISTEN: the option's value */
+	const char *name; /* PUBLISH: the type; SUBSCRIBE: the pattern; CALL: the operation */
+	const char *id;	  /* PUBLISH */
+	size_t size;	  /* PUBLISH: bytes of the envelope */
 	double duration;    /* CLOSE: seconds */
 	const char *reason; /* CLOSE */
 };

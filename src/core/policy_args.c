@@ -162,6 +162,16 @@ static void push_bind(lua_State *L, const struct alk_ask *ask)
 	lua_setfield(L, -2, "gateway_ports");
 }
 
+static void push_envelope(lua_State *L, const struct alk_ask *ask)
+{
+	lua_createtable(L, 0, 3);
+	set_text(L, "type", ask->name);
+	push_cut(L, ask->id);
+	lua_setfield(L, -2, "id");
+	lua_pushinteger(L, (lua_Integer)ask->size);
+	lua_setfield(L, -2, "size");
+}
+
 static void push_stats(lua_State *L, const struct alk_ask *ask)
 {
 	lua_createtable(L, 0, 2);
@@ -186,6 +196,15 @@ int alk_policy_push_ask(lua_State *L, const struct alk_ask *ask)
 	case ALK_QUESTION_LISTEN:
 		push_session(L, ask);
 		push_bind(L, ask);
+		return 2;
+	case ALK_QUESTION_PUBLISH:
+		push_session(L, ask);
+		push_envelope(L, ask);
+		return 2;
+	case ALK_QUESTION_SUBSCRIBE:
+	case ALK_QUESTION_CALL:
+		push_session(L, ask);
+		push_cut(L, ask->name);
 		return 2;
 	case ALK_QUESTION_CLOSE:
 		push_session(L, ask);

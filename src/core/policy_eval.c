@@ -249,7 +249,7 @@ static int questions_read(struct alk_policy_eval *eval, struct alk_err *err)
 	{
 		question = json_is_string(name) ? alk_question_find(json_string_value(name))
 						: ALK_QUESTION_COUNT;
-		if (question == ALK_QUESTION_COUNT || question == ALK_QUESTION_CLOSE)
+		if (question > ALK_QUESTION_LISTEN)
 			return alk_err_set(
 				err, -EINVAL,
 				"questions: on_link, on_auth, on_open and on_listen are known");

@@ -277,6 +277,18 @@ static void take_bind(lua_State *L, int index, struct test_ask *t)
 	t->ask.to = &t->to;
 }
 
+static void take_envelope(lua_State *L, int index, struct test_ask *t)
+{
+	check_keys(L, index, "an envelope", " type id size ");
+	t->ask.name = "";
+	t->ask.id = "";
+	borrow_text(L, index, "type", &t->ask.name);
+	borrow_text(L, index, "id", &t->ask.id);
+	if (lua_getfield(L, index, "size") != LUA_TNIL)
+		t->ask.size = (size_t)luaL_checkinteger(L, -1);
+	lua_pop(L, 1);
+}
+
 static void take_stats(lua_State *L, int index, struct test_ask *t)
 {
 	check_keys(L, index, "stats", " duration reason ");
@@ -302,6 +314,15 @@ static void take_arguments(lua_State *L, struct test_ask *t)
 	case ALK_QUESTION_LISTEN:
 		take_session(L, 1, t);
 		take_bind(L, 2, t);
+		break;
+	case ALK_QUESTION_PUBLISH:
+		take_session(L, 1, t);
+		take_envelope(L, 2, t);
+		break;
+	case ALK_QUESTION_SUBSCRIBE:
+	case ALK_QUESTION_CALL:
+		take_session(L, 1, t);
+		t->ask.name = luaL_checkstring(L, 2);
 		break;
 	case ALK_QUESTION_CLOSE:
 		take_session(L, 1, t);

@@ -75,6 +75,8 @@ static void auth_accept(struct alk_server *v, struct alk_grant *grant)
 					     .link = &v->link,
 					     .user = v->user,
 					     .grant = v->ssh.grant};
+	v->ssh.policy = v->host->policy;
+	v->ssh.from = &v->from;
 	v->state = SERVER_OPEN;
 	alk_ssh_up(&v->ssh);
 	if (server_remote_begin(v) < 0)

@@ -769,6 +769,13 @@ const struct alk_identity *alk_channel_identity(const struct alk_channel *c)
 	return c->s->grant ? &c->s->grant->identity : NULL;
 }
 
+struct alk_policy *alk_channel_policy(const struct alk_channel *c,
+				      const struct alk_route_session **from)
+{
+	*from = c->s->from;
+	return c->s->policy;
+}
+
 struct alk_loop *alk_channel_loop(const struct alk_channel *c)
 {
 	return c->s->loop;

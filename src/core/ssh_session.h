@@ -20,6 +20,7 @@
 #include <libssh/libssh.h>
 #include "channel.h"
 #include "policy.h"
+#include "route.h"
 
 struct alk_ssh;
 
@@ -45,6 +46,8 @@ struct alk_ssh {
 	uint64_t link; /* the link's number and address, for the board; borrowed for life */
 	const char *remote_addr;
 	struct alk_grant *grant;
+	struct alk_policy *policy; /* who is asked for services, of a server's session; or NULL */
+	const struct alk_route_session *from;
 	struct alk_channel *channels, *work;
 	unsigned n_channels, max_channels;
 	uint64_t next_channel;

@@ -459,6 +459,12 @@ PLUGIN_COMMAND(secret_unlock, "secret.unlock")
 PLUGIN_COMMAND(secret_lock, "secret.lock")
 PLUGIN_COMMAND(secret_derive, "secret.derive")
 PLUGIN_COMMAND(secret_reencrypt, "secret.reencrypt")
+PLUGIN_COMMAND(bus_topics, "bus.topics")
+PLUGIN_COMMAND(bus_subscribers, "bus.subscribers")
+PLUGIN_COMMAND(bus_publish, "bus.publish")
+PLUGIN_COMMAND(bus_tail, "bus.tail")
+PLUGIN_COMMAND(operation_list, "bus.operation.list")
+PLUGIN_COMMAND(operation_call, "bus.operation.call")
 
 static const struct alk_admin_command commands[] = {
 #define ALK_COMMAND(id_, name_, changes_, help_, ...)                                              \

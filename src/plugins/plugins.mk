@@ -82,6 +82,20 @@ plugins_secret_la_CFLAGS = $(PLUGIN_CFLAGS) $(SECRET_CFLAGS)
 plugins_secret_la_LDFLAGS = $(PLUGIN_LDFLAGS)
 plugins_secret_la_LIBADD = libsecretparts.la libalknet.la
 
+pkglib_LTLIBRARIES += plugins/bus.la
+BUS_SOURCES = src/plugins/services/bus/bus_conn.c src/plugins/services/bus/call.c \
+	src/plugins/services/bus/event.c src/plugins/services/bus/half.c src/plugins/services/bus/hub.c \
+	src/plugins/services/bus/hub_admin.c src/plugins/services/bus/hub_keep.c \
+	src/plugins/services/bus/hub_spoke.c src/plugins/services/bus/schema.c \
+	src/plugins/services/bus/spoke.c src/plugins/services/bus/topic.c \
+	src/plugins/services/bus/wire.c src/plugins/services/common/frame.c src/plugins/services/common/frame.h \
+	src/plugins/services/bus/bus.h src/plugins/services/bus/hub.h src/plugins/services/bus/schema.h src/plugins/services/bus/topic.h \
+	src/plugins/services/bus/wire.h
+plugins_bus_la_SOURCES = src/plugins/services/bus/bus.c $(BUS_SOURCES)
+plugins_bus_la_CFLAGS = $(PLUGIN_CFLAGS) $(JANSSON_CFLAGS)
+plugins_bus_la_LDFLAGS = $(PLUGIN_LDFLAGS)
+plugins_bus_la_LIBADD = libalknet.la $(JANSSON_LIBS)
+
 # Built, so that it stays true; not installed. -rpath makes libtool build a .so of it.
 noinst_LTLIBRARIES += plugins-skeleton/skeleton.la
 plugins_skeleton_skeleton_la_SOURCES = src/plugins/skeleton/skeleton.c

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "bus.h"
+#include "hub.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* The service of alknet-control: an event bus with topics and calls. docs/BUS.md. */
+
+static const struct alk_option bus_options[] = {
+	{.name = "max_frame",
+	 .type = ALK_OPT_SIZE,
+	 .fallback = "1M",
+	 .min = 1024,
+	 .max = 4 << 20,
+	 .help = "Bytes of a frame."},
+	{.name = "max_queue",
+	 .type = ALK_OPT_SIZE,
+	 .fallback = "4M",
+	 .min = 4096,
+	 .max = 1 << 30,
+	 .help = "Bytes that wait for a subscriber; past it the oldest events are dropped."},
+	{.name = "slow_consumer",
+	 .type = ALK_OPT_ENUM,
+	 .fallback = "drop",
+	 .choices = "drop|close",
+	 .help = "What happens to a subscriber past max_queue."},
+	{.name = "max_subscriptions",
+	 .type = ALK_OPT_INT,
+	 .fallback = "1024",
+	 .min = 1,
+	 .max = 1000000,
+	 .help = "Subscriptions of a channel."},
+	{.name = "max_calls",
+	 .type = ALK_OPT_INT,
+	 .fallback = "256",
+	 .min = 1,
+	 .max = 65536,
+	 .help = "Calls of a channel that are under way."},
+	{.name = "max_rate",
+	 .type = ALK_OPT_INT,
+	 .fallback = "0",
+	 .min = 0,
+	 .max = 10000000,
+	 .help = "Frames a second of a channel; more wait in it. 0: no limit."},
+	{.name = "call_timeout",
+	 .type = ALK_OPT_DURATION,
+	 .fallback = "30",
+	 .min = 1,
+	 .max = 86400000,
+	 .help = "How long a call without a deadline may take."},
+	{.name = "frame_timeout",
+	 .type = ALK_OPT_DURATION,
+	 .fallback = "30",
+	 .min = 1,
+	 .max = 3600000,
+	 .help = "How long a frame may stand still that has begun."},
+	{.name = "max_retained",
+	 .type = ALK_OPT_INT,
+	 .fallback = "1024",
+	 .min = 0,
+	 .max = 65536,
+	 .help = "Retained values, one a topic; the oldest is forgotten."},
+	{.name = "max_retained_bytes",
+	 .type = ALK_OPT_SIZE,
+	 .fallback = "4M",
+	 .min = 0,
+	 .max = 16 << 20,
+	 .help = "Bytes of all retained values."},
+	{.type = ALK_OPT_END},
+};
+
+static void on_tell(void *user)
+{
+	struct bus *bus = user;
+	struct wire_out out;
+
+	wire_begin(&out, WIRE_COUNTS);
+	for (size_t i = 0; i < BUS_COUNTER_COUNT; i++)
+		wire_number(&out, bus->count[i] - bus->told[i]);
+	if (bus_say(bus, &out))
+		for (size_t i = 0; i < BUS_COUNTER_COUNT; i++)
+			bus->told[i] = bus->count[i];
+}
+
+static void worker_free(struct bus **bus)
+{
+	if (*bus == NULL)
+		return;
+	while ((*bus)->conns != NULL) {
+		struct conn *c = (*bus)->conns;
+
+		conn_free(&c);
+	}
+	spoke_all_end(*bus);
+	topics_free(&(*bus)->topics);
+	alk_timer_free(&(*bus)->tell);
+	free(*bus);
+	*bus = NULL;
+}
+
+static struct bus *worker_new(const struct alk_plugin_env *env)
+{
+	const struct alk_options *o = env->options;
+	struct bus *bus = calloc(1, sizeof(*bus));
+
+	if (bus == NULL)
+		return NULL;
+	bus->loop = env->loop;
+	bus->half = env->half;
+	bus->frame_max = (size_t)alk_options_int(o, "max_frame");
+	bus->queue_max = (size_t)alk_options_int(o, "max_queue");
+	bus->close_slow = alk_options_str(o, "slow_consumer")[0] == 'c';
+	bus->subscriptions_max = (unsigned)alk_options_int(o, "max_subscriptions");
+	bus->calls_max = (unsigned)alk_options_int(o, "max_calls");
+	bus->rate = alk_options_int(o, "max_rate");
+	bus->call_timeout = (uint64_t)alk_options_int(o, "call_timeout");
+	bus->frame_timeout = (uint64_t)alk_options_int(o, "frame_timeout");
+	bus->topics = topics_new();
+	bus->tell = alk_timer_new(bus->loop, "bus counters", on_tell, bus);
+	if (bus->topics == NULL || bus->tell == NULL)
+		worker_free(&bus);
+	return bus;
+}
+
+/* Either half; which one stands first. */
+struct plugin_state {
+	struct bus *bus;
+	struct hub *hub;
+};
+
+static void bus_deinit(void **state)
+{
+	struct plugin_state *s = *state;
+
+	worker_free(&s->bus);
+	hub_free(&s->hub);
+	free(s);
+	*state = NULL;
+}
+
+static int bus_init(const struct alk_plugin_env *env, void **state, struct alk_err *err)
+{
+	struct plugin_state *s = calloc(1, sizeof(*s));
+
+	if (s != NULL && env->role == ALK_ROLE_SUPERVISOR)
+		s->hub = hub_new(env->half, env->options);
+	else if (s != NULL)
+		s->bus = worker_new(env);
+	if (s == NULL || (s->hub == NULL && s->bus == NULL)) {
+		free(s);
+		return alk_err_set(err, -ENOMEM, "out of memory for the bus");
+	}
+	*state = s;
+	return 0;
+}
+
+static int bus_open(void *state, struct alk_channel *channel, const struct alk_destination *to,
+		    void **user, struct alk_err *err)
+{
+	struct plugin_state *s = state;
+	struct conn *c = conn_new(s->bus, channel);
+	int rc;
+
+	(void)to;
+	if (c == NULL)
+		return alk_err_set(err, -ENOMEM, "out of memory");
+	rc = alk_channel_accept(channel);
+	if (rc < 0) {
+		conn_free(&c);
+		return alk_err_set(err, rc, "the session has ended");
+	}
+	*user = c;
+	return 0;
+}
+
+static struct conn *conn_of(void *user)
+{
+	struct conn *c = user;
+
+	return c != NULL && c->magic == BUS_CONN_MAGIC ? c : NULL;
+}
+
+static size_t bus_data(void *user, struct alk_channel *channel, const uint8_t *bytes, size_t n)
+{
+	struct conn *c = conn_of(user);
+
+	(void)channel;
+	return c != NULL ? conn_data(c, bytes, n) : n;
+}
+
+static void bus_drain(void *user, struct alk_channel *channel)
+{
+	struct conn *c = conn_of(user);
+
+	(void)channel;
+	if (c != NULL)
+		conn_flush(c);
+}
+
+static void bus_eof(void *user, struct alk_channel *channel)
+{
+	struct conn *c = conn_of(user);
+
+	(void)channel;
+	if (c != NULL)
+		conn_eof(c);
+}
+
+static void bus_close(void *user, struct alk_channel *channel)
+{
+	struct conn *c = conn_of(user);
+
+	(void)channel;
+	conn_free(&c);
+}
+
+static void bus_message(void *state, uint64_t worker, const uint8_t *bytes, size_t n)
+{
+	struct plugin_state *s = state;
+
+	if (s->hub != NULL)
+		hub_hear(s->hub, worker, bytes, n);
+	else
+		bus_hear(s->bus, bytes, n);
+}
+
+static void bus_worker_up(void *state, uint64_t worker)
+{
+	hub_worker_up(((struct plugin_state *)state)->hub, worker);
+}
+
+static void bus_worker_down(void *state, uint64_t worker)
+{
+	hub_worker_down(((struct plugin_state *)state)->hub, worker);
+}
+
+static int bus_configure(void *state, const struct alk_options *options, bool apply,
+			 struct alk_err *err)
+{
+	(void)err;
+	if (apply)
+		hub_configure(((struct plugin_state *)state)->hub, options);
+	return 0;
+}
+
+static void bus_command(void *state, const char *name, const char *params, struct alk_call *call)
+{
+	hub_command(((struct plugin_state *)state)->hub, name, params, call);
+}
+
+static char *bus_metrics(void *state)
+{
+	return hub_metrics(((struct plugin_state *)state)->hub);
+}
+
+static const struct alk_service_ops bus_ops = {
+	.size = sizeof(bus_ops),
+	.open = bus_open,
+	.data = bus_data,
+	.drain = bus_drain,
+	.eof = bus_eof,
+	.close = bus_close,
+};
+
+static const struct alk_half_ops bus_half = {
+	.size = sizeof(bus_half),
+	.message = bus_message,
+	.worker_up = bus_worker_up,
+	.worker_down = bus_worker_down,
+	.configure = bus_configure,
+	.command = bus_command,
+	.metrics = bus_metrics,
+};
+
+ALK_PLUGIN(.kind = ALK_PLUGIN_SERVICE, .name = "bus", .version = "0.1", .options = bus_options,
+	   .init = bus_init, .deinit = bus_deinit, .ops.service = &bus_ops, .half = &bus_half);

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef BUS_BUS_H
+#define BUS_BUS_H
+
+/* The worker's half of the bus: its channels, what they subscribe to, the calls that go through here.
+ *
+ *   bus.c        the record of the plugin, options, the channels' operations
+ *   bus_conn.c   one channel: frames in, the queue of frames out
+ *   event.c      subscribe, unsubscribe, publish; delivery
+ *   call.c       calls, from the request to its one end
+ *   spoke.c      who serves which operations, here and in other workers; /services, /hub
+ *   schema.c     JSON Schema, a subset
+ *   half.c       what the hub says
+ *   hub*.c       the supervisor's half (hub.h): what is one for all workers
+ *   topic.c      patterns, and the store of who wants what
+ *   wire.c       messages between the halves
+ *
+ * An event goes from the channel it came on straight to this worker's subscribers; the hub gets it too while another
+ * worker may have some (PEERS). Subscriptions and registrations hold from the moment that the hub has them, which
+ * is before they are answered.
+ *
+ * Start here if you add another way in (a local socket, a backend): it makes connections (conn_new) and gives them
+ * bytes as bus.c does. */
+
+#include <jansson.h>
+#include <alknet/alknet.h>
+#include "../common/frame.h"
+#include "topic.h"
+#include "wire.h"
+
+#define BUS_CONN_MAGIC 0x626e6f63u
+#define BUS_ANSWERS_MAX ((size_t)256 << 10) /* queued answers past which a channel is not read */
+#define BUS_HUB_WINDOW ((size_t)4 << 20)    /* bytes of events on their way to or from the hub */
+#define BUS_OPERATIONS_MAX 256		    /* of a spoke */
+#define BUS_NAME_MAX 255		    /* bytes of an operation's name */
+#define BUS_SPOKE_MAX 64		    /* of a spoke's */
+
+/* name, help. Each is alknet_bus_NAME_total. */
+#define BUS_COUNTERS(X)                                                                            \
+	X(published, "Events that were published.")                                                \
+	X(delivered, "Events that were put into a subscriber's queue.")                            \
+	X(dropped, "Events that a slow subscriber lost.")                                          \
+	X(calls, "Calls that were asked for.")                                                     \
+	X(calls_failed, "Calls that ended in an error or were aborted.")                           \
+	X(late_answers, "Answers to calls that had ended.")                                        \
+	X(invalid_frames, "Frames that were not one and cost their channel.")                      \
+	X(denied, "Events, subscriptions and calls that were not allowed.")
+enum bus_counter {
+#define X(name_, help_) BUS_COUNT_##name_,
+	BUS_COUNTERS(X)
+#undef X
+	BUS_COUNTER_COUNT
+};
+
+/* A frame with its length, in the queues of many. */
+struct packet {
+	unsigned refs;
+	size_t n;
+	uint8_t bytes[];
+};
+
+struct queued {
+	struct queued *next;
+	struct packet *packet;
+	bool event; /* may be dropped */
+};
+
+struct conn;
+typedef void conn_then(struct conn *c, bool allowed, const char *reason);
+
+struct group {
+	struct topic_sub link; /* in bus.groups' place of the store; first, `is_group` */
+	bool is_group;
+	char *name, *pattern;
+	struct sub *members; /* the next one to serve first */
+	unsigned n;
+};
+
+/* One subscription of one channel. */
+struct sub {
+	struct topic_sub link; /* in the store, unless in a group */
+	bool is_group;	       /* false: see struct group */
+	struct conn *conn;
+	struct sub *next, **prev;	    /* of the channel */
+	struct sub *group_next, *group_last; /* a ring */
+	struct group *group;
+	uint64_t tag; /* while the hub has not answered */
+	bool told;    /* the hub has it */
+	/* What is replayed, and behind it the events that came meanwhile. */
+	struct queued *held, **held_end, **replayed_end;
+	size_t held_bytes;
+	char *pattern, *group_name, *ref;
+};
+
+struct operation {
+	char *name; /* "/fs/readFile" */
+	char *type; /* query, mutation, subscription */
+	json_t *input, *output, *access;
+};
+
+/* A client that serves operations. */
+struct spoke {
+	struct spoke *next, **prev;
+	uint64_t worker, connection;
+	char *name, *identity;
+	struct operation *operations;
+	size_t n;
+};
+
+struct call {
+	struct call *next, **prev; /* of its bucket */
+	struct call *caller_next, **caller_prev;
+	struct call *server_next, **server_prev;
+	uint64_t number;
+	struct conn *caller; /* NULL: another worker's */
+	char *id;	     /* the caller's */
+	uint64_t from_worker, from_number;
+	struct conn *server; /* NULL: in another worker */
+	uint64_t to_worker;
+	bool many; /* a subscription */
+	struct alk_timer *deadline;
+	struct bus *bus;
+};
+
+enum conn_state { CONN_OPEN, CONN_CLOSING, CONN_CLOSED };
+
+struct conn {
+	uint32_t magic;
+	struct bus *bus;
+	struct conn *next, **prev;
+	struct alk_channel *channel;
+	uint64_t number;
+	enum conn_state state;
+	struct frame_reader reader;
+	struct alk_timer *timer; /* of a frame that does not arrive */
+	struct queued *head, **tail;
+	size_t sent;	/* of the head */
+	size_t bytes, answers;
+	uint64_t dropped, event; /* number of the last event that it got */
+	struct sub *subs;
+	unsigned n_subs, n_calls;
+	struct call *calls, *serves; /* as caller, as server */
+	struct spoke *spoke;
+	bool registered; /* the hub has a spoke of this channel */
+	/* A frame that waits for the policy or the hub; nothing is read meanwhile. */
+	struct frame frame;
+	struct alk_channel_ask *ask;
+	conn_then *then;
+	uint64_t tag;
+	bool waiting, stalled, eof;
+	double tokens;
+	uint64_t tokens_at;
+	struct alk_timer *pause;
+};
+
+#define BUS_CALL_BUCKETS 1024
+
+struct bus {
+	struct alk_loop *loop;
+	struct alk_half *half;
+	/* options */
+	size_t frame_max, queue_max;
+	unsigned subscriptions_max, calls_max;
+	int64_t rate;
+	uint64_t call_timeout, frame_timeout;
+	bool close_slow;
+
+	uint64_t self; /* this worker's number; 0 = not told yet */
+	bool peers;
+	struct topics *topics;
+	struct conn *conns;
+	uint64_t last_conn, last_tag, last_call, event;
+	struct call *calls[BUS_CALL_BUCKETS];
+	struct spoke *spokes;
+	size_t to_hub;	 /* bytes of events that the hub has not taken */
+	size_t from_hub; /* bytes that it was not told of yet */
+	uint64_t count[BUS_COUNTER_COUNT], told[BUS_COUNTER_COUNT];
+	struct alk_timer *tell;
+};
+
+/* bus_conn.c */
+struct packet *packet_new(const void *bytes, size_t n);
+struct packet *packet_ref(struct packet *packet);
+void packet_unref(struct packet **packet);
+/* A frame of its own making. Takes `payload`. NULL: out of memory. */
+struct packet *packet_make(const char *type, const char *id, json_t *payload);
+/* What was read and not answered yet, as it came. */
+struct packet *packet_of(const struct frame_reader *reader);
+
+struct conn *conn_new(struct bus *bus, struct alk_channel *channel);
+/* Forget it: ends its subscriptions, its calls, its spoke. */
+void conn_free(struct conn **conn);
+size_t conn_data(struct conn *c, const uint8_t *bytes, size_t n);
+void conn_eof(struct conn *c);
+void conn_flush(struct conn *c);
+/* Nothing is left that could be said after the peer's EOF? Then it ends. */
+void conn_settle(struct conn *c);
+/* The frame that it waited with is done; read on. */
+void conn_go_on(struct conn *c);
+/* Queue a frame; does not take it. Events push out older events; what is not one closes a channel
+ * that does not read at all. */
+void conn_put(struct conn *c, struct packet *packet, bool event);
+/* The same with an envelope. Takes `payload`. */
+void conn_say(struct conn *c, const char *type, const char *id, json_t *payload);
+void conn_error(struct conn *c, const char *type, const char *id, const char *code,
+		const char *message);
+void conn_close_slow(struct conn *c);
+/* Put the frame to the policy; `then` runs now or later, with c->frame as it is. Nothing is read before. */
+void conn_ask(struct conn *c, const struct alk_channel_question *question, conn_then *then);
+struct conn *conn_find(const struct bus *bus, uint64_t number);
+bool code_is_retryable(const char *code);
+void bus_count(struct bus *bus, enum bus_counter counter, uint64_t n);
+const char *conn_identity(const struct conn *c);
+
+/* event.c; the frame is c->frame */
+void event_subscribe(struct conn *c);
+void event_unsubscribe(struct conn *c);
+void event_publish(struct conn *c);
+/* From the hub: to all plain subscribers if `plain`, and to one of each of `n` groups. */
+void event_deliver(struct bus *bus, const char *topic, struct packet *packet, bool plain,
+		   struct wire_in *groups, uint64_t n);
+void event_replay(struct bus *bus, uint64_t tag, const uint8_t *bytes, size_t n);
+void event_subscribed(struct bus *bus, uint64_t tag, const char *code, const char *message);
+void event_lost(struct bus *bus, uint64_t n);
+void event_forget(struct conn *c);
+
+/* call.c */
+void call_requested(struct conn *c);
+void call_answered(struct conn *c);
+/* From another worker. */
+void call_hear(struct bus *bus, uint64_t worker, const uint8_t *bytes, size_t n);
+void call_forget(struct conn *c);
+void call_worker_gone(struct bus *bus, uint64_t worker);
+void call_fail(struct conn *c, const char *id, const char *code, const char *message);
+
+/* spoke.c */
+struct operation_at {
+	const struct spoke *spoke;
+	const struct operation *operation;
+};
+/* Is it one of the hub's own? Then it was answered (register: later). */
+bool spoke_hub_call(struct conn *c, const char *id, const char *operation, json_t *input);
+bool spoke_find(const struct bus *bus, const char *name, struct operation_at *at);
+/* May the channel's identity call it? */
+bool spoke_may(const struct conn *c, const struct operation *operation);
+void spoke_add(struct bus *bus, struct wire_in *in);
+void spoke_remove(struct bus *bus, const char *name);
+void spoke_registered(struct bus *bus, uint64_t tag, const char *code, const char *message);
+void spoke_forget(struct conn *c);
+void spoke_all_end(struct bus *bus);
+
+/* half.c */
+void bus_hear(struct bus *bus, const uint8_t *bytes, size_t n);
+/* Say and free; false: it could not be said. */
+bool bus_say(struct bus *bus, struct wire_out *out);
+bool bus_say_to(struct bus *bus, uint64_t worker, struct wire_out *out);
+
+#endif

@@ -1,0 +1,494 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "bus.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COUNTS_EVERY 1000 /* ms */
+
+struct packet *packet_new(const void *bytes, size_t n)
+{
+	struct packet *packet = malloc(sizeof(*packet) + n);
+
+	if (packet == NULL)
+		return NULL;
+	packet->refs = 1;
+	packet->n = n;
+	memcpy(packet->bytes, bytes, n);
+	return packet;
+}
+
+struct packet *packet_ref(struct packet *packet)
+{
+	packet->refs++;
+	return packet;
+}
+
+void packet_unref(struct packet **packet)
+{
+	if (*packet != NULL && --(*packet)->refs == 0)
+		free(*packet);
+	*packet = NULL;
+}
+
+struct packet *packet_make(const char *type, const char *id, json_t *payload)
+{
+	struct packet *packet = NULL;
+	size_t n;
+	uint8_t *bytes = frame_make(type, id, payload, &n);
+
+	if (bytes != NULL)
+		packet = packet_new(bytes, n);
+	frame_free(&bytes, n);
+	return packet;
+}
+
+struct packet *packet_of(const struct frame_reader *reader)
+{
+	size_t n = reader->have - sizeof(reader->head);
+	struct packet *packet = malloc(sizeof(*packet) + reader->have);
+
+	if (packet == NULL)
+		return NULL;
+	packet->refs = 1;
+	packet->n = reader->have;
+	memcpy(packet->bytes, reader->head, sizeof(reader->head));
+	memcpy(packet->bytes + sizeof(reader->head), reader->body, n);
+	return packet;
+}
+
+void bus_count(struct bus *bus, enum bus_counter counter, uint64_t n)
+{
+	bus->count[counter] += n;
+	if (!alk_timer_active(bus->tell))
+		alk_timer_start(bus->tell, COUNTS_EVERY);
+}
+
+const char *conn_identity(const struct conn *c)
+{
+	const struct alk_identity *identity = alk_channel_identity(c->channel);
+
+	return identity != NULL && identity->id != NULL ? identity->id : "";
+}
+
+/* The queue */
+
+static void queue_pop(struct conn *c, struct queued **at)
+{
+	struct queued *q = *at;
+
+	*at = q->next;
+	if (*at == NULL)
+		c->tail = at;
+	c->bytes -= q->packet->n;
+	if (!q->event)
+		c->answers -= q->packet->n;
+	packet_unref(&q->packet);
+	free(q);
+}
+
+static void queue_clear(struct conn *c)
+{
+	while (c->head != NULL)
+		queue_pop(c, &c->head);
+	c->sent = 0;
+}
+
+/* Make room for `need` more: the oldest events go, but not what is half sent. */
+static void queue_drop(struct conn *c, size_t need)
+{
+	struct queued **at = c->sent > 0 ? &c->head->next : &c->head;
+
+	while (*at != NULL && c->bytes + need > c->bus->queue_max) {
+		if (!(*at)->event) {
+			at = &(*at)->next;
+			continue;
+		}
+		queue_pop(c, at);
+		c->dropped++;
+		bus_count(c->bus, BUS_COUNT_dropped, 1);
+	}
+}
+
+static void queue_add(struct conn *c, struct packet *packet, bool event)
+{
+	struct queued *q = calloc(1, sizeof(*q));
+
+	if (q == NULL) {
+		if (event)
+			c->dropped++;
+		else
+			conn_close_slow(c);
+		return;
+	}
+	q->packet = packet_ref(packet);
+	q->event = event;
+	*c->tail = q;
+	c->tail = &q->next;
+	c->bytes += packet->n;
+	if (!event)
+		c->answers += packet->n;
+}
+
+/* Told once, before what comes next. */
+static void queue_tell_dropped(struct conn *c)
+{
+	struct packet *packet;
+	struct queued *q;
+
+	if (c->dropped == 0 || c->sent > 0)
+		return;
+	packet = packet_make("__dropped", "",
+			     json_pack("{s:I}", "count", (json_int_t)c->dropped));
+	q = packet != NULL ? calloc(1, sizeof(*q)) : NULL;
+	if (q == NULL) {
+		packet_unref(&packet);
+		return;
+	}
+	q->packet = packet;
+	q->next = c->head;
+	if (c->head == NULL)
+		c->tail = &q->next;
+	c->head = q;
+	c->bytes += packet->n;
+	c->answers += packet->n;
+	c->dropped = 0;
+}
+
+static void conn_finish(struct conn *c)
+{
+	if (c->state == CONN_CLOSED)
+		return;
+	c->state = CONN_CLOSED;
+	alk_channel_close(c->channel);
+}
+
+void conn_flush(struct conn *c)
+{
+	while (c->state != CONN_CLOSED) {
+		ssize_t n;
+
+		queue_tell_dropped(c);
+		if (c->head == NULL)
+			break;
+		n = alk_channel_write(c->channel, c->head->packet->bytes + c->sent,
+				      c->head->packet->n - c->sent);
+		if (n < 0) {
+			conn_finish(c);
+			return;
+		}
+		c->sent += (size_t)n;
+		if (c->sent < c->head->packet->n)
+			break; /* drain follows */
+		c->sent = 0;
+		queue_pop(c, &c->head);
+	}
+	if (c->head == NULL && c->state == CONN_CLOSING)
+		conn_finish(c);
+	if (c->stalled && c->answers < BUS_ANSWERS_MAX / 2)
+		conn_go_on(c);
+}
+
+/* What was queued is still sent, if the peer reads. */
+static void conn_end(struct conn *c)
+{
+	if (c->state != CONN_OPEN)
+		return;
+	c->state = CONN_CLOSING;
+	event_forget(c);
+	call_forget(c);
+	spoke_forget(c);
+	alk_timer_start(c->timer, c->bus->frame_timeout);
+	conn_flush(c);
+}
+
+void conn_close_slow(struct conn *c)
+{
+	conn_finish(c); /* `close` follows, and forgets it */
+}
+
+void conn_put(struct conn *c, struct packet *packet, bool event)
+{
+	bool idle = c->head == NULL;
+
+	if (c->state != CONN_OPEN)
+		return;
+	if (c->bytes + packet->n > c->bus->queue_max) {
+		if (event && c->bus->close_slow) {
+			bus_count(c->bus, BUS_COUNT_dropped, 1);
+			conn_close_slow(c);
+			return;
+		}
+		queue_drop(c, packet->n);
+	}
+	if (!event && c->bytes + packet->n > 2 * c->bus->queue_max + c->bus->frame_max) {
+		conn_close_slow(c);
+		return;
+	}
+	if (event && c->bytes + packet->n > c->bus->queue_max) {
+		c->dropped++;
+		bus_count(c->bus, BUS_COUNT_dropped, 1);
+		return;
+	}
+	queue_add(c, packet, event);
+	if (idle)
+		conn_flush(c);
+}
+
+void conn_say(struct conn *c, const char *type, const char *id, json_t *payload)
+{
+	struct packet *packet = packet_make(type, id, payload);
+
+	if (packet != NULL)
+		conn_put(c, packet, false);
+	else
+		conn_close_slow(c);
+	packet_unref(&packet);
+}
+
+bool code_is_retryable(const char *code)
+{
+	return strcmp(code, "TIMEOUT") == 0 || strcmp(code, "UNAVAILABLE") == 0 ||
+	       strcmp(code, "OVERLOADED") == 0;
+}
+
+void conn_error(struct conn *c, const char *type, const char *id, const char *code,
+		const char *message)
+{
+	conn_say(c, type, id,
+		 json_pack("{s:s, s:s, s:b}", "code", code, "message", message, "retryable",
+			   code_is_retryable(code)));
+}
+
+/* Frames in */
+
+static void on_asked(void *user, bool allowed, const char *reason)
+{
+	struct conn *c = user;
+
+	c->ask = NULL;
+	if (c->state == CONN_OPEN) {
+		if (!allowed)
+			bus_count(c->bus, BUS_COUNT_denied, 1);
+		c->then(c, allowed, reason);
+	}
+	conn_go_on(c);
+}
+
+void conn_ask(struct conn *c, const struct alk_channel_question *question, conn_then *then)
+{
+	int rc = alk_channel_ask(c->channel, question, on_asked, c, &c->ask);
+
+	c->then = then;
+	c->waiting = rc == 0;
+	if (rc == 1)
+		then(c, true, "");
+	else if (rc < 0)
+		then(c, false, "out of memory");
+}
+
+static void conn_invalid(struct conn *c, const char *id, const char *why)
+{
+	bus_count(c->bus, BUS_COUNT_invalid_frames, 1);
+	conn_error(c, "error", strlen(id) <= TOPIC_TYPE_MAX ? id : "", "INVALID_FRAME", why);
+	conn_end(c);
+}
+
+static void on_silence(void *user)
+{
+	struct conn *c = user;
+
+	if (c->state == CONN_OPEN)
+		conn_invalid(c, "", "the rest of the frame did not arrive");
+	else
+		conn_close_slow(c);
+}
+
+static void on_pause(void *user)
+{
+	struct conn *c = user;
+
+	c->stalled = true;
+	conn_go_on(c);
+}
+
+/* So many events a second; more wait in their channel. */
+static bool conn_may_publish(struct conn *c)
+{
+	uint64_t now = alk_loop_now(c->bus->loop);
+	double rate = (double)c->bus->rate;
+
+	if (c->bus->rate == 0)
+		return true;
+	c->tokens += (double)(now - c->tokens_at) * rate / 1000;
+	c->tokens_at = now;
+	if (c->tokens > rate)
+		c->tokens = rate;
+	if (c->tokens >= 1) {
+		c->tokens--;
+		return true;
+	}
+	alk_timer_start(c->pause, 1 + (uint64_t)(1000 / rate));
+	return false;
+}
+
+static void conn_frame(struct conn *c)
+{
+	const char *type = c->frame.type;
+
+	if (strlen(c->frame.id) > TOPIC_TYPE_MAX)
+		conn_error(c, "error", "", "INVALID_INPUT", "an id has at most 255 bytes");
+	else if (strcmp(type, "__subscribe") == 0)
+		event_subscribe(c);
+	else if (strcmp(type, "__unsubscribe") == 0)
+		event_unsubscribe(c);
+	else if (strcmp(type, "call.requested") == 0)
+		call_requested(c);
+	else if (strncmp(type, "call.", 5) == 0)
+		call_answered(c);
+	else
+		event_publish(c);
+}
+
+static void conn_frame_done(struct conn *c)
+{
+	frame_clear(&c->frame);
+	frame_reader_clear(&c->reader);
+}
+
+/* A frame is whole. */
+static void conn_parse(struct conn *c)
+{
+	struct alk_err err = {""};
+
+	if (frame_parse(&c->reader, &c->frame, &err) < 0)
+		conn_invalid(c, c->frame.id, err.text);
+	else
+		conn_frame(c);
+	if (!c->waiting)
+		conn_frame_done(c);
+}
+
+size_t conn_data(struct conn *c, const uint8_t *bytes, size_t n)
+{
+	struct alk_err err = {""};
+	size_t taken = 0, some;
+	int rc;
+
+	while (taken < n && c->state == CONN_OPEN) {
+		if (c->waiting || alk_timer_active(c->pause))
+			return taken;
+		c->stalled = c->answers >= BUS_ANSWERS_MAX || c->bus->to_hub >= BUS_HUB_WINDOW;
+		if (c->stalled || (frame_reader_idle(&c->reader) && !conn_may_publish(c)))
+			return taken;
+		rc = frame_feed(&c->reader, bytes + taken, n - taken, &some, &err);
+		taken += some;
+		if (rc < 0)
+			conn_invalid(c, "", err.text);
+		else if (rc > 0)
+			conn_parse(c);
+		if (rc > 0 && c->state == CONN_OPEN)
+			alk_timer_stop(c->timer);
+		else if (c->state == CONN_OPEN)
+			alk_timer_start(c->timer, c->bus->frame_timeout);
+	}
+	return c->state == CONN_OPEN ? taken : n;
+}
+
+void conn_go_on(struct conn *c)
+{
+	if (c->waiting) {
+		c->waiting = false;
+		conn_frame_done(c);
+	}
+	c->stalled = false;
+	if (c->state != CONN_OPEN)
+		return;
+	alk_channel_resume(c->channel);
+	conn_settle(c);
+}
+
+void conn_settle(struct conn *c)
+{
+	if (c->eof && c->state == CONN_OPEN && !c->waiting && c->subs == NULL && c->calls == NULL)
+		conn_end(c);
+}
+
+void conn_eof(struct conn *c)
+{
+	c->eof = true;
+	if (c->state != CONN_OPEN)
+		return;
+	if (!c->waiting && !frame_reader_idle(&c->reader)) {
+		conn_invalid(c, "", "the channel ended inside a frame");
+		return;
+	}
+	/* It can serve nobody any more. */
+	spoke_forget(c);
+	conn_settle(c);
+}
+
+struct conn *conn_new(struct bus *bus, struct alk_channel *channel)
+{
+	struct conn *c = calloc(1, sizeof(*c));
+
+	if (c == NULL)
+		return NULL;
+	c->magic = BUS_CONN_MAGIC;
+	c->bus = bus;
+	c->channel = channel;
+	c->number = ++bus->last_conn;
+	c->tail = &c->head;
+	c->tokens = (double)bus->rate;
+	c->tokens_at = alk_loop_now(bus->loop);
+	frame_reader_init(&c->reader, bus->frame_max);
+	c->timer = alk_timer_new(bus->loop, "bus frame", on_silence, c);
+	c->pause = alk_timer_new(bus->loop, "bus rate", on_pause, c);
+	if (c->timer == NULL || c->pause == NULL) {
+		alk_timer_free(&c->timer);
+		alk_timer_free(&c->pause);
+		free(c);
+		return NULL;
+	}
+	c->next = bus->conns;
+	c->prev = &bus->conns;
+	if (c->next != NULL)
+		c->next->prev = &c->next;
+	bus->conns = c;
+	return c;
+}
+
+void conn_free(struct conn **conn)
+{
+	struct conn *c = *conn;
+
+	*conn = NULL;
+	if (c == NULL)
+		return;
+	c->state = CONN_CLOSED;
+	if (c->ask != NULL)
+		alk_channel_ask_cancel(&c->ask);
+	event_forget(c);
+	call_forget(c);
+	spoke_forget(c);
+	queue_clear(c);
+	frame_clear(&c->frame);
+	frame_reader_clear(&c->reader);
+	alk_timer_free(&c->timer);
+	alk_timer_free(&c->pause);
+	*c->prev = c->next;
+	if (c->next != NULL)
+		c->next->prev = c->prev;
+	c->magic = 0;
+	free(c);
+}
+
+struct conn *conn_find(const struct bus *bus, uint64_t number)
+{
+	struct conn *c = bus->conns;
+
+	while (c != NULL && c->number != number)
+		c = c->next;
+	return c;
+}

@@ -1,0 +1,504 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "bus.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Groups */
+
+static struct group *group_find(const struct bus *bus, const char *pattern, const char *name)
+{
+	struct topic_sub *at = topics_of(bus->topics, pattern);
+
+	for (; at != NULL; at = at->next) {
+		struct group *group = (struct group *)at;
+
+		if (group->is_group && strcmp(group->name, name) == 0)
+			return group;
+	}
+	return NULL;
+}
+
+static void group_free(struct group **group)
+{
+	free((*group)->name);
+	free((*group)->pattern);
+	free(*group);
+	*group = NULL;
+}
+
+static struct group *group_make(struct bus *bus, const char *pattern, const char *name)
+{
+	struct group *group = group_find(bus, pattern, name);
+
+	if (group != NULL)
+		return group;
+	group = calloc(1, sizeof(*group));
+	if (group == NULL)
+		return NULL;
+	group->is_group = true;
+	group->name = strdup(name);
+	group->pattern = strdup(pattern);
+	if (group->name == NULL || group->pattern == NULL ||
+	    topics_add(bus->topics, pattern, &group->link) < 0)
+		group_free(&group);
+	return group;
+}
+
+static int group_join(struct bus *bus, struct sub *sub)
+{
+	struct group *group = group_make(bus, sub->pattern, sub->group_name);
+
+	if (group == NULL)
+		return -ENOMEM;
+	sub->group = group;
+	sub->group_next = sub->group_last = sub;
+	if (group->members != NULL) {
+		sub->group_next = group->members;
+		sub->group_last = group->members->group_last;
+		sub->group_last->group_next = sub->group_next->group_last = sub;
+	}
+	group->members = sub;
+	group->n++;
+	return 0;
+}
+
+static void group_leave(struct bus *bus, struct sub *sub)
+{
+	struct group *group = sub->group;
+
+	sub->group_last->group_next = sub->group_next;
+	sub->group_next->group_last = sub->group_last;
+	if (group->members == sub)
+		group->members = sub->group_next;
+	sub->group = NULL;
+	if (--group->n > 0)
+		return;
+	topics_remove(bus->topics, &group->link);
+	group_free(&group);
+}
+
+/* Subscriptions */
+
+static void sub_hold(struct sub *sub, struct packet *packet)
+{
+	struct queued *q;
+
+	if (sub->held_bytes + packet->n > sub->conn->bus->queue_max ||
+	    (q = calloc(1, sizeof(*q))) == NULL) {
+		sub->conn->dropped++;
+		bus_count(sub->conn->bus, BUS_COUNT_dropped, 1);
+		return;
+	}
+	q->packet = packet_ref(packet);
+	sub->held_bytes += packet->n;
+	*sub->held_end = q;
+	sub->held_end = &q->next;
+}
+
+static void sub_release(struct sub *sub, bool deliver)
+{
+	struct queued *q;
+
+	while ((q = sub->held) != NULL) {
+		sub->held = q->next;
+		if (deliver)
+			conn_put(sub->conn, q->packet, true);
+		packet_unref(&q->packet);
+		free(q);
+	}
+	sub->held_end = sub->replayed_end = &sub->held;
+}
+
+static void sub_free(struct sub **at)
+{
+	struct sub *sub = *at;
+	struct bus *bus = sub->conn->bus;
+
+	*at = NULL;
+	if (sub->group != NULL)
+		group_leave(bus, sub);
+	topics_remove(bus->topics, &sub->link);
+	sub_release(sub, false);
+	*sub->prev = sub->next;
+	if (sub->next != NULL)
+		sub->next->prev = sub->prev;
+	sub->conn->n_subs--;
+	free(sub->pattern);
+	free(sub->group_name);
+	free(sub->ref);
+	free(sub);
+}
+
+/* The hub is told, if it was told of it. */
+static void sub_end(struct sub **at)
+{
+	struct sub *sub = *at;
+	struct wire_out out;
+
+	if (sub->told || sub->tag != 0) {
+		wire_begin(&out, WIRE_UNSUBSCRIBE);
+		wire_text(&out, sub->pattern);
+		wire_text(&out, sub->group_name);
+		bus_say(sub->conn->bus, &out);
+	}
+	sub_free(at);
+}
+
+static struct sub *sub_find(const struct conn *c, const char *ref)
+{
+	struct sub *sub = c->subs;
+
+	while (sub != NULL && strcmp(sub->ref, ref) != 0)
+		sub = sub->next;
+	return sub;
+}
+
+static struct sub *sub_of_tag(const struct bus *bus, uint64_t tag)
+{
+	for (struct conn *c = bus->conns; c != NULL; c = c->next)
+		for (struct sub *sub = c->subs; sub != NULL && c->tag == tag; sub = sub->next)
+			if (sub->tag == tag)
+				return sub;
+	return NULL;
+}
+
+static struct sub *sub_new(struct conn *c, const char *ref, const char *pattern, const char *group)
+{
+	struct sub *sub = calloc(1, sizeof(*sub));
+
+	if (sub == NULL)
+		return NULL;
+	sub->conn = c;
+	sub->held_end = sub->replayed_end = &sub->held;
+	sub->next = c->subs;
+	sub->prev = &c->subs;
+	if (sub->next != NULL)
+		sub->next->prev = &sub->next;
+	c->subs = sub;
+	c->n_subs++;
+	sub->ref = strdup(ref);
+	sub->pattern = strdup(pattern);
+	sub->group_name = strdup(group);
+	if (sub->ref == NULL || sub->pattern == NULL || sub->group_name == NULL)
+		sub_free(&sub);
+	return sub;
+}
+
+/* What a subscribe asks for. */
+struct wish {
+	const char *pattern, *group;
+	bool replay;
+};
+
+static int wish_read(const struct conn *c, struct wish *wish, struct alk_err *err)
+{
+	const json_t *payload = c->frame.payload;
+	const json_t *group = json_object_get(payload, "group");
+	const json_t *replay = json_object_get(payload, "replay");
+
+	wish->pattern = json_string_value(json_object_get(payload, "topic"));
+	if (wish->pattern == NULL)
+		return alk_err_set(err, -EINVAL, "payload.topic: must be text");
+	if (group != NULL && (json_string_length(group) == 0 ||
+			      json_string_length(group) > TOPIC_TYPE_MAX))
+		return alk_err_set(err, -EINVAL, "payload.group: must be text of 1 to 255 bytes");
+	wish->group = group != NULL ? json_string_value(group) : "";
+	wish->replay = replay != NULL;
+	if (replay != NULL &&
+	    (!json_is_string(replay) || strcmp(json_string_value(replay), "last") != 0))
+		return alk_err_set(err, -EINVAL, "payload.replay: this backend has \"last\"");
+	if (replay != NULL && group != NULL)
+		return alk_err_set(err, -EINVAL, "payload.replay: a group has no history");
+	if (sub_find(c, c->frame.id) != NULL)
+		return alk_err_set(err, -EINVAL, "id: this channel has a subscription of that name");
+	return topic_check_pattern(wish->pattern, err);
+}
+
+static void subscribe_now(struct conn *c, bool allowed, const char *reason)
+{
+	const char *ref = c->frame.id;
+	struct wire_out out;
+	struct alk_err err;
+	struct wish wish;
+	struct sub *sub;
+
+	if (!allowed) {
+		conn_error(c, "error", ref, "FORBIDDEN",
+			   *reason != '\0' ? reason : "denied by policy");
+		return;
+	}
+	if (wish_read(c, &wish, &err) < 0)
+		return;
+	sub = sub_new(c, ref, wish.pattern, wish.group);
+	if (sub == NULL) {
+		conn_error(c, "error", ref, "OVERLOADED", "out of memory");
+		return;
+	}
+	sub->tag = c->tag = ++c->bus->last_tag;
+	if (wish.replay && topics_add(c->bus->topics, sub->pattern, &sub->link) < 0) {
+		sub_free(&sub);
+		conn_error(c, "error", ref, "OVERLOADED", "out of memory");
+		return;
+	}
+	wire_begin(&out, WIRE_SUBSCRIBE);
+	wire_number(&out, sub->tag);
+	wire_number(&out, wish.replay);
+	wire_text(&out, sub->pattern);
+	wire_text(&out, sub->group_name);
+	c->waiting = true;
+	if (bus_say(c->bus, &out))
+		return;
+	c->waiting = false;
+	sub_free(&sub);
+	conn_error(c, "error", ref, "UNAVAILABLE", "the hub does not answer");
+}
+
+void event_subscribe(struct conn *c)
+{
+	struct alk_err err = {""};
+	struct wish wish;
+
+	if (wish_read(c, &wish, &err) < 0)
+		conn_error(c, "error", c->frame.id, "INVALID_INPUT", err.text);
+	else if (c->n_subs >= c->bus->subscriptions_max)
+		conn_error(c, "error", c->frame.id, "OVERLOADED",
+			   "this channel has too many subscriptions");
+	else
+		conn_ask(c,
+			 &(struct alk_channel_question){.kind = ALK_MAY_SUBSCRIBE,
+							.name = wish.pattern},
+			 subscribe_now);
+}
+
+void event_replay(struct bus *bus, uint64_t tag, const uint8_t *bytes, size_t n)
+{
+	struct sub *sub = sub_of_tag(bus, tag);
+	struct packet *packet = sub != NULL ? packet_new(bytes, n) : NULL;
+	struct queued *q = packet != NULL ? calloc(1, sizeof(*q)) : NULL;
+
+	if (q == NULL) {
+		packet_unref(&packet);
+		return;
+	}
+	/* Before what was held meanwhile, behind what was replayed before. */
+	q->packet = packet;
+	q->next = *sub->replayed_end;
+	*sub->replayed_end = q;
+	if (q->next == NULL)
+		sub->held_end = &q->next;
+	sub->replayed_end = &q->next;
+}
+
+void event_subscribed(struct bus *bus, uint64_t tag, const char *code, const char *message)
+{
+	struct sub *sub = sub_of_tag(bus, tag);
+	struct conn *c;
+	int rc = 0;
+
+	if (sub == NULL)
+		return;
+	c = sub->conn;
+	if (*code != '\0') {
+		conn_error(c, "error", sub->ref, code, message);
+		sub_free(&sub);
+		conn_go_on(c);
+		return;
+	}
+	sub->told = true;
+	sub->tag = 0;
+	if (*sub->group_name != '\0')
+		rc = group_join(bus, sub);
+	else if (sub->link.node == NULL)
+		rc = topics_add(bus->topics, sub->pattern, &sub->link);
+	if (rc < 0) {
+		conn_error(c, "error", sub->ref, "OVERLOADED", "out of memory");
+		sub_end(&sub);
+	} else {
+		conn_say(c, "__ok", sub->ref, json_object());
+		sub_release(sub, true);
+	}
+	conn_go_on(c);
+}
+
+void event_unsubscribe(struct conn *c)
+{
+	struct sub *sub = sub_find(c, c->frame.id);
+
+	if (sub == NULL) {
+		conn_error(c, "error", c->frame.id, "NOT_FOUND", "no subscription has this id");
+		return;
+	}
+	sub_end(&sub);
+	conn_say(c, "__ok", c->frame.id, json_object());
+	conn_settle(c);
+}
+
+void event_forget(struct conn *c)
+{
+	while (c->subs != NULL) {
+		struct sub *sub = c->subs;
+
+		sub_end(&sub);
+	}
+}
+
+/* Delivery */
+
+struct delivery {
+	struct bus *bus;
+	struct conn *from;
+	struct packet *packet;
+	struct wire_out *served; /* NULL: groups are not looked at */
+	uint64_t n;
+	bool plain;
+};
+
+static void deliver_to(const struct delivery *d, struct conn *c)
+{
+	if (c->event == d->bus->event)
+		return;
+	c->event = d->bus->event;
+	conn_put(c, d->packet, true);
+	d->bus->count[BUS_COUNT_delivered]++;
+}
+
+/* To the next member that is there and did not send it. */
+static bool deliver_group(const struct delivery *d, struct group *group)
+{
+	struct sub *sub = group->members;
+
+	for (unsigned i = 0; i < group->n; i++, sub = sub->group_next) {
+		if (sub->conn == d->from || sub->conn->state != CONN_OPEN)
+			continue;
+		group->members = sub->group_next;
+		deliver_to(d, sub->conn);
+		return true;
+	}
+	return false;
+}
+
+static void on_wanted(void *user, struct topic_sub *at)
+{
+	struct delivery *d = user;
+	struct sub *sub = (struct sub *)at;
+	struct group *group = (struct group *)at;
+
+	if (sub->is_group) {
+		if (d->served == NULL || !deliver_group(d, group))
+			return;
+		wire_text(d->served, group->pattern);
+		wire_text(d->served, group->name);
+		d->n++;
+	} else if (d->plain && sub->conn != d->from) {
+		if (sub->tag == 0)
+			deliver_to(d, sub->conn);
+		else if (d->served != NULL)
+			sub_hold(sub, d->packet); /* an event of this worker's; the hub has it after the
+						   * subscription */
+	}
+}
+
+void event_deliver(struct bus *bus, const char *topic, struct packet *packet, bool plain,
+		   struct wire_in *groups, uint64_t n)
+{
+	struct delivery d = {.bus = bus, .packet = packet, .plain = plain};
+
+	bus->event++;
+	if (plain)
+		topics_each(bus->topics, topic, on_wanted, &d);
+	for (uint64_t i = 0; i < n && !groups->bad; i++) {
+		const char *pattern = wire_get_text(groups);
+		struct group *group = group_find(bus, pattern, wire_get_text(groups));
+
+		if (group != NULL)
+			deliver_group(&d, group);
+	}
+	bus_count(bus, BUS_COUNT_delivered, 0);
+}
+
+/* payload.retain: true keeps the event for those that ask for the last, "forget" forgets what was kept. */
+static uint64_t retain_of(const json_t *payload)
+{
+	const json_t *retain = json_object_get(payload, "retain");
+
+	if (json_is_true(retain))
+		return WIRE_RETAIN_KEEP;
+	if (json_is_string(retain) && strcmp(json_string_value(retain), "forget") == 0)
+		return WIRE_RETAIN_FORGET;
+	return WIRE_RETAIN_NO;
+}
+
+static void publish_tell_hub(struct bus *bus, uint64_t retain, const char *topic,
+			     const struct packet *packet, const struct wire_out *served, uint64_t n)
+{
+	struct wire_out out;
+	size_t size;
+
+	wire_begin(&out, WIRE_EVENT);
+	wire_number(&out, retain);
+	wire_text(&out, topic);
+	wire_bytes(&out, packet->bytes, packet->n);
+	wire_number(&out, n);
+	wire_append(&out, served);
+	size = out.n;
+	if (bus_say(bus, &out))
+		bus->to_hub += size;
+}
+
+static void publish_now(struct conn *c, bool allowed, const char *reason)
+{
+	struct bus *bus = c->bus;
+	struct wire_out served = {.bytes = NULL};
+	struct delivery d = {.bus = bus, .from = c, .served = &served, .plain = true};
+	uint64_t retain = retain_of(c->frame.payload);
+	char topic[TOPIC_MAX + 1];
+
+	if (!allowed) {
+		conn_error(c, "error", c->frame.id, "FORBIDDEN",
+			   *reason != '\0' ? reason : "denied by policy");
+		return;
+	}
+	d.packet = packet_of(&c->reader);
+	if (d.packet == NULL) {
+		conn_error(c, "error", c->frame.id, "OVERLOADED", "out of memory");
+		return;
+	}
+	topic_name(topic, c->frame.type, c->frame.id);
+	bus->event++;
+	topics_each(bus->topics, topic, on_wanted, &d);
+	if (bus->peers || retain != WIRE_RETAIN_NO)
+		publish_tell_hub(bus, retain, topic, d.packet, &served, d.n);
+	bus_count(bus, BUS_COUNT_published, 1);
+	wire_free(&served);
+	packet_unref(&d.packet);
+}
+
+void event_publish(struct conn *c)
+{
+	struct alk_err err = {""};
+
+	if (topic_check_event(c->frame.type, c->frame.id, &err) < 0) {
+		conn_error(c, "error", c->frame.id, "INVALID_INPUT", err.text);
+		return;
+	}
+	conn_ask(c,
+		 &(struct alk_channel_question){.kind = ALK_MAY_PUBLISH,
+						.name = c->frame.type,
+						.id = c->frame.id,
+						.size = c->reader.have - sizeof(c->reader.head)},
+		 publish_now);
+}
+
+/* The hub had more for this worker than it took; whose it was is not known. */
+void event_lost(struct bus *bus, uint64_t n)
+{
+	for (struct conn *c = bus->conns; c != NULL; c = c->next) {
+		if (c->subs == NULL || c->state != CONN_OPEN)
+			continue;
+		c->dropped += n;
+		conn_flush(c);
+	}
+	bus_count(bus, BUS_COUNT_dropped, n);
+}

@@ -1,0 +1,443 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "hub.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool hub_say(struct hub *hub, uint64_t worker, struct wire_out *out)
+{
+	bool said = !out->bad && alk_half_send(hub->half, worker, out->bytes, out->n) == 0;
+
+	wire_free(out);
+	return said;
+}
+
+struct hub_worker *hub_worker_of(const struct hub *hub, uint64_t number)
+{
+	for (size_t i = 0; i < hub->n_workers; i++)
+		if (hub->workers[i]->number == number)
+			return hub->workers[i];
+	return NULL;
+}
+
+void hub_tell_peers(struct hub *hub)
+{
+	bool peers = hub->n_workers > 1 || !TAILQ_EMPTY(&hub->tails);
+	struct wire_out out;
+
+	for (size_t i = 0; i < hub->n_workers; i++) {
+		if (hub->workers[i]->peers == peers)
+			continue;
+		hub->workers[i]->peers = peers;
+		wire_begin(&out, WIRE_PEERS);
+		wire_number(&out, peers);
+		hub_say(hub, hub->workers[i]->number, &out);
+	}
+}
+
+void hub_worker_up(struct hub *hub, uint64_t worker)
+{
+	struct hub_worker *w = hub->n_workers < HUB_WORKERS_MAX ? calloc(1, sizeof(*w)) : NULL;
+	struct wire_out out;
+
+	if (w == NULL) {
+		alk_log(ALK_LOG_ERROR, "a worker is not on the bus", ALK_INT("worker", (int64_t)worker));
+		return;
+	}
+	w->number = worker;
+	hub->workers[hub->n_workers++] = w;
+	wire_begin(&out, WIRE_HELLO);
+	wire_number(&out, worker);
+	hub_say(hub, worker, &out);
+	hub_tell_peers(hub);
+	hub_spokes_tell(hub, worker);
+}
+
+/* Subscriptions */
+
+static struct hub_want *want_find(const struct hub *hub, const char *pattern, const char *group)
+{
+	struct topic_sub *at = topics_of(hub->topics, pattern);
+
+	while (at != NULL && strcmp(((struct hub_want *)at)->group, group) != 0)
+		at = at->next;
+	return (struct hub_want *)at;
+}
+
+static void want_free(struct hub *hub, struct hub_want *want)
+{
+	if (want->link.node != NULL) {
+		topics_remove(hub->topics, &want->link);
+		TAILQ_REMOVE(&hub->wants, want, entry);
+	}
+	free(want->pattern);
+	free(want->group);
+	free(want->members);
+	free(want);
+}
+
+static struct hub_want *want_make(struct hub *hub, const char *pattern, const char *group)
+{
+	struct hub_want *want = want_find(hub, pattern, group);
+
+	if (want != NULL)
+		return want;
+	want = calloc(1, sizeof(*want));
+	if (want == NULL)
+		return NULL;
+	want->pattern = strdup(pattern);
+	want->group = strdup(group);
+	if (want->pattern == NULL || want->group == NULL ||
+	    topics_add(hub->topics, pattern, &want->link) < 0) {
+		want_free(hub, want);
+		return NULL;
+	}
+	TAILQ_INSERT_TAIL(&hub->wants, want, entry);
+	return want;
+}
+
+static int want_add(struct hub_want *want, uint64_t worker)
+{
+	struct hub_member *members;
+
+	for (size_t i = 0; i < want->n; i++)
+		if (want->members[i].worker == worker) {
+			want->members[i].count++;
+			return 0;
+		}
+	members = realloc(want->members, (want->n + 1) * sizeof(*members));
+	if (members == NULL)
+		return -ENOMEM;
+	want->members = members;
+	members[want->n++] = (struct hub_member){worker, 1};
+	return 0;
+}
+
+/* Take away one subscription, or all of the worker's. */
+static void want_remove(struct hub *hub, struct hub_want *want, uint64_t worker, bool all)
+{
+	for (size_t i = 0; i < want->n; i++) {
+		if (want->members[i].worker != worker)
+			continue;
+		if (all || --want->members[i].count == 0)
+			want->members[i] = want->members[--want->n];
+		break;
+	}
+	if (want->n == 0)
+		want_free(hub, want);
+}
+
+void hub_worker_down(struct hub *hub, uint64_t worker)
+{
+	struct hub_want *want, *next;
+	struct wire_out out;
+
+	for (size_t i = 0; i < hub->n_workers; i++) {
+		if (hub->workers[i]->number != worker)
+			continue;
+		free(hub->workers[i]);
+		hub->workers[i] = hub->workers[--hub->n_workers];
+		break;
+	}
+	for (want = TAILQ_FIRST(&hub->wants); want != NULL; want = next) {
+		next = TAILQ_NEXT(want, entry);
+		want_remove(hub, want, worker, true);
+	}
+	hub_spokes_down(hub, worker);
+	hub_admin_down(hub, worker);
+	wire_begin(&out, WIRE_WORKER_GONE);
+	wire_number(&out, worker);
+	hub_say(hub, ALK_HALF_EVERY_WORKER, &out);
+	hub_tell_peers(hub);
+}
+
+static void hear_subscribe(struct hub *hub, struct hub_worker *from, struct wire_in *in)
+{
+	uint64_t tag = wire_get_number(in), replay = wire_get_number(in);
+	const char *pattern = wire_get_text(in), *group = wire_get_text(in);
+	const char *code = "", *message = "";
+	struct hub_want *want;
+	struct wire_out out;
+	struct alk_err err;
+
+	if (!wire_done(in) || topic_check_pattern(pattern, &err) < 0)
+		return;
+	want = want_make(hub, pattern, group);
+	if (want == NULL || want_add(want, from->number) < 0) {
+		if (want != NULL && want->n == 0)
+			want_free(hub, want);
+		code = "OVERLOADED";
+		message = "out of memory";
+	} else if (replay != 0 && from->owed > 2 * BUS_HUB_WINDOW) {
+		want_remove(hub, want, from->number, false);
+		code = "OVERLOADED";
+		message = "too much is being replayed";
+	} else {
+		from->subscriptions++;
+		if (replay != 0)
+			hub_replay(hub, from, tag, pattern);
+	}
+	wire_begin(&out, WIRE_SUBSCRIBED);
+	wire_number(&out, tag);
+	wire_text(&out, code);
+	wire_text(&out, message);
+	hub_say(hub, from->number, &out);
+}
+
+static void hear_unsubscribe(struct hub *hub, struct hub_worker *from, struct wire_in *in)
+{
+	const char *pattern = wire_get_text(in);
+	struct hub_want *want = want_find(hub, pattern, wire_get_text(in));
+
+	if (!wire_done(in) || want == NULL)
+		return;
+	want_remove(hub, want, from->number, false);
+	if (from->subscriptions > 0)
+		from->subscriptions--;
+}
+
+/* Events */
+
+struct routing {
+	struct hub *hub;
+	const struct hub_worker *from;
+	const struct wire_in *served;
+	uint64_t n_served;
+};
+
+static bool group_is_served(const struct routing *r, const struct hub_want *want)
+{
+	struct wire_in in;
+
+	if (r->served == NULL)
+		return false;
+	in = *r->served;
+	for (uint64_t i = 0; i < r->n_served && !in.bad; i++) {
+		const char *pattern = wire_get_text(&in), *group = wire_get_text(&in);
+
+		if (strcmp(pattern, want->pattern) == 0 && strcmp(group, want->group) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void route_group(const struct routing *r, struct hub_want *want)
+{
+	for (size_t i = 0; i < want->n; i++) {
+		const struct hub_member *member = &want->members[(want->next + i) % want->n];
+		struct hub_worker *w = hub_worker_of(r->hub, member->worker);
+
+		if (w == NULL || w == r->from)
+			continue;
+		want->next = (want->next + i + 1) % want->n;
+		if (w->n_groups++ == 0)
+			w->groups = (struct wire_out){.bytes = NULL};
+		wire_text(&w->groups, want->pattern);
+		wire_text(&w->groups, want->group);
+		return;
+	}
+}
+
+static void on_want(void *user, struct topic_sub *sub)
+{
+	const struct routing *r = user;
+	struct hub_want *want = (struct hub_want *)sub;
+
+	if (*want->group != '\0') {
+		if (!group_is_served(r, want))
+			route_group(r, want);
+		return;
+	}
+	for (size_t i = 0; i < want->n; i++) {
+		struct hub_worker *w = hub_worker_of(r->hub, want->members[i].worker);
+
+		if (w != NULL && w != r->from)
+			w->plain = true;
+	}
+}
+
+/* What a worker does not take is not kept for it. */
+static void event_send(struct hub *hub, struct hub_worker *w, const char *topic,
+		       const uint8_t *frame, size_t n)
+{
+	struct wire_out out;
+	size_t size;
+
+	if (w->owed > 2 * BUS_HUB_WINDOW) {
+		w->lost++;
+		return;
+	}
+	wire_begin(&out, WIRE_DELIVER);
+	wire_text(&out, topic);
+	wire_bytes(&out, frame, n);
+	wire_number(&out, w->plain);
+	wire_number(&out, w->n_groups);
+	if (w->n_groups > 0)
+		wire_append(&out, &w->groups);
+	size = out.n;
+	if (hub_say(hub, w->number, &out))
+		w->owed += size;
+}
+
+void hub_event(struct hub *hub, const struct hub_worker *from, const char *topic,
+	       const uint8_t *frame, size_t n, const struct wire_in *served, uint64_t n_served)
+{
+	struct routing r = {hub, from, served, n_served};
+
+	hub_tail(hub, topic, frame, n);
+	topics_each(hub->topics, topic, on_want, &r);
+	for (size_t i = 0; i < hub->n_workers; i++) {
+		struct hub_worker *w = hub->workers[i];
+
+		if (w->plain || w->n_groups > 0)
+			event_send(hub, w, topic, frame, n);
+		if (w->n_groups > 0)
+			wire_free(&w->groups);
+		w->plain = false;
+		w->n_groups = 0;
+	}
+}
+
+static void hub_pay(struct hub *hub, struct hub_worker *w, size_t n)
+{
+	struct wire_out out;
+
+	w->from_it += n;
+	if (w->from_it < BUS_HUB_WINDOW / 16)
+		return;
+	wire_begin(&out, WIRE_CREDIT);
+	wire_number(&out, w->from_it);
+	w->from_it = 0;
+	hub_say(hub, w->number, &out);
+}
+
+static void hear_event(struct hub *hub, struct hub_worker *from, struct wire_in *in)
+{
+	uint64_t retain = wire_get_number(in);
+	const char *topic = wire_get_text(in);
+	size_t n;
+	const uint8_t *frame = wire_get_bytes(in, &n);
+	uint64_t served = wire_get_number(in);
+	struct alk_err err;
+
+	/* The topic's own rules are a pattern's, and it is compared with patterns alone. */
+	if (in->bad || n <= 4 || topic_check_pattern(topic, &err) < 0)
+		return;
+	if (retain == WIRE_RETAIN_KEEP)
+		hub_keep(hub, topic, frame, n);
+	else if (retain == WIRE_RETAIN_FORGET)
+		hub_forget(hub, topic);
+	if (from->peers)
+		hub_event(hub, from, topic, frame, n, in, served);
+}
+
+static void hear_credit(struct hub *hub, struct hub_worker *from, struct wire_in *in)
+{
+	uint64_t n = wire_get_number(in);
+	struct wire_out out;
+
+	from->owed -= n < from->owed ? n : from->owed;
+	if (from->lost == 0)
+		return;
+	wire_begin(&out, WIRE_LOST);
+	wire_number(&out, from->lost);
+	from->lost = 0;
+	hub_say(hub, from->number, &out);
+}
+
+static void hear_counts(struct hub *hub, struct wire_in *in)
+{
+	uint64_t n[BUS_COUNTER_COUNT];
+
+	for (size_t i = 0; i < BUS_COUNTER_COUNT; i++)
+		n[i] = wire_get_number(in);
+	for (size_t i = 0; i < BUS_COUNTER_COUNT && wire_done(in); i++)
+		hub->count[i] += n[i];
+}
+
+void hub_hear(struct hub *hub, uint64_t worker, const uint8_t *bytes, size_t n)
+{
+	struct hub_worker *from = hub_worker_of(hub, worker);
+	struct wire_in in;
+
+	if (from == NULL)
+		return;
+	switch (wire_open(&in, bytes, n)) {
+	case WIRE_SUBSCRIBE:
+		hear_subscribe(hub, from, &in);
+		break;
+	case WIRE_UNSUBSCRIBE:
+		hear_unsubscribe(hub, from, &in);
+		break;
+	case WIRE_EVENT:
+		hear_event(hub, from, &in);
+		hub_pay(hub, from, n);
+		break;
+	case WIRE_CREDIT:
+		hear_credit(hub, from, &in);
+		break;
+	case WIRE_REGISTER:
+		hub_register(hub, from, &in);
+		break;
+	case WIRE_GONE:
+		hub_gone(hub, from, wire_get_number(&in));
+		break;
+	case WIRE_TO:
+		hub_carry(hub, from, &in);
+		break;
+	case WIRE_COUNTS:
+		hear_counts(hub, &in);
+		break;
+	default:
+		break;
+	}
+}
+
+/* Life */
+
+void hub_configure(struct hub *hub, const struct alk_options *options)
+{
+	hub->kept_max = (size_t)alk_options_int(options, "max_retained");
+	hub->kept_bytes_max = (size_t)alk_options_int(options, "max_retained_bytes");
+	hub_trim(hub);
+}
+
+struct hub *hub_new(struct alk_half *half, const struct alk_options *options)
+{
+	struct hub *hub = calloc(1, sizeof(*hub));
+
+	if (hub == NULL)
+		return NULL;
+	hub->half = half;
+	TAILQ_INIT(&hub->wants);
+	TAILQ_INIT(&hub->kept);
+	TAILQ_INIT(&hub->spokes);
+	TAILQ_INIT(&hub->tails);
+	TAILQ_INIT(&hub->calls);
+	hub_configure(hub, options);
+	hub->topics = topics_new();
+	if (hub->topics == NULL)
+		hub_free(&hub);
+	return hub;
+}
+
+void hub_free(struct hub **hub)
+{
+	struct hub *h = *hub;
+
+	*hub = NULL;
+	if (h == NULL)
+		return;
+	while (!TAILQ_EMPTY(&h->wants))
+		want_free(h, TAILQ_FIRST(&h->wants));
+	h->kept_max = 0;
+	hub_trim(h);
+	free(h->by_topic);
+	hub_spokes_free(h);
+	hub_admin_free(h);
+	while (h->n_workers > 0)
+		free(h->workers[--h->n_workers]);
+	topics_free(&h->topics);
+	free(h);
+}

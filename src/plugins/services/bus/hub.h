@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef BUS_HUB_H
+#define BUS_HUB_H
+
+/* The supervisor's half of the bus: which workers want what, retained values, the names of spokes. It reads no frame: what a
+ * peer sent is bytes here, and goes on as it came. One worker at a time is spoken for by its messages alone;
+ * events to a worker that does not take them are dropped and counted, never kept.
+ *
+ *   hub.c         workers, subscriptions, events
+ *   hub_keep.c    retained values
+ *   hub_spoke.c   spokes and calls between workers
+ *   hub_admin.c   commands and metrics */
+
+#include <sys/queue.h>
+#include "bus.h"
+
+#define HUB_WORKERS_MAX 1024
+#define HUB_SPOKES_MAX 4096   /* names, of which some are remembered for who had them */
+#define HUB_IDENTITY_SPOKES 64 /* of one identity */
+#define HUB_CALLS_MAX 256     /* the administrator's */
+
+struct hub_worker {
+	uint64_t number;
+	size_t owed; /* bytes of events that it has not taken */
+	uint64_t lost, subscriptions;
+	uint64_t from_it; /* bytes of its events that it was not paid for */
+	bool peers;
+	/* Of the event at hand: */
+	bool plain;
+	struct wire_out groups;
+	uint64_t n_groups;
+};
+
+struct hub_member {
+	uint64_t worker, count;
+};
+
+/* Who wants a pattern: workers, or as a group one of them. */
+struct hub_want {
+	struct topic_sub link; /* first */
+	TAILQ_ENTRY(hub_want) entry;
+	char *pattern, *group; /* "" = no group */
+	struct hub_member *members;
+	size_t n, next;
+};
+
+struct hub_kept {
+	TAILQ_ENTRY(hub_kept) entry; /* the oldest first */
+	char *topic;
+	struct packet *packet;
+};
+
+struct hub_spoke {
+	TAILQ_ENTRY(hub_spoke) entry;
+	char *name, *identity, *operations;
+	uint64_t worker, connection; /* worker 0: it has gone, the name is its identity's */
+};
+
+/* An administrator's `bus.tail` or `operation.call`. */
+struct hub_admin_call {
+	TAILQ_ENTRY(hub_admin_call) entry;
+	struct hub *hub;
+	struct alk_call *call;
+	char *pattern; /* of a tail */
+	uint64_t number, worker;
+};
+
+struct hub {
+	struct alk_half *half;
+	struct topics *topics;
+	struct hub_worker *workers[HUB_WORKERS_MAX];
+	size_t n_workers;
+	TAILQ_HEAD(, hub_want) wants;
+	TAILQ_HEAD(, hub_kept) kept;
+	struct hub_kept **by_topic; /* the same, sorted */
+	size_t n_kept, size_kept, kept_bytes, kept_max, kept_bytes_max;
+	TAILQ_HEAD(, hub_spoke) spokes;
+	size_t n_spokes;
+	TAILQ_HEAD(, hub_admin_call) tails;
+	TAILQ_HEAD(, hub_admin_call) calls;
+	uint64_t last_call;
+	size_t n_calls;
+	uint64_t count[BUS_COUNTER_COUNT];
+	bool bad; /* a worker's message did not make sense: logged once */
+};
+
+struct hub *hub_new(struct alk_half *half, const struct alk_options *options);
+void hub_free(struct hub **hub);
+void hub_configure(struct hub *hub, const struct alk_options *options);
+void hub_worker_up(struct hub *hub, uint64_t worker);
+void hub_worker_down(struct hub *hub, uint64_t worker);
+void hub_hear(struct hub *hub, uint64_t worker, const uint8_t *bytes, size_t n);
+void hub_command(struct hub *hub, const char *name, const char *params, struct alk_call *call);
+char *hub_metrics(struct hub *hub);
+
+/* Say and free. */
+bool hub_say(struct hub *hub, uint64_t worker, struct wire_out *out);
+struct hub_worker *hub_worker_of(const struct hub *hub, uint64_t number);
+/* To all that want it but `from` (NULL: to all); `served` names the groups that have it. */
+void hub_event(struct hub *hub, const struct hub_worker *from, const char *topic,
+	       const uint8_t *frame, size_t n, const struct wire_in *served, uint64_t n_served);
+/* Whoever is told of peers is told again if it changed. */
+void hub_tell_peers(struct hub *hub);
+
+/* hub_keep.c */
+void hub_keep(struct hub *hub, const char *topic, const uint8_t *frame, size_t n);
+void hub_forget(struct hub *hub, const char *topic);
+void hub_trim(struct hub *hub);
+void hub_replay(struct hub *hub, struct hub_worker *to, uint64_t tag, const char *pattern);
+
+/* hub_spoke.c */
+void hub_register(struct hub *hub, struct hub_worker *from, struct wire_in *in);
+void hub_gone(struct hub *hub, const struct hub_worker *from, uint64_t connection);
+void hub_spokes_tell(struct hub *hub, uint64_t worker);
+void hub_spokes_down(struct hub *hub, uint64_t worker);
+void hub_spokes_free(struct hub *hub);
+void hub_carry(struct hub *hub, const struct hub_worker *from, struct wire_in *in);
+
+/* hub_admin.c */
+void hub_tail(struct hub *hub, const char *topic, const uint8_t *frame, size_t n);
+void hub_answered(struct hub *hub, uint64_t worker, const uint8_t *bytes, size_t n);
+void hub_admin_down(struct hub *hub, uint64_t worker);
+void hub_admin_free(struct hub *hub);
+
+#endif

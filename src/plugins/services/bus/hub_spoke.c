@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "hub.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define OPERATIONS_MAX ((size_t)512 << 10)
+
+static struct hub_spoke *spoke_of(const struct hub *hub, const char *name)
+{
+	struct hub_spoke *s;
+
+	TAILQ_FOREACH(s, &hub->spokes, entry)
+	{
+		if (strcmp(s->name, name) == 0)
+			return s;
+	}
+	return NULL;
+}
+
+static void spoke_free(struct hub *hub, struct hub_spoke *s)
+{
+	TAILQ_REMOVE(&hub->spokes, s, entry);
+	hub->n_spokes--;
+	free(s->name);
+	free(s->identity);
+	free(s->operations);
+	free(s);
+}
+
+void hub_spokes_free(struct hub *hub)
+{
+	while (!TAILQ_EMPTY(&hub->spokes))
+		spoke_free(hub, TAILQ_FIRST(&hub->spokes));
+}
+
+static void spoke_tell(struct hub *hub, const struct hub_spoke *s, uint64_t worker)
+{
+	struct wire_out out;
+
+	wire_begin(&out, WIRE_SPOKE);
+	wire_number(&out, s->worker);
+	wire_number(&out, s->connection);
+	wire_text(&out, s->name);
+	wire_text(&out, s->identity);
+	wire_text(&out, s->operations);
+	hub_say(hub, worker, &out);
+}
+
+void hub_spokes_tell(struct hub *hub, uint64_t worker)
+{
+	const struct hub_spoke *s;
+
+	TAILQ_FOREACH(s, &hub->spokes, entry)
+	{
+		if (s->worker != 0)
+			spoke_tell(hub, s, worker);
+	}
+}
+
+/* The name stays its identity's; the oldest of these goes when there is no room. */
+static void spoke_leave(struct hub *hub, struct hub_spoke *s)
+{
+	struct wire_out out;
+
+	s->worker = 0;
+	free(s->operations);
+	s->operations = NULL;
+	TAILQ_REMOVE(&hub->spokes, s, entry);
+	TAILQ_INSERT_TAIL(&hub->spokes, s, entry);
+	wire_begin(&out, WIRE_UNSPOKE);
+	wire_text(&out, s->name);
+	hub_say(hub, ALK_HALF_EVERY_WORKER, &out);
+}
+
+void hub_gone(struct hub *hub, const struct hub_worker *from, uint64_t connection)
+{
+	struct hub_spoke *s;
+
+	TAILQ_FOREACH(s, &hub->spokes, entry)
+	{
+		if (s->worker == from->number && s->connection == connection) {
+			spoke_leave(hub, s);
+			return;
+		}
+	}
+}
+
+void hub_spokes_down(struct hub *hub, uint64_t worker)
+{
+	struct hub_spoke *s, *next;
+
+	for (s = TAILQ_FIRST(&hub->spokes); s != NULL; s = next) {
+		next = TAILQ_NEXT(s, entry);
+		if (s->worker == worker)
+			spoke_leave(hub, s);
+	}
+}
+
+static bool room_for_one(struct hub *hub)
+{
+	struct hub_spoke *s;
+
+	if (hub->n_spokes < HUB_SPOKES_MAX)
+		return true;
+	TAILQ_FOREACH(s, &hub->spokes, entry)
+	{
+		if (s->worker == 0) {
+			spoke_free(hub, s);
+			return true;
+		}
+	}
+	return false;
+}
+
+static size_t spokes_of(const struct hub *hub, const char *identity)
+{
+	const struct hub_spoke *s;
+	size_t n = 0;
+
+	TAILQ_FOREACH(s, &hub->spokes, entry)
+	{
+		n += strcmp(s->identity, identity) == 0;
+	}
+	return n;
+}
+
+/* What is wrong with it, or NULL. */
+static const char *spoke_take(struct hub *hub, const char *name, const char *identity,
+			      struct hub_spoke **taken)
+{
+	struct hub_spoke *s = spoke_of(hub, name);
+
+	if (s != NULL) {
+		if (strcmp(s->identity, identity) != 0)
+			return "FORBIDDEN\0this name is another identity's";
+		if (s->worker != 0)
+			return "UNAVAILABLE\0a spoke of this name is there";
+		*taken = s;
+		return NULL;
+	}
+	if (spokes_of(hub, identity) >= HUB_IDENTITY_SPOKES)
+		return "OVERLOADED\0this identity has too many spokes";
+	if (!room_for_one(hub))
+		return "OVERLOADED\0there are too many spokes";
+	s = calloc(1, sizeof(*s));
+	if (s == NULL)
+		return "OVERLOADED\0out of memory";
+	s->name = strdup(name);
+	s->identity = strdup(identity);
+	TAILQ_INSERT_TAIL(&hub->spokes, s, entry);
+	hub->n_spokes++;
+	if (s->name == NULL || s->identity == NULL) {
+		spoke_free(hub, s);
+		return "OVERLOADED\0out of memory";
+	}
+	*taken = s;
+	return NULL;
+}
+
+void hub_register(struct hub *hub, struct hub_worker *from, struct wire_in *in)
+{
+	uint64_t tag = wire_get_number(in), connection = wire_get_number(in);
+	const char *name = wire_get_text(in), *identity = wire_get_text(in);
+	const char *operations = wire_get_text(in), *wrong;
+	struct hub_spoke *s = NULL;
+	struct wire_out out;
+
+	if (!wire_done(in) || strlen(name) > BUS_SPOKE_MAX || strlen(operations) > OPERATIONS_MAX)
+		return;
+	wrong = spoke_take(hub, name, identity, &s);
+	if (s != NULL) {
+		s->operations = strdup(operations);
+		s->worker = from->number;
+		s->connection = connection;
+		if (s->operations == NULL) {
+			s->worker = 0;
+			wrong = "OVERLOADED\0out of memory";
+		} else {
+			spoke_tell(hub, s, ALK_HALF_EVERY_WORKER);
+		}
+	}
+	wire_begin(&out, WIRE_REGISTERED);
+	wire_number(&out, tag);
+	wire_text(&out, wrong != NULL ? wrong : "");
+	wire_text(&out, wrong != NULL ? wrong + strlen(wrong) + 1 : "");
+	hub_say(hub, from->number, &out);
+}
+
+void hub_carry(struct hub *hub, const struct hub_worker *from, struct wire_in *in)
+{
+	uint64_t to = wire_get_number(in);
+	size_t n;
+	const uint8_t *bytes = wire_get_bytes(in, &n);
+	struct wire_out out;
+
+	if (!wire_done(in))
+		return;
+	if (to == 0) {
+		hub_answered(hub, from->number, bytes, n);
+		return;
+	}
+	wire_begin(&out, WIRE_FROM);
+	wire_number(&out, from->number);
+	wire_bytes(&out, bytes, n);
+	if (hub_worker_of(hub, to) != NULL)
+		hub_say(hub, to, &out);
+	else
+		wire_free(&out);
+}

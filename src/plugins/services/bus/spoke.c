@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "bus.h"
+#include "schema.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define OPERATIONS_BYTES ((size_t)256 << 10)
+#define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
+
+static const char *const own[] = {"/services/list", "/services/schema", "/hub/services/register"};
+
+/* What a spoke may not be called. */
+static const char *const reserved[] = {"services", "hub", "secret", "bus", "status"};
+
+static void operation_clear(struct operation *o)
+{
+	free(o->name);
+	free(o->type);
+	json_decref(o->input);
+	json_decref(o->output);
+	json_decref(o->access);
+}
+
+static void spoke_free(struct spoke **spoke)
+{
+	struct spoke *s = *spoke;
+
+	*spoke = NULL;
+	for (size_t i = 0; i < s->n; i++)
+		operation_clear(&s->operations[i]);
+	free(s->operations);
+	free(s->name);
+	free(s->identity);
+	free(s);
+}
+
+static struct spoke *spoke_of(const struct bus *bus, const char *name, size_t n)
+{
+	struct spoke *s = bus->spokes;
+
+	while (s != NULL && (strlen(s->name) != n || memcmp(s->name, name, n) != 0))
+		s = s->next;
+	return s;
+}
+
+bool spoke_find(const struct bus *bus, const char *name, struct operation_at *at)
+{
+	size_t n = *name == '/' ? strcspn(name + 1, "/") : 0;
+	const struct spoke *s = n > 0 ? spoke_of(bus, name + 1, n) : NULL;
+
+	for (size_t i = 0; s != NULL && i < s->n; i++)
+		if (strcmp(s->operations[i].name, name + 1 + n) == 0) {
+			*at = (struct operation_at){s, &s->operations[i]};
+			return true;
+		}
+	return false;
+}
+
+static bool has_scope(const struct conn *c, const json_t *scope)
+{
+	const struct alk_identity *identity = alk_channel_identity(c->channel);
+
+	return identity != NULL && alk_identity_has_scope(identity, json_string_value(scope));
+}
+
+bool spoke_may(const struct conn *c, const struct operation *operation)
+{
+	const json_t *all = json_object_get(operation->access, "required_scopes");
+	const json_t *any = json_object_get(operation->access, "required_scopes_any");
+	size_t i;
+	json_t *scope;
+
+	json_array_foreach(all, i, scope)
+	{
+		if (!has_scope(c, scope))
+			return false;
+	}
+	json_array_foreach(any, i, scope)
+	{
+		if (has_scope(c, scope))
+			return true;
+	}
+	return json_array_size(any) == 0;
+}
+
+/* Registration */
+
+static bool name_valid(const char *name)
+{
+	if (name == NULL || *name != '/' || strlen(name) > BUS_NAME_MAX - BUS_SPOKE_MAX - 1)
+		return false;
+	while (*name == '/') {
+		size_t n = strspn(name + 1, LETTERS);
+
+		if (n == 0)
+			return false;
+		name += 1 + n;
+	}
+	return *name == '\0';
+}
+
+static bool spoke_name_valid(const char *name)
+{
+	if (name == NULL || *name == '\0' || strlen(name) > BUS_SPOKE_MAX ||
+	    strspn(name, LETTERS) != strlen(name) || strncmp(name, "alknet", 6) == 0)
+		return false;
+	for (size_t i = 0; i < sizeof(reserved) / sizeof(*reserved); i++)
+		if (strcmp(name, reserved[i]) == 0)
+			return false;
+	return true;
+}
+
+static bool type_valid(const json_t *type)
+{
+	const char *text = json_string_value(type);
+
+	return type == NULL ||
+	       (text != NULL && (strcmp(text, "query") == 0 || strcmp(text, "mutation") == 0 ||
+				 strcmp(text, "subscription") == 0));
+}
+
+static bool scopes_valid(const json_t *list)
+{
+	size_t i;
+	json_t *scope;
+
+	if (list != NULL && (!json_is_array(list) || json_array_size(list) > 64))
+		return false;
+	json_array_foreach(list, i, scope)
+	{
+		if (!json_is_string(scope) || json_string_length(scope) == 0)
+			return false;
+	}
+	return true;
+}
+
+static int schema_valid(const json_t *operation, const char *key, const char *name,
+			struct alk_err *err)
+{
+	const json_t *schema = json_object_get(operation, key);
+
+	if (schema == NULL || json_is_null(schema) || schema_check(schema, err) == 0)
+		return 0;
+	return alk_err_prefix(err, -EINVAL, "%s: %s", name, key);
+}
+
+static int operation_check(const json_t *list, size_t at, struct alk_err *err)
+{
+	const json_t *operation = json_array_get(list, at);
+	const char *name = json_string_value(json_object_get(operation, "name"));
+	const json_t *access = json_object_get(operation, "access_control");
+
+	if (!name_valid(name))
+		return alk_err_set(err, -EINVAL, "operations[%zu].name: must be a path like /fs/read",
+				   at);
+	for (size_t i = 0; i < at; i++)
+		if (strcmp(json_string_value(json_object_get(json_array_get(list, i), "name")),
+			   name) == 0)
+			return alk_err_set(err, -EINVAL, "%s: is there twice", name);
+	if (!type_valid(json_object_get(operation, "op_type")))
+		return alk_err_set(err, -EINVAL,
+				   "%s: op_type: must be query, mutation or subscription", name);
+	if (access != NULL && (!json_is_object(access) ||
+			       !scopes_valid(json_object_get(access, "required_scopes")) ||
+			       !scopes_valid(json_object_get(access, "required_scopes_any"))))
+		return alk_err_set(err, -EINVAL, "%s: access_control: must have lists of scopes",
+				   name);
+	if (schema_valid(operation, "input_schema", name, err) < 0)
+		return -EINVAL;
+	return schema_valid(operation, "output_schema", name, err);
+}
+
+static int register_check(const struct conn *c, const json_t *input, struct alk_err *err)
+{
+	const json_t *list = json_object_get(input, "operations");
+
+	if (c->spoke != NULL || c->registered)
+		return alk_err_set(err, -EINVAL, "this channel is a spoke already");
+	if (!spoke_name_valid(json_string_value(json_object_get(input, "spoke"))))
+		return alk_err_set(err, -EINVAL,
+				   "spoke: must be a name of 1 to 64 letters, digits, _ . -, and not "
+				   "a reserved one");
+	if (!json_is_array(list) || json_array_size(list) == 0 ||
+	    json_array_size(list) > BUS_OPERATIONS_MAX)
+		return alk_err_set(err, -EINVAL, "operations: must be a list of 1 to %d",
+				   BUS_OPERATIONS_MAX);
+	for (size_t i = 0; i < json_array_size(list); i++)
+		if (operation_check(list, i, err) < 0)
+			return -EINVAL;
+	return 0;
+}
+
+static void hub_register(struct conn *c, const char *id, const json_t *input)
+{
+	struct alk_err err = {""};
+	struct wire_out out;
+	char *text;
+
+	if (register_check(c, input, &err) < 0) {
+		call_fail(c, id, "INVALID_INPUT", err.text);
+		return;
+	}
+	text = json_dumps(json_object_get(input, "operations"), JSON_COMPACT);
+	if (text == NULL || strlen(text) > OPERATIONS_BYTES) {
+		free(text);
+		call_fail(c, id, "OVERLOADED", "the operations take too many bytes");
+		return;
+	}
+	c->tag = ++c->bus->last_tag;
+	wire_begin(&out, WIRE_REGISTER);
+	wire_number(&out, c->tag);
+	wire_number(&out, c->number);
+	wire_text(&out, json_string_value(json_object_get(input, "spoke")));
+	wire_text(&out, conn_identity(c));
+	wire_text(&out, text);
+	free(text);
+	c->waiting = true;
+	if (bus_say(c->bus, &out))
+		return;
+	c->waiting = false;
+	call_fail(c, id, "UNAVAILABLE", "the hub does not answer");
+}
+
+void spoke_registered(struct bus *bus, uint64_t tag, const char *code, const char *message)
+{
+	struct conn *c = bus->conns;
+
+	while (c != NULL && (c->tag != tag || !c->waiting))
+		c = c->next;
+	if (c == NULL)
+		return;
+	if (*code != '\0')
+		call_fail(c, c->frame.id, code, message);
+	else
+		conn_say(c, "call.responded", c->frame.id,
+			 json_pack("{s:s}", "spoke", c->spoke != NULL ? c->spoke->name : ""));
+	conn_go_on(c);
+}
+
+static char *text_copy(const json_t *text, const char *fallback)
+{
+	return strdup(json_is_string(text) ? json_string_value(text) : fallback);
+}
+
+static json_t *kept(const json_t *operation, const char *key)
+{
+	json_t *value = json_object_get(operation, key);
+
+	return json_is_null(value) ? NULL : json_incref(value);
+}
+
+static int spoke_fill(struct spoke *s, const json_t *list)
+{
+	size_t i;
+	json_t *one;
+
+	if (!json_is_array(list) || json_array_size(list) > BUS_OPERATIONS_MAX)
+		return -EINVAL;
+	s->operations = calloc(json_array_size(list) + 1, sizeof(*s->operations));
+	if (s->operations == NULL)
+		return -ENOMEM;
+	json_array_foreach(list, i, one)
+	{
+		struct operation *o = &s->operations[s->n++];
+
+		o->name = text_copy(json_object_get(one, "name"), "");
+		o->type = text_copy(json_object_get(one, "op_type"), "query");
+		o->input = kept(one, "input_schema");
+		o->output = kept(one, "output_schema");
+		o->access = kept(one, "access_control");
+		if (o->name == NULL || o->type == NULL)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/* The hub has one more, perhaps a channel of this worker. */
+void spoke_add(struct bus *bus, struct wire_in *in)
+{
+	struct spoke *s = calloc(1, sizeof(*s));
+	json_t *list = NULL;
+	struct conn *c;
+
+	if (s == NULL)
+		return;
+	s->worker = wire_get_number(in);
+	s->connection = wire_get_number(in);
+	s->name = strdup(wire_get_text(in));
+	s->identity = strdup(wire_get_text(in));
+	list = json_loads(wire_get_text(in), 0, NULL);
+	if (!wire_done(in) || s->name == NULL || s->identity == NULL || spoke_fill(s, list) < 0 ||
+	    spoke_of(bus, s->name, strlen(s->name)) != NULL) {
+		json_decref(list);
+		spoke_free(&s);
+		return;
+	}
+	json_decref(list);
+	s->next = bus->spokes;
+	s->prev = &bus->spokes;
+	if (s->next != NULL)
+		s->next->prev = &s->next;
+	bus->spokes = s;
+	c = s->worker == bus->self ? conn_find(bus, s->connection) : NULL;
+	if (c != NULL) {
+		c->spoke = s;
+		c->registered = true;
+	}
+}
+
+void spoke_remove(struct bus *bus, const char *name)
+{
+	struct spoke *s = spoke_of(bus, name, strlen(name));
+
+	if (s == NULL)
+		return;
+	for (struct conn *c = bus->conns; c != NULL; c = c->next)
+		if (c->spoke == s)
+			c->spoke = NULL;
+	*s->prev = s->next;
+	if (s->next != NULL)
+		s->next->prev = s->prev;
+	spoke_free(&s);
+}
+
+void spoke_forget(struct conn *c)
+{
+	struct wire_out out;
+
+	/* Also of one that the hub has not answered yet: it knows the channel. */
+	if (!c->registered && !c->waiting)
+		return;
+	wire_begin(&out, WIRE_GONE);
+	wire_number(&out, c->number);
+	bus_say(c->bus, &out);
+	if (c->spoke != NULL)
+		spoke_remove(c->bus, c->spoke->name);
+	c->registered = false;
+}
+
+void spoke_all_end(struct bus *bus)
+{
+	while (bus->spokes != NULL)
+		spoke_remove(bus, bus->spokes->name);
+}
+
+/* Discovery */
+
+static bool list_add(json_t *list, const char *spoke, const char *name, const char *type,
+		     const char *prefix)
+{
+	char full[BUS_NAME_MAX + BUS_SPOKE_MAX];
+
+	snprintf(full, sizeof(full), "%s%s%s", *spoke != '\0' ? "/" : "", spoke, name);
+	return strncmp(full, prefix, strlen(prefix)) != 0 ||
+	       json_array_append_new(list,
+				     json_pack("{s:s, s:s}", "name", full, "op_type", type)) == 0;
+}
+
+static void hub_list(struct conn *c, const char *id, const json_t *input)
+{
+	const char *prefix = json_string_value(json_object_get(input, "prefix"));
+	json_t *list = json_array();
+	struct packet *packet;
+
+	prefix = prefix != NULL ? prefix : "";
+	for (size_t i = 0; i < sizeof(own) / sizeof(*own); i++)
+		list_add(list, "", own[i], i < 2 ? "query" : "mutation", prefix);
+	for (const struct spoke *s = c->bus->spokes; s != NULL; s = s->next)
+		for (size_t i = 0; i < s->n; i++)
+			if (spoke_may(c, &s->operations[i]))
+				list_add(list, s->name, s->operations[i].name,
+					 s->operations[i].type, prefix);
+	packet = packet_make("call.responded", id, json_pack("{s:o}", "operations", list));
+	if (packet == NULL || packet->n > c->bus->frame_max + 4)
+		call_fail(c, id, "OVERLOADED", "too many for one frame: give a prefix");
+	else
+		conn_put(c, packet, false);
+	packet_unref(&packet);
+}
+
+static json_t *shown(json_t *value)
+{
+	return value != NULL ? json_incref(value) : json_object();
+}
+
+static void hub_schema(struct conn *c, const char *id, const json_t *input)
+{
+	const char *name = json_string_value(json_object_get(input, "name"));
+	struct operation_at at;
+
+	if (name == NULL) {
+		call_fail(c, id, "INVALID_INPUT", "name: must be text");
+		return;
+	}
+	if (!spoke_find(c->bus, name, &at) || !spoke_may(c, at.operation)) {
+		call_fail(c, id, "NOT_FOUND", "no such operation");
+		return;
+	}
+	conn_say(c, "call.responded", id,
+		 json_pack("{s:s, s:s, s:o, s:o, s:o}", "name", name, "op_type", at.operation->type,
+			   "input_schema", shown(at.operation->input), "output_schema",
+			   shown(at.operation->output), "access_control",
+			   shown(at.operation->access)));
+}
+
+bool spoke_hub_call(struct conn *c, const char *id, const char *operation, json_t *input)
+{
+	static void (*const serve[])(struct conn *, const char *, const json_t *) = {
+		hub_list, hub_schema, hub_register};
+
+	for (size_t i = 0; i < sizeof(own) / sizeof(*own); i++)
+		if (strcmp(operation, own[i]) == 0) {
+			bus_count(c->bus, BUS_COUNT_calls, 1);
+			serve[i](c, id, input);
+			return true;
+		}
+	return false;
+}

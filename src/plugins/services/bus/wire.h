@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef BUS_WIRE_H
+#define BUS_WIRE_H
+
+/* What the halves say to each other: an operation (one byte) and its fields, in the order written here. Numbers are
+ * eight bytes, texts and bytes have a length before them, texts a NUL behind. Both halves are of one build. A worker may
+ * have been taken over: every message is read to its exact end or thrown away. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* name, fields. To the hub, then from it, then from worker to worker by way of the hub. */
+#define WIRE_OPS(X)                                                                                \
+	X(SUBSCRIBE)   /* tag, replay, pattern, group */                                           \
+	X(UNSUBSCRIBE) /* pattern, group */                                                        \
+	X(EVENT)       /* retain, topic, frame, n, n times (pattern, group) that were served */    \
+	X(CREDIT)      /* bytes that were taken; both ways */                                      \
+	X(REGISTER)    /* tag, connection, spoke, identity, operations as JSON */                  \
+	X(GONE)        /* connection */                                                             \
+	X(TO)          /* worker, bytes of a message below */                                      \
+	X(COUNTS)      /* each counter of BUS_COUNTERS */                                          \
+	X(HELLO)       /* the worker's number */                                                   \
+	X(PEERS)       /* whether events are wanted elsewhere */                                   \
+	X(REPLAY)      /* tag, frame */                                                            \
+	X(SUBSCRIBED)  /* tag, code ("" = good), message */                                        \
+	X(DELIVER)     /* topic, frame, plain, n, n times (pattern, group) to serve */             \
+	X(LOST)        /* events that were not delivered */                                        \
+	X(REGISTERED)  /* tag, code, message */                                                    \
+	X(SPOKE)       /* worker, connection, spoke, identity, operations as JSON */               \
+	X(UNSPOKE)     /* spoke */                                                                 \
+	X(WORKER_GONE) /* worker */                                                                \
+	X(FROM)        /* worker, bytes of a message below */                                      \
+	X(CALL)        /* call, connection, many, payload as JSON */                                \
+	X(ANSWER)      /* call, type, payload as JSON */                                           \
+	X(ABORT)       /* call */
+
+enum wire_op {
+	WIRE_NONE,
+#define X(id_) WIRE_##id_,
+	WIRE_OPS(X)
+#undef X
+};
+
+/* What an event does to the topic's retained value. */
+#define WIRE_RETAIN_NO 0
+#define WIRE_RETAIN_KEEP 1
+#define WIRE_RETAIN_FORGET 2
+
+/* To be said. A lack of memory is remembered in `bad`. */
+struct wire_out {
+	uint8_t *bytes;
+	size_t n, size;
+	bool bad;
+};
+void wire_begin(struct wire_out *out, enum wire_op op);
+void wire_number(struct wire_out *out, uint64_t n);
+void wire_text(struct wire_out *out, const char *text);
+void wire_bytes(struct wire_out *out, const void *bytes, size_t n);
+/* What another one holds. */
+void wire_append(struct wire_out *out, const struct wire_out *part);
+void wire_free(struct wire_out *out);
+
+/* Heard; what is read is borrowed. Past the end everything is 0 or "" and `bad` is set. */
+struct wire_in {
+	const uint8_t *at, *end;
+	bool bad;
+};
+enum wire_op wire_open(struct wire_in *in, const uint8_t *bytes, size_t n);
+uint64_t wire_get_number(struct wire_in *in);
+const char *wire_get_text(struct wire_in *in);
+const uint8_t *wire_get_bytes(struct wire_in *in, size_t *n);
+/* Everything was read and nothing was missing. */
+bool wire_done(const struct wire_in *in);
+
+#endif

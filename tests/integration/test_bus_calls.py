@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""Calls over the bus: spokes, discovery, answers, ends."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from harness import procs, sshwire
+from harness.buswire import Peer, frame
+from harness.waiting import wait_until
+from test_bus import WORKERS, bus, error  # noqa: F401
+
+
+def failed(answer, code, id_="1"):
+    return error(answer, code, id_, "call.error")
+
+
+SCHEMA = {"type": "object", "required": ["path"], "properties": {"path": {"type": "string", "minLength": 1}}, "additionalProperties": False}
+READ = {"name": "/fs/read", "op_type": "query", "input_schema": SCHEMA}
+WATCH = {"name": "/fs/watch", "op_type": "subscription"}
+
+
+def spoke(server, name="dev1", *operations, key="user"):
+    peer = server.peer(key)
+    answer = peer.register(name, *(operations or (READ, WATCH)))
+    assert answer == {"type": "call.responded", "id": "register", "payload": {"spoke": name}}, answer
+    return peer
+
+
+@WORKERS
+def test_a_call_and_its_answer(bus, workers):
+    server = bus(workers)
+    dev, callers = spoke(server), [server.peer() for _ in range(3)]
+    for caller in callers:
+        for n in range(3):
+            caller.request("/dev1/fs/read", {"path": f"/{n}"}, "same")
+            asked = dev.next()
+            assert asked["type"] == "call.requested"
+            assert asked["payload"] == {"operationId": "/fs/read", "input": {"path": f"/{n}"}}
+            dev.send("call.responded", asked["id"], {"text": n})
+            assert caller.next() == {"type": "call.responded", "id": "same", "payload": {"text": n}}
+    # A second answer comes too late.
+    dev.send("call.responded", asked["id"], {"text": 0})
+    dev.send("call.error", asked["id"], {})
+    assert dev.sync() == [] and callers[2].sync() == []
+    wait_until(lambda: server.metric("late_answers_total") == 2, 20, "the counter")
+
+
+@WORKERS
+def test_answers_in_any_order(bus, workers):
+    server = bus(workers)
+    dev, caller = spoke(server), server.peer()
+    for n in range(20):
+        caller.request("/dev1/fs/read", {"path": str(n)}, str(n))
+    asked = [dev.next() for _ in range(20)]
+    for one in reversed(asked):
+        dev.send("call.responded", one["id"], one["payload"]["input"])
+    got = [caller.next() for _ in range(20)]
+    assert [(one["id"], one["payload"]["path"]) for one in got] == [(str(n), str(n)) for n in reversed(range(20))]
+
+
+@WORKERS
+def test_a_subscription(bus, workers):
+    server = bus(workers)
+    dev, caller = spoke(server), server.peer()
+    caller.request("/dev1/fs/watch")
+    asked = dev.next()
+    for n in range(5):
+        dev.send("call.responded", asked["id"], n)
+    dev.send("call.completed", asked["id"])
+    dev.send("call.responded", asked["id"], 9)
+    assert [caller.next()["payload"] for _ in range(5)] == list(range(5))
+    assert caller.next()["type"] == "call.completed"
+    assert dev.sync() == [] and caller.sync() == []
+
+
+@WORKERS
+def test_errors_and_aborts(bus, workers):
+    server = bus(workers)
+    dev, caller = spoke(server), server.peer()
+    caller.request("/dev1/fs/watch")
+    dev.send("call.error", dev.next()["id"], {"code": "INVALID_INPUT", "message": "no such file", "retryable": False})
+    assert failed(caller.next(), "INVALID_INPUT") == "no such file"
+    caller.request("/dev1/fs/watch")
+    dev.send("call.error", dev.next()["id"], "nonsense")
+    failed(caller.next(), "INTERNAL")
+    caller.request("/dev1/fs/read", {"path": "x"})
+    dev.send("call.completed", dev.next()["id"])
+    failed(caller.next(), "INTERNAL")
+    # Either side may abort.
+    caller.request("/dev1/fs/watch")
+    dev.send("call.aborted", dev.next()["id"])
+    assert caller.next() == {"type": "call.aborted", "id": "1", "payload": {}}
+    caller.request("/dev1/fs/watch")
+    asked = dev.next()
+    caller.send("call.aborted", "1")
+    assert caller.next()["type"] == "call.aborted"
+    assert dev.next() == {"type": "call.aborted", "id": asked["id"], "payload": {}}
+    caller.send("call.aborted", "1")
+    assert caller.sync() == [] and dev.sync() == []
+
+
+@WORKERS
+def test_deadlines(bus, workers):
+    server = bus(workers, bus={"call_timeout": 0.3})
+    dev, caller = spoke(server), server.peer()
+    failed(caller.call("/dev1/fs/read", {"path": "x"}), "TIMEOUT")
+    asked = dev.next()
+    assert dev.next() == {"type": "call.aborted", "id": asked["id"], "payload": {}}
+    failed(caller.call("/dev1/fs/read", {"path": "x"}, deadline=1000), "TIMEOUT")
+    deadline = int(time.time() * 1000) + 200
+    caller.request("/dev1/fs/watch", deadline=deadline)
+    assert dev.next()["payload"]["deadline"] == deadline
+    failed(caller.next(), "TIMEOUT")
+    failed(caller.call("/dev1/fs/read", {"path": "x"}, deadline="soon"), "INVALID_INPUT")
+
+
+@WORKERS
+def test_a_spoke_that_dies(bus, workers):
+    server = bus(workers)
+    dev, caller = spoke(server), server.peer()
+    caller.request("/dev1/fs/read", {"path": "x"}, "a")
+    caller.request("/dev1/fs/watch", {}, "b")
+    for _ in range(2):
+        dev.next()
+    dev.wire.close()
+    assert {(one["id"], one["payload"]["code"]) for one in (caller.next(), caller.next())} == {("a", "UNAVAILABLE"), ("b", "UNAVAILABLE")}
+    wait_until(lambda: server.metric("spokes") == 0, 20, "the spoke to be forgotten")
+    failed(caller.call("/dev1/fs/read", {"path": "x"}), "NOT_FOUND")
+    again = spoke(server)
+    caller.request("/dev1/fs/read", {"path": "x"})
+    again.send("call.responded", again.next()["id"], 1)
+    assert caller.next()["payload"] == 1
+
+
+@WORKERS
+def test_a_caller_that_dies(bus, workers):
+    server = bus(workers)
+    dev, caller = spoke(server), server.peer()
+    caller.request("/dev1/fs/watch")
+    asked = dev.next()
+    caller.wire.close()
+    assert dev.next() == {"type": "call.aborted", "id": asked["id"], "payload": {}}
+    dev.send("call.responded", asked["id"])
+    assert dev.sync() == []
+
+
+def test_a_worker_that_dies(bus):
+    server = bus(2)
+    peers = [server.peer() for _ in range(6)]
+    for n, peer in enumerate(peers):
+        peer.register(f"s{n}", WATCH)
+    for peer in peers:
+        for n in range(6):
+            peer.request(f"/s{n}/fs/watch", {}, f"to{n}")
+    for peer in peers:
+        for _ in range(6):
+            assert peer.next()["type"] == "call.requested"
+    os.kill(server.conf.server.workers()[0], signal.SIGKILL)
+    came = {}
+    for n, peer in enumerate(peers):
+        with contextlib.suppress(sshwire.Closed, OSError):
+            came[n] = peer.sync()
+    dead = set(range(6)) - set(came)
+    assert came and dead
+    for n, got in came.items():
+        got += [peers[n].next() for _ in range(2 * len(dead) - len(got))]
+        assert {one["id"] for one in got if one["type"] == "call.error"} == {f"to{m}" for m in dead}
+        assert sum(one["type"] == "call.aborted" for one in got) == len(dead)
+        assert peers[n].sync() == []
+
+
+def test_names(bus, keys):
+    server = bus()
+    dev = spoke(server)
+    failed(dev.register("dev2", READ), "INVALID_INPUT", "register")
+    failed(server.peer().register("dev1", READ), "UNAVAILABLE", "register")
+    for name in ("", "hub", "secret", "services", "alknet-x", "a/b", "a b", "x" * 65, 7, None):
+        failed(server.peer().register(name, READ), "INVALID_INPUT", "register")
+
+
+@pytest.mark.parametrize("operation", [
+    {}, {"name": "read"}, {"name": "/"}, {"name": "/a//b"}, {"name": "/a b"}, {"name": 1}, {"name": "/" + "x" * 250}, {"name": "/a", "op_type": "x"},
+    {"name": "/a", "access_control": []}, {"name": "/a", "access_control": {"required_scopes": "x"}}, {"name": "/a", "access_control": {"required_scopes": [1]}},
+    {"name": "/a", "input_schema": {"pattern": "x"}}, {"name": "/a", "input_schema": {"type": "text"}}, {"name": "/a", "output_schema": {"$ref": "#"}},
+    {"name": "/a", "input_schema": 7}, {"name": "/a", "input_schema": {"properties": {"x": {"anyOf": []}}}},
+])
+def test_bad_operations(bus, operation):
+    peer = bus().peer()
+    failed(peer.register("dev", operation), "INVALID_INPUT", "register")
+    assert peer.register("dev", "/a", "/b")["type"] == "call.responded"
+
+
+def test_twice_the_same_operation(bus):
+    failed(bus().peer().register("dev", "/a", "/b", "/a"), "INVALID_INPUT", "register")
+
+
+def test_input_is_checked(bus):
+    server = bus()
+    dev, caller = spoke(server), server.peer()
+    assert failed(caller.call("/dev1/fs/read", {}), "INVALID_INPUT") == "/path: is missing"
+    assert failed(caller.call("/dev1/fs/read", {"path": 7}), "INVALID_INPUT") == "/path: has the wrong type"
+    assert failed(caller.call("/dev1/fs/read", {"path": "x", "more": 1}), "INVALID_INPUT") == "/more: may not be there"
+    assert dev.sync() == []
+
+
+def test_discovery(bus):
+    server = bus()
+    dev, caller = spoke(server, "dev1", READ, WATCH, {"name": "/root", "access_control": {"required_scopes": ["admin"]}}), server.peer()
+    listed = caller.call("/services/list", {"prefix": "/dev1/"})["payload"]["operations"]
+    assert sorted(listed, key=str) == [{"name": "/dev1/fs/read", "op_type": "query"}, {"name": "/dev1/fs/watch", "op_type": "subscription"}]
+    shown = caller.call("/services/schema", {"name": "/dev1/fs/read"})["payload"]
+    assert shown["input_schema"] == SCHEMA and shown["op_type"] == "query"
+    failed(caller.call("/services/schema", {"name": "/dev1/root"}), "NOT_FOUND")
+    failed(caller.call("/services/schema", {}), "INVALID_INPUT")
+    failed(caller.call("/dev1/root"), "FORBIDDEN")
+    failed(caller.call("/dev1/other"), "NOT_FOUND")
+    failed(caller.call("/secret/unlock"), "FORBIDDEN")
+    assert dev.sync() == []
+
+
+SCOPES = """return {
+  on_auth = function() return "allow", { id = "me", scopes = { "a", "b" } } end,
+  on_call = function(session, operation)
+    if alknet.glob("/*/fs/*", operation) then return "deny", "no files" end
+    return "allow"
+  end,
+  on_open = function() return "service", "bus" end,
+}"""
+
+
+def test_scopes_and_the_policy(bus):
+    server = bus(policy=SCOPES)
+    rules = {"both": {"required_scopes": ["a", "b"]}, "more": {"required_scopes": ["a", "c"]}, "any": {"required_scopes_any": ["x", "b"]}, "none": {"required_scopes_any": ["x"]}}
+    dev = spoke(server, "dev1", "/fs/read", *({"name": f"/{name}", "access_control": rule} for name, rule in rules.items()))
+    caller = server.peer()
+    assert failed(caller.call("/dev1/fs/read"), "FORBIDDEN") == "no files"
+    for name, good in (("both", True), ("more", False), ("any", True), ("none", False)):
+        caller.request(f"/dev1/{name}")
+        if good:
+            dev.send("call.responded", dev.next()["id"], name)
+            assert caller.next()["payload"] == name
+        else:
+            failed(caller.next(), "FORBIDDEN")
+
+
+WHO = """return {
+  on_auth = function(request) return "allow", { id = request.user } end,
+  on_open = function() return "service", "bus" end,
+}"""
+
+
+def test_a_name_belongs_to_who_took_it(bus, keys):
+    server = bus(2, policy=WHO)
+
+    def peer(user):
+        wire = sshwire.Wire(server.conf.port)
+        server.conf.wires.append(wire)
+        return Peer(wire.login(sshwire.load_key(keys.path("user")), user))
+
+    first = peer("alice")
+    assert first.register("dev1", "/a")["type"] == "call.responded"
+    failed(peer("bob").register("dev1", "/a"), "FORBIDDEN", "register")
+    first.wire.close()
+    wait_until(lambda: server.metric("spokes") == 0, 20, "the spoke to go")
+    failed(peer("bob").register("dev1", "/a"), "FORBIDDEN", "register")
+    assert peer("alice").register("dev1", "/a")["type"] == "call.responded"
+
+
+def test_bad_calls(bus):
+    server = bus(bus={"max_calls": 2})
+    spoke(server)
+    caller = server.peer()
+    for wrong in ({}, {"operationId": 1}, {"operationId": ""}, {"operationId": "x"}, {"operationId": "/" + "x" * 255}, [], 7, "x"):
+        caller.raw(frame({"type": "call.requested", "id": "1", "payload": wrong}))
+        failed(caller.next(), "INVALID_INPUT")
+    caller.request("/dev1/fs/watch", {}, "a")
+    failed(caller.call("/dev1/fs/watch", {}, "a"), "INVALID_INPUT", "a")
+    caller.request("/dev1/fs/watch", {}, "b")
+    failed(caller.call("/dev1/fs/watch", {}, "c"), "OVERLOADED", "c")
+    caller.send("call.responded", "unknown")
+    caller.send("call.responded", "~1")
+    assert caller.sync() == []
+
+
+def test_a_spoke_that_does_not_read(bus):
+    server = bus(bus={"max_queue": "300K", "max_calls": 1000})
+    dev = server.peer(window=100000)
+    dev.register("dev1", WATCH)
+    caller = server.peer()
+    for n in range(100):
+        caller.request("/dev1/fs/watch", "x" * 10000, str(n))
+    failed(caller.next(), "OVERLOADED", None)
+
+
+def test_admin_calls(bus):
+    server = bus(2)
+    dev = spoke(server)
+    assert {"name": "/dev1/fs/watch", "op_type": "subscription"}.items() <= server.conf.call("operation.list")[1].items()
+    result = []
+    thread = threading.Thread(target=lambda: result.append(server.conf.call("operation.call", operation="/dev1/fs/read", input='{"path": "x"}')))
+    thread.start()
+    asked = dev.next()
+    assert asked["payload"] == {"operationId": "/fs/read", "input": {"path": "x"}}
+    dev.send("call.responded", asked["id"], {"n": 7})
+    thread.join()
+    assert result == [{"n": 7}]
+    with pytest.raises(procs.AdminError, match="NOT_FOUND"):
+        server.conf.call("operation.call", operation="/dev2/x")
