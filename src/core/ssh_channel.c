@@ -676,7 +676,7 @@ ssize_t alk_channel_write(struct alk_channel *c, const void *bytes, size_t n)
 		return -EPIPE;
 	room = alk_channel_room(c);
 	if (room < n)
-		c->want_drain = true;
+		c->want_drain = s->starved = true;
 	else
 		room = n;
 	if (room == 0)

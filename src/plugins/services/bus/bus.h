@@ -81,7 +81,7 @@ struct sub {
 	struct topic_sub link; /* in the store, unless in a group */
 	bool is_group;	       /* false: see struct group */
 	struct conn *conn;
-	struct sub *next, **prev;	    /* of the channel */
+	struct sub *next, **prev;	     /* of the channel */
 	struct sub *group_next, *group_last; /* a ring */
 	struct group *group;
 	uint64_t tag; /* while the hub has not answered */
@@ -122,7 +122,11 @@ struct call {
 	struct bus *bus;
 };
 
-enum conn_state { CONN_OPEN, CONN_CLOSING, CONN_CLOSED };
+enum conn_state {
+	CONN_OPEN,
+	CONN_CLOSING,
+	CONN_CLOSED
+};
 
 struct conn {
 	uint32_t magic;
@@ -134,7 +138,7 @@ struct conn {
 	struct frame_reader reader;
 	struct alk_timer *timer; /* of a frame that does not arrive */
 	struct queued *head, **tail;
-	size_t sent;	/* of the head */
+	size_t sent; /* of the head */
 	size_t bytes, answers;
 	uint64_t dropped, event; /* number of the last event that it got */
 	struct sub *subs;

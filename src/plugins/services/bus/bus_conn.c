@@ -139,8 +139,7 @@ static void queue_tell_dropped(struct conn *c)
 
 	if (c->dropped == 0 || c->sent > 0)
 		return;
-	packet = packet_make("__dropped", "",
-			     json_pack("{s:I}", "count", (json_int_t)c->dropped));
+	packet = packet_make("__dropped", "", json_pack("{s:I}", "count", (json_int_t)c->dropped));
 	q = packet != NULL ? calloc(1, sizeof(*q)) : NULL;
 	if (q == NULL) {
 		packet_unref(&packet);
@@ -268,11 +267,15 @@ static void on_asked(void *user, bool allowed, const char *reason)
 	struct conn *c = user;
 
 	c->ask = NULL;
+	c->waiting = false;
 	if (c->state == CONN_OPEN) {
 		if (!allowed)
 			bus_count(c->bus, BUS_COUNT_denied, 1);
 		c->then(c, allowed, reason);
 	}
+	if (c->waiting)
+		return; /* for the hub now */
+	c->waiting = true;
 	conn_go_on(c);
 }
 

@@ -220,8 +220,7 @@ static int request_read(const struct conn *c, struct request *r, struct alk_err 
 
 	r->operation = json_string_value(json_object_get(c->frame.payload, "operationId"));
 	r->input = json_object_get(c->frame.payload, "input");
-	if (r->operation == NULL || *r->operation != '/' ||
-	    strlen(r->operation) > BUS_NAME_MAX)
+	if (r->operation == NULL || *r->operation != '/' || strlen(r->operation) > BUS_NAME_MAX)
 		return alk_err_set(err, -EINVAL,
 				   "payload.operationId: must be a path of 1 to 255 bytes");
 	r->limited = deadline != NULL && !json_is_null(deadline);
@@ -329,8 +328,8 @@ static void request_now(struct conn *c, bool allowed, const char *reason)
 		bus_count(c->bus, BUS_COUNT_denied, 1);
 		call_fail(c, id, "FORBIDDEN", "a scope is missing");
 	} else if (at.operation->input != NULL &&
-		   schema_fits(at.operation->input, r.input != NULL ? r.input : json_null(),
-			       &err) < 0) {
+		   schema_fits(at.operation->input, r.input != NULL ? r.input : json_null(), &err) <
+			   0) {
 		call_fail(c, id, "INVALID_INPUT", err.text);
 	} else if (r.limited && r.left == 0) {
 		call_fail(c, id, "TIMEOUT", "the deadline is past");
@@ -349,7 +348,8 @@ void call_requested(struct conn *c)
 	else if (call_of_caller(c, c->frame.id) != NULL)
 		call_fail(c, c->frame.id, "INVALID_INPUT", "id: a call of that id is under way");
 	else if (c->n_calls >= c->bus->calls_max)
-		call_fail(c, c->frame.id, "OVERLOADED", "this channel has too many calls under way");
+		call_fail(c, c->frame.id, "OVERLOADED",
+			  "this channel has too many calls under way");
 	else if (strncmp(r.operation, "/secret/", 8) == 0)
 		call_fail(c, c->frame.id, "FORBIDDEN", "not on this bus");
 	else
@@ -360,7 +360,13 @@ void call_requested(struct conn *c)
 
 /* Answers */
 
-enum answer { ANSWER_NONE, ANSWER_ONE, ANSWER_LAST, ANSWER_ERROR, ANSWER_ABORTED };
+enum answer {
+	ANSWER_NONE,
+	ANSWER_ONE,
+	ANSWER_LAST,
+	ANSWER_ERROR,
+	ANSWER_ABORTED
+};
 
 static enum answer answer_of(const char *type)
 {

@@ -201,8 +201,8 @@ static int wish_read(const struct conn *c, struct wish *wish, struct alk_err *er
 	wish->pattern = json_string_value(json_object_get(payload, "topic"));
 	if (wish->pattern == NULL)
 		return alk_err_set(err, -EINVAL, "payload.topic: must be text");
-	if (group != NULL && (json_string_length(group) == 0 ||
-			      json_string_length(group) > TOPIC_TYPE_MAX))
+	if (group != NULL &&
+	    (json_string_length(group) == 0 || json_string_length(group) > TOPIC_TYPE_MAX))
 		return alk_err_set(err, -EINVAL, "payload.group: must be text of 1 to 255 bytes");
 	wish->group = group != NULL ? json_string_value(group) : "";
 	wish->replay = replay != NULL;
@@ -212,7 +212,8 @@ static int wish_read(const struct conn *c, struct wish *wish, struct alk_err *er
 	if (replay != NULL && group != NULL)
 		return alk_err_set(err, -EINVAL, "payload.replay: a group has no history");
 	if (sub_find(c, c->frame.id) != NULL)
-		return alk_err_set(err, -EINVAL, "id: this channel has a subscription of that name");
+		return alk_err_set(err, -EINVAL,
+				   "id: this channel has a subscription of that name");
 	return topic_check_pattern(wish->pattern, err);
 }
 
@@ -395,7 +396,8 @@ static void on_wanted(void *user, struct topic_sub *at)
 		if (sub->tag == 0)
 			deliver_to(d, sub->conn);
 		else if (d->served != NULL)
-			sub_hold(sub, d->packet); /* an event of this worker's; the hub has it after the
+			sub_hold(sub,
+				 d->packet); /* an event of this worker's; the hub has it after the
 						   * subscription */
 	}
 }

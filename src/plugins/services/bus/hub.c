@@ -42,7 +42,8 @@ void hub_worker_up(struct hub *hub, uint64_t worker)
 	struct wire_out out;
 
 	if (w == NULL) {
-		alk_log(ALK_LOG_ERROR, "a worker is not on the bus", ALK_INT("worker", (int64_t)worker));
+		alk_log(ALK_LOG_ERROR, "a worker is not on the bus",
+			ALK_INT("worker", (int64_t)worker));
 		return;
 	}
 	w->number = worker;

@@ -15,9 +15,9 @@
 #include "bus.h"
 
 #define HUB_WORKERS_MAX 1024
-#define HUB_SPOKES_MAX 4096   /* names, of which some are remembered for who had them */
+#define HUB_SPOKES_MAX 4096    /* names, of which some are remembered for who had them */
 #define HUB_IDENTITY_SPOKES 64 /* of one identity */
-#define HUB_CALLS_MAX 256     /* the administrator's */
+#define HUB_CALLS_MAX 256      /* the administrator's */
 
 struct hub_worker {
 	uint64_t number;

@@ -77,8 +77,7 @@ static void command_topics(struct hub *hub, const json_t *params, struct alk_cal
 		json_array_append_new(list, json_pack("{s:s, s:I}", "topic", kept->topic, "bytes",
 						      (json_int_t)kept->packet->n));
 	}
-	answer(&call,
-	       json_pack("{s:o, s:o}", "patterns", wants_list(hub, NULL), "retained", list));
+	answer(&call, json_pack("{s:o, s:o}", "patterns", wants_list(hub, NULL), "retained", list));
 }
 
 static void command_subscribers(struct hub *hub, const json_t *params, struct alk_call *call)
@@ -90,9 +89,9 @@ static void command_publish(struct hub *hub, const json_t *params, struct alk_ca
 {
 	const char *topic = json_string_value(json_object_get(params, "topic"));
 	const char *text = json_string_value(json_object_get(params, "payload"));
-	json_t *payload = text != NULL ? json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES,
-						    NULL)
-				       : json_object();
+	json_t *payload = text != NULL
+				  ? json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL)
+				  : json_object();
 	char *type = strdup(topic), *id;
 	struct alk_err err = {""};
 	uint8_t *frame;
@@ -203,8 +202,9 @@ static void command_operation_list(struct hub *hub, const json_t *params, struct
 					list,
 					json_pack("{s:o, s:s, s:s}", "name",
 						  json_sprintf("/%s%s", s->name,
-							       json_string_value(json_object_get(
-								       one, "name"))),
+							       json_string_value(
+								       json_object_get(one,
+										       "name"))),
 						  "op_type", type != NULL ? type : "query",
 						  "identity", s->identity));
 		}
@@ -256,9 +256,9 @@ static void command_operation_call(struct hub *hub, const json_t *params, struct
 {
 	const char *operation = json_string_value(json_object_get(params, "operation"));
 	const char *text = json_string_value(json_object_get(params, "input"));
-	json_t *input = text != NULL ? json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES,
-						  NULL)
-				     : json_object();
+	json_t *input = text != NULL
+				? json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL)
+				: json_object();
 	const struct hub_spoke *s = spoke_serving(hub, operation);
 	struct hub_admin_call *a = NULL;
 

@@ -41,8 +41,8 @@ static int check_one(const json_t *schema, struct path *path, unsigned depth);
 
 static bool is_type(const char *name)
 {
-	static const char *const names[] = {"null",    "boolean", "integer", "number",
-					    "string",  "array",   "object"};
+	static const char *const names[] = {"null",   "boolean", "integer", "number",
+					    "string", "array",	 "object"};
 
 	for (size_t i = 0; name != NULL && i < sizeof(names) / sizeof(*names); i++)
 		if (strcmp(names[i], name) == 0)

@@ -153,8 +153,8 @@ static int operation_check(const json_t *list, size_t at, struct alk_err *err)
 	const json_t *access = json_object_get(operation, "access_control");
 
 	if (!name_valid(name))
-		return alk_err_set(err, -EINVAL, "operations[%zu].name: must be a path like /fs/read",
-				   at);
+		return alk_err_set(err, -EINVAL,
+				   "operations[%zu].name: must be a path like /fs/read", at);
 	for (size_t i = 0; i < at; i++)
 		if (strcmp(json_string_value(json_object_get(json_array_get(list, i), "name")),
 			   name) == 0)
@@ -162,9 +162,9 @@ static int operation_check(const json_t *list, size_t at, struct alk_err *err)
 	if (!type_valid(json_object_get(operation, "op_type")))
 		return alk_err_set(err, -EINVAL,
 				   "%s: op_type: must be query, mutation or subscription", name);
-	if (access != NULL && (!json_is_object(access) ||
-			       !scopes_valid(json_object_get(access, "required_scopes")) ||
-			       !scopes_valid(json_object_get(access, "required_scopes_any"))))
+	if (access != NULL &&
+	    (!json_is_object(access) || !scopes_valid(json_object_get(access, "required_scopes")) ||
+	     !scopes_valid(json_object_get(access, "required_scopes_any"))))
 		return alk_err_set(err, -EINVAL, "%s: access_control: must have lists of scopes",
 				   name);
 	if (schema_valid(operation, "input_schema", name, err) < 0)
@@ -179,9 +179,10 @@ static int register_check(const struct conn *c, const json_t *input, struct alk_
 	if (c->spoke != NULL || c->registered)
 		return alk_err_set(err, -EINVAL, "this channel is a spoke already");
 	if (!spoke_name_valid(json_string_value(json_object_get(input, "spoke"))))
-		return alk_err_set(err, -EINVAL,
-				   "spoke: must be a name of 1 to 64 letters, digits, _ . -, and not "
-				   "a reserved one");
+		return alk_err_set(
+			err, -EINVAL,
+			"spoke: must be a name of 1 to 64 letters, digits, _ . -, and not "
+			"a reserved one");
 	if (!json_is_array(list) || json_array_size(list) == 0 ||
 	    json_array_size(list) > BUS_OPERATIONS_MAX)
 		return alk_err_set(err, -EINVAL, "operations: must be a list of 1 to %d",
@@ -407,8 +408,8 @@ static void hub_schema(struct conn *c, const char *id, const json_t *input)
 
 bool spoke_hub_call(struct conn *c, const char *id, const char *operation, json_t *input)
 {
-	static void (*const serve[])(struct conn *, const char *, const json_t *) = {
-		hub_list, hub_schema, hub_register};
+	static void (*const serve[])(struct conn *, const char *,
+				     const json_t *) = {hub_list, hub_schema, hub_register};
 
 	for (size_t i = 0; i < sizeof(own) / sizeof(*own); i++)
 		if (strcmp(operation, own[i]) == 0) {

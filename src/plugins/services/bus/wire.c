@@ -80,7 +80,7 @@ enum wire_op wire_open(struct wire_in *in, const uint8_t *bytes, size_t n)
 
 	*in = (struct wire_in){bytes, bytes + n, false};
 	op = wire_take(in, 1);
-	return op != NULL ? (enum wire_op)*op : WIRE_NONE;
+	return op != NULL ? (enum wire_op) * op : WIRE_NONE;
 }
 
 uint64_t wire_get_number(struct wire_in *in)

@@ -17,21 +17,21 @@
 	X(EVENT)       /* retain, topic, frame, n, n times (pattern, group) that were served */    \
 	X(CREDIT)      /* bytes that were taken; both ways */                                      \
 	X(REGISTER)    /* tag, connection, spoke, identity, operations as JSON */                  \
-	X(GONE)        /* connection */                                                             \
-	X(TO)          /* worker, bytes of a message below */                                      \
+	X(GONE)	       /* connection */                                                            \
+	X(TO)	       /* worker, bytes of a message below */                                      \
 	X(COUNTS)      /* each counter of BUS_COUNTERS */                                          \
 	X(HELLO)       /* the worker's number */                                                   \
 	X(PEERS)       /* whether events are wanted elsewhere */                                   \
 	X(REPLAY)      /* tag, frame */                                                            \
 	X(SUBSCRIBED)  /* tag, code ("" = good), message */                                        \
 	X(DELIVER)     /* topic, frame, plain, n, n times (pattern, group) to serve */             \
-	X(LOST)        /* events that were not delivered */                                        \
+	X(LOST)	       /* events that were not delivered */                                        \
 	X(REGISTERED)  /* tag, code, message */                                                    \
 	X(SPOKE)       /* worker, connection, spoke, identity, operations as JSON */               \
 	X(UNSPOKE)     /* spoke */                                                                 \
 	X(WORKER_GONE) /* worker */                                                                \
-	X(FROM)        /* worker, bytes of a message below */                                      \
-	X(CALL)        /* call, connection, many, payload as JSON */                                \
+	X(FROM)	       /* worker, bytes of a message below */                                      \
+	X(CALL)	       /* call, connection, many, payload as JSON */                               \
 	X(ANSWER)      /* call, type, payload as JSON */                                           \
 	X(ABORT)       /* call */
 
