@@ -128,6 +128,7 @@ static void examples_print(void)
 	example_print("per_user", "Lists for each identity");
 	example_print("deny_private", "No private networks");
 	example_print("office_hours", "Office hours");
+	example_print("read_only_bus", "A bus to listen to");
 	example_print("sidecar", "A sidecar that pins its upstreams");
 }
 
