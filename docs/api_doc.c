@@ -21,8 +21,13 @@ static const struct {
 	[ALK_QUESTION_LINK] = {"link", "a link is accepted, before SSH", "`\"allow\"`"},
 	[ALK_QUESTION_AUTH] = {"request", "a key was proved", "`\"pass\"`"},
 	[ALK_QUESTION_OPEN] = {"session, destination", "a channel is asked for", "see below"},
-	[ALK_QUESTION_LISTEN] = {"session, bind", "a remote forward is asked for",
-				 "`\"allow\"` on loopback addresses, and elsewhere with `gateway_ports`"},
+	[ALK_QUESTION_LISTEN] =
+		{"session, bind", "a remote forward is asked for",
+		 "`\"allow\"` on loopback addresses, and elsewhere with `gateway_ports`"},
+	[ALK_QUESTION_PUBLISH] = {"session, envelope", "an event is published on the bus",
+				  "`\"allow\"`"},
+	[ALK_QUESTION_SUBSCRIBE] = {"session, topic", "a pattern is subscribed to", "`\"allow\"`"},
+	[ALK_QUESTION_CALL] = {"session, operation", "an operation is called", "`\"allow\"`"},
 	[ALK_QUESTION_CLOSE] = {"session, stats", "a session ended", "nothing"},
 };
 
