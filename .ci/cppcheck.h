@@ -7,3 +7,13 @@
 	for (void *at = json_object_iter(object);                                                  \
 	     (key = json_object_iter_key(at)) != NULL && (value = json_object_iter_value(at));     \
 	     at = json_object_iter_next(object, at))
+#define TAILQ_HEAD(name, type)                                                                     \
+	struct name {                                                                              \
+		struct type *tqh_first, **tqh_last;                                                \
+	}
+#define TAILQ_ENTRY(type)                                                                          \
+	struct {                                                                                   \
+		struct type *tqe_next, **tqe_prev;                                                 \
+	}
+#define TAILQ_FOREACH(var, head, field)                                                            \
+	for ((var) = (head)->tqh_first; (var) != NULL; (var) = (var)->field.tqe_next)

@@ -54,7 +54,8 @@ struct alk_plugin_env {
 	struct alk_loop *loop;
 	const struct alk_options *options; /* checked values of the plugin's own table */
 	uint64_t connect_timeout; /* ms: the program's option, for who connects somewhere */
-	struct alk_half *half;	  /* since 1.2: in the supervisor and in a worker, if the record has `half` */
+	struct alk_half
+		*half; /* since 1.2: in the supervisor and in a worker, if the record has `half` */
 };
 
 struct alk_plugin {

@@ -23,7 +23,8 @@ struct alk_admin_param {
 	char type;	  /* s string, t long string, i integer, b boolean */
 	bool required;
 	const char *help;
-	const char *choices; /* of a string, split by |; NULL = any. For completion: the handler checks */
+	const char *
+		choices; /* of a string, split by |; NULL = any. For completion: the handler checks */
 };
 
 struct alk_admin_command {

@@ -35,8 +35,8 @@ const struct alk_option *alk_option_secret_file(const struct alk_option *table, 
 	if (len < 6 || strcmp(name + len - 5, "_file") != 0)
 		return NULL;
 	for (; table != NULL && table->type != ALK_OPT_END; table++)
-		if ((table->flags & (ALK_OPT_SECRET | ALK_OPT_URL)) && strlen(table->name) == len - 5 &&
-		    strncmp(table->name, name, len - 5) == 0)
+		if ((table->flags & (ALK_OPT_SECRET | ALK_OPT_URL)) &&
+		    strlen(table->name) == len - 5 && strncmp(table->name, name, len - 5) == 0)
 			return table;
 	return NULL;
 }

@@ -136,9 +136,9 @@ struct alk_ask {
 	 * RFC 4254 7.1: "" is all addresses. */
 	const struct alk_destination *to;
 	bool gateway_ports; /* LISTEN: the option's value */
-	const char *name; /* PUBLISH: the type; SUBSCRIBE: the pattern; CALL: the operation */
-	const char *id;	  /* PUBLISH */
-	size_t size;	  /* PUBLISH: bytes of the envelope */
+	const char *name;   /* PUBLISH: the type; SUBSCRIBE: the pattern; CALL: the operation */
+	const char *id;	    /* PUBLISH */
+	size_t size;	    /* PUBLISH: bytes of the envelope */
 	double duration;    /* CLOSE: seconds */
 	const char *reason; /* CLOSE */
 };

@@ -20,7 +20,12 @@ struct count {
 };
 
 static const struct alk_option options[] = {
-	{.name = "step", .type = ALK_OPT_INT, .fallback = "1", .min = 1, .max = 100, .help = "count by"},
+	{.name = "step",
+	 .type = ALK_OPT_INT,
+	 .fallback = "1",
+	 .min = 1,
+	 .max = 100,
+	 .help = "count by"},
 	{.type = ALK_OPT_END},
 };
 
@@ -46,7 +51,8 @@ static int count_open(void *state, struct alk_channel *channel, const struct alk
 		      void **user, struct alk_err *err)
 {
 	struct count *c = state;
-	int rc = c->n < WAITING_MAX ? alk_half_send(c->half, 0, to->host, strlen(to->host)) : -EBUSY;
+	int rc = c->n < WAITING_MAX ? alk_half_send(c->half, 0, to->host, strlen(to->host))
+				    : -EBUSY;
 
 	if (rc < 0)
 		return alk_err_set(err, rc, "cannot ask");
@@ -121,8 +127,9 @@ static char *count_metrics(void *state)
 		       : text;
 }
 
-static const struct alk_service_ops ops = {
-	.size = sizeof(ops), .open = count_open, .close = count_close};
+static const struct alk_service_ops ops = {.size = sizeof(ops),
+					   .open = count_open,
+					   .close = count_close};
 
 static const struct alk_half_ops half = {
 	.size = sizeof(half),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "load.h"
 
-LOAD_RECORD(.magic = ALK_PLUGIN_MAGIC, LOAD_ABI,
-	    .struct_size = sizeof(struct alk_plugin) - sizeof(void *), .kind = ALK_PLUGIN_SERVICE,
-	    .name = "small", .version = "1", .ops.service = &load_service);
+LOAD_RECORD(.magic = ALK_PLUGIN_MAGIC, LOAD_ABI, .struct_size = offsetof(struct alk_plugin, ops),
+	    .kind = ALK_PLUGIN_SERVICE, .name = "small", .version = "1",
+	    .ops.service = &load_service);

@@ -101,7 +101,7 @@ void secret_keeper_free(void **state)
 void secret_keeper_run(struct secret_keeper *keeper, const struct secret_request *request,
 		       struct secret_span passphrase, const char *identity, struct secret_buf *out)
 {
-	struct secret_audit audit;
+	struct secret_audit audit = {0};
 
 	secret_store_run(keeper->store, request, passphrase, alk_loop_now(keeper->loop), out,
 			 &audit);

@@ -15,7 +15,7 @@ static const char *url_of(struct acme_client *c, const char *key)
 static int directory_read(struct acme_client *c, struct alk_err *err)
 {
 	static const char *const needed[] = {"newNonce", "newAccount", "newOrder", "keyChange"};
-	struct acme_reply reply;
+	struct acme_reply reply = {0};
 	int rc = acme_wire_get(c, c->directory_url, &reply, err);
 
 	if (rc == 0 && reply.retry_after > 0 && reply.status != 200)
@@ -53,7 +53,7 @@ static int account_ask(struct acme_client *c, bool known_only, struct alk_err *e
 	json_t *ask = known_only ? json_pack("{s:b}", "onlyReturnExisting", 1)
 				 : json_pack("{s:b, s:O}", "termsOfServiceAgreed", 1, "contact",
 					     contact);
-	struct acme_reply reply;
+	struct acme_reply reply = {0};
 	int rc;
 
 	free(c->account);

@@ -175,7 +175,7 @@ static int proof_run(struct acme_client *c, const char *url, const char *name,
 
 static int authorize(struct acme_client *c, const char *url, struct alk_err *err)
 {
-	struct acme_reply reply;
+	struct acme_reply reply = {0};
 	const json_t *challenge;
 	char name[256];
 	int rc = acme_wire_post(c, url, NULL, &reply, err);
@@ -278,7 +278,7 @@ static int certificate_judge(struct acme_client *c, const char *pem, struct alk_
 static int certificate_take(struct acme_client *c, const char *url, EVP_PKEY *key,
 			    struct alk_err *err)
 {
-	struct acme_reply reply;
+	struct acme_reply reply = {0};
 	struct alk_err late = {""};
 	char *secret = acme_key_pem(key), *pem = NULL;
 	int rc = acme_wire_post(c, url, NULL, &reply, err);
@@ -340,7 +340,7 @@ static int order_finish(struct acme_client *c, const char *url, struct alk_err *
 
 int acme_order_run(struct acme_client *c, struct alk_err *err)
 {
-	struct acme_reply reply;
+	struct acme_reply reply = {0};
 	const json_t *url;
 	size_t i;
 	int rc = order_new(c, &reply, err);

@@ -173,7 +173,7 @@ int acme_wire_get(struct acme_client *c, const char *url, struct acme_reply *rep
 static int nonce_get(struct acme_client *c, struct alk_err *err)
 {
 	const char *url = json_string_value(json_object_get(c->directory, "newNonce"));
-	struct acme_reply reply;
+	struct acme_reply reply = {0};
 	int rc;
 
 	if (c->nonce[0] != '\0')

@@ -20,7 +20,10 @@ struct tls *tls_of(void *state)
 
 /* ---- the halves: ticket keys and certificates go from the supervisor to the workers ---- */
 
-enum { SAY_TICKETS = 't', SAY_ACME = 'a' };
+enum {
+	SAY_TICKETS = 't',
+	SAY_ACME = 'a'
+};
 
 static void tls_say(struct tls *tls, uint64_t worker, uint8_t what, const uint8_t *bytes, size_t n)
 {

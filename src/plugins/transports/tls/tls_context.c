@@ -137,8 +137,9 @@ static int pair_load(struct tls *tls, struct alk_err *err)
 	int rc;
 
 	if (acme_wanted(tls->options) && (cert || key))
-		return alk_err_set(err, -EINVAL,
-				   "acme_domain gets a certificate: it does not go with tls_cert and tls_key");
+		return alk_err_set(
+			err, -EINVAL,
+			"acme_domain gets a certificate: it does not go with tls_cert and tls_key");
 	if (acme_wanted(tls->options))
 		return 0;
 	if (!cert && !key)
