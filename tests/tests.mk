@@ -166,7 +166,7 @@ bench: all
 	ALKNET_PLUGIN_DIR=$(abs_builddir)/plugins/.libs \
 	$(PYTHON) $(srcdir)/tests/bench/bench.py $(BENCHFLAGS)
 
-# A stealth port beside nginx with all times at full length: about three minutes.
+# A stealth port beside nginx with all times at full length: about eight minutes.
 .PHONY: check-stealth-slow
 check-stealth-slow: all
 	ALKNET=$(abs_builddir)/alknet ALKNET_ADMIN=$(abs_builddir)/alknet-admin \
