@@ -111,7 +111,7 @@ def test_reserved_names_are_never_resolved(server, keys, targets):
     serving = server()
     with sshwire.Wire(serving.port) as wire:
         wire.login(sshwire.load_key(keys.path("user")))
-        for host in ("alknet-control", "alknet-nothing", "alknet-"):
+        for host in ("alknet-status", "alknet-nothing", "alknet-", "alknet-Control"):
             assert wire.open_channel(1, host, 0) is None
         assert wire.open_channel(2, "127.0.0.1", targets.echo)
 

@@ -184,8 +184,8 @@ def test_drain_ends_a_reload(configured, workers):
     """Whoever waits is answered, and the server leaves."""
     serving = configured(workers=workers)
     with procs.AdminClient(serving.server.admin) as admin:
-        admin.request("reload")
-        admin.request("drain")
+        # In one write, so that the drain comes while the reload has only been asked for.
+        admin.send_line(b'{"jsonrpc":"2.0","id":1,"method":"reload"}\n{"jsonrpc":"2.0","id":2,"method":"drain"}')
         answers = {a["id"]: a for a in (admin.read(), admin.read())}
     assert "error" in answers[1] and "leaves" in answers[1]["error"]["message"]
     assert serving.server.wait(10) == 0

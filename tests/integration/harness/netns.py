@@ -35,7 +35,7 @@ class Namespace:
             why = self.holder.stderr.read().decode()
             self.close()
             pytest.skip(f"no network namespace here: {why}")
-        self.wrap = ["nsenter", "-t", str(self.holder.pid), "-n", "-m"]
+        self.wrap = ["nsenter", "-t", str(self.holder.pid), "-n", "-m", "-r"]
 
     def run(self, *words, data=None):
         return subprocess.run([*self.wrap, *words], input=data, check=True, capture_output=True, text=True).stdout
