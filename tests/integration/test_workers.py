@@ -234,7 +234,7 @@ def test_t41_no_memory(server, login, targets, keys, sanitized):
     probe = server(workers=1)
     login(probe)
     size = max(int(status_of(pid)["VmSize"].split()[0]) for pid in procs.tree(probe.pid)) * 1024
-    limit = size + (3 << 20)
+    limit = size + (5 << 20)
     serving = server("--max-startups", "1000:30:1000", workers=1, wrap=["prlimit", f"--as={limit}"])
     key = sshwire.load_key(keys.path("user"))
     wires, refused = [], 0
