@@ -149,6 +149,21 @@ static void stand_still(struct screen *s)
 
 /* --- lines ------------------------------------------------------------------------------------------- */
 
+/* Bytes of the next character and its columns; -1 when it cannot be shown. */
+static size_t char_next(const char *text, size_t left, mbstate_t *state, int *width)
+{
+	wchar_t c;
+	size_t n = mbrtowc(&c, text, left, state);
+
+	if (n == (size_t)-1 || n == (size_t)-2 || n == 0) {
+		*state = (mbstate_t){0};
+		*width = -1;
+		return 1;
+	}
+	*width = wcwidth(c);
+	return n;
+}
+
 /* One line of the screen: clipped at its width, in columns as the terminal counts them. What does not
  * print, and what is not text in the terminal's own encoding, becomes a question mark. */
 static void put_line(FILE *out, const struct screen *s, const char *text, bool bold)
@@ -156,18 +171,11 @@ static void put_line(FILE *out, const struct screen *s, const char *text, bool b
 	mbstate_t state = {0};
 	size_t left = strlen(text), n;
 	int column = 0, width;
-	wchar_t c;
 
 	if (bold)
 		fputs("\033[1m", out);
 	for (; left > 0; text += n, left -= n) {
-		n = mbrtowc(&c, text, left, &state);
-		if (n == (size_t)-1 || n == (size_t)-2 || n == 0) {
-			state = (mbstate_t){0};
-			n = 1;
-			c = L'\0';
-		}
-		width = c != L'\0' ? wcwidth(c) : -1;
+		n = char_next(text, left, &state, &width);
 		if (column + (width > 0 ? width : 1) > s->columns)
 			break;
 		if (width > 0)
@@ -185,16 +193,9 @@ static int columns_of(const char *text)
 	mbstate_t state = {0};
 	size_t left = strlen(text), n;
 	int columns = 0, width;
-	wchar_t c;
 
 	for (; left > 0; text += n, left -= n) {
-		n = mbrtowc(&c, text, left, &state);
-		if (n == (size_t)-1 || n == (size_t)-2 || n == 0) {
-			state = (mbstate_t){0};
-			n = 1;
-			c = L'\0';
-		}
-		width = c != L'\0' ? wcwidth(c) : -1;
+		n = char_next(text, left, &state, &width);
 		columns += width > 0 ? width : 1;
 	}
 	return columns;
