@@ -148,11 +148,22 @@ int alk_proxy_header_parse(const uint8_t *bytes, size_t n, struct alk_proxy_head
 	return 0;
 }
 
+/* Both addresses of `ip` bytes, then both ports, all in network order. Gives the bytes written. */
+static size_t addresses_put(uint8_t *out, const void *remote, const void *local, size_t ip,
+			    uint16_t remote_port, uint16_t local_port)
+{
+	memcpy(out, remote, ip);
+	memcpy(out + ip, local, ip);
+	memcpy(out + ip * 2, &remote_port, 2);
+	memcpy(out + ip * 2 + 2, &local_port, 2);
+	return ip * 2 + 4;
+}
+
 size_t alk_proxy_header_make(uint8_t *out, const char *remote_addr, uint16_t remote_port,
 			     const char *local_addr, uint16_t local_port)
 {
 	struct alk_sockaddr remote, local;
-	size_t n = ALK_PROXY_HEADER_FIRST, ip;
+	size_t n = ALK_PROXY_HEADER_FIRST;
 	bool known = alk_addr_parse(&remote, remote_addr, remote_port) == 0 &&
 		     alk_addr_parse(&local, local_addr, local_port) == 0 &&
 		     remote.sa.sa_family == local.sa.sa_family;
@@ -162,20 +173,14 @@ size_t alk_proxy_header_make(uint8_t *out, const char *remote_addr, uint16_t rem
 	out[13] = FAMILY_UNSPEC | PROTOCOL_UNSPEC;
 	if (known && remote.sa.sa_family == AF_INET) {
 		out[13] = FAMILY_INET | PROTOCOL_STREAM;
-		ip = sizeof(remote.in.sin_addr);
-		memcpy(out + n, &remote.in.sin_addr, ip);
-		memcpy(out + n + ip, &local.in.sin_addr, ip);
-		memcpy(out + n + ip * 2, &remote.in.sin_port, 2);
-		memcpy(out + n + ip * 2 + 2, &local.in.sin_port, 2);
-		n += SIZE_INET;
+		n += addresses_put(out + n, &remote.in.sin_addr, &local.in.sin_addr,
+				   sizeof(remote.in.sin_addr), remote.in.sin_port,
+				   local.in.sin_port);
 	} else if (known) {
 		out[13] = FAMILY_INET6 | PROTOCOL_STREAM;
-		ip = sizeof(remote.in6.sin6_addr);
-		memcpy(out + n, &remote.in6.sin6_addr, ip);
-		memcpy(out + n + ip, &local.in6.sin6_addr, ip);
-		memcpy(out + n + ip * 2, &remote.in6.sin6_port, 2);
-		memcpy(out + n + ip * 2 + 2, &local.in6.sin6_port, 2);
-		n += SIZE_INET6;
+		n += addresses_put(out + n, &remote.in6.sin6_addr, &local.in6.sin6_addr,
+				   sizeof(remote.in6.sin6_addr), remote.in6.sin6_port,
+				   local.in6.sin6_port);
 	}
 	out[14] = 0;
 	out[15] = (uint8_t)(n - ALK_PROXY_HEADER_FIRST);

@@ -310,12 +310,15 @@ def greets(port):
 
 def until_echo(ends):
     """As an application does that wants its answer: again and again. Gives the time of the first one."""
-    while True:
+
+    def answered():
         with contextlib.suppress(OSError, EOFError, net.ProxyRefused):
             with net.socks_connect(ends.client.port, "127.0.0.1", ends.targets.echo, timeout=60) as sock:
                 net.ask_echo(sock, b"x")
                 return time.perf_counter()
-        time.sleep(0.01)
+        return None
+
+    return wait_until(answered, 120, "an answer through the tunnel")
 
 
 def again(ends):
@@ -334,7 +337,7 @@ def again(ends):
         for number in range(count):
             ends.server.kill()
             asking = pool.submit(until_echo, ends)
-            time.sleep(2 + number * 0.37)
+            time.sleep(2 + number * 0.37)  # how long the server is away: what is varied, not what is waited for
             back = restart(ends.server, ends.server.port, ends.lab.dir / f"again{number}.log")
             back.port = ends.server.port
             ends.server = back
