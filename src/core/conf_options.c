@@ -443,6 +443,7 @@ const struct alk_option alk_conf_options[] = {
 	 .type = ALK_OPT_ENUM,
 	 .flags = ALK_OPT_SERVE | ALK_OPT_PLUGIN,
 	 .choices = "tls-alpn-01|http-01",
+	 .arg = "tls-alpn-01|http-01",
 	 .group = G_TLS,
 	 .help = "how a name is proved: on the TLS port, which must be 443 to the CA (tls-alpn-01, the default), or by HTTP on port 80 (http-01)"},
 	{.name = "acme_http",
