@@ -59,6 +59,14 @@ struct alk_half_ops {
  * a worker is replaced then; -ENOMEM. What fails for one worker of several is not told: worker_down follows. */
 ALK_EXPORT int alk_half_send(struct alk_half *half, uint64_t worker, const void *bytes, size_t n);
 
+/* In the supervisor: this is the server's SSH host key from now on (ABI 1.4), in the place of the one that was given before
+ * and of an Ed25519 key among the files of `key`. Such a plugin has an option `host_key`: where its section sets it `key` may be missing, and
+ * connections are refused until one is given. `private` is the seed of RFC 8032; both are copied, `what` says for people where it comes
+ * from. It is used by a generation of workers that is started for it, as by a reload, and stays when the plugin forgets it; NULL, NULL
+ * takes it back in the same way. 0; -ENOMEM; -EPIPE where there is no server. */
+ALK_EXPORT int alk_half_host_key(struct alk_half *half, const char *what, const uint8_t *private,
+				 const uint8_t *public);
+
 /* The answer of a command: one JSON value as text. Takes and clears the call. The client may have gone: then
  * nothing is sent. */
 ALK_EXPORT void alk_call_result(struct alk_call **call, const char *json);

@@ -28,9 +28,10 @@ struct alk_half;
  *      called again, with other options, before the `deinit` of the one before. struct alk_destination has via,
  *      proxy_protocol  and the link's addresses; alk_dial_to.
  * 1.2: a plugin may have a half in the supervisor (alknet/half.h): struct alk_plugin has `half`, the env too.
- * 1.3: alk_channel_ask: a service asks the policy about a channel (alknet/service.h). */
+ * 1.3: alk_channel_ask: a service asks the policy about a channel (alknet/service.h).
+ * 1.4: alk_half_host_key (alknet/half.h). */
 #define ALK_ABI_MAJOR 1
-#define ALK_ABI_MINOR 3
+#define ALK_ABI_MINOR 4
 #define ALK_PLUGIN_MAGIC 0x6b6e6c61u /* "alnk" */
 
 enum alk_plugin_kind {

@@ -63,6 +63,14 @@ struct alk_conf *alk_conf_copy(const struct alk_conf *conf, struct alk_err *err)
 /* Read the file of a FILE option again, or (`group`) those of all that stand with it in --help. On failure
  * `conf` is good for nothing but alk_conf_free(). */
 int alk_conf_read_again(struct alk_conf *conf, const char *name, bool group, struct alk_err *err);
+/* Give a FILE option a first content that is in no file, in the place of the one that it was given last; NULL takes it
+ * away, which must come before alk_conf_read_again(). Copies. */
+int alk_conf_lend(struct alk_conf *conf, const char *name, const char *what, const char *bytes,
+		  size_t len, struct alk_err *err);
+/* Is the n-th content of a FILE option such a one? */
+bool alk_conf_lent(const struct alk_conf *conf, const char *name, size_t n);
+/* Has a plugin's section an option of this name? */
+bool alk_conf_section_says(const struct alk_conf *conf, const char *name);
 /* Has an option the same value in both? */
 bool alk_conf_same(const struct alk_conf *a, const struct alk_conf *b, const char *name);
 /* Take over the value that `from` has. */

@@ -69,7 +69,8 @@ static int serve_check(const struct alk_conf *conf, struct alk_err *err)
 	struct alk_max_startups startups;
 	int rc;
 
-	if (!alk_options_has(values, "key"))
+	/* A plugin may have one to give (alk_half_host_key). */
+	if (!alk_options_has(values, "key") && !alk_conf_section_says(conf, "host_key"))
 		return alk_err_set(
 			err, -EINVAL,
 			"serve needs a host key: give --key FILE (ssh-keygen -t ed25519 -N '' -f FILE makes one)");

@@ -70,8 +70,8 @@ static json_t *value_encode(const struct alk_value *value)
 		if (value->file != NULL)
 			rc |= json_array_append_new(file, hex_encode(&value->file[i]));
 	}
-	all = json_pack("{s:s, s:I, s:o, s:o}", "source", value->source, "num",
-			(json_int_t)value->num, "text", text, "file", file);
+	all = json_pack("{s:s, s:I, s:o, s:o, s:b}", "source", value->source, "num",
+			(json_int_t)value->num, "text", text, "file", file, "lent", value->lent);
 	if (rc != 0) {
 		json_decref(all);
 		return NULL;
@@ -128,6 +128,7 @@ static int value_decode(struct alk_value *value, const json_t *encoded)
 		if (rc < 0)
 			return rc;
 	}
+	value->lent = value->file != NULL && json_is_true(json_object_get(encoded, "lent"));
 	return 0;
 }
 

@@ -32,6 +32,27 @@ int alk_conf_read_again(struct alk_conf *conf, const char *name, bool group, str
 	return alk_conf_read_files(conf, err);
 }
 
+int alk_conf_lend(struct alk_conf *conf, const char *name, const char *what, const char *bytes,
+		  size_t len, struct alk_err *err)
+{
+	if (alk_value_lend(alk_options_value(conf->values, name), what, bytes, len) == 0)
+		return 0;
+	return alk_err_set(err, -ENOMEM, "out of memory");
+}
+
+bool alk_conf_lent(const struct alk_conf *conf, const char *name, size_t n)
+{
+	return n == 0 && alk_options_value(conf->values, name)->lent;
+}
+
+bool alk_conf_section_says(const struct alk_conf *conf, const char *name)
+{
+	for (const struct alk_conf_plugin *p = conf->plugins; p != NULL; p = p->next)
+		if (json_object_get(p->section, name) != NULL)
+			return true;
+	return false;
+}
+
 bool alk_conf_same(const struct alk_conf *a, const struct alk_conf *b, const char *name)
 {
 	return alk_value_same(alk_options_value(a->values, name),

@@ -24,6 +24,7 @@
 	X(STARTUPS, "max_startups", "max_startups")                                                \
 	X(SESSIONS, "max_sessions", "max_sessions")                                                \
 	X(PROXY, "proxy_protocol", "the PROXY header")                                             \
+	X(KEY, "no_host_key", "a host key that is still to come")                                  \
 	X(WORKER, "no_worker", "no worker that is ready")
 
 enum alk_refusal {

@@ -48,7 +48,8 @@ struct alk_loader {
 	struct alk_loaded *loaded; /* the last one first: deinit goes backwards */
 	bool halves_only;
 	alk_half_send_fn *send;
-	void *send_user;
+	alk_half_host_key_fn *host_key;
+	void *send_user; /* of both */
 };
 
 static const char *kind_str(uint32_t kind)
@@ -461,6 +462,20 @@ bool alk_loader_hear(const struct alk_loader *loader, const char *name, uint64_t
 	if (ALK_OP(half, message) != NULL)
 		half->message(loaded->state, worker, bytes, n);
 	return true;
+}
+
+void alk_loader_set_host_key(struct alk_loader *loader, alk_half_host_key_fn *take)
+{
+	loader->host_key = take;
+}
+
+int alk_half_host_key(struct alk_half *half, const char *what, const uint8_t *private,
+		      const uint8_t *public)
+{
+	const struct alk_loader *loader = half->loader;
+
+	return loader->host_key != NULL ? loader->host_key(loader->send_user, what, private, public)
+					: -EPIPE;
 }
 
 int alk_half_send(struct alk_half *half, uint64_t worker, const void *bytes, size_t n)

@@ -46,6 +46,10 @@ void alk_loader_each(const struct alk_loader *loader, alk_loaded_fn *fn, void *u
 typedef int alk_half_send_fn(void *user, const char *name, uint64_t worker, const void *bytes,
 			     size_t n);
 void alk_loader_set_send(struct alk_loader *loader, alk_half_send_fn *send, void *user);
+/* Who takes the host key of a half in the supervisor: alk_half_host_key. */
+typedef int alk_half_host_key_fn(void *user, const char *what, const uint8_t *private,
+				 const uint8_t *public);
+void alk_loader_set_host_key(struct alk_loader *loader, alk_half_host_key_fn *take);
 /* The table, NULL when the plugin has none or is older. */
 const struct alk_half_ops *alk_loaded_half(const struct alk_loaded *loaded);
 /* Hand on what the other half said. False when no such plugin is here. */

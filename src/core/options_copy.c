@@ -59,6 +59,7 @@ int alk_value_copy(struct alk_value *to, const struct alk_value *from)
 
 	alk_value_clear(to);
 	to->num = from->num;
+	to->lent = from->lent;
 	if (from->source != NULL && (to->source = strdup(from->source)) == NULL)
 		rc = -ENOMEM;
 	if (from->secret_file != NULL && (to->secret_file = strdup(from->secret_file)) == NULL)
@@ -74,4 +75,66 @@ void alk_value_unread(struct alk_value *value)
 		alk_content_deinit(&value->file[i]);
 	free(value->file);
 	value->file = NULL;
+}
+
+static void lent_drop(struct alk_value *value)
+{
+	explicit_bzero(value->text[0], strlen(value->text[0]));
+	free(value->text[0]);
+	alk_content_deinit(&value->file[0]);
+	value->count--;
+	value->lent = false;
+	/* One behind the last text is NULL. */
+	memmove(value->text, value->text + 1, (value->count + 1) * sizeof(*value->text));
+	memmove(value->file, value->file + 1, value->count * sizeof(*value->file));
+	if (value->count > 0)
+		return;
+	free(value->file);
+	value->file = NULL;
+	free(value->source);
+	value->source = NULL;
+}
+
+int alk_value_lend(struct alk_value *value, const char *name, const char *bytes, size_t len)
+{
+	struct alk_content *file;
+	char **text, *source;
+
+	if (value->lent)
+		lent_drop(value);
+	if (bytes == NULL)
+		return 0;
+	text = calloc(value->count + 2, sizeof(*text));
+	file = calloc(value->count + 1, sizeof(*file));
+	source = value->source != NULL ? value->source : strdup("plugin");
+	if (text != NULL)
+		text[0] = strdup(name);
+	if (file != NULL)
+		file[0] = (struct alk_content){.bytes = malloc(len + 1), .len = len};
+	if (text == NULL || text[0] == NULL || file == NULL || file[0].bytes == NULL ||
+	    source == NULL) {
+		if (text != NULL)
+			free(text[0]);
+		free(text);
+		if (file != NULL)
+			free(file[0].bytes);
+		free(file);
+		if (source != value->source)
+			free(source);
+		return -ENOMEM;
+	}
+	memcpy(file[0].bytes, bytes, len);
+	file[0].bytes[len] = '\0';
+	if (value->count > 0) {
+		memcpy(text + 1, value->text, value->count * sizeof(*text));
+		memcpy(file + 1, value->file, value->count * sizeof(*file));
+	}
+	free(value->text);
+	free(value->file);
+	value->text = text;
+	value->file = file;
+	value->source = source;
+	value->count++;
+	value->lent = true;
+	return 0;
 }

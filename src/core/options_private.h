@@ -15,6 +15,7 @@ struct alk_value {
 	size_t count; /* of text */
 	char **text;  /* STRING, ENUM, PATH, FILE: the words; TABLE: one JSON text an element */
 	struct alk_content *file; /* FILE: as many as `count`, once they were read */
+	bool lent;		  /* the first of `file` is in no file: alk_value_lend() */
 	char *secret_file;	  /* NAME_file of a SECRET */
 };
 
@@ -41,6 +42,9 @@ void alk_value_clear(struct alk_value *value);
 int alk_value_copy(struct alk_value *to, const struct alk_value *from);
 /* Forget the contents, so that alk_options_read_files() reads them again. */
 void alk_value_unread(struct alk_value *value);
+/* Put a content that is in no file before those of files, in the place of the one that was put there last. Copies; `bytes`
+ * NULL takes it away. -ENOMEM. */
+int alk_value_lend(struct alk_value *value, const char *name, const char *bytes, size_t len);
 struct alk_value *alk_options_value(const struct alk_options *options, const char *name);
 
 /* Set one value. `source` says how much it counts: default < a file < environment < flag; what counts

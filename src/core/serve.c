@@ -258,7 +258,10 @@ static int host_keys_check(const struct alk_conf *conf, FILE *out, struct alk_er
 
 	if (rc < 0)
 		return alk_err_prefix(err, rc, "key");
-	fprintf(out, "ok: key: %zu host %s\n", count, count == 1 ? "key" : "keys");
+	if (count == 0)
+		fprintf(out, "ok: key: a plugin gives it\n");
+	else
+		fprintf(out, "ok: key: %zu host %s\n", count, count == 1 ? "key" : "keys");
 	return 0;
 }
 

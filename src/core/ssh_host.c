@@ -66,6 +66,13 @@ static int kind_of(ssh_key key)
 	}
 }
 
+/* The host key of a plugin stands for a file's of its kind. */
+static bool is_replaced(const struct alk_conf *conf, const char *const *taken, ssh_key key)
+{
+	return alk_conf_lent(conf, "key", 0) &&
+	       taken[kind_of(key)] == alk_options_nth(alk_conf_values(conf), "key", 0);
+}
+
 static int host_key_add(struct alk_server_host *host, const char *path, ssh_key key,
 			const char **taken, struct alk_err *err)
 {
@@ -95,11 +102,16 @@ static int host_keys(struct alk_server_host *host, const struct alk_conf *conf, 
 		key = alk_identity_parse(path, text, len, NULL, NULL, err);
 		if (!key)
 			return -EINVAL;
+		if (is_replaced(conf, taken, key)) {
+			ssh_key_free(key);
+			continue;
+		}
 		rc = host_key_add(host, path, key, taken, err);
 		if (rc < 0) /* the library took it else */
 			ssh_key_free(key);
 	}
-	return n > 0 || rc < 0 ? rc : alk_err_set(err, -EINVAL, "no host key: say --key PATH");
+	/* Without one the supervisor sends no links until a plugin gives one. */
+	return rc;
 }
 
 int alk_server_check_keys(const struct alk_conf *conf, size_t *count, struct alk_err *err)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <alknet/half.h>
+#include "ssh_key_text.h"
 
 /* Services' halves are one for the life of the server, and run on the first configuration's loader until a
  * reload configures them; transports' halves are their generation's. */
@@ -55,6 +56,52 @@ static int half_send(void *user, const char *name, uint64_t worker, const void *
 	return worker == ALK_HALF_EVERY_WORKER ? 0 : -EPIPE;
 }
 
+static void host_key_forget(struct alk_supervisor *sup)
+{
+	if (sup->host_key != NULL)
+		explicit_bzero(sup->host_key, strlen(sup->host_key));
+	free(sup->host_key);
+	free(sup->host_key_from);
+	sup->host_key = sup->host_key_from = NULL;
+}
+
+static int half_host_key(void *user, const char *what, const uint8_t *private,
+			 const uint8_t *public)
+{
+	struct alk_supervisor *sup = user;
+	char text[ALK_SSH_KEY_TEXT_MAX + 1], *key, *from;
+	struct alk_err err;
+	ssize_t n;
+
+	if (private == NULL) {
+		host_key_forget(sup);
+	} else {
+		n = alk_ssh_key_text(private, public, "", text, &err);
+		text[n > 0 ? n : 0] = '\0';
+		key = n > 0 ? strdup(text) : NULL;
+		from = strdup(what);
+		explicit_bzero(text, sizeof(text));
+		if (key == NULL || from == NULL) {
+			free(key);
+			free(from);
+			return -ENOMEM;
+		}
+		host_key_forget(sup);
+		sup->host_key = key;
+		sup->host_key_from = from;
+	}
+	if (sup->state <= SUPERVISOR_RUNNING)
+		supervisor_reload(sup, SUPERVISOR_RELOAD_KEYS, NULL);
+	return 0;
+}
+
+int supervisor_half_lend(const struct alk_supervisor *sup, struct alk_conf *conf,
+			 struct alk_err *err)
+{
+	return alk_conf_lend(conf, "key", sup->host_key_from, sup->host_key,
+			     sup->host_key != NULL ? strlen(sup->host_key) : 0, err);
+}
+
 void supervisor_half_carry(struct alk_supervisor *sup, struct alk_loader *loader)
 {
 	alk_loader_set_send(loader, half_send, sup);
@@ -70,6 +117,7 @@ int supervisor_half_open(struct alk_supervisor *sup, struct alk_err *err)
 	if (sup->halves == NULL)
 		return -EINVAL;
 	supervisor_half_carry(sup, sup->halves);
+	alk_loader_set_host_key(sup->halves, half_host_key);
 	alk_loader_halves_only(sup->halves);
 	rc = alk_loader_scan(sup->halves, ALK_PLUGIN_SERVICE, on_loaded, on_bad_plugin, NULL);
 	return rc < 0 ? alk_err_set(err, rc, "cannot list the plugins: %s", strerror(-rc)) : 0;
@@ -87,6 +135,7 @@ void supervisor_half_close(struct alk_supervisor *sup)
 		alk_loader_each(sup->halves, half_forget, sup->conf);
 	alk_loader_free(&sup->halves);
 	supervisor_setup_unref(&sup->halves_setup);
+	host_key_forget(sup);
 }
 
 /* Workers */

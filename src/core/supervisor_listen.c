@@ -96,7 +96,9 @@ void supervisor_take_link(struct alk_supervisor *sup, unsigned listener, struct 
 	struct supervisor_slot *slot = pick_worker(sup);
 	enum alk_refusal why = ALK_REFUSAL_WORKER;
 
-	if (sup->state == SUPERVISOR_RUNNING && slot != NULL)
+	if (sup->state == SUPERVISOR_RUNNING && !alk_options_has(sup->values, "key"))
+		why = ALK_REFUSAL_KEY;
+	else if (sup->state == SUPERVISOR_RUNNING && slot != NULL)
 		why = admit(sup, link->remote_addr);
 	if (why != ALK_REFUSAL_NONE) {
 		supervisor_refuse(sup, why, link->remote_addr);
@@ -271,6 +273,9 @@ void supervisor_accept(struct alk_supervisor *sup)
 
 void supervisor_log_listening(struct alk_supervisor *sup)
 {
+	if (!alk_options_has(sup->values, "key"))
+		alk_log(ALK_LOG_WARN,
+			"no host key yet, connections are refused until a plugin gives one");
 	for (unsigned i = 0; i < sup->listeners; i++)
 		if (sup->listener[i].listener != NULL)
 			supervisor_tell_listening(&sup->listener[i]);

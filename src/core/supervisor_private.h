@@ -145,7 +145,8 @@ struct alk_supervisor {
 	struct alk_limit *limit;
 	struct alk_penalty *penalty;
 	struct alk_linktab *links;
-	struct alk_shared *shared; /* of the policies of all generations */
+	struct alk_shared *shared;	/* of the policies of all generations */
+	char *host_key, *host_key_from; /* a plugin's, as an OpenSSH file; NULL: none gave one */
 	uint64_t last_link;
 
 	struct alk_metrics dead; /* of workers that are gone */
@@ -316,6 +317,9 @@ int supervisor_plugin_forbid(const struct alk_supervisor *sup, struct alk_loader
 json_t *supervisor_plugin_list(const struct alk_supervisor *sup);
 
 /* supervisor_half.c */
+/* Give a configuration that is to run the host key that a plugin gave, or take it away. */
+int supervisor_half_lend(const struct alk_supervisor *sup, struct alk_conf *conf,
+			 struct alk_err *err);
 int supervisor_half_open(struct alk_supervisor *sup, struct alk_err *err);
 void supervisor_half_close(struct alk_supervisor *sup);
 /* plugin.load of a service that has one; and its undoing. */

@@ -142,6 +142,13 @@ static int keep_running(const struct alk_supervisor *sup, struct alk_conf *conf,
 	return rc;
 }
 
+static int keys_read_again(struct alk_conf *conf, struct alk_err *err)
+{
+	int rc = alk_conf_lend(conf, "key", NULL, NULL, 0, err);
+
+	return rc == 0 ? alk_conf_read_again(conf, "key", true, err) : rc;
+}
+
 static struct alk_conf *conf_read(struct supervisor_reload *r, struct alk_err *err)
 {
 	struct alk_conf *conf;
@@ -162,9 +169,11 @@ static struct alk_conf *conf_read(struct supervisor_reload *r, struct alk_err *e
 	if (r->kind == SUPERVISOR_RELOAD_POLICY)
 		rc = alk_conf_read_again(conf, "policy", false, err);
 	else if (r->kind == SUPERVISOR_RELOAD_KEYS)
-		rc = alk_conf_read_again(conf, "key", true, err);
+		rc = keys_read_again(conf, err);
 	else
 		rc = keep_running(r->sup, conf, r->new_restart, err);
+	if (rc == 0)
+		rc = supervisor_half_lend(r->sup, conf, err);
 	if (rc < 0)
 		alk_conf_free(&conf);
 	return conf;

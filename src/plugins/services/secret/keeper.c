@@ -56,6 +56,29 @@ static void process_protect(void)
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
+static void host_key_give(struct secret_keeper *keeper)
+{
+	const struct secret_request request = {.op = SECRET_DERIVE_ED25519,
+					       .path = {(const uint8_t *)keeper->host_key,
+							strlen(keeper->host_key)}};
+	struct secret_buf out = {0};
+	struct secret_answer a;
+	char what[160];
+	int rc = -ENOMEM;
+
+	secret_keeper_run(keeper, &request, (struct secret_span){0}, "server", &out);
+	snprintf(what, sizeof(what), "secret %s", keeper->host_key);
+	if (!out.failed && secret_answer_decode(out.bytes, out.len, request.op, &a) == 0)
+		rc = a.good ? alk_half_host_key(keeper->half, what, a.private_key.bytes,
+						a.public_key.bytes)
+			    : -EINVAL;
+	if (rc < 0)
+		alk_log(ALK_LOG_ERROR, "no host key from the seed",
+			ALK_STR("path", keeper->host_key), ALK_STR("reason", strerror(-rc)));
+	secret_buf_wipe(&out);
+	secret_stack_wipe();
+}
+
 int secret_keeper_new(const struct alk_plugin_env *env, void **state, struct alk_err *err)
 {
 	struct secret_keeper *keeper = calloc(1, sizeof(*keeper));
@@ -78,10 +101,52 @@ int secret_keeper_new(const struct alk_plugin_env *env, void **state, struct alk
 		secret_keeper_free(state);
 		return alk_err_set(err, -ENOMEM, "out of memory");
 	}
+	if (secret_keeper_configure(keeper, env->options, false, err) < 0 ||
+	    secret_keeper_configure(keeper, env->options, true, err) < 0) {
+		secret_keeper_free(state);
+		return -EINVAL;
+	}
 	if (locked.text[0] != '\0')
 		alk_log(ALK_LOG_WARN, "secret memory not locked", ALK_STR("reason", locked.text));
-	secret_store_set_version(keeper->store,
-				 (uint32_t)alk_options_int(env->options, "key_version"));
+	return 0;
+}
+
+static bool same(const char *a, const char *b)
+{
+	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+static int host_key_check(const char *path, struct alk_err *err)
+{
+	struct secret_path parsed;
+	int rc = secret_path_parse(path, strlen(path), &parsed, err);
+
+	for (unsigned i = 0; rc == 0 && i < parsed.levels; i++)
+		if (parsed.index[i] < SECRET_HARDENED)
+			rc = alk_err_set(err, -EINVAL,
+					 "level %u must be hardened (') for an Ed25519 key", i + 1);
+	return rc < 0 ? alk_err_prefix(err, rc, "host_key") : 0;
+}
+
+int secret_keeper_configure(struct secret_keeper *keeper, const struct alk_options *options,
+			    bool apply, struct alk_err *err)
+{
+	const char *path = alk_options_str(options, "host_key");
+	char *copy = NULL;
+
+	if (!apply)
+		return path != NULL ? host_key_check(path, err) : 0;
+	secret_store_set_version(keeper->store, (uint32_t)alk_options_int(options, "key_version"));
+	if (same(path, keeper->host_key))
+		return 0;
+	if (path != NULL && (copy = strdup(path)) == NULL)
+		return alk_err_set(err, -ENOMEM, "out of memory");
+	free(keeper->host_key);
+	keeper->host_key = copy;
+	if (path == NULL)
+		alk_half_host_key(keeper->half, NULL, NULL, NULL);
+	else if (secret_store_unlocked(keeper->store))
+		host_key_give(keeper);
 	return 0;
 }
 
@@ -94,6 +159,7 @@ void secret_keeper_free(void **state)
 		peer_free(&keeper->peers);
 	alk_timer_free(&keeper->expiry);
 	secret_store_free(&keeper->store);
+	free(keeper->host_key);
 	keeper->magic = 0;
 	free(keeper);
 }
@@ -114,6 +180,9 @@ void secret_keeper_run(struct secret_keeper *keeper, const struct secret_request
 		ALK_STR("path", audit.path[0] != '\0' ? audit.path : NULL),
 		ALK_STR("result", audit.result));
 	on_expiry(keeper);
+	if (request->op == SECRET_UNLOCK && strcmp(audit.result, "ok") == 0 &&
+	    keeper->host_key != NULL)
+		host_key_give(keeper);
 }
 
 /* A worker that was taken over says what it likes: all is read as if a peer had said it. */

@@ -12,6 +12,10 @@ static const struct alk_option options[] = {
 	 .max = 2147483648,
 	 .arg = "N",
 	 .help = "the newest version of the encryption key: reencrypt goes to it"},
+	{.name = "host_key",
+	 .type = ALK_OPT_STRING,
+	 .arg = "PATH",
+	 .help = "the server's SSH host key is the Ed25519 key at this path of the seed, from the unlock on; \"key\" may then be missing"},
 	{.type = ALK_OPT_END},
 };
 
@@ -53,11 +57,7 @@ static void worker_down(void *state, uint64_t worker)
 
 static int configure(void *state, const struct alk_options *values, bool apply, struct alk_err *err)
 {
-	(void)err;
-	if (apply)
-		secret_store_set_version(keeper_of(state)->store,
-					 (uint32_t)alk_options_int(values, "key_version"));
-	return 0;
+	return secret_keeper_configure(keeper_of(state), values, apply, err);
 }
 
 static void command(void *state, const char *name, const char *params, struct alk_call *call)

@@ -24,6 +24,7 @@ struct secret_keeper {
 	struct alk_timer *expiry; /* of the cache */
 	struct secret_store *store;
 	struct secret_peer *peers; /* workers that say something just now */
+	char *host_key;		   /* path of the server's host key, NULL = it is in a file */
 	uint64_t done[SECRET_OPS], failed[SECRET_OPS];
 };
 
@@ -33,6 +34,9 @@ void secret_keeper_free(void **state);
 void secret_keeper_message(struct secret_keeper *keeper, uint64_t worker, const uint8_t *bytes,
 			   size_t n);
 void secret_keeper_down(struct secret_keeper *keeper, uint64_t worker);
+/* As alk_half_ops.configure. */
+int secret_keeper_configure(struct secret_keeper *keeper, const struct alk_options *options,
+			    bool apply, struct alk_err *err);
 char *secret_keeper_metrics(const struct secret_keeper *keeper);
 /* Run it and say in the log who wanted it; `out` gets the answer. */
 void secret_keeper_run(struct secret_keeper *keeper, const struct secret_request *request,
