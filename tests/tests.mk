@@ -100,9 +100,13 @@ TESTS += tests/policy.sh tests/policy/run_policy
 # docs/POLICY_API.md has parts that are made from the code.
 check_PROGRAMS += docs/api_doc
 docs_api_doc_LDADD = libcore.la
-TESTS += docs/check-api.sh docs/check-admin-api.sh
+TESTS += docs/check-api.sh docs/check-admin-api.sh docs/check-metrics.sh
+check_PROGRAMS += docs/metrics_doc
+docs_metrics_doc_LDADD = libcore.la
 .PHONY: docs
-docs: docs/api_doc alknet-admin$(EXEEXT)
+docs: docs/api_doc docs/metrics_doc alknet-admin$(EXEEXT)
+	docs/metrics_doc $(srcdir)/docs/METRICS.md >METRICS.md.tmp
+	mv METRICS.md.tmp $(srcdir)/docs/METRICS.md
 	ALKNET_SRCDIR=$(abs_srcdir) ALKNET_ADMIN=./alknet-admin$(EXEEXT) \
 		bash $(srcdir)/docs/check-admin-api.sh print >ADMIN_API.md.tmp
 	mv ADMIN_API.md.tmp $(srcdir)/docs/ADMIN_API.md
@@ -115,6 +119,7 @@ FUZZ_TESTS = \
 	tests/fuzz/fuzz_cert \
 	tests/fuzz/fuzz_agent \
 	tests/fuzz/fuzz_conf \
+	tests/fuzz/fuzz_http_head \
 	tests/fuzz/fuzz_identity \
 	tests/fuzz/fuzz_keys \
 	tests/fuzz/fuzz_knownhosts \
@@ -145,6 +150,7 @@ tests_fuzz_fuzz_admin_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_cert_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_agent_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_conf_LDADD = $(FUZZ_LDADD)
+tests_fuzz_fuzz_http_head_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_identity_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_keys_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_knownhosts_LDADD = $(FUZZ_LDADD)

@@ -39,8 +39,9 @@ static const char *result_of(const struct alk_admin_command *command)
 
 static bool can_be_wrong(const struct alk_admin_command *command)
 {
-	static const char *const never[] = {"status", "session.list", "channel.list", "metrics",
-					    "drain",  "shutdown",     "keys.list",    "watch"};
+	static const char *const never[] = {"status",	 "session.list", "channel.list",
+					    "metrics",	 "drain",	 "shutdown",
+					    "keys.list", "watch",	 "health"};
 
 	for (size_t i = 0; i < sizeof(never) / sizeof(never[0]); i++)
 		if (strcmp(never[i], command->name) == 0)

@@ -16,6 +16,7 @@ enum status {
 	STATUS_OK = 0,
 	STATUS_FAILED = 1,
 	STATUS_USAGE = 2,
+	STATUS_NOT_READY = 3, /* of health */
 };
 
 struct tool {

@@ -196,6 +196,9 @@ static int run(struct tool *tool, const struct alk_admin_command *command, json_
 	if (message == NULL)
 		return STATUS_FAILED;
 	status = print_answer(tool, message);
+	if (status == STATUS_OK && strcmp(command->name, "health") == 0 &&
+	    !json_is_true(json_object_get(json_object_get(message, "result"), "ready")))
+		status = STATUS_NOT_READY;
 	json_decref(message);
 	return status;
 }

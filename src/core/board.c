@@ -90,6 +90,35 @@ void alk_board_use(struct alk_board *board)
 	alk_board_self = board != NULL ? board : &board_private;
 }
 
+uint64_t alk_board_now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+void alk_observe(enum alk_histogram histogram, uint64_t us)
+{
+	static const unsigned end_ms[] = {
+#define X(ms_) (ms_),
+		ALK_BUCKETS_MS(X)
+#undef X
+	};
+	struct alk_board_histogram *h = &alk_board_self->histogram[histogram];
+	size_t b = 0;
+
+	while (b < sizeof(end_ms) / sizeof(end_ms[0]) && us > (uint64_t)end_ms[b] * 1000)
+		b++;
+	/* One writer, as for alk_count(). */
+	atomic_store_explicit(&h->bucket[b],
+			      atomic_load_explicit(&h->bucket[b], memory_order_relaxed) + 1,
+			      memory_order_relaxed);
+	atomic_store_explicit(&h->sum_us,
+			      atomic_load_explicit(&h->sum_us, memory_order_relaxed) + us,
+			      memory_order_relaxed);
+}
+
 uint64_t alk_board_now(void)
 {
 	struct timespec ts;

@@ -10,7 +10,8 @@
  * The supervisor believes nothing that is on it: texts are copied and cut, times are only compared with
  * what was seen before.
  *
- * Start here if you add a metric: a line in metrics.def, then alk_count(ALK_M_..., n). */
+ * Start here if you add a metric: a line in metrics.def, then alk_count(ALK_M_..., n); a histogram is a line in
+ * metrics_histograms.def and alk_observe(ALK_H_..., us). "make docs" then. */
 
 #include <stdatomic.h>
 #include <stdint.h>
@@ -35,6 +36,45 @@ struct alk_metric_info {
 };
 extern const struct alk_metric_info alk_metric_info[ALK_METRIC_COUNT];
 
+/* Histograms of durations: the upper ends of their buckets in milliseconds, the last one has none. */
+#define ALK_BUCKETS_MS(X)                                                                          \
+	X(1)                                                                                       \
+	X(5)                                                                                       \
+	X(10)                                                                                      \
+	X(25)                                                                                      \
+	X(50)                                                                                      \
+	X(100)                                                                                     \
+	X(250)                                                                                     \
+	X(500)                                                                                     \
+	X(1000)                                                                                    \
+	X(2500)                                                                                    \
+	X(5000)                                                                                    \
+	X(10000)                                                                                   \
+	X(30000)
+#define X(ms_) +1
+#define ALK_BUCKETS (0 ALK_BUCKETS_MS(X) + 1)
+enum {
+	ALK_BUCKET_COUNT = ALK_BUCKETS
+};
+#undef X
+#undef ALK_BUCKETS
+
+enum alk_histogram {
+#define ALK_HISTOGRAM(id_, name_, help_) ALK_H_##id_,
+#include "metrics_histograms.def"
+#undef ALK_HISTOGRAM
+	ALK_HISTOGRAM_COUNT
+};
+
+struct alk_histogram_info {
+	const char *name, *help;
+};
+extern const struct alk_histogram_info alk_histogram_info[ALK_HISTOGRAM_COUNT];
+
+struct alk_board_histogram {
+	_Atomic uint64_t bucket[ALK_BUCKET_COUNT], sum_us;
+};
+
 struct alk_board {
 	uint32_t magic, size;
 	_Atomic uint64_t busy_since; /* alk_board_now() when the loop woke, 0 while it waits */
@@ -43,6 +83,7 @@ struct alk_board {
 	char in_hand_addr[64];
 	char in_hand_identity[128];
 	_Atomic uint64_t metric[ALK_METRIC_COUNT];
+	struct alk_board_histogram histogram[ALK_HISTOGRAM_COUNT];
 };
 
 /* Make one: gives a mapped board and its memfd in *fd. */
@@ -53,6 +94,10 @@ void alk_board_free(struct alk_board **board);
 
 /* CLOCK_MONOTONIC in milliseconds, the same in all processes; never 0. */
 uint64_t alk_board_now(void);
+/* The same in microseconds, for durations. */
+uint64_t alk_board_now_us(void);
+/* Something took so long; in the process's own board. */
+void alk_observe(enum alk_histogram histogram, uint64_t us);
 /* The worker's pulse, in the shape of the loop's hooks: alk_loop_set_hooks(loop, alk_board_wake,
  * alk_board_sleep, NULL). `user` is not used. */
 void alk_board_wake(void *user);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include "keys.h"
 
@@ -23,4 +24,9 @@ int alk_key_blob_fingerprint(const uint8_t *blob, size_t len, char out[ALK_KEY_F
 	memcpy(out + 7, text, 43);
 	out[50] = '\0';
 	return 0;
+}
+
+const char *alk_cert_library(void)
+{
+	return OpenSSL_version(OPENSSL_VERSION_STRING);
 }

@@ -45,6 +45,25 @@ static int blame(const struct alk_conf *conf, const char *name, int rc, struct a
 	return alk_err_prefix(err, rc, "%s", given);
 }
 
+static int address_check(const char *text, bool zero_ok, struct alk_err *err)
+{
+	char host[256];
+	uint16_t port;
+
+	return alk_addr_split(text, host, sizeof(host), &port, zero_ok, err);
+}
+
+static int metrics_check(const struct alk_conf *conf, struct alk_err *err)
+{
+	const char *text = alk_options_str(conf->values, "metrics_listen");
+	int rc;
+
+	if (text == NULL || strcmp(text, "none") == 0)
+		return 0;
+	rc = address_check(text, true, err);
+	return rc < 0 ? blame(conf, "metrics_listen", rc, err) : 0;
+}
+
 static int admin_users_check(const struct alk_conf *conf, struct alk_err *err)
 {
 	const char *text;
@@ -105,14 +124,6 @@ static int server_check(const char *text, struct alk_err *err)
 		return alk_addr_check_name(text, err);
 	return alk_err_set(err, -EINVAL,
 			   "must be HOST or HOST:PORT, the port from 1 to 65535, not \"%s\"", host);
-}
-
-static int address_check(const char *text, bool zero_ok, struct alk_err *err)
-{
-	char host[256];
-	uint16_t port;
-
-	return alk_addr_split(text, host, sizeof(host), &port, zero_ok, err);
 }
 
 /* The server takes the same. */
@@ -214,6 +225,8 @@ int alk_conf_cross_check(struct alk_conf *conf, struct alk_err *err)
 {
 	int rc = alk_conf_proxy_check(conf, err);
 
+	if (rc == 0)
+		rc = metrics_check(conf, err);
 	if (rc < 0)
 		return rc;
 	return conf->role == ALK_ROLE_CLIENT ? connect_check(conf, err) : serve_check(conf, err);

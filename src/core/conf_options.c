@@ -14,6 +14,7 @@
 #define G_LOCAL "What listens here"
 #define G_TRANSPORT "Transport and plugins"
 #define G_TLS "The tls transport"
+#define G_WATCH "Metrics"
 #define G_LOG "Log"
 
 /* In the order of --help. An option that both commands have with different defaults stands here twice. */
@@ -482,6 +483,13 @@ const struct alk_option alk_conf_options[] = {
 	 .fallback = "false",
 	 .group = G_TLS,
 	 .help = "take any TLS certificate; the SSH host key is checked all the same"},
+
+	{.name = "metrics_listen",
+	 .type = ALK_OPT_STRING,
+	 .flags = BOTH | ALK_OPT_RESTART,
+	 .arg = "ADDR:PORT",
+	 .group = G_WATCH,
+	 .help = "serve /metrics, /livez and /readyz over HTTP there, without authentication: loopback, or a network of your own"},
 
 	{.name = "log_level",
 	 .type = ALK_OPT_ENUM,

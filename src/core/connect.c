@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include "log_private.h"
 #include "main.h"
+#include "metrics_http.h"
 #include "proxy.h"
 #include "proxy_auth.h"
 
@@ -24,8 +25,9 @@ struct connect {
 	struct alk_front front;
 	const struct alk_options *options;
 	struct alk_keep *keep;
-	struct alk_client_admin *admin; /* NULL without --admin-socket */
-	struct alk_stdio *stdio;	/* NULL without --stdio */
+	struct alk_client_admin *admin;	  /* NULL without --admin-socket */
+	struct alk_metrics_http *metrics; /* NULL without --metrics-listen */
+	struct alk_stdio *stdio;	  /* NULL without --stdio */
 	struct alk_signal *signals[SIGNALS];
 	bool hangup_ends; /* SIGHUP: the terminal or --stdio is gone; else it asks for a new session */
 	bool stopping;
@@ -204,6 +206,23 @@ static int connect_read_auth(struct connect *connect, const struct alk_conf *con
 	return rc == 0 ? 0 : alk_err_prefix(err, rc, "%s", name);
 }
 
+static void on_metrics(void *user, struct alk_metrics_text *out)
+{
+	const struct connect *connect = user;
+
+	alk_front_metrics(&connect->front, connect->keep, out);
+}
+
+static const char *on_unready(void *user)
+{
+	const struct connect *connect = user;
+
+	return alk_front_unready(&connect->front, connect->keep);
+}
+
+static const struct alk_metrics_http_ops metrics_ops = {.metrics = on_metrics,
+							.unready = on_unready};
+
 static int connect_prepare(struct connect *connect, struct alk_conf *conf, struct alk_err *err)
 {
 	static const struct alk_keep_ops ops = {
@@ -230,8 +249,15 @@ static int connect_prepare(struct connect *connect, struct alk_conf *conf, struc
 		return rc;
 	rc = alk_client_admin_open(&connect->admin, &connect->front, connect->keep,
 				   connect->options, on_shutdown, connect, err);
+	if (rc == 0)
+		rc = alk_metrics_http_open(&connect->metrics, connect->front.loop,
+					   alk_options_str(connect->options, "metrics_listen"),
+					   &metrics_ops, connect, err);
 	if (rc != 0)
 		return rc;
+	if (connect->metrics != NULL && stdio == NULL)
+		fprintf(stderr, "alknet: metrics on %s\n",
+			alk_metrics_http_address(connect->metrics));
 	if (stdio != NULL) {
 		connect->stdio = alk_stdio_new(&connect->front, stdio, on_stdio_done, connect, err);
 		if (connect->stdio == NULL)
@@ -260,6 +286,7 @@ static void connect_deinit(struct connect *connect)
 	for (size_t i = 0; i < SIGNALS; i++)
 		alk_signal_free(&connect->signals[i]);
 	alk_client_admin_free(&connect->admin);
+	alk_metrics_http_free(&connect->metrics);
 	alk_keep_free(&connect->keep);
 	alk_remote_forwards_free(&connect->front.remotes);
 	alk_stdio_free(&connect->stdio);
@@ -286,6 +313,7 @@ int alk_main_connect(int argc, char **argv)
 		connect.status = alk_main_fail(1, &err);
 		goto out;
 	}
+	connect.front.started = alk_loop_now(connect.front.loop);
 	alk_log_attach(connect.front.loop);
 	rc = alk_proxy_set(connect.front.loop, alk_options_str(connect.options, "proxy"), &err);
 	if (rc == 0)

@@ -9,7 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 #include "admin.h"
-#include "board.h"
 #include "connect_keep.h"
 #include "log_private.h"
 #include "metrics.h"
@@ -23,7 +22,6 @@ struct alk_client_admin {
 	struct alk_front *front;
 	struct alk_keep *keep;
 	struct alk_admin *admin;
-	uint64_t started;
 	void (*on_shutdown)(void *user);
 	void *user;
 };
@@ -108,8 +106,8 @@ static void admin_status(void *user, struct alk_admin_call *call, json_t *params
 	result = json_pack("{s:s, s:i, s:s, s:s, s:f, s:f, s:f, s:s}", "version", PACKAGE_VERSION,
 			   "pid", (int)getpid(), "state", alk_keep_state_str(info.state), "server",
 			   alk_client_server(self->front->client), "uptime",
-			   (double)(now - self->started) / 1000, "state_duration", info.since,
-			   "next_duration", info.next, "reason", info.reason);
+			   (double)(now - self->front->started) / 1000, "state_duration",
+			   info.since, "next_duration", info.next, "reason", info.reason);
 	if (result != NULL) {
 		json_object_update_new(result,
 				       json_pack("{s:I, s:I, s:i, s:i}", "reconnects",
@@ -135,41 +133,27 @@ static void admin_metrics(void *user, struct alk_admin_call *call, json_t *param
 {
 	const struct alk_client_admin *self = user;
 	struct alk_metrics_text out = {0};
-	struct alk_metrics sum = {0};
-	struct alk_keep_info info;
 
 	(void)params;
-	alk_keep_get_info(self->keep, &info);
-	const struct {
-		const char *name;
-		enum alk_metric_kind kind;
-		const char *help;
-		double value;
-	} own[] = {
-		{"alknet_uptime_seconds", ALK_GAUGE, "Time since the client started.",
-		 (double)(alk_loop_now(self->loop) - self->started) / 1000},
-		{"alknet_client_up", ALK_GAUGE, "1 while there is a session.",
-		 info.state == ALK_KEEP_UP},
-		{"alknet_client_reconnects_total", ALK_COUNTER, "Sessions after the first.",
-		 (double)info.reconnects},
-		{"alknet_client_failures_total", ALK_COUNTER, "Attempts to connect that failed.",
-		 (double)info.failures},
-		{"alknet_client_waiting", ALK_GAUGE, "Connections that wait for a session.",
-		 self->front->waiting},
-		{"alknet_client_channels", ALK_GAUGE, "Channels of the session.",
-		 alk_client_channels(self->front->client)},
-	};
-	alk_metrics_add(&sum, alk_board_self, true);
-	alk_metrics_write(&out, &sum);
-	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
-		alk_metrics_head(&out, own[i].name, own[i].kind, own[i].help);
-		alk_metrics_sample(&out, own[i].name, "", own[i].value);
-	}
+	alk_front_metrics(self->front, self->keep, &out);
 	if (out.failed)
 		alk_admin_error(&call, ALK_ADMIN_FAILED, "out of memory");
 	else
 		alk_admin_result(&call, json_pack("{s:s}", "text", out.text));
 	alk_metrics_text_free(&out);
+}
+
+static void admin_health(void *user, struct alk_admin_call *call, json_t *params)
+{
+	const struct alk_client_admin *self = user;
+	const char *why = alk_front_unready(self->front, self->keep);
+	struct alk_keep_info info;
+
+	(void)params;
+	alk_keep_get_info(self->keep, &info);
+	alk_admin_result(&call, json_pack("{s:b, s:s, s:s}", "ready", why == NULL, "state",
+					  alk_keep_state_str(info.state), "reason",
+					  why != NULL ? why : ""));
 }
 
 /* What it does */
@@ -321,6 +305,7 @@ static const struct {
 	{"forward.add", admin_forward_add}, {"forward.remove", admin_forward_remove},
 	{"reconnect", admin_reconnect},	    {"shutdown", admin_shutdown},
 	{"log.level", admin_log_level},	    {"metrics", admin_metrics},
+	{"health", admin_health},
 };
 
 #define HANDLERS (sizeof(handlers) / sizeof(handlers[0]))
@@ -355,7 +340,6 @@ int alk_client_admin_open(struct alk_client_admin **admin, struct alk_front *fro
 	self->loop = front->loop;
 	self->front = front;
 	self->keep = keep;
-	self->started = alk_loop_now(front->loop);
 	self->on_shutdown = on_shutdown;
 	self->user = user;
 	self->admin = alk_admin_new(front->loop, path, commands_table(), self, err);

@@ -9,12 +9,14 @@
  *   connect_stdio.c   --stdio: one channel for standard input and output
  *   connect_keep.c    the session: begun, and begun again when it ends
  *   connect_admin.c   the client's own admin socket
+ *   connect_metrics.c its metrics
  *   connect.c         the program: starts these, stops them
  *
  * Listeners outlive the session: a connection that comes while there is none waits for it, and so does
  * one whose channel was not open yet when the session ended. */
 
 #include "client.h"
+#include "metrics.h"
 #include "remote_forward.h"
 
 struct alk_accept;
@@ -31,6 +33,7 @@ struct alk_front {
 	/* How long an application may take to say what it wants, and how long it waits for a session. */
 	uint64_t patience_ms;
 	const char *auth;	    /* "user:password" that the proxy port asks for; NULL = none */
+	uint64_t started;	    /* loop time */
 	uint64_t last_forward;	    /* number of the forward that was added last */
 	void (*wanted)(void *user); /* a conn begins to wait for a session; may be NULL */
 	void *user;
@@ -74,6 +77,11 @@ int alk_client_admin_open(struct alk_client_admin **admin, struct alk_front *fro
 			  struct alk_keep *keep, const struct alk_options *options,
 			  void (*on_shutdown)(void *user), void *user, struct alk_err *err);
 void alk_client_admin_free(struct alk_client_admin **admin);
+
+/* connect_metrics.c: all of the client's metrics as text; why it is not ready, NULL when it is. */
+void alk_front_metrics(const struct alk_front *front, const struct alk_keep *keep,
+		       struct alk_metrics_text *out);
+const char *alk_front_unready(const struct alk_front *front, const struct alk_keep *keep);
 
 /* One channel to `address` for the process's standard input and output. */
 struct alk_stdio;

@@ -53,6 +53,7 @@ struct alk_channel {
 	uint8_t *backlog;
 	uint32_t backlog_len, backlog_off, unread;
 	uint64_t id, bytes_in, bytes_out, since;
+	uint64_t asked_us; /* when the peer asked for it */
 	struct alk_window window;
 	uint32_t widest; /* the most that was ever asked for by a wide window */
 	enum alk_open_failure why;
@@ -309,6 +310,7 @@ struct alk_channel *alk_ssh_channel_asked(struct alk_ssh *s, ssh_message message
 
 	if (c) {
 		c->asked = message;
+		c->asked_us = alk_board_now_us();
 		c->number = s->asked - 1;
 		c->state = CHANNEL_ASKED;
 	}
@@ -325,6 +327,7 @@ int alk_channel_accept(struct alk_channel *c)
 	alk_ssh_leave(c->s);
 	ssh_message_free(c->asked);
 	c->asked = NULL;
+	alk_observe(ALK_H_OPEN, alk_board_now_us() - c->asked_us);
 	if (!c->ch || channel_listen(c) < 0) {
 		alk_channel_close(c);
 		return -ENOMEM;
@@ -349,6 +352,7 @@ void alk_channel_refuse(struct alk_channel *c, enum alk_open_failure why, const 
 	}
 	ssh_message_free(c->asked);
 	c->asked = NULL;
+	alk_observe(ALK_H_OPEN, alk_board_now_us() - c->asked_us);
 	alk_ssh_reason_keep(c->s, c->number, why);
 	alk_count(ALK_M_CHANNELS_REFUSED, 1);
 	alk_channel_close(c);

@@ -323,6 +323,7 @@ int alk_server_start(struct alk_server_host *host, uint64_t number, struct alk_l
 	v->host = host;
 	v->number = number;
 	v->since = alk_loop_now(host->loop);
+	v->since_us = alk_board_now_us();
 	v->link = *link;
 	link->fd = -1;
 	v->next = host->first;

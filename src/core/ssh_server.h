@@ -48,7 +48,7 @@ struct alk_server {
 	enum server_state state;
 	struct alk_server_host *host;
 	struct alk_server *next, **prev;
-	uint64_t number, since;
+	uint64_t number, since, since_us;
 	struct alk_link link;
 	struct alk_ssh ssh;
 	bool ssh_made;

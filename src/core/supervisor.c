@@ -240,6 +240,8 @@ static int supervisor_init(struct alk_supervisor *sup, struct alk_conf **conf, s
 	if (rc == 0)
 		rc = supervisor_admin_open(sup, err);
 	if (rc == 0)
+		rc = supervisor_metrics_open(sup, err);
+	if (rc == 0)
 		rc = supervisor_start_workers(sup, sup->setup,
 					      supervisor_want_workers(sup, sup->setup), SLOT_SERVES,
 					      err);
@@ -284,6 +286,7 @@ void alk_supervisor_free(struct alk_supervisor **supp)
 	supervisor_plugin_free(sup);
 	supervisor_remote_free(sup);
 	supervisor_admin_close(sup);
+	alk_metrics_http_free(&sup->metrics_http);
 	for (size_t i = 0; i < sizeof(sup->signal) / sizeof(sup->signal[0]); i++)
 		alk_signal_free(&sup->signal[i]);
 	alk_timer_free(&sup->tick);

@@ -76,31 +76,6 @@ static void admin_watch(void *user, struct alk_admin_call *call, json_t *params)
 
 /* What is there */
 
-/* The dead's counters and what stands on the living's boards. */
-static void sum_metrics(const struct alk_supervisor *sup, struct alk_metrics *sum)
-{
-	*sum = sup->dead;
-	/* What this process counts: lines that its log dropped, and all of workers that are in it. */
-	alk_metrics_add(sum, alk_board_self, true);
-	for (unsigned i = 0; i < sup->slots; i++)
-		if (alk_worker_proc_state(sup->slot[i].worker) != ALK_WORKER_DEAD)
-			alk_metrics_add(sum, alk_worker_proc_board(sup->slot[i].worker), true);
-}
-
-uint64_t supervisor_authenticated(const struct alk_supervisor *sup)
-{
-	uint64_t n = alk_board_get(alk_board_self, ALK_M_SESSIONS_AUTHENTICATED);
-
-	for (unsigned i = 0; i < sup->slots; i++) {
-		const struct alk_worker_proc *worker = sup->slot[i].worker;
-
-		if (alk_worker_proc_state(worker) != ALK_WORKER_DEAD)
-			n += alk_board_get(alk_worker_proc_board(worker),
-					   ALK_M_SESSIONS_AUTHENTICATED);
-	}
-	return n;
-}
-
 static json_t *worker_list(const struct alk_supervisor *sup)
 {
 	json_t *list = json_array();
@@ -177,7 +152,7 @@ static void admin_status(void *user, struct alk_admin_call *call, json_t *params
 	json_t *result;
 
 	(void)params;
-	sum_metrics(sup, &sum);
+	supervisor_sum_metrics(sup, &sum);
 	result = json_pack("{s:s, s:i, s:s, s:b, s:f, s:I}", "version", PACKAGE_VERSION, "pid",
 			   (int)getpid(), "state", supervisor_state_str(sup->state), "draining",
 			   sup->state >= SUPERVISOR_DRAINING, "uptime",
@@ -213,76 +188,28 @@ static void admin_listener_list(void *user, struct alk_admin_call *call, json_t 
 					  supervisor_remote_list(user)));
 }
 
-/* Metrics */
-
-static void write_refused(struct alk_metrics_text *out, const struct alk_supervisor *sup)
-{
-	static const char name[] = "alknet_links_refused_total";
-	char labels[64];
-
-	alk_metrics_head(out, name, ALK_COUNTER, "Links refused at accept, by reason.");
-	for (int why = 1; why < ALK_REFUSAL_COUNT; why++) {
-		snprintf(labels, sizeof(labels), "{reason=\"%s\"}",
-			 alk_refusal_str((enum alk_refusal)why));
-		alk_metrics_sample(out, name, labels, (double)sup->refused[why].total);
-	}
-}
-
-static void write_one(struct alk_metrics_text *out, const char *name, enum alk_metric_kind kind,
-		      const char *help, double value)
-{
-	alk_metrics_head(out, name, kind, help);
-	alk_metrics_sample(out, name, "", value);
-}
-
-static void write_own(struct alk_metrics_text *out, const struct alk_supervisor *sup)
-{
-	struct supervisor_reload_counts reloads = supervisor_reload_counts(sup);
-	unsigned ready = 0;
-
-	for (unsigned i = 0; i < sup->slots; i++)
-		ready += sup->slot[i].role == SLOT_SERVES &&
-			 alk_worker_proc_state(sup->slot[i].worker) == ALK_WORKER_READY;
-	alk_metrics_head(out, "alknet_build_info", ALK_GAUGE, "Always 1; the version is a label.");
-	alk_metrics_sample(out, "alknet_build_info", "{version=\"" PACKAGE_VERSION "\"}", 1);
-	write_one(out, "alknet_uptime_seconds", ALK_GAUGE, "Time since the server started.",
-		  (double)(alk_loop_now(sup->loop) - sup->started) / 1000);
-	write_one(out, "alknet_workers", ALK_GAUGE, "Workers that are ready.", ready);
-	write_one(out, "alknet_worker_restarts_total", ALK_COUNTER,
-		  "Workers started again after their end.", (double)sup->restarts);
-	write_one(out, "alknet_worker_hangs_total", ALK_COUNTER,
-		  "Workers that the watchdog killed.", (double)sup->hung);
-	write_one(
-		out, "alknet_generations", ALK_GAUGE,
-		"Generations of workers that are alive; more than 1 while old ones finish their sessions.",
-		sup->generations);
-	write_one(out, "alknet_reloads_total", ALK_COUNTER, "Reloads that were applied.",
-		  (double)reloads.done);
-	write_one(out, "alknet_reload_failures_total", ALK_COUNTER,
-		  "Reloads that changed nothing because something was wrong.",
-		  (double)reloads.failed);
-	write_one(out, "alknet_links", ALK_GAUGE, "Links open now.", alk_limit_links(sup->limit));
-	write_one(out, "alknet_startups", ALK_GAUGE, "Links that are not authenticated yet.",
-		  alk_limit_startups(sup->limit, supervisor_authenticated(sup)));
-	write_refused(out, sup);
-}
-
 static void admin_metrics(void *user, struct alk_admin_call *call, json_t *params)
 {
-	const struct alk_supervisor *sup = user;
 	struct alk_metrics_text out = {0};
-	struct alk_metrics sum;
 
 	(void)params;
-	sum_metrics(sup, &sum);
-	alk_metrics_write(&out, &sum);
-	write_own(&out, sup);
-	supervisor_half_metrics(sup, &out);
+	supervisor_metrics(user, &out);
 	if (out.failed)
 		alk_admin_error(&call, ALK_ADMIN_FAILED, "out of memory");
 	else
 		alk_admin_result(&call, json_pack("{s:s}", "text", out.text));
 	alk_metrics_text_free(&out);
+}
+
+static void admin_health(void *user, struct alk_admin_call *call, json_t *params)
+{
+	const struct alk_supervisor *sup = user;
+	const char *why = supervisor_unready(sup);
+
+	(void)params;
+	alk_admin_result(&call, json_pack("{s:b, s:s, s:s}", "ready", why == NULL, "state",
+					  supervisor_state_str(sup->state), "reason",
+					  why != NULL ? why : ""));
 }
 
 /* What workers answer */

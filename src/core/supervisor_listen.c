@@ -279,6 +279,9 @@ void supervisor_log_listening(struct alk_supervisor *sup)
 	for (unsigned i = 0; i < sup->listeners; i++)
 		if (sup->listener[i].listener != NULL)
 			supervisor_tell_listening(&sup->listener[i]);
+	if (sup->metrics_http != NULL)
+		alk_log(ALK_LOG_INFO, "metrics served",
+			ALK_STR("address", alk_metrics_http_address(sup->metrics_http)));
 }
 
 void supervisor_tell_listening(const struct supervisor_listener *listener)

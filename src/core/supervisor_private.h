@@ -12,7 +12,8 @@
  *   supervisor_reload.c  another configuration, and the generation of workers that serves with it
  *   supervisor_plugin.c  plugins that are loaded and unloaded at run time
  *   supervisor_proxy.c   links that begin with a PROXY header
- *   supervisor_admin.c   the admin commands that it answers itself, metrics, events
+ *   supervisor_admin.c   the admin commands that it answers itself, events
+ *   supervisor_metrics.c metrics, and whether it is ready
  *   supervisor_query.c   the admin commands that workers answer
  *   supervisor_remote.c  remote listeners: which session has which port
  *   supervisor_half.c    plugins that have a half here (alknet/half.h)
@@ -32,6 +33,7 @@
 #include "linktab.h"
 #include "loader.h"
 #include "metrics.h"
+#include "metrics_http.h"
 #include "penalty.h"
 #include "shared.h"
 #include "supervisor.h"
@@ -161,6 +163,7 @@ struct alk_supervisor {
 	struct supervisor_plugin_change *change;
 	json_t *unloaded; /* names of plugins, NULL = none ever was */
 	struct alk_admin *admin;
+	struct alk_metrics_http *metrics_http;
 	struct supervisor_remote *remotes;
 	struct supervisor_query *queries;
 	uint64_t last_query;
@@ -301,8 +304,17 @@ void supervisor_admin_close(struct alk_supervisor *sup);
 /* Tell those who watch. Takes `event`, which has "event"; adds "time". */
 void supervisor_event(struct alk_supervisor *sup, json_t *event);
 bool supervisor_watched(const struct alk_supervisor *sup);
+
+/* supervisor_metrics.c */
 /* Links whose session is authenticated, as the boards say: what is told in shared memory wakes nobody. */
 uint64_t supervisor_authenticated(const struct alk_supervisor *sup);
+void supervisor_sum_metrics(const struct alk_supervisor *sup, struct alk_metrics *sum);
+/* All of them as text. */
+void supervisor_metrics(const struct alk_supervisor *sup, struct alk_metrics_text *out);
+/* Why the server takes no links; NULL: it does. */
+const char *supervisor_unready(const struct alk_supervisor *sup);
+/* metrics_listen, if it is set. */
+int supervisor_metrics_open(struct alk_supervisor *sup, struct alk_err *err);
 
 /* supervisor_plugin.c */
 /* Load or unload; answers `call` when all workers have done it, or none. */

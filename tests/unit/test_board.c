@@ -102,9 +102,9 @@ static void test_metrics(void **state)
 	atomic_store(&board.metric[ALK_M_CHANNELS], (uint64_t)-1);
 	alk_metrics_add(&metrics, &board, true);
 	alk_metrics_write(&out, &metrics);
-	alk_metrics_head(&out, "alknet_test_total", ALK_COUNTER, "A test.");
-	alk_metrics_sample(&out, "alknet_test_total", "{kind=\"a\"}", 1.5);
-	alk_metrics_sample(&out, "alknet_test_total", "{kind=\"b\"}", 4e9);
+	alk_metrics_head(&out, ALK_OWN_REFUSED);
+	alk_metrics_sample(&out, ALK_OWN_REFUSED, "{reason=\"a\"}", 1.5);
+	alk_metrics_sample(&out, ALK_OWN_REFUSED, "{reason=\"b\"}", 4e9);
 	assert_false(out.failed);
 	assert_non_null(strstr(out.text,
 			       "# HELP alknet_links_total Links accepted.\n"
@@ -113,7 +113,7 @@ static void test_metrics(void **state)
 	assert_non_null(strstr(out.text, "\nalknet_channels -1\n"));
 	assert_non_null(strstr(
 		out.text,
-		"alknet_test_total{kind=\"a\"} 1.5\nalknet_test_total{kind=\"b\"} 4000000000\n"));
+		"alknet_links_refused_total{reason=\"a\"} 1.5\nalknet_links_refused_total{reason=\"b\"} 4000000000\n"));
 	assert_int_equal(out.text[out.len], '\0');
 	alk_metrics_text_free(&out);
 }
