@@ -2,8 +2,8 @@
 #ifndef ALKNET_EMBED_H
 #define ALKNET_EMBED_H
 
-/* A server or clients inside another program. docs/EMBEDDING.md is the guide, examples/fetch.c and
- * examples/loopback.c are programs. Include alknet/alknet.h, or this alone.
+/* A server or clients inside another program. docs/EMBEDDING.md is the guide, examples/serve.c,
+ * examples/fetch.c and examples/loopback.c are programs. Include alknet/alknet.h, or this alone.
  *
  *   alk_embed          the loop that everything runs on: the program's own libev loop, or one in a thread of
  *                      the library's. One in a process at a time.

@@ -22,6 +22,7 @@ compile() {
 }
 compile loopback
 compile fetch -lev
+compile serve -lev
 
 for key in host user; do ssh-keygen -q -t ed25519 -N '' -f "$dir/$key"; done
 export LD_LIBRARY_PATH=$ALKNET_LIBDIR
@@ -58,3 +59,18 @@ fails() {
 fails "refused" run fetch user 127.0.0.1 "$(cat "$dir/port")"
 fails "the server refused the key" run fetch stranger 127.0.0.1 1
 fails "PORT are missing" run fetch user
+
+# The shortest, and a stock ssh that comes to it; it ends well on SIGTERM, and says what is wrong.
+env ALKNET_PLUGIN_DIR="$ALKNET_PLUGIN_DIR" "$dir/serve" "$dir/host" "$dir/user.pub" 127.0.0.1:0 >"$dir/serving" 2>"$dir/serving.log" &
+serving=$!
+trap 'kill "$target" "$serving" 2>/dev/null || true; rm -rf "$dir"' EXIT
+until grep -q "^listening on " "$dir/serving"; do kill -0 "$serving" || { cat "$dir/serving.log"; exit 1; }; done
+port=$(sed -n 's/^listening on 127.0.0.1://p' "$dir/serving")
+echo "[127.0.0.1]:$port $(cat "$dir/host.pub")" >"$dir/known"
+out=$(timeout 60 env -u LD_LIBRARY_PATH ssh -F none -o BatchMode=yes -o IdentitiesOnly=yes -o IdentityAgent=none -o UserKnownHostsFile="$dir/known" -i "$dir/user" \
+	-p "$port" -l somebody -W "127.0.0.1:$port" 127.0.0.1 </dev/null)
+[[ $out == SSH-2.0-* ]] || { echo "ssh through the shortest example: $out"; cat "$dir/serving.log"; exit 1; }
+kill "$serving"
+wait "$serving" || { echo "the shortest example ended with status $?"; cat "$dir/serving.log"; exit 1; }
+fails "listen" env ALKNET_PLUGIN_DIR="$ALKNET_PLUGIN_DIR" "$dir/serve" "$dir/host" "$dir/user.pub" 127.0.0.1:none
+fails "are missing" "$dir/serve"
