@@ -58,6 +58,12 @@ static void plugin_free(struct alk_conf_plugin *plugin)
 	free(plugin);
 }
 
+void alk_conf_forget_files(struct alk_conf *conf)
+{
+	for (size_t i = 0; i < conf->values->count; i++)
+		alk_value_unread(&conf->values->value[i]);
+}
+
 void alk_conf_free(struct alk_conf **conf)
 {
 	if (*conf == NULL)

@@ -40,6 +40,8 @@ int alk_conf_finish(struct alk_conf *conf, struct alk_err *err);
 /* Read every ALK_OPT_FILE's content (regular file, no more than 1 MiB, owner and mode checked where
  * PRIVATE), and turn NAME_file secrets into NAME. */
 int alk_conf_read_files(struct alk_conf *conf, struct alk_err *err);
+/* Wipe what was read, keys among it, where nobody will look at it any more. The plugins' own stay. */
+void alk_conf_forget_files(struct alk_conf *conf);
 
 /* The values of the program's own table, valid for the life of `conf`. */
 const struct alk_options *alk_conf_values(const struct alk_conf *conf);

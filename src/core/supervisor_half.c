@@ -112,6 +112,7 @@ int supervisor_half_open(struct alk_supervisor *sup, struct alk_err *err)
 	int rc;
 
 	sup->halves_setup = supervisor_setup_ref(sup->setup);
+	sup->halves_setup->halves = true;
 	sup->halves = alk_loader_new(sup->loop, ALK_ROLE_SUPERVISOR,
 				     alk_options_str(sup->values, "plugin_dir"), sup->conf, err);
 	if (sup->halves == NULL)
@@ -134,6 +135,8 @@ void supervisor_half_close(struct alk_supervisor *sup)
 	if (sup->halves != NULL)
 		alk_loader_each(sup->halves, half_forget, sup->conf);
 	alk_loader_free(&sup->halves);
+	if (sup->halves_setup != NULL)
+		sup->halves_setup->halves = false;
 	supervisor_setup_unref(&sup->halves_setup);
 	host_key_forget(sup);
 }

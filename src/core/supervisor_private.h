@@ -62,6 +62,7 @@ const char *supervisor_state_str(enum supervisor_state state);
 struct supervisor_setup {
 	unsigned refs;
 	unsigned slots; /* workers that were started with it and are not gone for good */
+	bool halves; /* one reference is that of the services' halves, which live as long as the server */
 	uint64_t generation;
 	struct alk_conf *conf;
 	const struct alk_options *values;

@@ -53,7 +53,11 @@ void supervisor_setup_unref(struct supervisor_setup **setupp)
 	struct supervisor_setup *setup = *setupp;
 
 	*setupp = NULL;
-	if (setup == NULL || --setup->refs > 0)
+	if (setup == NULL)
+		return;
+	if (--setup->refs == 1 && setup->halves)
+		alk_conf_forget_files(setup->conf);
+	if (setup->refs > 0)
 		return;
 	alk_loader_free(&setup->loader);
 	alk_conf_free(&setup->conf);

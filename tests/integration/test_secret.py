@@ -18,6 +18,7 @@ import pytest
 
 from harness import crypto, procs, sshwire
 from harness.configured import Configured
+from harness.peek import found_in
 from harness.waiting import wait_until
 
 PHRASE = "legal winner thank year wave sausage worth useful legal winner thank yellow"
@@ -412,25 +413,6 @@ def test_terminal(secret):
     assert status == 0 and slip10("m/0'").hex().encode() in shown
     shown, status = on_terminal(ask, [(b"[y/N] ", b"\n")])
     assert status == 1 and slip10("m/0'").hex().encode() not in shown
-
-
-def memory_of(pid):
-    """All that can be read of a process, region by region."""
-    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as mem:
-        for line in maps:
-            place, rights, *_ = line.split()
-            if not rights.startswith("rw"):
-                continue
-            start, end = (int(x, 16) for x in place.split("-"))
-            try:
-                mem.seek(start)
-                yield mem.read(end - start)
-            except (OSError, ValueError):
-                continue
-
-
-def found_in(pid, needles):
-    return {name for region in memory_of(pid) for name, needle in needles.items() if needle in region}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="reading another process's memory needs root")
