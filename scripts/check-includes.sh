@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Who may include what. A library that leaks out of its files cannot be replaced or sandboxed later.
+# Who may include what, and how long a file may be. A library that leaks out of its files cannot be replaced or sandboxed later.
 set -eu
 cd "$(dirname "$0")/.."
 status=0
@@ -16,4 +16,14 @@ only 'ev\.h' 'loop\.c'
 only 'ares\.h' '(resolver|dial)\.[ch]'
 only 'openssl/' '(cert|krl)[a-z_]*\.[ch]' 'transports/tls/[a-z0-9_]+\.[ch]|services/secret/[a-z0-9_]+\.[ch]'
 only 'curl/' 'none' 'transports/tls/acme_[a-z]+\.[ch]'
+# A file that nobody can read as a whole is several.
+parts=(include src tests examples scripts)
+[ ! -d bindings ] || parts+=(bindings)
+long=$(find "${parts[@]}" \( -name node_modules -o -name target -o -name corpus \) -prune -o -type f \
+	\( -name '*.[ch]' -o -name '*.def' -o -name '*.cc' -o -name '*.py' -o -name '*.lua' -o -name '*.js' -o -name '*.rs' -o -name '*.sh' \) \
+	-exec awk 'FNR == 901 { print FILENAME }' {} +)
+[ -z "$long" ] || {
+	echo "more than 900 lines: $long"
+	status=1
+}
 exit $status

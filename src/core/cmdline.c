@@ -404,7 +404,7 @@ int alk_cmdline_help(const char *name, FILE *out)
 
 		snprintf(left, sizeof(left), "  %s", c->name);
 		if (c->summary != NULL)
-			fprintf(out, "%-12s%s\n", left, c->summary);
+			fprintf(out, "%-13s %s\n", left, c->summary);
 	}
 	fprintf(out,
 		"\n\"alknet COMMAND --help\" lists the flags of a command, \"alknet --version\" prints versions,\n"
