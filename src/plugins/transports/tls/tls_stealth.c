@@ -106,6 +106,9 @@ int tls_stealth_token(const struct tls_conn *conn, char token[STEALTH_TOKEN_LEN 
 	unsigned len = 0;
 	int rc = 0;
 
+	/* Without an extended master secret (RFC 7627) somebody in between can make two connections export the same. */
+	if (SSL_version(conn->ssl) < TLS1_3_VERSION && SSL_get_extms_support(conn->ssl) != 1)
+		return -EOPNOTSUPP;
 	if (SSL_export_keying_material(conn->ssl, exported, sizeof(exported), label,
 				       sizeof(label) - 1, NULL, 0, 0) != 1 ||
 	    HMAC(EVP_sha256(), conn->tls->secret, sizeof(conn->tls->secret), exported,
@@ -126,9 +129,11 @@ int tls_stealth_knock(struct tls_conn *conn, const char *host, struct alk_err *e
 	char token[STEALTH_TOKEN_LEN + 1], request[512];
 	int n;
 
-	if (tls_stealth_token(conn, token) < 0)
-		return alk_err_set(err, -EIO, "the key of stealth_secret cannot be made: %s",
-				   tls_error());
+	n = tls_stealth_token(conn, token);
+	if (n < 0)
+		return alk_err_set(err, n, "the key of stealth_secret cannot be made: %s",
+				   n == -EOPNOTSUPP ? "the server has no extended master secret"
+						    : tls_error());
 	n = snprintf(request, sizeof(request),
 		     strchr(host, ':') != NULL ? "GET /%s HTTP/1.1\r\nHost: [%s]\r\n\r\n"
 					       : "GET /%s HTTP/1.1\r\nHost: %s\r\n\r\n",
