@@ -12,7 +12,7 @@ static const char *url_of(struct acme_client *c, const char *key)
 	return acme_text_of(c->directory, key);
 }
 
-static int directory_read(struct acme_client *c, struct alk_err *err)
+int acme_directory_read(struct acme_client *c, struct alk_err *err)
 {
 	static const char *const needed[] = {"newNonce", "newAccount", "newOrder", "keyChange"};
 	struct acme_reply reply = {0};
@@ -127,7 +127,7 @@ static int rekey_finish(struct acme_client *c, struct alk_err *err)
 
 int acme_account_open(struct acme_client *c, struct alk_err *err)
 {
-	int rc = directory_read(c, err);
+	int rc = acme_directory_read(c, err);
 
 	EVP_PKEY_free(c->key);
 	c->key = NULL;

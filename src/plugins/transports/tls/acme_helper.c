@@ -120,6 +120,10 @@ static void renew(struct acme_client *c)
 	c->retry_after = 0;
 	status_say(c, "ordering");
 	rc = attempt(c, &err);
+	if (rc == 0 && c->new_key) { /* asked for meanwhile */
+		rc = acme_account_rekey(c, &err);
+		c->new_key = false;
+	}
 	now = time(NULL);
 	c->renew = false;
 	if (rc == 0) {
@@ -233,7 +237,7 @@ static void window_look(struct acme_client *c, time_t *again)
 {
 	time_t due;
 
-	if (c->directory == NULL || *again == 0 || time(NULL) < *again || c->failures > 0)
+	if (*again == 0 || c->pair.not_after == 0 || time(NULL) < *again || c->failures > 0)
 		return;
 	due = acme_renewal_ask(c, again);
 	if (due == 0 || due == c->next)
@@ -249,6 +253,10 @@ int main(void)
 	time_t again = 1;
 
 	if (client_start(&c, &err) < 0) {
+		c.failures = 1;
+		c.failed = 1;
+		snprintf(c.last_error, sizeof(c.last_error), "%s", err.text);
+		status_say(&c, "ended");
 		acme_client_say(&c, json_pack("{s:s, s:s}", "event", "done", "error", err.text));
 		return 1;
 	}

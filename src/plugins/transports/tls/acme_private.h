@@ -135,6 +135,7 @@ struct acme_client {
 
 	struct acme_pair pair; /* of the certificate in use; not_after 0: none */
 	time_t next;	       /* when something is tried next */
+	time_t told;	       /* when the CA last had a certificate replaced before its time */
 	unsigned failures;     /* in a row */
 	uint64_t issued, failed;
 	char last_error[512];
@@ -174,6 +175,8 @@ const char *acme_text_of(const json_t *object, const char *key);
 
 /* ---- acme_account.c ---- */
 
+/* Where the CA has what: client->directory. */
+int acme_directory_read(struct acme_client *client, struct alk_err *err);
 /* Directory and account. */
 int acme_account_open(struct acme_client *client, struct alk_err *err);
 /* RFC 8555 section 7.3.5. */

@@ -8,6 +8,7 @@
 #define ASK_AGAIN (6 * 3600)
 #define ASK_SOONEST 60
 #define ASK_LATEST 86400
+#define TOLD_AGAIN 3600 /* a CA that wants each new certificate replaced at once is not heard before */
 #define BACKOFF_FIRST 60
 #define BACKOFF_MAX (6 * 3600)
 
@@ -65,15 +66,20 @@ static time_t window_read(const json_t *answer)
 
 time_t acme_renewal_ask(struct acme_client *c, time_t *again)
 {
-	const char *base = acme_text_of(c->directory, "renewalInfo");
 	time_t now = time(NULL), due = 0, last = c->pair.not_after;
 	struct acme_reply reply = {0};
+	const char *base;
 	char url[1024];
 	int64_t wait = ASK_AGAIN;
 
-	*again = 0;
-	if (base[0] == '\0' || c->pair.ari_id[0] == '\0')
+	*again = c->pair.ari_id[0] != '\0' ? now + wait : 0;
+	if (*again == 0 || (c->directory == NULL && acme_directory_read(c, NULL) < 0))
 		return 0;
+	base = acme_text_of(c->directory, "renewalInfo");
+	if (base[0] == '\0') {
+		*again = 0;
+		return 0;
+	}
 	snprintf(url, sizeof(url), "%s/%s", base, c->pair.ari_id);
 	if (acme_wire_get(c, url, &reply, NULL) == 0 && reply.status == 200) {
 		due = window_read(reply.json);
@@ -82,7 +88,11 @@ time_t acme_renewal_ask(struct acme_client *c, time_t *again)
 	}
 	acme_reply_clear(&reply);
 	*again = now + (wait < ASK_SOONEST ? ASK_SOONEST : wait > ASK_LATEST ? ASK_LATEST : wait);
-	/* A CA that errs does not make us wait for the end. */
+	/* A CA that errs does not make us wait for the end, nor come again and again. */
 	last -= (c->pair.not_after - c->pair.not_before) / 6;
+	if (due != 0 && due <= now && now - c->told < TOLD_AGAIN)
+		return 0;
+	if (due != 0 && due <= now)
+		c->told = now;
 	return due > last ? last : due;
 }
