@@ -99,7 +99,11 @@ void admin_format(const char *key, const json_t *value, char *out, size_t size)
 		format_duration(n, out, size);
 	else if (ends_with(key, "bytes"))
 		format_bytes(n, out, size);
-	else if (strcmp(key, "time") == 0)
+	else if (strcmp(key, "time") == 0 || strcmp(key, "not_after") == 0)
+		format_time(n, out, size);
+	else if (strcmp(key, "next") == 0 && n <= 0)
+		snprintf(out, size, "now");
+	else if (strcmp(key, "next") == 0)
 		format_time(n, out, size);
 	else if (json_is_integer(value))
 		snprintf(out, size, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
@@ -126,24 +130,56 @@ static bool is_scalar(const json_t *value)
 	return !json_is_object(value) && !json_is_array(value);
 }
 
+/* A list of names is as good as one value. */
+static bool is_names(const json_t *value)
+{
+	json_t *name;
+	size_t i;
+
+	json_array_foreach((json_t *)value, i, name) if (!json_is_string(name)) return false;
+	return json_array_size(value) > 0;
+}
+
+static bool is_pair(const json_t *value)
+{
+	return is_scalar(value) || is_names(value);
+}
+
+static void print_value(FILE *out, const char *key, const json_t *value)
+{
+	char cell[CELL_MAX];
+	json_t *name;
+	size_t i;
+
+	if (is_scalar(value)) {
+		admin_format(key, value, cell, sizeof(cell));
+		fprintf(out, "%s\n", cell);
+		return;
+	}
+	json_array_foreach((json_t *)value, i, name)
+	{
+		admin_format(key, name, cell, sizeof(cell));
+		fprintf(out, "%s%s", i > 0 ? ", " : "", cell);
+	}
+	fputc('\n', out);
+}
+
 /* "key   value" for what is one value. */
 static void print_pairs(FILE *out, const json_t *object)
 {
 	const char *key;
 	json_t *value;
-	char cell[CELL_MAX];
 	int width = 0;
 
 	json_object_foreach((json_t *)object, key,
-			    value) if (is_scalar(value) && (int)strlen(key) > width)
+			    value) if (is_pair(value) && (int)strlen(key) > width)
 		width = (int)strlen(key);
 	json_object_foreach((json_t *)object, key, value)
 	{
-		if (!is_scalar(value))
+		if (!is_pair(value))
 			continue;
 		print_key(out, key, false, width + 2);
-		admin_format(key, value, cell, sizeof(cell));
-		fprintf(out, "%s\n", cell);
+		print_value(out, key, value);
 	}
 }
 
@@ -221,7 +257,7 @@ static size_t scalars_of(const json_t *object)
 	json_t *value;
 	size_t n = 0;
 
-	json_object_foreach((json_t *)object, key, value) n += is_scalar(value);
+	json_object_foreach((json_t *)object, key, value) n += is_pair(value);
 	return n;
 }
 
@@ -250,7 +286,7 @@ void admin_print_result(FILE *out, const json_t *result)
 	print_pairs(out, result);
 	json_object_foreach((json_t *)result, key, value)
 	{
-		if (is_scalar(value))
+		if (is_pair(value))
 			continue;
 		if (scalars_of(result) > 0 &&
 		    (json_is_object(value) || json_array_size(value) > 0)) {
