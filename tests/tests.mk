@@ -134,6 +134,24 @@ FUZZ_TESTS = \
 if WITH_SECRET
 FUZZ_TESTS += tests/fuzz/fuzz_frame tests/fuzz/fuzz_secret_path tests/fuzz/fuzz_secret_wire
 endif
+if WITH_ACME
+FUZZ_TESTS += tests/fuzz/fuzz_acme_ca tests/fuzz/fuzz_acme_port
+endif
+ACME_TEST_CPPFLAGS = $(AM_CPPFLAGS) -DALKNET_VERSION='"$(VERSION)"'
+ACME_TEST_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS) $(CURL_CFLAGS) $(JANSSON_CFLAGS)
+# libcurl, the disk and the clock of this one are its own.
+tests_fuzz_fuzz_acme_ca_SOURCES = tests/fuzz/fuzz_acme_ca.c \
+	src/plugins/transports/tls/acme_account.c src/plugins/transports/tls/acme_answer.c \
+	src/plugins/transports/tls/acme_jose.c src/plugins/transports/tls/acme_order.c \
+	src/plugins/transports/tls/acme_renewal.c src/plugins/transports/tls/acme_text.c \
+	src/plugins/transports/tls/acme_wire.c src/plugins/transports/tls/acme_x509.c
+tests_fuzz_fuzz_acme_ca_CPPFLAGS = $(ACME_TEST_CPPFLAGS)
+tests_fuzz_fuzz_acme_ca_CFLAGS = $(ACME_TEST_CFLAGS)
+tests_fuzz_fuzz_acme_ca_LDADD = $(FUZZ_LDADD) $(OPENSSL_LIBS) $(JANSSON_LIBS)
+tests_fuzz_fuzz_acme_port_SOURCES = tests/fuzz/fuzz_acme_port.c \
+	src/plugins/transports/tls/acme_answer.c src/plugins/transports/tls/acme_hello.c
+tests_fuzz_fuzz_acme_port_CFLAGS = $(ACME_TEST_CFLAGS)
+tests_fuzz_fuzz_acme_port_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_frame_LDADD = libsecretparts.la $(FUZZ_LDADD)
 tests_fuzz_fuzz_secret_path_LDADD = libsecretparts.la $(FUZZ_LDADD)
 tests_fuzz_fuzz_secret_wire_LDADD = libsecretparts.la $(FUZZ_LDADD)

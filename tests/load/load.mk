@@ -57,9 +57,23 @@ endif
 if WITH_CMOCKA
 PLUGIN_TESTS = tests/unit/test_forward tests/unit/test_skeleton tests/unit/test_stealth \
 	tests/unit/test_tcp
+if WITH_TLS
+PLUGIN_TESTS += tests/unit/test_tls_tickets
+endif
+if WITH_ACME
+PLUGIN_TESTS += tests/unit/test_acme_renewal
+endif
 check_PROGRAMS += $(PLUGIN_TESTS)
 TESTS += $(PLUGIN_TESTS)
 endif
+tests_unit_test_acme_renewal_SOURCES = tests/unit/test_acme_renewal.c \
+	src/plugins/transports/tls/acme_renewal.c src/plugins/transports/tls/acme_text.c
+tests_unit_test_acme_renewal_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS) $(CURL_CFLAGS) $(JANSSON_CFLAGS)
+tests_unit_test_acme_renewal_LDADD = $(LDADD) $(OPENSSL_LIBS) $(JANSSON_LIBS)
+tests_unit_test_tls_tickets_SOURCES = tests/unit/test_tls_tickets.c \
+	src/plugins/transports/tls/tls_tickets.c
+tests_unit_test_tls_tickets_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS)
+tests_unit_test_tls_tickets_LDADD = $(LDADD) $(OPENSSL_LIBS)
 tests_unit_test_forward_SOURCES = tests/unit/test_forward.c tests/unit/channel_play.h \
 	src/plugins/services/forward/forward.c
 tests_unit_test_skeleton_SOURCES = tests/unit/test_skeleton.c tests/unit/channel_play.h \
