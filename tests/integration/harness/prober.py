@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Says something to a TLS server and writes down all that can be seen of what it does: the bytes, the records they
-came in, alerts, how the connection ended, and when. Many at a time, in one loop."""
+came in, alerts, how the connection ended, and when. Many at a time, in one loop; but few of them begin at once, so that
+this program is no slower to see and to say something than the servers are to wait for it."""
 
 import asyncio
 import re
+import resource
 import socket
 import ssl
 import time
@@ -22,6 +24,9 @@ class Seen:
     handshake: str = "none"  # "none", "done" and what was agreed, or what OpenSSL says
     ended: str = ""  # close_notify or not, then FIN or RST
     seconds: float = 0  # until it ended, from the connection's begin
+    quiet: float = 0  # until it ended, from the last byte that was sent or came
+    silent: float = 0  # until it ended, from the last byte that came, or the begin
+    taken: int = 0  # of who goes on talking behind the end: how many pieces went out before he was reset
 
 
 def records_of(raw):
@@ -63,10 +68,11 @@ def context(alpn=("http/1.1",), version=None, session=None):
 
 
 class Prober:
-    """One connection. `tls` is None for bytes as they are."""
+    """One connection. `tls` is None for bytes as they are. Who `stays` says all he has to say, whatever he hears. A number
+    among the pieces is a pause, in seconds divided by `scale`."""
 
-    def __init__(self, port, tls=None, name=None):
-        self.port, self.seen = port, Seen()
+    def __init__(self, port, tls=None, name=None, stays=False, scale=1):
+        self.port, self.seen, self.stays, self.scale = port, Seen(), stays, scale
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = tls.wrap_bio(self.incoming, self.outgoing, server_hostname=name) if tls else None
         self.raw, self.notified = b"", False
@@ -77,12 +83,14 @@ class Prober:
         self.sock = socket.socket()
         self.sock.setblocking(False)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.begun = time.monotonic()
+        self.begun = self.last = self.heard = time.monotonic()
         await self.loop.sock_connect(self.sock, ("127.0.0.1", self.port))
 
     async def flush(self):
         try:
             await self.loop.sock_sendall(self.sock, self.outgoing.read())
+            self.last = time.monotonic()
+            self.seen.taken += self.stays
         except OSError:
             pass  # how it ended is what reading finds
 
@@ -92,12 +100,14 @@ class Prober:
             got = await self.loop.sock_recv(self.sock, 65536)
             self.raw += got
             if got:
+                self.last = self.heard = time.monotonic()
                 self.incoming.write(got)
                 return True
             end = "FIN"
         except ConnectionResetError:
             end = "RST"
-        self.seen.seconds = time.monotonic() - self.begun
+        now = time.monotonic()
+        self.seen.seconds, self.seen.quiet, self.seen.silent = now - self.begun, now - self.last, now - self.heard
         self.seen.ended = ("close_notify, " if self.notified else "") + end
         return False
 
@@ -141,6 +151,9 @@ class Prober:
             if piece is None:
                 await self.more.wait()
                 continue
+            if isinstance(piece, float):
+                await asyncio.sleep(piece / self.scale)  # a client that is slow: what is tried, not what is waited for
+                continue
             self.more.clear()
             if self.tls is None:
                 self.outgoing.write(piece)
@@ -148,9 +161,13 @@ class Prober:
                 self.tls.write(piece)
             await self.flush()
 
-    async def run(self, pieces, half_close=False):
-        await self.open()
-        if self.tls is None or await self.handshake():
+    async def begin(self, gate):
+        async with gate:
+            await self.open()
+            return self.tls is None or await self.handshake()
+
+    async def run(self, gate, pieces, half_close=False):
+        if await self.begin(gate):
             sending = asyncio.create_task(self.say(pieces, half_close))
             self.decrypt()
             while await self.read():
@@ -161,7 +178,8 @@ class Prober:
             if self.notified and "close_notify" not in self.seen.ended:
                 self.seen.ended = "close_notify, " + self.seen.ended
             self.more.set()
-            sending.cancel()
+            if not self.stays:
+                sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
         self.sock.close()
         if self.raw[:1] in (b"\x15", b"\x16"):
@@ -190,16 +208,13 @@ class Prober:
             self.sock.shutdown(socket.SHUT_WR)
 
 
-async def _all(probes, ports, at_once):
-    gate = asyncio.Semaphore(at_once)
-
-    async def one(probe, port):
-        async with gate:
-            return await probe.run(port)
-
-    return await asyncio.gather(*[asyncio.gather(*[one(probe, port) for port in ports]) for probe in probes])
+async def _all(probes, ports, begins):
+    gate = asyncio.Semaphore(begins)
+    return await asyncio.gather(*[asyncio.gather(*[probe.run(port, gate) for port in ports]) for probe in probes])
 
 
-def run_all(probes, ports, at_once=60):
+def run_all(probes, ports, begins=24):
     """Each probe against each port. Returns a tuple of Seen for each probe."""
-    return asyncio.run(_all(probes, ports, at_once))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return asyncio.run(_all(probes, ports, begins))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """What a stranger may send to a web server: (name, pieces). Each piece is sent by itself; ANSWERED among them
-waits until the server has said something more."""
+waits until the server has said something more, a number is a pause in seconds."""
 
 ANSWERED = None
 
@@ -171,9 +171,33 @@ def _connections():
     yield "a thousand requests", [get() * 1001]
 
 
+def _slow():
+    yield "a header in 55 s", [b"GET / HTTP/1.1\r\n", 20.0, b"Host: a\r\n", 20.0, b"X: y\r\n", 15.0, b"Connection: close\r\n\r\n"]
+    yield "a header in more than 60 s", [b"GET / HTTP/1.1\r\n", 20.0, b"Host: a\r\n", 20.0, b"X: y\r\n", 15.0, b"Y: z\r\n"]
+    yield "the second header slowly", [get(), ANSWERED, 10.0, b"GET / HTTP/1.1\r\n", 30.0, b"Host: a\r\n"]
+    yield "the second request after 60 s", [get(), ANSWERED, 62.0, LAST]
+    yield "a body slowly", [get(b"Content-Length: 10", line=b"POST / HTTP/1.1"), ANSWERED, 2.5, b"12345", 2.5, b"67890", LAST]
+    yield "a body slowly and not to its end", [get(b"Content-Length: 10", line=b"POST / HTTP/1.1"), ANSWERED, 2.5, b"1234", 2.5, b"5"]
+    yield "chunks slowly", [chunked(b"3\r\nab"), ANSWERED, 2.5, b"c\r\n0\r\n", 2.5, b"\r\n", LAST]
+
+
+def staying_probes(full):
+    """Who goes on sending behind an answer that is the last: when is he reset?"""
+    large = get(b"Content-Length: 1048577", line=b"POST / HTTP/1.1")
+    more = b"m" * 1000
+    yield "goes on behind 413", [large, ANSWERED, *[2.5, more] * 3, 7.5, more, 2.5, more, 2.5, more]
+    yield "goes on behind 413 at once", [large + more * 20, *[more * 20] * 20, 2.5, more, 7.5, more, 2.5, more]
+    yield "goes on behind 400", [get(host=b"Host: a\r\nHost: b\r\n"), ANSWERED, 2.5, more, 2.5, more, 7.5, more, 2.5, more]
+    yield "goes on behind Connection: close", [LAST, ANSWERED, 2.5, more, 2.5, more]
+    yield "goes on behind a body and close", [get(b"Content-Length: 9000", CLOSE, line=b"POST / HTTP/1.1"), ANSWERED, *[2.5, more] * 3, 7.5, more, 2.5, more]
+    if full:  # nginx counts its 30 s in whole ones, however short they are made
+        yield "goes on for 30 s", [large, ANSWERED, *[4.0, more] * 7, *[4.0, more] * 3]
+
+
 def http_probes():
     """Yields (name, pieces)."""
     yield from _connections()
+    yield from _slow()
     for agent, value in AGENTS.items():
         yield f"agent {agent}", [get(b"User-Agent: " + value, CLOSE)]
         yield f"agent {agent}, HTTP/1.0", [get(b"User-Agent: " + value, line=b"GET / HTTP/1.0")]

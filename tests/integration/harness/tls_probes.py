@@ -112,6 +112,9 @@ def tls_probes():
         except ssl.SSLError:
             continue
         yield f"ciphers {ciphers}", {"tls": made}, [get(CLOSE)], None
+    old = context(version=TWO)
+    old.options |= 1  # SSL_OP_NO_EXTENDED_MASTER_SECRET
+    yield "no extended master secret", {"tls": old}, [get(CLOSE)], None
     for curve in ("prime256v1", "secp384r1", "secp521r1", "secp256k1", "X25519"):
         made = context()
         try:
