@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Certificates by ACME, from pebble: every challenge, renewal under load, and a CA that misbehaves (threat 69)."""
 
+import json
 import os
+import re
+import shutil
 import socket
 import ssl
 import stat
 import subprocess
+import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from time import time
@@ -13,6 +17,7 @@ from time import time
 import pytest
 
 from harness import net, procs
+from harness.acme_middle import Answer, Middle, http_date, problem
 from harness.pebble import Pebble
 from harness.waiting import scaled, wait_until
 
@@ -30,6 +35,14 @@ def pebble(tmp_path):
     yield start
     for one in made:
         one.stop()
+
+
+@pytest.fixture
+def middle(pebble, tmp_path):
+    """A CA whose answers the test can spoil."""
+    made = Middle(tmp_path / "middle", pebble())
+    yield made
+    made.stop()
 
 
 def flags_for(url, ca_file, state, *names, challenge=None, http=None):
@@ -62,6 +75,11 @@ def verified(ca, port, name=NAME):
     context = ssl.create_default_context(cafile=str(ca.root))
     with socket.create_connection(("127.0.0.1", port), scaled(20)) as raw, context.wrap_socket(raw, server_hostname=name) as tls:
         return tls.getpeercert()
+
+
+def comm(pid):
+    with open(f"/proc/{pid}/comm", encoding="ascii") as file:
+        return file.read().strip()
 
 
 def wait_issued(serving, times=1, timeout=60):
@@ -263,7 +281,6 @@ def test_t69_helper_dies(pebble, acme_server):
     serving = acme_server(ca, workers=1)
     wait_issued(serving)
     before = served(serving.port)
-    comm = lambda pid: open(f"/proc/{pid}/comm", encoding="ascii").read().strip()  # noqa: E731
     helper = next(pid for pid in procs.children(serving.pid) if "acme" in comm(pid))
     os.kill(helper, 9)
     serving.wait_log('msg="alknet-acme has ended"')
@@ -283,6 +300,319 @@ def test_t69_state_is_damaged(pebble, acme_server, tmp_path):
     wait_issued(serving)
     assert "BEGIN PRIVATE KEY" in (state / "certificate.pem").read_text()
     assert sorted(os.listdir(state)) == ["account.key", "certificate.pem"]
+
+
+def fail_renewal(serving, why, timeout=90):
+    with pytest.raises(procs.AdminError, match=why):
+        serving.call("acme.renew", timeout)
+
+
+def order_json(request, answer):
+    return request.path.startswith("/my-order/") and answer.status == 200
+
+
+class Spoil:
+    """One fault after the other; each is (rule, alter, what the error says)."""
+
+    def __init__(self, middle):
+        self.middle = middle
+
+    @staticmethod
+    def answer(path, answer):
+        return lambda request: answer if path in request.path and request.method == "POST" else None
+
+    @staticmethod
+    def order(**values):
+        def alter(request, answer):
+            if "/my-order/" in request.path or "/order-plz" in request.path:
+                answer.change(**values)
+
+        return alter
+
+    def certificate(self, name, *dates, **more):
+        def alter(request, answer):
+            if "/certZ/" in request.path:
+                answer.body = self.middle.sign(name, *dates, **more)
+
+        return alter
+
+    @staticmethod
+    def directory(**values):
+        def alter(request, answer):
+            if request.path == "/dir":
+                answer.change(**values)
+
+        return alter
+
+    def faults(self):
+        nothing = problem(500, "serverInternal", "sorry")
+        authority = self.middle.authority
+        authority.issue("stranger", NAME)
+        yield self.answer("/order-plz", nothing), None, "answers 500 to .*order-plz.* sorry"
+        yield self.answer("/sign-me-up", nothing), None, "answers 500 to .*sign-me-up"
+        yield self.answer("/sign-me-up", problem(403, "unauthorized", "go away")), None, "answers 403 .*go away"
+        yield self.answer("/order-plz", problem(400, "rejectedIdentifier", "no \x1b[31m name")), None, "rejectedIdentifier no "
+        yield self.answer("/order-plz", Answer(201, {}, b"<html>")), None, "order cannot be understood"
+        yield self.answer("/order-plz", Answer(201, {"Location": "https://localhost/x"}, b'{"authorizations": [1]}')), None, "URL|url"
+        yield self.answer("/order-plz", Answer(201, {"Location": "x"}, b'{"authorizations": ["file:///etc/passwd"]}')), None, "(?i)protocol"
+        yield self.answer("/order-plz", Answer(200, {}, b"x" * 600_000)), None, "too long"
+        yield self.answer("/authZ/", Answer(200, {}, b"[]")), None, "does not offer tls-alpn-01"
+        yield self.answer("/authZ/", Answer(200, {}, b'{"challenges": [{"type": "tls-alpn-01", "token": "../x"}]}')), None, "does not offer tls-alpn-01"
+        yield self.answer("/chalZ/", nothing), None, "answers 500 to .*chalZ"
+        yield self.answer("/finalize-order/", nothing), None, "answers 500 to .*finalize-order"
+        yield None, self.order(status="invalid", error={"type": "x:caa", "detail": "CAA says no"}), 'order is "invalid": x:caa CAA says no'
+        yield None, self.certificate("wrong-key", -60, 9000, key=authority.path("stranger.csr")), "its key is not that of its certificate"
+        yield None, self.certificate("expired", -9000, -60), "has expired already: is this machine's clock right"
+        yield None, self.certificate("other-name", -60, 9000, alt="DNS:other.example"), "not for all of the names"
+        yield self.answer("/certZ/", Answer(200, {}, b"-----BEGIN CERTIFICATE-----\nMIIB")), None, "has no certificate"
+        yield self.answer("/certZ/", Answer(200, {}, b"")), None, "certificate cannot be understood"
+        yield None, self.directory(newOrder=""), "has no newOrder"
+        yield None, self.directory(newNonce="http://localhost/x"), "(?i)protocol"
+        yield lambda request: Answer(200, {}, b"[1, 2") if request.path == "/dir" else None, None, "is not an ACME directory"
+        yield lambda request: Answer(302, {"Location": "/dir2"}) if request.path == "/dir" else None, None, "is not an ACME directory: it answers 302"
+
+
+def test_t69_ca_errs(middle, acme_server, client, targets):
+    """Whatever goes wrong at the CA: it is said, the certificate in use stays, its sessions go on, and then all is well again."""
+    serving = acme_server(middle, NAME, "127.0.0.1", workers=1)
+    wait_issued(serving)
+    before = served(serving.port)
+    connecting = client(serving, "--transport", "tls", env=procs.environment(SSL_CERT_FILE=str(middle.ca.root)))
+    with net.socks_connect(connecting.port, "127.0.0.1", targets.echo) as sock:
+        for number, (rule, alter, why) in enumerate(Spoil(middle).faults(), 1):
+            middle.rule, middle.alter = rule, alter
+            fail_renewal(serving, why)
+            assert serving.metric("alknet_acme_failures") == number
+            assert served(serving.port) == before
+            net.ask_echo(sock)
+        middle.rule = middle.alter = None
+        assert serving.call("acme.renew", 90) == {"renewed": True}
+        net.ask_echo(sock)
+    assert serving.metric("alknet_acme_failures") == 0
+    assert served(serving.port) != before
+    assert "\x1b" not in serving.log()
+
+
+@pytest.mark.parametrize("after", ["seconds", "date"])
+def test_t69_order_is_limited(middle, acme_server, after):
+    """A rate limit is kept, as seconds and as a date, also where it is longer than our own patience."""
+    serving = acme_server(middle)
+    wait_issued(serving)
+    before = served(serving.port)
+    limit = problem(429, "rateLimited", "too many", **{"Retry-After": "50000" if after == "seconds" else http_date(50000)})
+    middle.rule = Spoil.answer("/order-plz", limit)
+    asked = len(middle.asked_for("/order-plz"))
+    fail_renewal(serving, "answers 429 .*rateLimited too many")
+    assert len(middle.asked_for("/order-plz")) == asked + 1
+    helper = serving.call("acme.status")["helper"]
+    assert 49_000 < helper["next"] - time() < 50_002 and helper["failures"] == 1
+    assert served(serving.port) == before
+    serving.wait_log(r'msg="no certificate by ACME" .*rateLimited.*served="the one before"')
+
+
+LIFE = 24
+
+
+def test_t69_renewal_at_two_thirds(middle, acme_server):
+    """Certificates of half a minute are renewed by themselves, at two thirds of their life and a little later."""
+    times = []
+
+    def alter(request, answer):
+        if "/certZ/" in request.path:
+            times.append(time())
+            answer.body = middle.sign(f"short{len(times)}", 0, LIFE)
+
+    middle.alter = alter
+    serving = acme_server(middle)
+    wait_issued(serving)
+    status = serving.call("acme.status")
+    due = status["helper"]["next"] - (status["not_after"] - LIFE)
+    assert LIFE * 2 / 3 <= due <= LIFE * 2 / 3 + LIFE / 48 + 1
+    wait_issued(serving, times=3)
+    for first, second in zip(times, times[1:]):
+        assert second - first >= LIFE * 2 / 3 - 1
+    assert serving.call("acme.status")["not_after"] - time() > 0
+
+
+def test_renewal_that_the_ca_suggests(middle, acme_server):
+    """RFC 9773: a window that has begun counts more than two thirds; the order names what it replaces."""
+    windows = {"start": "2020-01-01T00:00:00Z", "end": "2020-01-02T00:00:00.5Z"}
+
+    def rule(request):
+        if request.path.startswith("/renewal/"):
+            return Answer(200, {"Retry-After": "3600"}, json.dumps({"suggestedWindow": windows}).encode())
+        return None
+
+    def alter(request, answer):
+        if "/certZ/" in request.path:
+            answer.body = middle.sign(f"ari{len(middle.asked)}", -60, 86400)
+        elif request.path == "/dir":
+            answer.change(renewalInfo=f"https://localhost:{middle.port}/renewal")
+
+    middle.rule, middle.alter = rule, alter
+    serving = acme_server(middle)
+    wait_issued(serving, times=2)
+    wait_until(lambda: len(middle.asked_for("/renewal/")) == 2, what="the CA to be asked about the second one")
+    first, second = [request.path.rsplit("/", 1)[1] for request in middle.asked_for("/renewal/")]
+    assert first != second and "." in first
+    orders = [request.payload for request in middle.asked_for("/order-plz")]
+    assert ["replaces" in order for order in orders] == [False, True] and orders[1]["replaces"] == first
+    # A CA that wants each one replaced at once is not followed for ever.
+    status = serving.call("acme.status")
+    assert status["helper"]["issued"] == 2 and status["helper"]["next"] - time() > 3600
+    serving.finish()
+    # A certificate that was kept is asked about as well.
+    windows.update(start="2020-01-01T00:00:00Z", end="2020-01-01T00:00:01Z")
+    wait_issued(acme_server(middle))
+
+
+@pytest.fixture
+def owned(tmp_path):
+    """A directory that is not root's, below one that all may pass."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: the state directory is another user's")
+    top = tempfile.mkdtemp(prefix="alknet-acme.")
+    os.chmod(top, 0o755)
+    state = os.path.join(top, "state")
+    os.mkdir(state, 0o700)
+    os.chown(state, 65534, 65534)
+    yield state
+    shutil.rmtree(top)
+
+
+def test_t69_state_cannot_be_written(pebble, server, owned):
+    """The helper is the directory's owner and nobody else. What it cannot keep it does not ask the CA for."""
+    ca = pebble()
+    serving = server(*flags_for(ca.url, ca.authority.path("ca.pem"), owned), listen=f"127.0.0.1:{ca.tls}")
+    wait_issued(serving)
+    helper = next(pid for pid in procs.children(serving.pid) if "acme" in comm(pid))
+    ids = dict(line.split(":", 1) for line in open(f"/proc/{helper}/status", encoding="ascii") if line.startswith(("Uid", "Gid", "NoNewPrivs", "CapEff")))
+    assert ids["Uid"].split() == ids["Gid"].split() == ["65534"] * 4
+    assert ids["NoNewPrivs"].strip() == "1" and int(ids["CapEff"], 16) == 0
+    before, orders = served(serving.port), ca.ca.log().count("order-plz")
+    os.chmod(owned, 0o500)
+    fail_renewal(serving, "acme_state_dir: .* cannot be written in: Permission denied")
+    assert ca.ca.log().count("order-plz") == orders
+    assert served(serving.port) == before and serving.metric("alknet_acme_failures") == 1
+    serving.wait_log(r'msg="no certificate by ACME" .*cannot be written in')
+    os.chmod(owned, 0o700)
+    assert serving.call("acme.renew", 60) == {"renewed": True}
+
+
+def test_t69_key_of_another_certificate(pebble, acme_server, tmp_path):
+    """On disk: a pair that is none is said, and got anew."""
+    ca = pebble()
+    serving = acme_server(ca)
+    wait_issued(serving)
+    serving.finish()
+    file = tmp_path / "acme" / "certificate.pem"
+    cert, key = ca.authority.issue("one", NAME)
+    other = ca.authority.key("two")
+    file.write_text(open(other, encoding="ascii").read() + open(cert, encoding="ascii").read())
+    again = acme_server(ca)
+    again.wait_log(r"cannot be used; another one is got.*its key is not that of its certificate")
+    wait_issued(again)
+    verified(ca, again.port)
+
+
+def test_stealth_and_acme(pebble, acme_server, client, targets):
+    """tls-alpn-01 is answered on a port that is a web server to the world."""
+    ca = pebble()
+    serving = acme_server(ca, NAME, "127.0.0.1", conf="stealth = true", workers=1)
+    wait_issued(serving)
+    context = ssl.create_default_context(cafile=str(ca.root))
+    with socket.create_connection(("127.0.0.1", serving.port), scaled(20)) as raw, context.wrap_socket(raw, server_hostname=NAME) as tls:
+        tls.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert net.recv_all(tls).startswith(b"HTTP/1.1 404 Not Found\r\nServer: nginx/1.22.1\r\n")
+    context.set_alpn_protocols(["acme-tls/1"])
+    with socket.create_connection(("127.0.0.1", serving.port), scaled(20)) as raw, pytest.raises(ssl.SSLError, match="no application protocol"):
+        context.wrap_socket(raw, server_hostname=NAME)
+    connecting = client(serving, "--transport", "tls", env=procs.environment(SSL_CERT_FILE=str(ca.root)))
+    with net.socks_connect(connecting.port, "127.0.0.1", targets.echo) as sock:
+        net.ask_echo(sock)
+        assert serving.call("acme.renew", 60) == {"renewed": True}
+        net.ask_echo(sock)
+
+
+def test_ipv6_address(pebble, server, tmp_path, ipv6):
+    ca = pebble()
+    flags = flags_for(ca.url, ca.authority.path("ca.pem"), tmp_path / "acme", "::1")
+    serving = server(*flags, listen=f"[::1]:{ca.tls}")
+    wait_issued(serving)
+    context = ssl.create_default_context(cafile=str(ca.root))
+    with socket.create_connection(("::1", ca.tls), scaled(20)) as raw, context.wrap_socket(raw, server_hostname="::1") as tls:
+        assert tls.getpeercert()["subjectAltName"] == (("IP Address", "0:0:0:0:0:0:0:1"),)
+
+
+def test_http_01_among_strangers(pebble, acme_server):
+    """The port is open while a name is being proved: who else comes gets 404, and stops nobody."""
+    ca = pebble(PEBBLE_VA_NOSLEEP="0", PEBBLE_VA_SLEEPTIME="3")
+    serving = acme_server(ca, challenge="http-01")
+    wait_until(lambda: reaches(ca.http), what="the port to open")
+    crowd = [socket.create_connection(("127.0.0.1", ca.http), scaled(5)) for _ in range(16)]
+    assert ask(ca.http, b"GET /.well-known/acme-challenge/x HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 404 ")
+    assert ask(ca.http, b"\x16\x03\x01" + bytes(5000)).startswith(b"HTTP/1.1 404 ")
+    wait_issued(serving)
+    for sock in crowd:
+        sock.close()
+    assert not reaches(ca.http)
+
+
+def test_t69_port_of_http_01_is_taken(pebble, acme_server):
+    """Said in the log, `status` and metrics, tried again; and then it works."""
+    ca = pebble()
+    taken = socket.create_server(("127.0.0.1", ca.http))
+    serving = acme_server(ca, challenge="http-01")
+    wait_until(lambda: serving.metric("alknet_acme_failures") > 0, 20, "a failure")
+    status = serving.call("acme.status")
+    assert status["self_signed"] and "cannot be listened on: Address already in use" in status["helper"]["last_error"]
+    serving.wait_log(r'level=error .*msg="no certificate by ACME" error="acme_http: .*cannot be listened on')
+    assert served(serving.port)
+    taken.close()
+    wait_until(lambda: serving.call("acme.status")["self_signed"] is False, 60, "a certificate")
+    wait_issued(serving)
+
+
+def reaches(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def ask(port, data):
+    with socket.create_connection(("127.0.0.1", port), scaled(20)) as sock:
+        sock.sendall(data)
+        try:
+            return net.recv_all(sock)
+        except ConnectionResetError:
+            return b"HTTP/1.1 404 "  # it was not read to its end
+
+
+def test_admin_commands(pebble, acme_server):
+    """`alknet-admin acme status|renew`, as a user types them."""
+    ca = pebble()
+    serving = acme_server(ca)
+    wait_issued(serving)
+    before = served(serving.port)
+
+    def admin(*words):
+        argv = [procs.alknet_admin(), "--socket", str(serving.admin), *words]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=scaled(60), env=procs.environment(), check=False)
+
+    shown = admin("acme", "status")
+    assert shown.returncode == 0 and re.search(rf"^names +{NAME}$", shown.stdout, re.M) and ca.url in shown.stdout, shown
+    assert re.search(r"^not after +20\d\d-\d\d-\d\d \d\d:\d\d:\d\d$", shown.stdout, re.M), shown
+    assert json.loads(admin("--json", "acme", "status").stdout)["self_signed"] is False
+    done = admin("acme", "renew")
+    assert done.returncode == 0, done
+    assert served(serving.port) != before
+    ca.stop()
+    failed = admin("acme", "renew")
+    assert failed.returncode == 1 and "onnect" in failed.stderr, failed
+    shown = admin("acme", "status")
+    assert "onnect" in shown.stdout, shown
 
 
 # --- a sentence at start

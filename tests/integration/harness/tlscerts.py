@@ -54,10 +54,18 @@ class Authority:
         """A certificate for `host`, valid from `start` to `end` days from now; gives (certificate, key)."""
         key, request, pem = self.key(name), self.path(name + ".csr"), self.path(name + ".pem")
         self.openssl("req", "-new", "-key", key, "-subj", f"/CN={host}", "-addext", f"subjectAltName={alt or 'DNS:' + host}", "-out", request)
+        self.sign(request, pem, start, end)
+        return pem, key
+
+    def sign(self, request, pem, start, end, extensions=None):
+        """`start` and `end` are days from now; `extensions` go before those of the request."""
         now = datetime.datetime.now(datetime.timezone.utc)
         dates = [(now + datetime.timedelta(days=d)).strftime("%Y%m%d%H%M%SZ") for d in (start, end)]
+        more = []
+        if extensions is not None:
+            (self.dir / "extensions").write_text(extensions)
+            more = ["-extfile", self.path("extensions"), "-subj", "/CN=signed"]
         self.openssl(
             "ca", "-batch", "-notext", "-config", self.path("ca.cnf"), "-cert", self.path("ca.pem"), "-keyfile", self.path("ca.key"),
-            "-startdate", dates[0], "-enddate", dates[1], "-in", request, "-out", pem,
+            "-startdate", dates[0], "-enddate", dates[1], *more, "-in", request, "-out", pem,
         )
-        return pem, key
