@@ -14,7 +14,7 @@ import threading
 
 import pytest
 
-from harness import net, procs
+from harness import net, procs, proxies
 from harness.configured import Configured
 from harness.tlscerts import Authority
 from harness.waiting import scaled, wait_until
@@ -204,6 +204,15 @@ def test_client_at_a_port_without_tls(server, keys, authority, tmp_path):
     assert ran.returncode == 1 and "TLS" in ran.stderr, ran.stderr
 
 
+def test_client_at_a_port_that_is_silent(keys, authority, tmp_path):
+    """Who takes the connection and says nothing is left at the handshake's deadline."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        known = keys.known_hosts(tmp_path / "known", port)
+        ran = run_connect(keys, authority, port, "--handshake-timeout", "1", known=known)
+    assert ran.returncode == 1 and "in time" in ran.stderr or "timed out" in ran.stderr or "timeout" in ran.stderr, ran.stderr
+
+
 # --- what a server refuses to start with
 
 
@@ -294,6 +303,52 @@ def test_certificate_is_reloaded_under_traffic(keys, authority, tls_client, tmp_
         assert peer_certificate(authority, serving.port) == of_file(authority.path("other.pem"))
         net.ask_echo(sock)
         assert "session lost" not in connecting.log()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_sighup_takes_the_certificate(keys, authority, tls_client, tmp_path, running_programs, targets, workers):
+    """As `reload`: what fits is taken, what does not is said and left; sessions go on."""
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    shutil.copy(authority.path("good.pem"), cert)
+    shutil.copy(authority.path("good.key"), key)
+    key.chmod(0o600)
+    serving = Configured(keys, tmp_path, running_programs, transport="tls", tls_cert=cert, tls_key=key, workers=workers)
+    connecting = tls_client(serving.port)
+    with net.socks_connect(connecting.port, "127.0.0.1", targets.echo) as sock:
+        net.ask_echo(sock)
+        shutil.copy(authority.path("other.pem"), cert)
+        serving.server.signal(signal.SIGHUP)
+        serving.server.wait_log("is not the key of the certificate")
+        assert peer_certificate(authority, serving.port) == of_file(authority.path("good.pem"))
+        shutil.copy(authority.path("other.key"), key)
+        serving.server.signal(signal.SIGHUP)
+        wait_until(lambda: peer_certificate(authority, serving.port) == of_file(authority.path("other.pem")), 20, "the other certificate")
+        net.ask_echo(sock)
+        shutil.copy(authority.path("future.pem"), cert)
+        shutil.copy(authority.path("future.key"), key)
+        serving.server.signal(signal.SIGHUP)
+        serving.server.wait_log("is not valid yet")
+        assert peer_certificate(authority, serving.port) == of_file(authority.path("other.pem"))
+        net.ask_echo(sock)
+        assert "session lost" not in connecting.log()
+
+
+# --- a proxy below
+
+
+@pytest.mark.parametrize("kind", ["microsocks", "tinyproxy"])
+def test_tls_through_a_proxy(tls_server, tls_client, targets, tmp_path, running_programs, kind):
+    """The client's TLS goes through the proxy, and ends at the server: the name that is checked is the server's."""
+    serving = tls_server()
+    proxy = getattr(proxies, kind)(tmp_path)
+    running_programs.append(proxy)
+    scheme = "socks5" if kind == "microsocks" else "http"
+    connecting = tls_client(serving, "--tls-server-name", NAME, "--proxy", f"{scheme}://127.0.0.1:{proxy.port}")
+    with net.socks_connect(connecting.port, "127.0.0.1", targets.echo) as sock:
+        net.ask_echo(sock, os.urandom(100_000))
+    log = proxy.log() if kind == "microsocks" else (tmp_path / "tinyproxy.txt").read_text()
+    assert "connected to" in log if kind == "microsocks" else f"CONNECT 127.0.0.1:{serving.port}" in log
+    assert serving.sessions()[0]["sni"] == NAME
 
 
 # --- tickets
