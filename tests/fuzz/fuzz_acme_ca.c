@@ -69,7 +69,8 @@ int acme_state_write(const char *dir, const char *name, const char *text, struct
 int acme_state_rename(const char *dir, const char *from, const char *to, struct alk_err *err)
 {
 	(void)dir, (void)err;
-	require(play.next_key && strcmp(from, ACME_ACCOUNT_NEXT) == 0 && strcmp(to, ACME_ACCOUNT) == 0);
+	require(play.next_key && strcmp(from, ACME_ACCOUNT_NEXT) == 0 &&
+		strcmp(to, ACME_ACCOUNT) == 0);
 	play.next_key = false;
 	return 0;
 }
@@ -172,7 +173,8 @@ static void headers_play(const uint8_t **at, const uint8_t *end)
 {
 	while (*at < end) {
 		char line[1024];
-		size_t len = line_len(*at, end), n = len < sizeof(line) - 1 ? len : sizeof(line) - 1;
+		size_t len = line_len(*at, end),
+		       n = len < sizeof(line) - 1 ? len : sizeof(line) - 1;
 
 		memcpy(line, *at, n);
 		line[n] = '\0';
@@ -309,7 +311,8 @@ static void attempt(struct acme_client *c, bool new_key)
 	require(play.proofs == 0);
 	require(c->retry_after == 0 || c->retry_after <= time(NULL) + 7 * 24 * 3600);
 	due = acme_renewal_ask(c, &again);
-	require(due >= 0 && due <= c->pair.not_after - (c->pair.not_after - c->pair.not_before) / 6);
+	require(due >= 0 &&
+		due <= c->pair.not_after - (c->pair.not_after - c->pair.not_before) / 6);
 	require(again == 0 || again > now);
 }
 

@@ -98,8 +98,8 @@ static char *window(time_t start, time_t end)
 
 	strftime(from, sizeof(from), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&start, &tm));
 	strftime(to, sizeof(to), "%Y-%m-%dT%H:%M:%S.25Z", gmtime_r(&end, &tm));
-	snprintf(text, sizeof(text), "{\"suggestedWindow\":{\"start\":\"%s\",\"end\":\"%s\"}}", from,
-		 to);
+	snprintf(text, sizeof(text), "{\"suggestedWindow\":{\"start\":\"%s\",\"end\":\"%s\"}}",
+		 from, to);
 	return text;
 }
 
@@ -162,8 +162,10 @@ static void test_at_once_and_once(void **state)
 
 static void test_when_to_ask_again(void **state)
 {
-	static const int64_t after[][2] = {
-		{0, 6 * 3600}, {1, 60}, {7200, 7200}, {INT64_C(1) << 40, DAY}};
+	static const int64_t after[][2] = {{0, 6 * 3600},
+					   {1, 60},
+					   {7200, 7200},
+					   {INT64_C(1) << 40, DAY}};
 	time_t now = time(NULL), again;
 	struct acme_client c = client_of(now);
 

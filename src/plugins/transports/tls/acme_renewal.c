@@ -8,7 +8,8 @@
 #define ASK_AGAIN (6 * 3600)
 #define ASK_SOONEST 60
 #define ASK_LATEST 86400
-#define TOLD_AGAIN 3600 /* a CA that wants each new certificate replaced at once is not heard before */
+#define TOLD_AGAIN                                                                                 \
+	3600 /* a CA that wants each new certificate replaced at once is not heard before */
 #define BACKOFF_FIRST 60
 #define BACKOFF_MAX (6 * 3600)
 
