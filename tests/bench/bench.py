@@ -18,10 +18,13 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "integration"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import covered  # noqa: E402
 import measures  # noqa: E402
-from harness import procs  # noqa: E402
+from harness import procs, sshwire  # noqa: E402
 
 PAIRS = ("openssh+openssh", "alknet+alknet", "alknet+openssh", "openssh+alknet")
+# Inside TLS; asked for by name.
+COVERED = ("alknettls+alknettls", "stunnel+stunnel", "trojan+trojan")
 BASE = PAIRS[0]
 
 
@@ -51,14 +54,18 @@ class Lab:
         if kind == "openssh":
             program = procs.start_sshd(self.keys, self.dir, f"Ciphers {self.cipher}", name)
             program.user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+            program.wire = sshwire.Wire
             self.running.append(program)
+        elif kind in covered.SERVE:
+            program = covered.SERVE[kind](self, name)
         else:
             argv = [procs.alknet(), "serve", "--key", self.keys.path("host"), "--authorized-keys", self.keys.authorized]
-            argv += ["--listen", "127.0.0.1:0", "--admin-socket", "none"]
+            argv += ["--listen", "127.0.0.1:0", "--admin-socket", "none", *(covered.serve_flags(self) if kind == "alknettls" else ())]
             program = procs.Server(argv, self.dir / f"{name}.log")
             self.running.append(program)
             program.find_port()
             program.user = "bench"
+            program.wire = covered.wire if kind == "alknettls" else sshwire.Wire
         return program
 
     def connect(self, kind, to):
@@ -67,10 +74,13 @@ class Lab:
         if kind == "openssh":
             program = procs.start_ssh_socks(self.keys, self.dir, to.port, to.user, "-c", self.cipher, name=name)
             self.running.append(program)
+        elif kind in covered.CONNECT:
+            program = covered.CONNECT[kind](self, name, to)
         else:
             known = self.keys.known_hosts(self.dir / f"{name}_known", to.port)
             argv = [procs.alknet(), "connect", "--server", f"127.0.0.1:{to.port}", "--identity", self.keys.path("user")]
             argv += ["--user", to.user, "--known-hosts", known, "--socks5", "127.0.0.1:0"]
+            argv += covered.CONNECT_FLAGS if kind == "alknettls" else []
             program = procs.Client(argv, self.dir / f"{name}.log")
             self.running.append(program)
             program.find_port()
@@ -85,6 +95,8 @@ def run_rounds(lab, options):
         for pair in options.pairs:
             left, right = pair.split("+")
             for name in options.what:
+                if pair in COVERED and name not in measures.COVERED.get(left, ()):
+                    continue
                 once = name in measures.ONCE
                 if once and number > 0:
                     continue
@@ -148,12 +160,12 @@ def goals(medians, pairs):
         value = medians.get(pair, {}).get(row)
         if value is not None:
             out.append({"row": row, "pair": pair, "value": value, "goal": bound, "better": "lower", "reached": value <= bound})
-    return out
+    return out + covered.goals(medians)
 
 
 def parse(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("pairs", nargs="*", metavar="SERVER+CLIENT", default=list(PAIRS), help="each alknet or openssh")
+    parser.add_argument("pairs", nargs="*", metavar="SERVER+CLIENT", default=list(PAIRS), help=f"each alknet or openssh; or {', '.join(COVERED)}")
     parser.add_argument("-r", "--rounds", type=int, default=3, help="rounds, interleaved; the median counts")
     parser.add_argument("-w", "--what", default=",".join(measures.ALL), help="measures to take")
     parser.add_argument("-n", "--bytes", type=int, default=1 << 30, help="bytes of one bulk transfer")
@@ -167,8 +179,8 @@ def parse(argv):
         if name not in measures.ALL:
             parser.error(f"no measure {name}; there are {', '.join(measures.ALL)}")
     for pair in options.pairs:
-        if pair not in PAIRS:
-            parser.error(f"no pair {pair}; there are {', '.join(PAIRS)}")
+        if pair not in (*PAIRS, *COVERED):
+            parser.error(f"no pair {pair}; there are {', '.join((*PAIRS, *COVERED))}")
     options.idle = [int(n) for n in options.idle.split(",") if n]
     options.scale = 1.0
     if options.quick:
@@ -198,7 +210,7 @@ def main(argv):
     for goal in reached:
         number = goal.get("ratio", goal.get("value"))
         sign = "<=" if goal["better"] == "lower" else ">="
-        print(f"{'reached' if goal['reached'] else 'MISSED '}  {goal['pair']}: {goal['row']}: {number:.3f} {sign} {goal['goal']:.3f}")
+        print(f"{'reached' if goal['reached'] else 'MISSED '}  {goal['pair']}: {goal['row']}{', ' + goal['of'] if 'of' in goal else ''}: {number:.3f} {sign} {goal['goal']:.3f}")
     for error in errors:
         print(f"failed   {error}")
     report = {

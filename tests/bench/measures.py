@@ -21,6 +21,11 @@ CHANNELS = 200
 OFFERED = 10 * 1000 * 1000 * 1000
 
 
+def cpu_of(program):
+    """Of an end's program, and of the one that stands beside it."""
+    return getattr(program, "cpu", procs.cpu_seconds)(program.pid) + (cpu_of(program.also) if hasattr(program, "also") else 0)
+
+
 class Ends:
     """A server, a client with a SOCKS5 port, and the targets behind them."""
 
@@ -39,7 +44,7 @@ class Ends:
                     net.ask_echo(sock, bytes(64))
 
     def cpu(self):
-        return procs.cpu_seconds(self.server.pid), procs.cpu_seconds(self.client.pid)
+        return cpu_of(self.server), cpu_of(self.client)
 
     def memory(self):
         return procs.memory(self.server.pid), procs.memory(self.client.pid)
@@ -69,6 +74,8 @@ def bulk(ends):
     """CPU seconds a GB of each direction, and throughput."""
     out, total = {}, ends.options.bytes
     for name, port, move in (("up", ends.targets.discard, push), ("down", ends.targets.source, pull)):
+        if move is push and not getattr(ends.client, "half_closes", True):
+            continue
         server, client = ends.cpu()
         start = time.perf_counter()
         with ends.open(port) as sock:
@@ -107,8 +114,8 @@ def traffic(ends, direction):
         finally:
             os._exit(0)
     try:
-        before = procs.cpu_seconds(ends.server.pid)
-        wait_until(lambda: procs.cpu_seconds(ends.server.pid) - before > 0.02, 20, "the transfer to flow")
+        before = ends.cpu()[0]
+        wait_until(lambda: ends.cpu()[0] - before > 0.02, 20, "the transfer to flow")
         yield
     finally:
         os.kill(pid, signal.SIGKILL)
@@ -209,7 +216,7 @@ def idle(ends):
         for count in ends.options.idle:
             if isinstance(ends.server, procs.Server) or available_memory() > count * 2_500_000 + (1 << 30):
                 while len(wires) < count:
-                    wires.append(sshwire.Wire(ends.server.port).login(key, ends.server.user))
+                    wires.append(ends.server.wire(ends.server.port).login(key, ends.server.user))
                     if len(wires) % 50 == 0:
                         for wire in wires:
                             wire.pump()
@@ -352,6 +359,11 @@ def again(ends):
 ALL = {
     "bulk": bulk, "latency": latency, "short": short, "login": login, "idle": idle, "channels": channels, "stall": stall,
     "stall_up": stall_up, "wide": wide, "again": again,
+}
+# What is taken of ends inside TLS.
+COVERED = {
+    "alknettls": ("bulk", "latency", "short", "idle", "channels", "stall", "stall_up"), "stunnel": ("bulk", "latency", "short"),
+    "trojan": ("bulk", "latency", "short"),
 }
 # Steady enough to be taken in the first round alone.
 ONCE = {"idle", "channels", "stall", "stall_up", "wide", "again"}
