@@ -114,9 +114,11 @@ struct tls_conn {
 	uint64_t since_update;	 /* bytes written with the keys of now */
 };
 
-/* Takes *fd, also on failure. Accepts or connects as `ctx` of tls says. 0 or -errno. */
+/* Takes *fd, also on failure. 0 or -errno. Who says nothing costs no more than that: OpenSSL comes in with attach. */
 int tls_conn_init(struct tls_conn *conn, struct tls *tls, int *fd, alk_io_fn *on_ready, void *user,
 		  struct alk_err *err);
+/* Accept or connect as `ctx` of tls says; without it the handshake does so. 0 or -ENOMEM. */
+int tls_conn_attach(struct tls_conn *conn);
 void tls_conn_deinit(struct tls_conn *conn);
 /* Who is told when the socket is ready changes; `*from` is empty afterwards. */
 void tls_conn_move(struct tls_conn *to, struct tls_conn *from, alk_io_fn *on_ready, void *user);

@@ -114,7 +114,7 @@ static BIO_METHOD *bio_method(void)
 
 /* ---- life ---- */
 
-static int conn_attach(struct tls_conn *conn)
+int tls_conn_attach(struct tls_conn *conn)
 {
 	struct tls *tls = conn->tls;
 	BIO *bio;
@@ -125,9 +125,11 @@ static int conn_attach(struct tls_conn *conn)
 		return -ENOMEM;
 	conn->ssl = SSL_new(tls->ctx);
 	bio = BIO_new(tls->bio);
-	conn->io = alk_io_new(tls->loop, conn->fd, "tls connection", conn->on_ready, conn->user);
-	if (conn->ssl == NULL || bio == NULL || conn->io == NULL) {
+	ERR_clear_error();
+	if (conn->ssl == NULL || bio == NULL) {
 		BIO_free(bio);
+		SSL_free(conn->ssl);
+		conn->ssl = NULL;
 		return -ENOMEM;
 	}
 	BIO_set_data(bio, conn);
@@ -143,8 +145,6 @@ static int conn_attach(struct tls_conn *conn)
 int tls_conn_init(struct tls_conn *conn, struct tls *tls, int *fd, alk_io_fn *on_ready, void *user,
 		  struct alk_err *err)
 {
-	int rc;
-
 	*conn = (struct tls_conn){.tls = tls,
 				  .fd = *fd,
 				  .ahead_max = TLS_BUFFER_SIZE,
@@ -153,13 +153,11 @@ int tls_conn_init(struct tls_conn *conn, struct tls *tls, int *fd, alk_io_fn *on
 				  .readable = true,
 				  .writable = true};
 	*fd = -1;
-	rc = conn_attach(conn);
-	ERR_clear_error();
-	if (rc < 0) {
-		tls_conn_deinit(conn);
-		return alk_err_set(err, rc, "out of memory");
-	}
-	return 0;
+	conn->io = alk_io_new(tls->loop, conn->fd, "tls connection", on_ready, user);
+	if (conn->io != NULL)
+		return 0;
+	tls_conn_deinit(conn);
+	return alk_err_set(err, -ENOMEM, "out of memory");
 }
 
 void tls_conn_deinit(struct tls_conn *conn)
@@ -218,6 +216,8 @@ int tls_conn_handshake(struct tls_conn *conn, struct alk_err *err)
 {
 	int rc;
 
+	if (conn->ssl == NULL && tls_conn_attach(conn) < 0)
+		return alk_err_set(err, -ENOMEM, "out of memory");
 	ERR_clear_error();
 	rc = SSL_do_handshake(conn->ssl);
 	if (rc == 1)

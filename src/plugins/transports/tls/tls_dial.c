@@ -94,6 +94,8 @@ static void on_dialed(void *user, int rc, int fd, const struct alk_err *why)
 		rc = alk_link_of_fd(&d->link, "tls", &fd, &err);
 	if (rc == 0)
 		rc = tls_conn_init(&d->conn, d->tls, &d->link.fd, on_ready, d, &err);
+	if (rc == 0 && tls_conn_attach(&d->conn) < 0)
+		rc = alk_err_set(&err, -ENOMEM, "out of memory");
 	if (rc == 0)
 		rc = name_set(d, &err);
 	if (rc < 0)
