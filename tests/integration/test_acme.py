@@ -356,8 +356,10 @@ class Spoil:
         yield self.answer("/order-plz", Answer(201, {"Location": "https://localhost/x"}, b'{"authorizations": [1]}')), None, "URL|url"
         yield self.answer("/order-plz", Answer(201, {"Location": "x"}, b'{"authorizations": ["file:///etc/passwd"]}')), None, "(?i)protocol"
         yield self.answer("/order-plz", Answer(200, {}, b"x" * 600_000)), None, "too long"
-        yield self.answer("/authZ/", Answer(200, {}, b"[]")), None, "does not offer tls-alpn-01"
-        yield self.answer("/authZ/", Answer(200, {}, b'{"challenges": [{"type": "tls-alpn-01", "token": "../x"}]}')), None, "does not offer tls-alpn-01"
+        yield self.answer("/authZ/", Answer(200, {}, b"[]")), None, 'wants a proof for "", which was not asked for'
+        ours, token = {"value": NAME}, {"type": "tls-alpn-01", "token": "../x"}
+        for authz in ({"identifier": ours}, {"identifier": ours, "challenges": [token]}):
+            yield self.answer("/authZ/", Answer(200, {}, json.dumps(authz).encode())), None, f"does not offer tls-alpn-01 for {NAME}"
         yield self.answer("/chalZ/", nothing), None, "answers 500 to .*chalZ"
         yield self.answer("/finalize-order/", nothing), None, "answers 500 to .*finalize-order"
         yield None, self.order(status="invalid", error={"type": "x:caa", "detail": "CAA says no"}), 'order is "invalid": x:caa CAA says no'

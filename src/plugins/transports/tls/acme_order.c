@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define POLL_SECONDS_MAX 60
 #define POLLS_MAX 60
@@ -173,6 +174,25 @@ static int proof_run(struct acme_client *c, const char *url, const char *name,
 	return rc;
 }
 
+/* What the CA wants proved has to be a name that was asked for; an address may be written in another way. */
+static bool is_ours(const struct acme_client *c, const char *name)
+{
+	uint8_t a[16], b[16];
+	const json_t *ours;
+	size_t i;
+
+	json_array_foreach((json_t *)(uintptr_t)c->names, i, ours)
+	{
+		if (strcasecmp(json_string_value(ours), name) == 0)
+			return true;
+		if (inet_pton(AF_INET6, name, a) == 1 &&
+		    inet_pton(AF_INET6, json_string_value(ours), b) == 1 &&
+		    memcmp(a, b, sizeof(a)) == 0)
+			return true;
+	}
+	return false;
+}
+
 static int authorize(struct acme_client *c, const char *url, struct alk_err *err)
 {
 	struct acme_reply reply = {0};
@@ -184,7 +204,12 @@ static int authorize(struct acme_client *c, const char *url, struct alk_err *err
 		snprintf(name, sizeof(name), "%s",
 			 acme_text_of(json_object_get(reply.json, "identifier"), "value"));
 		challenge = challenge_find(c, reply.json);
-		if (challenge == NULL || !is_token(acme_text_of(challenge, "token")))
+		if (!is_ours(c, name))
+			rc = alk_err_set(
+				err, -EPERM,
+				"the CA wants a proof for \"%.100s\", which was not asked for",
+				name);
+		else if (challenge == NULL || !is_token(acme_text_of(challenge, "token")))
 			rc = alk_err_set(err, -EPERM, "the CA does not offer %s for %.100s",
 					 c->challenge, name);
 		else
