@@ -113,6 +113,15 @@ static void listener_tune(int fd, const struct alk_sockaddr *addr)
 	alk_addr_tune_local(fd, &addr->sa);
 }
 
+/* Who connects to a proxy speaks first: the kernel hands the connection over with its first words, or after a
+ * second without any. */
+static void listener_await_words(int fd)
+{
+	int seconds = 1;
+
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof(seconds));
+}
+
 static int tcp_listen(const struct alk_sockaddr *addr)
 {
 	int one = 1, rc;
@@ -208,6 +217,8 @@ static int accept_tcp(struct alk_front *front, const char *option, const char *t
 			continue;
 		if (rc < 0)
 			return tcp_error(rc, option, text, err);
+		if (to == NULL)
+			listener_await_words(fd);
 		/* Both families get the port that the system chose for the first. */
 		port = socket_port(fd);
 		accept = accept_new(front, &fd, to);
@@ -373,7 +384,8 @@ static void on_connection(void *user, int revents)
 
 	(void)revents;
 	for (int i = 0; i < ACCEPTS_A_TURN; i++) {
-		int fd = accept4(accept->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		struct alk_sockaddr peer = {.len = sizeof(peer.in6)};
+		int fd = accept4(accept->fd, &peer.sa, &peer.len, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd < 0 &&
 		    (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
@@ -385,7 +397,7 @@ static void on_connection(void *user, int revents)
 		if (fd < 0) /* one that is gone again */
 			continue;
 		accept->pause_ms = 0;
-		alk_conn_new(accept->front, &fd, accept->forward == 0 ? NULL : &accept->to);
+		alk_conn_new(accept->front, &fd, &peer, accept->forward == 0 ? NULL : &accept->to);
 	}
 }
 

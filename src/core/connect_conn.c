@@ -46,6 +46,7 @@ struct alk_conn {
 	struct alk_timer *timer;
 	struct conn_head *head; /* NULL: a forward */
 	struct alk_channel *channel;
+	struct alk_sockaddr peer;
 	struct alk_destination to;
 };
 
@@ -224,16 +225,12 @@ static void conn_open(struct alk_conn *conn)
 
 static void conn_set_originator(struct alk_conn *conn)
 {
-	struct sockaddr_storage peer = {0};
-	socklen_t len = sizeof(peer);
-
 	/* The protocol wants an address here: a local one stands for a unix socket. */
-	if (getpeername(conn->fd, (struct sockaddr *)&peer, &len) != 0 ||
-	    peer.ss_family == AF_UNIX) {
+	if (conn->peer.sa.sa_family == AF_UNIX) {
 		strcpy(conn->to.originator, "127.0.0.1");
 		return;
 	}
-	alk_addr_format((struct sockaddr *)&peer, len, conn->to.originator,
+	alk_addr_format(&conn->peer.sa, conn->peer.len, conn->to.originator,
 			sizeof(conn->to.originator), &conn->to.originator_port);
 }
 
@@ -381,7 +378,8 @@ static struct alk_conn *conn_alloc(struct alk_front *front, int *fd)
 	return conn;
 }
 
-void alk_conn_new(struct alk_front *front, int *fd, const struct alk_destination *to)
+void alk_conn_new(struct alk_front *front, int *fd, const struct alk_sockaddr *peer,
+		  const struct alk_destination *to)
 {
 	struct alk_conn *conn = conn_alloc(front, fd);
 
@@ -395,10 +393,12 @@ void alk_conn_new(struct alk_front *front, int *fd, const struct alk_destination
 		conn_free(conn);
 		return;
 	}
+	conn->peer = *peer;
 	alk_io_set(conn->io, ALK_IO_READ);
 	if (to == NULL) {
 		alk_socks5_init(&conn->head->socks, front->auth);
 		alk_timer_start(conn->timer, front->patience_ms);
+		conn_read_head(conn); /* the first words came with it */
 		return;
 	}
 	conn->to = *to;

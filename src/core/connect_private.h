@@ -15,6 +15,7 @@
  * Listeners outlive the session: a connection that comes while there is none waits for it, and so does
  * one whose channel was not open yet when the session ended. */
 
+#include "addr.h"
 #include "client.h"
 #include "metrics.h"
 #include "remote_forward.h"
@@ -62,9 +63,10 @@ void alk_accept_announce(const struct alk_front *front);
 /* Close every listener and remove the unix sockets that are still ours. */
 void alk_accept_close_all(struct alk_front *front);
 
-/* Take an accepted connection; takes *fd, always. `to` is where a forward goes (borrowed for the call),
- * NULL on the proxy port, where the application says it. */
-void alk_conn_new(struct alk_front *front, int *fd, const struct alk_destination *to);
+/* Take an accepted connection from `peer`; takes *fd, always. `to` is where a forward goes (borrowed for the
+ * call), NULL on the proxy port, where the application says it. */
+void alk_conn_new(struct alk_front *front, int *fd, const struct alk_sockaddr *peer,
+		  const struct alk_destination *to);
 /* The session is up: open what waits. */
 void alk_conn_open_waiting(struct alk_front *front);
 void alk_conn_close_all(struct alk_front *front);

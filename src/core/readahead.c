@@ -151,7 +151,7 @@ static void ahead_fill(int fd, struct ahead *a)
 		a->end = -ENOMEM;
 		return;
 	}
-	n = syscall(SYS_recvfrom, fd, a->buf, (size_t)AHEAD_SIZE, 0, NULL, NULL);
+	n = syscall(SYS_recvfrom, fd, a->buf, (size_t)AHEAD_SIZE, MSG_DONTWAIT, NULL, NULL);
 	if (n > 0) {
 		a->len = (uint32_t)n;
 		/* A short read emptied the kernel's buffer; the loop will say when there is more. */

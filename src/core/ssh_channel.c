@@ -514,6 +514,7 @@ static bool channel_check_open(struct alk_channel *c)
 
 static void channel_send_close(struct alk_channel *c)
 {
+	uint64_t packets = c->s->raw.out_packets;
 	int tries;
 
 	if (c->state != CHANNEL_OPEN && c->state != CHANNEL_ASKING)
@@ -525,6 +526,10 @@ static void channel_send_close(struct alk_channel *c)
 		for (tries = 0; tries < 3 && ssh_channel_close(c->ch) == SSH_AGAIN; tries++)
 			;
 		alk_ssh_leave(c->s);
+		/* Who asked for a channel may wait for this before it leaves (`ssh -W` does); the other side only
+		 * forgets a number. */
+		if (c->remote_closed && c->ch_id)
+			alk_ssh_may_wait(c->s, c->s->raw.out_packets - packets);
 	}
 	c->state = CHANNEL_CLOSING;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <alknet/log.h>
 #include "board.h"
+#include "readahead.h"
 #include "ssh_server.h"
 
 #define SERVER_MAGIC 0x53525652u
@@ -160,6 +161,8 @@ static int step_kex(struct alk_server *v)
 		v->state = SERVER_AUTH;
 		v->ssh.lockstep = true;
 		v->before_auth = v->ssh.raw.in_packets;
+		/* An EXT_INFO; the client has more to say before it needs it. */
+		alk_ssh_may_wait(&v->ssh, v->ssh.raw.out_packets);
 	}
 	return 0;
 }
@@ -217,9 +220,13 @@ static int server_begin(struct alk_server *v, struct alk_err *err)
 	ssh_set_auth_methods(v->ssh.ssh, SSH_AUTH_METHOD_PUBLICKEY);
 	v->state = SERVER_KEX;
 	rc = alk_ssh_start(&v->ssh, fd, err);
-	if (rc == 0)
-		alk_ssh_wrote(&v->ssh);
-	return rc;
+	if (rc < 0)
+		return rc;
+	/* By now the client has said its part: one look for it, and one send for the answer and our banner. */
+	alk_readahead_cork(fd, true);
+	alk_readahead_ready(fd, ALK_IO_READ);
+	alk_ssh_wrote(&v->ssh);
+	return 0;
 }
 
 static void server_begin_or_free(struct alk_server *v)

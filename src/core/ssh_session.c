@@ -32,6 +32,11 @@
 #define BATCH_MIN (64u * 1024)
 #define BATCH_MAX (512u * 1024)
 #define UNSENT_MAX (128 * 1024)
+/* Packets that may wait for others to go with do so for this long, while so little comes in that no window runs
+ * out meanwhile (the library opens one with 64000 bytes and again when 640000 are left). */
+#define LATER_MS 5
+#define LATER_BYTES 4096
+#define WINDOW_ADJUST_BYTES 9
 /* A KEXINIT has more payload than this. So many exchanges a minute are allowed, and one more for each of so
  * many bytes that a session moved in it. */
 #define KEXINIT_MIN 256
@@ -39,6 +44,7 @@
 #define REKEY_BYTES (256u * 1024)
 
 static void ssh_end(struct alk_ssh *s);
+static void on_later(void *user);
 
 void alk_ssh_hold(const struct alk_ssh *s)
 {
@@ -140,14 +146,41 @@ static void ssh_dispatch(struct alk_ssh *s)
 		return;
 	}
 	ssh_hear(s);
-	ssh_judge_rekey(s, s->raw.out_packets - packets, s->raw.out_bytes - bytes);
+	packets = s->raw.out_packets - packets;
+	bytes = s->raw.out_bytes - bytes;
+	ssh_judge_rekey(s, packets, bytes);
+	if (bytes == packets * WINDOW_ADJUST_BYTES)
+		alk_ssh_may_wait(s, packets);
+}
+
+void alk_ssh_may_wait(struct alk_ssh *s, uint64_t packets)
+{
+	s->patient += packets;
+}
+
+/* Is all that is queued of the kind that may wait? `came` bytes came in this turn. */
+static bool ssh_waits(struct alk_ssh *s, uint64_t came)
+{
+	if (!s->ahead || s->finishing || s->patient == 0 || s->patient != s->raw.out_packets ||
+	    came >= LATER_BYTES)
+		return false;
+	if (!s->later)
+		s->later = alk_timer_new(s->loop, "ssh later", on_later, s);
+	if (s->later && !alk_timer_active(s->later))
+		alk_timer_start(s->later, LATER_MS);
+	return s->later != NULL;
 }
 
 /* Leave nothing in libssh's queue that the kernel would take, and wait for the kernel if it is full. */
-static void ssh_flush(struct alk_ssh *s)
+static void ssh_flush(struct alk_ssh *s, uint64_t came)
 {
 	int events = ALK_IO_READ;
 
+	if (ssh_waits(s, came))
+		return;
+	s->patient = 0;
+	if (s->later)
+		alk_timer_stop(s->later);
 	if (s->event && (ssh_get_status(s->ssh) & SSH_WRITE_PENDING)) {
 		alk_readahead_cork(s->fd, false);
 		alk_ssh_enter(s);
@@ -177,22 +210,32 @@ static void ssh_flush(struct alk_ssh *s)
 		alk_io_set(s->io, events);
 }
 
+static void ssh_step(struct alk_ssh *s)
+{
+	int rc;
+
+	if (s->dying || (s->up && s->raw.in_packets == s->stepped))
+		return;
+	rc = s->ops->step(s->user);
+	s->stepped = s->raw.in_packets;
+	if (rc < 0)
+		alk_ssh_die(s, rc, "%s", "protocol error");
+}
+
 static void ssh_turn(struct alk_ssh *s, int events)
 {
+	uint64_t came = s->sock.in_bytes;
+
 	if (s->turning || s->dead)
 		return;
 	s->turning = true;
 	alk_ssh_hold(s);
 	alk_readahead_ready(s->fd, events);
+	if (!s->event)
+		ssh_step(s);
 	if (s->event && !s->dying && (!s->ahead || alk_readahead_more(s->fd)))
 		ssh_dispatch(s);
-	if (!s->dying && (!s->up || s->raw.in_packets != s->stepped)) {
-		int rc = s->ops->step(s->user);
-
-		s->stepped = s->raw.in_packets;
-		if (rc < 0)
-			alk_ssh_die(s, rc, "%s", "protocol error");
-	}
+	ssh_step(s);
 	if (!s->dying && s->global_due) {
 		s->global_due = false;
 		alk_ssh_global_step(s);
@@ -200,7 +243,7 @@ static void ssh_turn(struct alk_ssh *s, int events)
 	if (!s->dying) {
 		alk_ssh_channels_scan(s);
 		alk_ssh_channels_work(s);
-		ssh_flush(s);
+		ssh_flush(s, s->sock.in_bytes - came);
 	}
 	if (!s->dying && (ssh_get_status(s->ssh) & (SSH_CLOSED | SSH_CLOSED_ERROR)))
 		ssh_lost(s);
@@ -224,6 +267,14 @@ static void on_again(void *user)
 {
 	struct alk_ssh *s = user;
 
+	ssh_turn(s, 0);
+}
+
+static void on_later(void *user)
+{
+	struct alk_ssh *s = user;
+
+	s->patient = 0;
 	ssh_turn(s, 0);
 }
 
@@ -325,6 +376,7 @@ static void ssh_end(struct alk_ssh *s)
 {
 	alk_io_free(&s->io);
 	alk_timer_free(&s->last);
+	alk_timer_free(&s->later);
 	alk_task_cancel(s->loop, &s->again);
 	alk_ssh_global_end(s);
 	alk_ssh_channels_end(s);

@@ -11,7 +11,8 @@
  *                in here: they hand bytes to a channel's owner and set flags, they never call libssh.
  *   2 step       the owner's: handshake, messages, answers. May call libssh.
  *   3 channels   what was flagged: rest of data, eof, close, drain.
- *   4 flush      what all that wrote, in one send; wait for EV_WRITE if the kernel is full.
+ *   4 flush      what all that wrote, in one send; wait for EV_WRITE if the kernel is full. Packets that
+ *                nobody waits for (alk_ssh_may_wait) go with the next ones, or after 5 ms.
  * Every call that may dispatch stands between alk_ssh_enter and alk_ssh_leave. Inside, writes are refused as
  * "full" and done in 3.
  * The session dies only in its own task, never inside a turn. */
@@ -38,9 +39,10 @@ struct alk_ssh {
 	ssh_session ssh;
 	ssh_event event; /* NULL before the first step of the key exchange */
 	struct alk_io *io;
-	struct alk_task task;	/* something to do after this callback */
-	struct alk_task again;	/* the budget was spent with bytes ahead */
-	struct alk_timer *last; /* how long a DISCONNECT may wait for the queue */
+	struct alk_task task;	 /* something to do after this callback */
+	struct alk_task again;	 /* the budget was spent with bytes ahead */
+	struct alk_timer *last;	 /* how long a DISCONNECT may wait for the queue */
+	struct alk_timer *later; /* how long packets may wait for others; NULL until some do */
 	const struct alk_ssh_ops *ops;
 	void *user;
 	uint64_t link; /* the link's number and address, for the board; borrowed for life */
@@ -60,6 +62,7 @@ struct alk_ssh {
 	size_t queued; /* bytes written since libssh's queue was last empty */
 	size_t batch;  /* writers are told "full" when so many are queued */
 	struct ssh_counter_struct raw, sock;
+	uint64_t patient;    /* of the packets in raw, those that may wait */
 	uint64_t stepped;    /* packets received when the owner's step last ran */
 	uint64_t scanned;    /* the same for the channels' scan */
 	uint64_t idle_since; /* loop time of the last sign of life */
@@ -114,6 +117,8 @@ void alk_ssh_die(struct alk_ssh *s, int rc, const char *fmt, ...) ALK_PRINTF(3, 
 void alk_ssh_finish(struct alk_ssh *s, const char *why);
 /* Something was written outside of a turn: flush it soon. */
 void alk_ssh_wrote(struct alk_ssh *s);
+/* Nobody waits for the last `packets` of what was written. */
+void alk_ssh_may_wait(struct alk_ssh *s, uint64_t packets);
 /* After `every` ms (not 0) of silence ask for a sign of life; after `limit` ms the peer is dead. Any byte
  * received is life, and so is an upload that goes on. Returns in how many ms it wants to be called again; later
  * makes it notice later. */
