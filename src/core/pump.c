@@ -9,6 +9,7 @@
 
 /* One read. Nothing is kept between two, so one buffer serves every pump of the process. */
 #define PUMP_READ (512 * 1024)
+#define PUMP_ALIGN 4096 /* as the read-ahead's buffer, which says why */
 
 struct pump_end {
 	int fd;
@@ -108,7 +109,7 @@ static void pump_read(struct alk_pump *p)
 		pump_watch(p);
 		return;
 	}
-	if (!pump_buf && !(pump_buf = malloc(PUMP_READ))) {
+	if (!pump_buf && !(pump_buf = aligned_alloc(PUMP_ALIGN, PUMP_READ))) {
 		pump_fail(p, -ENOMEM);
 		return;
 	}
