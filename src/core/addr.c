@@ -124,7 +124,7 @@ bool alk_addr_is_localhost(const char *name)
 	return len == want || name[len - want - 1] == '.';
 }
 
-void alk_addr_tune_local(int fd, const struct sockaddr *peer)
+bool alk_addr_tune_local(int fd, const struct sockaddr *peer)
 {
 	static const char reno[] = "reno"; /* any user may choose it, everywhere */
 	struct sockaddr_in in;
@@ -141,6 +141,7 @@ void alk_addr_tune_local(int fd, const struct sockaddr *peer)
 	/* A connection works without. */
 	if (local)
 		setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, reno, sizeof(reno) - 1);
+	return local;
 }
 
 static int port_parse(const char *text, uint16_t *port, bool zero_ok, struct alk_err *err)

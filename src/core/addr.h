@@ -31,7 +31,8 @@ bool alk_addr_is_localhost(const char *name);
 
 /* Tell a TCP socket that its peer is on this machine, if `peer` says so. A congestion control that paces
  * (bbr, where the system has it as its default) paces on loopback too, at the price of a timer for each
- * burst: measured, twice the processor time a byte. Nothing can be lost there, so reno does. */
-void alk_addr_tune_local(int fd, const struct sockaddr *peer);
+ * burst: measured, twice the processor time a byte. Nothing can be lost there, so reno does. Returns whether it
+ * is there. */
+bool alk_addr_tune_local(int fd, const struct sockaddr *peer);
 
 #endif

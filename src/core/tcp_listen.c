@@ -29,6 +29,7 @@ struct listen_socket {
 	struct alk_listener *listener;
 	int fd;
 	struct alk_io *io;
+	bool local; /* on a loopback address */
 };
 
 struct alk_listener {
@@ -138,7 +139,8 @@ static bool socket_accept(struct listen_socket *s)
 		listener_short(listener, -errno);
 		return false;
 	}
-	alk_addr_tune_local(fd, (struct sockaddr *)&remote);
+	if (!s->local)
+		alk_addr_tune_local(fd, (struct sockaddr *)&remote);
 	link_fill(&link, listener, fd, &remote, len);
 	listener->up.accepted(listener->up.user, &link);
 	return true;
@@ -195,6 +197,9 @@ static int listener_add(struct alk_listener *listener, const struct sockaddr *sa
 	if (s->fd < 0)
 		return -errno;
 	socket_set_options(listener, s->fd, sa->sa_family);
+	/* Whoever comes to a loopback address is here. Later it is too late to be rid of all of it: a connection
+	 * that began with pacing keeps it. */
+	s->local = alk_addr_tune_local(s->fd, sa);
 	if (bind(s->fd, sa, len) < 0 || listen(s->fd, listener->backlog) < 0) {
 		rc = -errno;
 		alk_fd_close(&s->fd);
