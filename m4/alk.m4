@@ -19,6 +19,27 @@ alk_summary="$alk_summary
 AS_VAR_POPDEF([alk_with])
 ])
 
+dnl ALK_CARGO(VERSION): a CHECK for ALK_FEATURE: is there a cargo with a rustc, both of VERSION or newer? Sets CARGO, and
+dnl CARGO_TARGET, where it builds.
+AC_DEFUN([ALK_CARGO], [
+AC_ARG_VAR([CARGO], [cargo, for the iroh transport])
+AC_ARG_VAR([CARGO_TARGET], [where cargo keeps what it built, for all builds @<:@XDG_CACHE_HOME/alknet/cargo@:>@])
+AC_PATH_PROG([CARGO], [cargo], [], [$PATH$PATH_SEPARATOR$HOME/.cargo/bin])
+AS_IF([test -z "$CARGO_TARGET"], [
+	AS_IF([test -n "$XDG_CACHE_HOME"], [CARGO_TARGET=$XDG_CACHE_HOME/alknet/cargo],
+		[test -n "$HOME" && test -w "$HOME"], [CARGO_TARGET=$HOME/.cache/alknet/cargo],
+		[CARGO_TARGET=`pwd`/cargo/target])])
+alk_how="apt-get install cargo-web rustc-web on Debian 12"
+AS_IF([test -z "$CARGO"], [alk_why="cargo not found: $alk_how"], [
+	alk_cargo_version=`$CARGO --version 2>/dev/null | sed -n 's/^cargo \([[0-9.]]*\).*/\1/p'`
+	alk_rustc_version=`PATH=\`dirname "$CARGO"\`:$PATH rustc --version 2>/dev/null | sed -n 's/^rustc \([[0-9.]]*\).*/\1/p'`
+	alk_found=yes
+	AS_VERSION_COMPARE([${alk_cargo_version:-0}], [$1],
+		[alk_found=no alk_why="cargo is ${alk_cargo_version:-no cargo}, $1 is needed: $alk_how"])
+	AS_VERSION_COMPARE([${alk_rustc_version:-0}], [$1],
+		[alk_found=no alk_why="rustc is ${alk_rustc_version:-not there}, $1 is needed: $alk_how"])])
+])
+
 dnl ALK_TRY_FLAGS(VARIABLE, FLAGS, CFLAGS|LDFLAGS): append each flag that the compiler and linker take.
 AC_DEFUN([ALK_TRY_FLAGS], [
 for alk_flag in $2; do

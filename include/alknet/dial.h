@@ -7,6 +7,7 @@
  * deadline over all. Also unix sockets, and through proxies. The fd that is given is connected, non-blocking,
  * close-on-exec, TCP_NODELAY. Nothing blocks. */
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
 #include <alknet/err.h>
@@ -37,6 +38,8 @@ typedef void alk_dial_fn(void *user, int rc, int fd, const struct alk_err *err);
 ALK_EXPORT struct alk_dial *alk_dial_tcp(struct alk_loop *loop, const char *host, uint16_t port,
 					 const char *bind, uint64_t timeout_ms, alk_dial_fn *done,
 					 void *user, struct alk_err *err);
+/* Is that so, on this loop? ABI 1.5. */
+ALK_EXPORT bool alk_dial_proxied(const struct alk_loop *loop);
 /* Connect to a destination, as whoever decided wants it: its unix socket, or its host and port, from
  * `bind`, through the proxy `via`, and with a PROXY header in front. Borrows `to` for the call alone. */
 struct alk_destination; /* alknet/service.h */

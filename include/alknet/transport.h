@@ -40,10 +40,23 @@ ALK_EXPORT void alk_link_close(struct alk_link *link);
 ALK_EXPORT int alk_link_of_fd(struct alk_link *link, const char *transport, int *fd,
 			      struct alk_err *err);
 
+/* By which way a link's bytes go, where that may change while it lives. Borrowed for the call. */
+struct alk_link_path {
+	uint32_t size;
+	const char *kind; /* "direct" or "relay" */
+	const char *via;  /* the peer's address, or the relay's URL */
+	uint64_t rtt_us;  /* round trip */
+};
+
 /* Who listens. `accepted` takes link->fd always and is called from the loop. */
 struct alk_acceptor {
 	void (*accepted)(void *user, struct alk_link *link);
 	void *user;
+	/* ABI 1.5. NULL where nobody asks. `take` is `accepted`, and answers the link's number; 0: it was refused,
+	 * or its number is not known yet. `path` tells of that number's path, at most every few seconds; a link that
+	 * has ended is no error. */
+	uint64_t (*take)(void *user, struct alk_link *link);
+	void (*path)(void *user, uint64_t number, const struct alk_link_path *path);
 };
 
 struct alk_listener; /* the transport's own */
@@ -79,6 +92,12 @@ struct alk_transport_ops {
 	 * other options and goes; it is this one's from now on, with this one's options, and stays open all
 	 * the time. 0, or -errno: it stays the other's, which then lives as long as it. */
 	int (*adopt)(void *state, struct alk_listener *listener);
+
+	/* ABI 1.5. What it listens on when no address is given. NULL: 0.0.0.0:22 and [::]:22. */
+	const char *listens;
+	/* ABI 1.5. Client: the path of the link that was dialled last. False: nothing is known. What it points to is
+	 * valid until the loop goes on. */
+	bool (*path)(void *state, struct alk_link_path *path);
 };
 
 /* Help for transports over TCP (tcp, tls): an accept loop with SO_REUSEADDR, TCP_NODELAY, keepalive,

@@ -97,6 +97,8 @@ void admin_format(const char *key, const json_t *value, char *out, size_t size)
 	else if (strcmp(key, "uptime") == 0 || strcmp(key, "age") == 0 ||
 		 ends_with(key, "duration"))
 		format_duration(n, out, size);
+	else if (strcmp(key, "rtt") == 0)
+		snprintf(out, size, "%.1f ms", n * 1000);
 	else if (ends_with(key, "bytes"))
 		format_bytes(n, out, size);
 	else if (strcmp(key, "time") == 0 || strcmp(key, "not_after") == 0)

@@ -47,6 +47,9 @@ void alk_client_missed(struct alk_client *client, uint64_t ms);
 bool alk_client_ready(const struct alk_client *client);
 unsigned alk_client_channels(const struct alk_client *client);
 enum alk_client_state alk_client_get_state(const struct alk_client *client);
+/* By which path the session's link goes, where the transport knows; valid until the loop goes on. */
+struct alk_link_path;
+bool alk_client_path(const struct alk_client *client, struct alk_link_path *path);
 const char *alk_client_server(const struct alk_client *client); /* "HOST:PORT" */
 
 /* Ask for a channel; `opened` or `refused` follows, from the loop, never before this returned, then

@@ -88,6 +88,7 @@ struct alk_conf_listen {
 	/* Connections begin with a PROXY header, and come from these networks: one text or a list of checked
 	 * ones (cidr.h). NULL: they have none. */
 	const json_t *proxy_from;
+	bool fallback; /* nothing was said */
 };
 size_t alk_conf_listeners(const struct alk_conf *conf, struct alk_conf_listen *out, size_t max);
 

@@ -175,10 +175,16 @@ static int connect_check(const struct alk_conf *conf, struct alk_err *err)
 	const char *text, *name;
 	int rc;
 
-	if (!alk_options_has(values, "server"))
+	if (!alk_options_has(values, "server") && !alk_options_has(values, "peer"))
 		return alk_err_set(
 			err, -EINVAL,
 			"connect needs a server: give --server HOST[:PORT] or set ALKNET_SERVER");
+	/* What the environment fills in counts less. */
+	if (alk_options_has(values, "server") && alk_options_has(values, "peer") &&
+	    strcmp(alk_conf_source(conf, "server"), "environment") != 0)
+		return blame(conf, "peer",
+			     alk_err_set(err, -EINVAL, "stands beside server; give one of the two"),
+			     err);
 	if (!alk_options_has(values, "identity") && getenv("SSH_AUTH_SOCK") == NULL)
 		return alk_err_set(
 			err, -EINVAL,
@@ -188,7 +194,9 @@ static int connect_check(const struct alk_conf *conf, struct alk_err *err)
 			     alk_err_set(err, -EINVAL,
 					 "stands beside socks5_auth; give one of the two"),
 			     err);
-	rc = server_check(alk_options_str(values, name = "server"), err);
+	rc = 0;
+	if ((text = alk_options_str(values, name = "server")) != NULL)
+		rc = server_check(text, err);
 	if (rc == 0)
 		rc = user_check(alk_options_str(values, name = "user"), err);
 	if (rc == 0 && strcmp(text = alk_options_str(values, name = "socks5"), "none") != 0)

@@ -126,8 +126,12 @@ static int listen_add_entry(struct alk_conf *conf, json_t *entry, size_t number,
 int alk_conf_listen_build(struct alk_conf *conf, struct alk_err *err)
 {
 	const char *transport = alk_options_str(conf->values, "transport"), *text;
-	const struct alk_conf_listen v4 = {.transport = transport, .address = "0.0.0.0:22"},
-				     v6 = {.transport = transport, .address = "[::]:22"};
+	const struct alk_conf_listen v4 = {.transport = transport,
+					   .address = "0.0.0.0:22",
+					   .fallback = true},
+				     v6 = {.transport = transport,
+					   .address = "[::]:22",
+					   .fallback = true};
 	char given[512];
 	int rc = 0;
 

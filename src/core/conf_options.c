@@ -15,6 +15,7 @@
 #define G_TRANSPORT "Transport and plugins"
 #define G_TLS "The tls transport"
 #define G_WATCH "Metrics"
+#define G_IROH "The iroh transport"
 #define G_LOG "Log"
 
 /* In the order of --help. An option that both commands have with different defaults stands here twice. */
@@ -244,6 +245,12 @@ const struct alk_option alk_conf_options[] = {
 	 .group = G_SERVER,
 	 .env = "ALKNET_SERVER",
 	 .help = "the server to connect to; the port is 22 if none is given"},
+	{.name = "peer",
+	 .type = ALK_OPT_STRING,
+	 .flags = ALK_OPT_CONNECT | ALK_OPT_PLUGIN,
+	 .arg = "ENDPOINT-ID",
+	 .group = G_SERVER,
+	 .help = "the server to connect to, where the transport knows it by an id and not by an address (iroh): 52 characters as the server prints them, or 64 in hex"},
 	{.name = "identity",
 	 .type = ALK_OPT_FILE,
 	 .flags = ALK_OPT_CONNECT | ALK_OPT_PRIVATE | ALK_OPT_PUB_TOO,
@@ -490,6 +497,32 @@ const struct alk_option alk_conf_options[] = {
 	 .arg = "ADDR:PORT",
 	 .group = G_WATCH,
 	 .help = "serve /metrics, /livez and /readyz over HTTP there, without authentication: loopback, or a network of your own"},
+
+	{.name = "iroh_relay",
+	 .type = ALK_OPT_STRING,
+	 .flags = BOTH | ALK_OPT_REPEAT | ALK_OPT_PLUGIN,
+	 .arg = "URL",
+	 .group = G_IROH,
+	 .help = "relay that the two find each other by and that carries what finds no direct way; none is without one; without this option those of n0"},
+	{.name = "iroh_key",
+	 .type = ALK_OPT_PATH,
+	 .flags = BOTH | ALK_OPT_PLUGIN,
+	 .arg = "FILE",
+	 .group = G_IROH,
+	 .help = "where the key that the endpoint's id comes of is kept, made if it is not there; without it a server's is /var/lib/alknet/iroh_key, and a client has another each time"},
+	{.name = "iroh_discovery",
+	 .type = ALK_OPT_ENUM,
+	 .flags = BOTH | ALK_OPT_REPEAT | ALK_OPT_PLUGIN,
+	 .choices = "n0|mdns|none",
+	 .arg = "n0|mdns|none",
+	 .group = G_IROH,
+	 .help = "where an id is looked up, and a server's published: at n0's name servers, in the local network, or nowhere; without this option n0 with n0's relays, and none with others"},
+	{.name = "peer_address",
+	 .type = ALK_OPT_STRING,
+	 .flags = ALK_OPT_CONNECT | ALK_OPT_REPEAT | ALK_OPT_PLUGIN,
+	 .arg = "IP:PORT",
+	 .group = G_IROH,
+	 .help = "where the peer may be found besides"},
 
 	{.name = "log_level",
 	 .type = ALK_OPT_ENUM,

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <alknet/transport.h>
 #include "admin.h"
 #include "connect_keep.h"
 #include "log_private.h"
@@ -94,6 +95,16 @@ static void add_proxy(json_t *result, const struct alk_front *front)
 	}
 }
 
+static void add_path(json_t *result, const struct alk_client *client)
+{
+	struct alk_link_path path;
+
+	if (alk_client_path(client, &path))
+		json_object_update_new(result,
+				       json_pack("{s:s, s:s, s:f}", "path", path.kind, "path_via",
+						 path.via, "rtt", (double)path.rtt_us / 1e6));
+}
+
 static void admin_status(void *user, struct alk_admin_call *call, json_t *params)
 {
 	struct alk_client_admin *self = user;
@@ -115,6 +126,7 @@ static void admin_status(void *user, struct alk_admin_call *call, json_t *params
 						 (json_int_t)info.failures, "channels",
 						 (int)alk_client_channels(self->front->client),
 						 "waiting", (int)self->front->waiting));
+		add_path(result, self->front->client);
 		add_proxy(result, self->front);
 		json_object_set_new(result, "forwards", forwards_json(self->front));
 	}

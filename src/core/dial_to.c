@@ -17,6 +17,11 @@ struct alk_dial *alk_dial_tcp(struct alk_loop *loop, const char *host, uint16_t 
 	return alk_dial_start(loop, host, port, &how, timeout_ms, done, user, err);
 }
 
+bool alk_dial_proxied(const struct alk_loop *loop)
+{
+	return alk_proxy_get(loop) != NULL;
+}
+
 struct alk_dial *alk_dial_to(struct alk_loop *loop, const struct alk_destination *to,
 			     uint64_t timeout_ms, alk_dial_fn *done, void *user,
 			     struct alk_err *err)

@@ -44,6 +44,8 @@ int alk_server_start(struct alk_server_host *host, uint64_t number, struct alk_l
 /* DISCONNECT, what is queued first, at most 2 s. */
 void alk_server_finish(struct alk_server *server, const char *why);
 struct alk_server *alk_server_find(struct alk_server_host *host, uint64_t number);
+/* What the transport tells of the link's path (alknet/transport.h); `rtt` in seconds. NULL is taken. */
+void alk_server_set_path(struct alk_server *server, const char *kind, const char *via, double rtt);
 uint64_t alk_server_number(const struct alk_server *server);
 struct alk_server *alk_server_next(struct alk_server_host *host, struct alk_server *after);
 /* About once in five seconds: keepalives. */

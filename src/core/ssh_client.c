@@ -318,6 +318,33 @@ static void on_link(void *user, int rc, struct alk_link *link, const struct alk_
 	alk_ssh_wrote(&c->ssh);
 }
 
+/* Whom to dial, and under which name its host key is known. */
+static void client_set_server(struct alk_client *c)
+{
+	const char *peer = alk_options_str(c->values, "peer");
+	int rc;
+
+	c->hostkey.port = 22;
+	snprintf(c->server, sizeof(c->server), "%s",
+		 peer ? peer : alk_options_str(c->values, "server"));
+	if (peer) {
+		snprintf(c->host, sizeof(c->host), "%s", peer);
+		return;
+	}
+	rc = alk_addr_split(c->server, c->host, sizeof(c->host), &c->hostkey.port, false, NULL);
+	if (rc < 0) {
+		/* No port: a name, an IPv4 address, or an IPv6 address with or without brackets. */
+		size_t n = strlen(c->server);
+		bool brackets = c->server[0] == '[' && c->server[n - 1] == ']';
+
+		snprintf(c->host, sizeof(c->host), "%.*s", (int)(brackets ? n - 2 : n),
+			 c->server + brackets);
+		c->hostkey.port = 22;
+		snprintf(c->server, sizeof(c->server), strchr(c->host, ':') ? "[%s]:22" : "%s:22",
+			 c->host);
+	}
+}
+
 static int client_load(struct alk_client *c, struct alk_err *err)
 {
 	const char *transport = alk_options_str(c->values, "transport");
@@ -331,19 +358,7 @@ static int client_load(struct alk_client *c, struct alk_err *err)
 		 user ? user
 		 : pw ? pw->pw_name
 		      : "alknet");
-	snprintf(c->server, sizeof(c->server), "%s", alk_options_str(c->values, "server"));
-	rc = alk_addr_split(c->server, c->host, sizeof(c->host), &c->hostkey.port, false, NULL);
-	if (rc < 0) {
-		/* No port: a name, an IPv4 address, or an IPv6 address with or without brackets. */
-		size_t n = strlen(c->server);
-		bool brackets = c->server[0] == '[' && c->server[n - 1] == ']';
-
-		snprintf(c->host, sizeof(c->host), "%.*s", (int)(brackets ? n - 2 : n),
-			 c->server + brackets);
-		c->hostkey.port = 22;
-		snprintf(c->server, sizeof(c->server), strchr(c->host, ':') ? "[%s]:22" : "%s:22",
-			 c->host);
-	}
+	client_set_server(c);
 	if (path)
 		snprintf(c->known_hosts, sizeof(c->known_hosts), "%s", path);
 	else if ((rc = alk_knownhosts_default(c->known_hosts, sizeof(c->known_hosts), err)) < 0)
@@ -473,6 +488,14 @@ unsigned alk_client_channels(const struct alk_client *c)
 enum alk_client_state alk_client_get_state(const struct alk_client *c)
 {
 	return c->state;
+}
+
+bool alk_client_path(const struct alk_client *c, struct alk_link_path *path)
+{
+	bool (*op)(void *, struct alk_link_path *) = ALK_OP(c->transport, path);
+
+	*path = (struct alk_link_path){.size = sizeof(*path)};
+	return c->ssh_made && op && op(c->transport_state, path);
 }
 
 const char *alk_client_server(const struct alk_client *c)

@@ -258,20 +258,41 @@ void alk_server_host_tick(struct alk_server_host *host)
 			(void)alk_ssh_keepalive(&v->ssh, every, 3 * every - every / 3);
 }
 
+void alk_server_set_path(struct alk_server *v, const char *kind, const char *via, double rtt)
+{
+	if (v == NULL)
+		return;
+	snprintf(v->path, sizeof(v->path), "%s", kind);
+	snprintf(v->path_via, sizeof(v->path_via), "%s", via);
+	v->rtt = rtt;
+}
+
+/* Where the transport knows of several. */
+static void describe_path(json_t *one, const struct alk_server *v)
+{
+	if (one == NULL || v->path[0] == '\0')
+		return;
+	json_object_update_new(one, json_pack("{s:s, s:s, s:f}", "path", v->path, "path_via",
+					      v->path_via, "rtt", v->rtt));
+}
+
 json_t *alk_server_describe(const struct alk_server *v)
 {
 	static const char *const states[] = {"admit", "key exchange", "authentication", "open"};
 	double age = (double)(alk_loop_now(v->host->loop) - v->since) / 1000;
+	json_t *one;
 
-	return json_pack("{s:I, s:s, s:s, s:s, s:i, s:s*, s:s*, s:s, s:s*, s:s*, s:i, s:f}", "id",
-			 (json_int_t)v->number, "state", states[v->state], "transport",
-			 v->link.transport, "remote_addr", v->link.remote_addr, "remote_port",
-			 (int)v->link.remote_port, "sni", v->link.sni[0] ? v->link.sni : NULL,
-			 "alpn", v->link.alpn[0] ? v->link.alpn : NULL, "user",
-			 alk_auth_user_valid(v->user) ? v->user : "", "identity",
-			 v->ssh.grant ? v->ssh.grant->identity.id : NULL, "key_fingerprint",
-			 v->fingerprint[0] ? v->fingerprint : NULL, "channels",
-			 (int)v->ssh.n_channels, "age", age);
+	one = json_pack("{s:I, s:s, s:s, s:s, s:i, s:s*, s:s*, s:s, s:s*, s:s*, s:i, s:f}", "id",
+			(json_int_t)v->number, "state", states[v->state], "transport",
+			v->link.transport, "remote_addr", v->link.remote_addr, "remote_port",
+			(int)v->link.remote_port, "sni", v->link.sni[0] ? v->link.sni : NULL,
+			"alpn", v->link.alpn[0] ? v->link.alpn : NULL, "user",
+			alk_auth_user_valid(v->user) ? v->user : "", "identity",
+			v->ssh.grant ? v->ssh.grant->identity.id : NULL, "key_fingerprint",
+			v->fingerprint[0] ? v->fingerprint : NULL, "channels",
+			(int)v->ssh.n_channels, "age", age);
+	describe_path(one, v);
+	return one;
 }
 
 json_t *alk_server_channels(const struct alk_server *v)

@@ -50,6 +50,8 @@ struct alk_server {
 	struct alk_server *next, **prev;
 	uint64_t number, since, since_us;
 	struct alk_link link;
+	char path[16], path_via[128]; /* how the link's bytes go, "" while nothing is told */
+	double rtt;
 	struct alk_ssh ssh;
 	bool ssh_made;
 	struct alk_timer *grace, *answer;

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include "loop_private.h"
+#include "proxy.h"
 #include "watchdog.h"
 
 #define STOP_MS 3000	    /* how long a worker may take to stop */
@@ -213,6 +214,8 @@ void supervisor_adopt(struct alk_supervisor *sup, struct supervisor_setup *setup
 	if (sup->in_process)
 		alk_watchdog_limit((unsigned)((watchdog + 999) / 1000));
 	supervisor_admin_users(sup);
+	/* Checked with the rest of the configuration; with workers in the process it is set there, to the same. */
+	alk_proxy_set(sup->loop, alk_options_str(sup->values, "proxy"), NULL);
 	supervisor_setup_unref(&before);
 }
 

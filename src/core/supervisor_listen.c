@@ -85,16 +85,18 @@ static enum alk_refusal admit(struct alk_supervisor *sup, const char *addr)
 
 static json_t *link_message(uint64_t id, unsigned listener, const struct alk_link *link)
 {
-	return json_pack("{s:s, s:I, s:i, s:s, s:s, s:i, s:s, s:i}", "op", "link", "link",
+	return json_pack("{s:s, s:I, s:i, s:s, s:s, s:i, s:s, s:i, s:s, s:s}", "op", "link", "link",
 			 (json_int_t)id, "listener", (int)listener, "transport", link->transport,
 			 "remote_addr", link->remote_addr, "remote_port", link->remote_port,
-			 "local_addr", link->local_addr, "local_port", link->local_port);
+			 "local_addr", link->local_addr, "local_port", link->local_port, "alpn",
+			 link->alpn, "peer_id", link->peer_id);
 }
 
-void supervisor_take_link(struct alk_supervisor *sup, unsigned listener, struct alk_link *link)
+uint64_t supervisor_take_link(struct alk_supervisor *sup, unsigned listener, struct alk_link *link)
 {
 	struct supervisor_slot *slot = pick_worker(sup);
 	enum alk_refusal why = ALK_REFUSAL_WORKER;
+	uint64_t number = 0;
 
 	if (sup->state == SUPERVISOR_RUNNING && !alk_options_has(sup->values, "key"))
 		why = ALK_REFUSAL_KEY;
@@ -112,22 +114,51 @@ void supervisor_take_link(struct alk_supervisor *sup, unsigned listener, struct 
 	}
 	slot->links++;
 	alk_limit_begin(sup->limit, alk_loop_now(sup->loop));
-	if (alk_worker_proc_send(slot->worker, link_message(sup->last_link, listener, link),
-				 &link->fd) != 0)
-		supervisor_release_link(sup, sup->last_link);
+	number = sup->last_link;
+	if (alk_worker_proc_send(slot->worker, link_message(number, listener, link), &link->fd) !=
+	    0)
+		supervisor_release_link(sup, number);
 	if (alk_limit_wait(sup->limit, alk_loop_now(sup->loop)) > 0)
 		supervisor_accept(sup);
 out:
 	alk_link_close(link);
+	return number;
 }
 
-static void on_accepted(void *user, struct alk_link *link)
+static uint64_t on_taken(void *user, struct alk_link *link)
 {
 	struct supervisor_listener *listener = user;
 
 	listener->accepted++;
-	if (!supervisor_proxy_expects(listener, link))
-		supervisor_take_link(listener->sup, listener->index, link);
+	if (supervisor_proxy_expects(listener, link))
+		return 0;
+	return supervisor_take_link(listener->sup, listener->index, link);
+}
+
+static void on_accepted(void *user, struct alk_link *link)
+{
+	on_taken(user, link);
+}
+
+/* Its worker shows it, and who watches is told. */
+static void on_path(void *user, uint64_t number, const struct alk_link_path *path)
+{
+	struct supervisor_listener *listener = user;
+	struct alk_supervisor *sup = listener->sup;
+	const struct alk_linktab_entry *entry = alk_linktab_find(sup->links, number);
+	double rtt = (double)path->rtt_us / 1e6;
+
+	if (entry == NULL)
+		return;
+	alk_worker_proc_send(sup->slot[entry->worker].worker,
+			     json_pack("{s:s, s:I, s:s, s:s, s:f}", "op", "path", "link",
+				       (json_int_t)number, "path", path->kind, "path_via",
+				       path->via, "rtt", rtt),
+			     NULL);
+	supervisor_event(sup,
+			 json_pack("{s:s, s:I, s:s, s:s, s:s, s:f}", "event", "link.path",
+				   "session", (json_int_t)number, "transport", listener->transport,
+				   "path", path->kind, "path_via", path->via, "rtt", rtt));
 }
 
 /* Listeners */
@@ -158,7 +189,10 @@ static struct supervisor_listener *place_find(struct alk_supervisor *sup)
 static int place_listen(struct supervisor_listener *listener, const struct alk_conf_listen *want,
 			struct alk_err *err)
 {
-	const struct alk_acceptor up = {.accepted = on_accepted, .user = listener};
+	const struct alk_acceptor up = {.accepted = on_accepted,
+					.user = listener,
+					.take = on_taken,
+					.path = on_path};
 	int (*op)(void *, const char *, const struct alk_acceptor *, struct alk_listener **,
 		  struct alk_err *);
 	void (*describe)(void *, const struct alk_listener *, char *, size_t);

@@ -288,7 +288,8 @@ void supervisor_restart_add(json_t *restart, const char *name);
 json_t *supervisor_reload_restart(const struct alk_supervisor *sup);
 
 /* Apply the limits to a link and hand it to a worker. Takes link->fd. */
-void supervisor_take_link(struct alk_supervisor *sup, unsigned listener, struct alk_link *link);
+/* The link's number; 0: it was refused. */
+uint64_t supervisor_take_link(struct alk_supervisor *sup, unsigned listener, struct alk_link *link);
 void supervisor_refuse(struct alk_supervisor *sup, enum alk_refusal why, const char *addr);
 
 /* supervisor_proxy.c */

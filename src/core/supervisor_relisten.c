@@ -61,12 +61,32 @@ int supervisor_relisten_load(struct supervisor_setup *setup, struct alk_err *err
 	return 0;
 }
 
+/* Where nothing is said: what the transport listens on then, if that is another place than the core's. */
+static size_t listens_set(struct supervisor_setup *setup, struct alk_conf_listen *want, size_t n)
+{
+	struct alk_loaded *loaded;
+	const struct alk_transport_ops *ops;
+	const char *listens;
+
+	if (n == 0 || !want[0].fallback)
+		return n;
+	loaded = alk_loader_get(setup->loader, ALK_PLUGIN_TRANSPORT, want[0].transport, NULL);
+	ops = loaded != NULL ? alk_loaded_plugin(loaded)->ops.transport : NULL;
+	listens = ALK_OP(ops, listens);
+	if (listens == NULL)
+		return n;
+	want[0].address = listens;
+	return 1;
+}
+
 int supervisor_relisten_open(struct alk_supervisor *sup, struct supervisor_setup *setup,
 			     struct alk_err *err)
 {
 	struct alk_conf_listen want[ALK_LISTENERS_MAX];
 	size_t n = alk_conf_listeners(setup->conf, want, ALK_LISTENERS_MAX);
 	int rc = 0;
+
+	n = listens_set(setup, want, n);
 
 	if (n == 0)
 		return alk_err_set(err, -EINVAL, "listen: there is no address to listen on");

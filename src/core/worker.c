@@ -312,6 +312,8 @@ static void do_link(struct alk_worker *w, const json_t *message, int *fd)
 	set_text(link.transport, sizeof(link.transport), text_of(message, "transport"));
 	set_text(link.remote_addr, sizeof(link.remote_addr), text_of(message, "remote_addr"));
 	set_text(link.local_addr, sizeof(link.local_addr), text_of(message, "local_addr"));
+	set_text(link.alpn, sizeof(link.alpn), text_of(message, "alpn"));
+	set_text(link.peer_id, sizeof(link.peer_id), text_of(message, "peer_id"));
 	link.remote_port = (uint16_t)number_of(message, "remote_port");
 	link.local_port = (uint16_t)number_of(message, "local_port");
 	if (link.fd < 0) {
@@ -485,6 +487,10 @@ static void on_message(void *user, struct alk_ctl *ctl, json_t *message, int fd)
 		do_link(w, message, &fd);
 	} else if (strcmp(op, "request") == 0) {
 		do_request(w, message);
+	} else if (strcmp(op, "path") == 0 && w->host) {
+		alk_server_set_path(alk_server_find(w->host, number_of(message, "link")),
+				    text_of(message, "path"), text_of(message, "path_via"),
+				    json_number_value(json_object_get(message, "rtt")));
 	} else if (strcmp(op, "watch") == 0 && w->host) {
 		alk_server_host_watch(w->host, json_is_true(json_object_get(message, "on")));
 	} else if (strncmp(op, "remote", 6) == 0 && w->host) {

@@ -6,6 +6,9 @@ PLUGIN_LDFLAGS = $(AM_LDFLAGS) $(LIBRARY_LDFLAGS) -module -avoid-version -shared
 	-export-symbols-regex '^alk_plugin$$'
 
 pkglib_LTLIBRARIES = plugins/tcp.la plugins/forward.la
+# Programs that plugins start.
+helperdir = $(pkglibdir)
+helper_PROGRAMS =
 
 plugins_tcp_la_SOURCES = src/plugins/transports/tcp/tcp.c
 plugins_tcp_la_CFLAGS = $(PLUGIN_CFLAGS)
@@ -34,8 +37,7 @@ if WITH_ACME
 plugins_tls_la_SOURCES += $(ACME_SOURCES) src/plugins/transports/tls/acme.c \
 	src/plugins/transports/tls/acme_hello.c src/plugins/transports/tls/acme_spawn.c \
 	src/plugins/transports/tls/acme_spawn.h src/plugins/transports/tls/acme_worker.c
-helperdir = $(pkglibdir)
-helper_PROGRAMS = plugins/alknet-acme
+helper_PROGRAMS += plugins/alknet-acme
 else
 plugins_tls_la_SOURCES += src/plugins/transports/tls/acme_none.c
 endif
@@ -47,6 +49,45 @@ plugins_alknet_acme_CPPFLAGS = $(AM_CPPFLAGS) -DALKNET_VERSION='"$(VERSION)"'
 plugins_alknet_acme_CFLAGS = $(AM_CFLAGS) $(PIE_CFLAGS) $(OPENSSL_CFLAGS) $(CURL_CFLAGS)
 plugins_alknet_acme_LDFLAGS = $(AM_LDFLAGS) $(PIE_LDFLAGS)
 plugins_alknet_acme_LDADD = libalknet.la $(OPENSSL_LIBS) $(CURL_LIBS) $(JANSSON_LIBS)
+
+# iroh: the plugin, and a program beside it that alone has iroh in it, which is a library in Rust.
+if WITH_IROH
+pkglib_LTLIBRARIES += plugins/iroh.la
+helper_PROGRAMS += plugins/alknet-iroh
+endif
+plugins_iroh_la_SOURCES = src/plugins/transports/iroh/iroh.c src/plugins/transports/iroh/iroh.h \
+	src/plugins/transports/iroh/iroh_dial.c src/plugins/transports/iroh/iroh_endpoint.c \
+	src/plugins/transports/iroh/iroh_head.c src/plugins/transports/iroh/iroh_head.h \
+	src/plugins/transports/iroh/iroh_id.c src/plugins/transports/iroh/iroh_id.h \
+	src/plugins/transports/iroh/iroh_key.c src/plugins/transports/iroh/iroh_listen.c \
+	src/plugins/transports/iroh/iroh_packet.c src/plugins/transports/iroh/iroh_packet.h \
+	src/plugins/transports/iroh/iroh_settings.c src/plugins/transports/iroh/iroh_shim.c \
+	src/plugins/transports/iroh/iroh_spawn.c src/plugins/transports/iroh/iroh_spawn.h
+plugins_iroh_la_CFLAGS = $(PLUGIN_CFLAGS) $(JANSSON_CFLAGS)
+plugins_iroh_la_LDFLAGS = $(PLUGIN_LDFLAGS)
+plugins_iroh_la_LIBADD = libalknet.la $(JANSSON_LIBS)
+# Of what the library brings only what is used stays.
+plugins_alknet_iroh_SOURCES = src/plugins/transports/iroh/alknet_iroh.c \
+	src/plugins/transports/iroh/alknet_iroh.h src/plugins/transports/iroh/iroh_spawn.h
+plugins_alknet_iroh_CFLAGS = $(AM_CFLAGS) $(PIE_CFLAGS)
+plugins_alknet_iroh_LDFLAGS = $(AM_LDFLAGS) $(PIE_LDFLAGS) -Wl,--gc-sections -Wl,-S
+plugins_alknet_iroh_LDADD = cargo/libalknet_iroh.a -lm -ldl -lpthread
+plugins_alknet_iroh_DEPENDENCIES = cargo/libalknet_iroh.a
+
+# Cargo keeps what it built of other people's crates in one place for all builds of alknet: minutes become seconds. Its lock
+# ends before the result is copied; ours does not.
+IROH_CRATE = $(srcdir)/src/plugins/transports/iroh/crate
+IROH_CARGO = $(MKDIR_P) cargo "$(CARGO_TARGET)" && flock "$(CARGO_TARGET)/.alknet" sh -c '\
+	CARGO_TARGET_DIR="$(CARGO_TARGET)" "$(CARGO)" build --quiet --release --locked \
+		--manifest-path $(IROH_CRATE)/Cargo.toml -p $$1 && \
+	cp "$(CARGO_TARGET)/release/$$2" cargo/' sh
+cargo/libalknet_iroh.a: $(IROH_CRATE)/Cargo.toml $(IROH_CRATE)/Cargo.lock $(wildcard $(IROH_CRATE)/src/*.rs)
+	@echo "  CARGO    $@ (some minutes, if its crates are not built yet)"
+	$(AM_V_at)$(IROH_CARGO) alknet-iroh libalknet_iroh.a
+cargo/alknet-iroh-testing: cargo/libalknet_iroh.a $(IROH_CRATE)/testing/Cargo.toml $(wildcard $(IROH_CRATE)/testing/src/*.rs)
+	@echo "  CARGO    $@"
+	$(AM_V_at)$(IROH_CARGO) alknet-iroh-testing alknet-iroh-testing
+CLEANFILES = cargo/libalknet_iroh.a cargo/alknet-iroh-testing
 
 # The web server that a port with `stealth` is: no OpenSSL, no socket; the tests link it too.
 noinst_LTLIBRARIES += libstealth.la

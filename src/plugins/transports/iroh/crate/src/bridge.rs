@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Bytes between a QUIC stream and our end of the link's socketpair. Each direction holds one piece at a time and
+//! asks for the next when it is gone, so the slower side sets the pace; each ends by itself.
+
+use std::{
+    future::pending,
+    io::{self, IoSlice},
+    os::fd::{AsRawFd, OwnedFd, RawFd},
+    os::unix::net::UnixStream as StdUnixStream,
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use iroh::endpoint::{Connection, RecvStream, SendStream, VarInt, WriteError};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+        UnixStream,
+    },
+    time::{sleep, timeout, Instant},
+};
+
+/// How much is read from the pair at once.
+const PIECE: usize = 64 * 1024;
+/// How many packets' contents are written to the pair at once.
+const CHUNKS: usize = 64;
+/// What was sent is waited for, when all else is done.
+const LINGER: Duration = Duration::from_secs(5);
+/// Nothing tells that a link was closed altogether while it is not read: it is looked at, so often where that is the
+/// end, and so often where it is only that the peer takes nothing, which is borne for a while.
+const CLOSED_EVERY: Duration = Duration::from_millis(200);
+const STUCK_EVERY: Duration = Duration::from_secs(2);
+const STUCK_FOR: Duration = Duration::from_secs(10);
+
+/// The connection broke, or was broken off.
+struct Broken;
+
+/// Our end, and the one that is the link: connected, non-blocking, close-on-exec.
+pub fn pair() -> io::Result<(UnixStream, OwnedFd)> {
+    let (ours, theirs) = StdUnixStream::pair()?;
+
+    ours.set_nonblocking(true)?;
+    theirs.set_nonblocking(true)?;
+    Ok((UnixStream::from_std(ours)?, theirs.into()))
+}
+
+/// Has whoever has the link closed it? A half-closed one is not.
+fn is_closed(fd: RawFd) -> bool {
+    let mut poll = libc::pollfd {
+        fd,
+        events: 0,
+        revents: 0,
+    };
+
+    // SAFETY: one pollfd, which lives until the call returns.
+    unsafe { libc::poll(&mut poll, 1, 0) == 1 && poll.revents & libc::POLLHUP != 0 }
+}
+
+/// Until the link is closed. The caller keeps the descriptor open meanwhile.
+pub async fn closed(fd: RawFd) {
+    while !is_closed(fd) {
+        sleep(CLOSED_EVERY).await;
+    }
+}
+
+/// Until the link has been closed for a while and still has bytes that the peer does not take.
+async fn stuck(fd: RawFd) {
+    let mut since = None;
+
+    loop {
+        sleep(STUCK_EVERY).await;
+        if is_closed(fd) && since.get_or_insert_with(Instant::now).elapsed() >= STUCK_FOR {
+            return;
+        }
+    }
+}
+
+/// From the link to the peer, until either does not go on.
+async fn out(from: &mut OwnedReadHalf, to: &mut SendStream) -> Result<(), Broken> {
+    let mut buffer = BytesMut::new();
+
+    loop {
+        if buffer.capacity() < PIECE / 4 {
+            buffer.reserve(PIECE);
+        }
+        match from.read_buf(&mut buffer).await {
+            Ok(0) => {
+                let _ = to.finish();
+                return Ok(());
+            }
+            Ok(_) => match to.write_chunk(buffer.split().freeze()).await {
+                Ok(()) => {}
+                Err(WriteError::Stopped(_)) => {
+                    // Whoever writes into the link has to learn of it.
+                    // SAFETY: shutdown on a descriptor that `from` keeps open.
+                    unsafe { libc::shutdown(from.as_ref().as_raw_fd(), libc::SHUT_RD) };
+                    return Ok(());
+                }
+                Err(_) => return Err(Broken),
+            },
+            Err(_) => {
+                let _ = to.reset(VarInt::from_u32(0));
+                return Ok(());
+            }
+        }
+    }
+}
+
+async fn write_chunks(to: &mut OwnedWriteHalf, chunks: &[Bytes]) -> io::Result<()> {
+    let mut parts = [IoSlice::new(&[]); CHUNKS];
+    let mut parts = &mut parts[..chunks.len()];
+
+    for (part, chunk) in parts.iter_mut().zip(chunks) {
+        *part = IoSlice::new(chunk);
+    }
+    while !parts.is_empty() {
+        let n = to.write_vectored(parts).await?;
+
+        if n == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        IoSlice::advance_slices(&mut parts, n);
+    }
+    Ok(())
+}
+
+/// From the peer to the link, until either does not go on.
+async fn inward(from: &mut RecvStream, to: &mut OwnedWriteHalf) -> Result<(), Broken> {
+    let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
+
+    loop {
+        match from.read_many_chunks(&mut chunks).await {
+            Ok(Some(n)) => {
+                if write_chunks(to, &chunks[..n]).await.is_err() {
+                    let _ = from.stop(VarInt::from_u32(0));
+                    return Ok(());
+                }
+                chunks[..n].fill(Bytes::new());
+            }
+            Ok(None) => {
+                let _ = to.shutdown().await;
+                return Ok(());
+            }
+            Err(_) => return Err(Broken),
+        }
+    }
+}
+
+/// Until both directions are done, the link is closed, or the connection is lost. Ends the connection.
+pub async fn run(
+    conn: &Connection,
+    mut send: SendStream,
+    mut recv: RecvStream,
+    stream: UnixStream,
+) {
+    let fd = stream.as_raw_fd();
+    // Both halves live to the end of the function, and the descriptor with them.
+    let (mut read, mut write) = stream.into_split();
+
+    if both(&mut read, &mut send, &mut recv, &mut write, fd)
+        .await
+        .is_ok()
+    {
+        let _ = timeout(LINGER, send.stopped()).await;
+    }
+    conn.close(VarInt::from_u32(0), b"");
+}
+
+async fn both(
+    read: &mut OwnedReadHalf,
+    send: &mut SendStream,
+    recv: &mut RecvStream,
+    write: &mut OwnedWriteHalf,
+    fd: RawFd,
+) -> Result<(), Broken> {
+    let outward = out(read, send);
+    let inbound = inward(recv, write);
+    let gone = stuck(fd);
+    let (mut out_done, mut in_done) = (false, false);
+
+    tokio::pin!(outward, inbound, gone);
+    while !(out_done && in_done) {
+        tokio::select! {
+            done = &mut outward, if !out_done => {
+                done?;
+                out_done = true;
+            }
+            done = &mut inbound, if !in_done => {
+                done?;
+                in_done = true;
+            }
+            // Nobody reads what the peer still says.
+            () = async { if out_done { closed(fd).await } else { pending().await } } => return Ok(()),
+            () = &mut gone => return Err(Broken),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""Servers and clients over iroh, and what else speaks iroh on this machine."""
+
+import itertools
+import os
+import re
+from pathlib import Path
+
+from . import procs
+
+USER = "tester"
+
+
+def is_built():
+    try:
+        return (Path(procs.plugin_dir()) / "iroh.so").exists()
+    except (FileNotFoundError, TypeError):
+        return False
+
+
+class Server(procs.Server):
+    """Where one of TCP has a port this has an id, and addresses."""
+
+    id = udp = None
+
+    def find_port(self):
+        self.id = self.wait_log(r'msg="?listening"? .*address=([a-z0-9]{52})$')[1]
+        self.find_udp()
+
+    def find_udp(self, count=1):
+        self.udp = self.wait_log(r'msg="iroh endpoint" .*udp="?([^"\n]*?)"? pid', count=count)[1].split(", ")
+
+    def helper(self):
+        return int(self.wait_log(r'msg="iroh endpoint" .*pid=(\d+)')[1])
+
+    def session(self, n=1):
+        return self.call("session.show", id=n)["session"]
+
+
+class Ends:
+    """Makes both, as a test asks; everything is ended with it."""
+
+    def __init__(self, keys, directory, started):
+        self.keys, self.dir, self.started, self.count = keys, directory, started, itertools.count()
+
+    def serve(self, *flags, relay="none", listen="127.0.0.1:0", key=None, policy=None, conf=None, authorized=True, wrap=(), wait=True):
+        number = next(self.count)
+        argv = [*wrap, procs.alknet(), "serve", "--transport", "iroh", "--key", self.keys.path("host")]
+        argv += ["--admin-socket", self.dir / f"iroh_admin{number}.sock", "--iroh-key", key or self.dir / "iroh_key"]
+        if authorized:
+            argv += ["--authorized-keys", self.keys.authorized]
+        if listen:
+            argv += ["--listen", listen]
+        if relay:
+            argv += ["--iroh-relay", relay]
+        if policy is not None:
+            script = self.dir / f"iroh_policy{number}.lua"
+            script.write_text(policy)
+            argv += ["--policy", script]
+        argv += self.file(number, conf)
+        running = Server([*argv, *flags], self.dir / f"iroh_serve{number}.log", env=procs.environment(HOME=str(self.dir)))
+        running.admin = argv[argv.index("--admin-socket") + 1]
+        self.started.append(running)
+        if wait:
+            running.find_port()
+        return running
+
+    def file(self, number, conf):
+        if conf is None:
+            return []
+        path = self.dir / f"iroh{number}.conf"
+        path.write_text("return {\n" + conf + "\n}\n")
+        return ["-c", path]
+
+    def connect(self, peer, *flags, relay="none", addresses=None, known=True, conf=None, identity="user", wrap=(), wait=True):
+        number = next(self.count)
+        name = getattr(peer, "id", peer)
+        argv = [*wrap, procs.alknet(), "connect", "--transport", "iroh", "--peer", name, "--user", USER]
+        argv += ["--identity", self.keys.path(identity), "--socks5", "127.0.0.1:0", "--log-level", "info"]
+        argv += ["--admin-socket", self.dir / f"iroh_client{number}.sock"]
+        hosts = self.dir / f"iroh_known{number}"
+        if known:
+            hosts.write_text(f"{name} {self.keys.public('host')}\n")
+        argv += ["--known-hosts", hosts]
+        if addresses is None:
+            addresses = getattr(peer, "udp", ())
+        for address in addresses:
+            argv += ["--peer-address", address]
+        if relay:
+            argv += ["--iroh-relay", relay]
+        argv += self.file(number, conf)
+        running = procs.Client([*argv, *flags], self.dir / f"iroh_connect{number}.log", env=procs.environment(HOME=str(self.dir)))
+        running.admin = self.dir / f"iroh_client{number}.sock"
+        self.started.append(running)
+        if wait:
+            running.find_port()
+        return running
+
+
+def other_user(pid):
+    """The user of a process."""
+    return os.stat(f"/proc/{pid}").st_uid
+
+
+def hex_id(text):
+    """The other form of an id."""
+    alphabet = "ybndrfg8ejkmcpqxot1uwisza345h769"
+    bits = "".join(f"{alphabet.index(c):05b}" for c in text)
+    assert re.fullmatch("[01]{256}0000", bits)
+    return f"{int(bits[:256], 2):064x}"
