@@ -123,11 +123,7 @@ def test_options_in_the_file(server, client, authority, targets, tmp_path):
         net.ask_echo(sock)
 
 
-@pytest.mark.parametrize("size", [1, 70_000, 20_000_000])
-def test_bytes_arrive(tls_server, tls_client, targets, size):
-    """Both directions, whole and in order."""
-    serving = tls_server()
-    connecting = tls_client(serving)
+def echo_all(connecting, targets, size):
     data = os.urandom(min(size, 1 << 20)) * (size // (1 << 20) or 1)
     with net.socks_connect(connecting.port, "127.0.0.1", targets.echo) as sock:
         sender = threading.Thread(target=sock.sendall, args=(data,))
@@ -141,6 +137,25 @@ def test_bytes_arrive(tls_server, tls_client, targets, size):
             left -= len(piece)
         sender.join()
     assert got.digest() == hashlib.sha256(data).digest()
+
+
+@pytest.mark.parametrize("size", [1, 70_000, 20_000_000])
+def test_bytes_arrive(tls_server, tls_client, targets, size):
+    """Both directions, whole and in order."""
+    echo_all(tls_client(tls_server()), targets, size)
+
+
+@pytest.mark.parametrize("flags", [[], ["--stealth"]])
+def test_bytes_arrive_over_a_narrow_link(tls_server, tls_client, targets, tmp_path, running_programs, flags):
+    """The network takes less at a time than is written: what is left goes first, and ends whole."""
+    serving = tls_server(*flags)
+    relay = procs.start_relay(serving.port, tmp_path, 5, 150)
+    running_programs.append(relay)
+    connecting = tls_client(relay)
+    echo_all(connecting, targets, 12_000_000)
+    with net.socks_connect(connecting.port, "127.0.0.1", targets.source) as sock:
+        sock.sendall(b"4000000\n")
+        assert len(net.recv_all(sock)) == 4_000_000
 
 
 @pytest.mark.parametrize("version, expected", [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")])

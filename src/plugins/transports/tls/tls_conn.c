@@ -65,29 +65,62 @@ static int bio_read(BIO *bio, char *bytes, size_t n, size_t *got)
 	return 1;
 }
 
+/* What of `n` bytes the socket takes. */
+static size_t conn_send(struct tls_conn *conn, const void *bytes, size_t n)
+{
+	ssize_t rc;
+
+	if (!conn->writable || conn->broken < 0)
+		return 0;
+	rc = send(conn->fd, bytes, n, MSG_NOSIGNAL);
+	if (rc >= 0) {
+		conn->writable = (size_t)rc == n;
+		return (size_t)rc;
+	}
+	conn->writable = errno == EINTR;
+	if (errno != EAGAIN && errno != EINTR)
+		conn->broken = -errno;
+	return 0;
+}
+
+bool tls_conn_flush(struct tls_conn *conn)
+{
+	if (conn->gather == NULL)
+		return true;
+	conn->gather_at += (uint32_t)conn_send(conn, conn->gather + conn->gather_at,
+					       conn->gather_len - conn->gather_at);
+	if (conn->gather_at < conn->gather_len && conn->broken == 0)
+		return false;
+	tls_buffer_give(conn->tls, &conn->gather);
+	conn->gather_at = conn->gather_len = 0;
+	return true;
+}
+
+/* Records of one write go to the kernel together: a call a record is dear, and so is a peer who wakes for each. */
+static bool conn_gather(struct tls_conn *conn, const void *bytes, size_t n)
+{
+	if (conn->gather == NULL)
+		conn->gather = tls_buffer_take(conn->tls);
+	if (conn->gather == NULL || TLS_BUFFER_SIZE - conn->gather_len < n)
+		return false;
+	memcpy(conn->gather + conn->gather_len, bytes, n);
+	conn->gather_len += (uint32_t)n;
+	return true;
+}
+
 static int bio_write(BIO *bio, const char *bytes, size_t n, size_t *written)
 {
 	struct tls_conn *conn = BIO_get_data(bio);
-	ssize_t rc;
 
 	BIO_clear_retry_flags(bio);
 	*written = 0;
-	if (!conn->writable) {
+	if (conn->gathering && conn_gather(conn, bytes, n))
+		*written = n;
+	else if (tls_conn_flush(conn))
+		*written = conn_send(conn, bytes, n);
+	if (*written == 0 && conn->broken == 0)
 		BIO_set_retry_write(bio);
-		return 0;
-	}
-	rc = send(conn->fd, bytes, n, MSG_NOSIGNAL | (conn->more ? MSG_MORE : 0));
-	if (rc >= 0) {
-		conn->writable = (size_t)rc == n;
-		*written = (size_t)rc;
-		return 1;
-	}
-	conn->writable = errno == EINTR;
-	if (errno == EAGAIN || errno == EINTR)
-		BIO_set_retry_write(bio);
-	else
-		conn->broken = -errno;
-	return 0;
+	return *written > 0;
 }
 
 static long bio_ctrl(BIO *bio, int command, long num, void *ptr)
@@ -166,6 +199,8 @@ void tls_conn_deinit(struct tls_conn *conn)
 	conn->ssl = NULL;
 	if (conn->ahead != NULL)
 		tls_buffer_give(conn->tls, &conn->ahead);
+	if (conn->gather != NULL)
+		tls_buffer_give(conn->tls, &conn->gather);
 	alk_io_free(&conn->io);
 	alk_fd_close(&conn->fd);
 }
@@ -296,15 +331,14 @@ size_t tls_conn_write(struct tls_conn *conn, const void *bytes, size_t n)
 	const uint8_t *at = bytes;
 	size_t done = 0, written;
 
-	if (conn->broken < 0)
+	if (conn->broken < 0 || !tls_conn_flush(conn))
 		return 0;
 	ERR_clear_error();
+	conn->gathering = conn->gathers && n > TLS_RECORD_MAX;
 	while (done < n) {
 		size_t piece = n - done < TLS_RECORD_MAX ? n - done : TLS_RECORD_MAX;
-		int rc;
+		int rc = SSL_write_ex(conn->ssl, at + done, piece, &written);
 
-		conn->more = done + piece < n;
-		rc = SSL_write_ex(conn->ssl, at + done, piece, &written);
 		if (rc != 1) {
 			conn_stopped(conn, rc);
 			break;
@@ -312,7 +346,8 @@ size_t tls_conn_write(struct tls_conn *conn, const void *bytes, size_t n)
 		done += written;
 		conn_update_keys(conn, written);
 	}
-	conn->more = false;
+	conn->gathering = false;
+	tls_conn_flush(conn);
 	return done;
 }
 

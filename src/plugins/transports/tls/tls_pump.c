@@ -18,6 +18,9 @@
 #define BLOCKED_MS 5000 /* how often to see whether SSH is there while the network takes nothing */
 #define HUNG_MS 30000	/* what SSH said last has so long to get out */
 #define UNSENT_MAX (128 * 1024)
+#define PAIR_BYTES                                                                                 \
+	(256 *                                                                                     \
+	 1024) /* what SSH writes at once goes into the pair at once, if the system allows it */
 
 struct chunk {
 	uint8_t *bytes; /* NULL while empty */
@@ -147,13 +150,19 @@ static bool out_fill(struct tls_pump *pump)
 	ssize_t n;
 
 	do
-		n = recv(pump->fd, out->bytes, TLS_BUFFER_SIZE, MSG_DONTWAIT);
+		n = recv(pump->fd, out->bytes, TLS_CHUNK_SIZE, MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
 	if (n > 0)
 		out->len = (size_t)n;
 	else if (n == 0 || errno != EAGAIN)
 		out_end(pump);
-	return n == (ssize_t)TLS_BUFFER_SIZE;
+	return n == (ssize_t)TLS_CHUNK_SIZE;
+}
+
+/* Is there something that the network has not taken? */
+static bool out_waits(const struct tls_pump *pump)
+{
+	return pump->out.len > 0 || pump->conn.gather != NULL;
 }
 
 static void pump_out(struct tls_pump *pump, bool readable)
@@ -161,7 +170,7 @@ static void pump_out(struct tls_pump *pump, bool readable)
 	struct chunk *out = &pump->out;
 
 	while (!pump->out_done) {
-		if (out->at < out->len)
+		if (tls_conn_flush(&pump->conn) && out->at < out->len)
 			out->at += tls_conn_write(&pump->conn, out->bytes + out->at,
 						  out->len - out->at);
 		if (pump->conn.broken < 0) {
@@ -171,7 +180,7 @@ static void pump_out(struct tls_pump *pump, bool readable)
 		if (out->at < out->len)
 			return;
 		out->at = out->len = 0;
-		if (!readable || !chunk_make(pump, out))
+		if (pump->conn.gather != NULL || !readable || !chunk_make(pump, out))
 			break;
 		readable = out_fill(pump);
 		if (out->len == 0)
@@ -187,8 +196,8 @@ static void pump_watch(struct tls_pump *pump)
 	bool reads = pump->in_done ? pump->lingering : pump->in.len == 0;
 
 	alk_io_set(pump->conn.io, (reads && !pump->conn.ended ? ALK_IO_READ : 0) |
-					  (pump->out.len > 0 ? ALK_IO_WRITE : 0));
-	alk_io_set(pump->io, (pump->out.len == 0 && !pump->out_done ? ALK_IO_READ : 0) |
+					  (out_waits(pump) ? ALK_IO_WRITE : 0));
+	alk_io_set(pump->io, (!out_waits(pump) && !pump->out_done ? ALK_IO_READ : 0) |
 				     (pump->in.len > 0 ? ALK_IO_WRITE : 0));
 }
 
@@ -267,7 +276,7 @@ static void on_timer(void *user)
 	assert(pump->magic == PUMP_MAGIC);
 	if (pump->lingering) {
 		tls_pump_free(&pump);
-	} else if (pump->out.len == 0 && pump->in.len == 0) {
+	} else if (!out_waits(pump) && pump->in.len == 0) {
 		tls_conn_idle(&pump->conn);
 	} else if (pump->hung != 0 && alk_loop_now(pump->tls->loop) - pump->hung > HUNG_MS) {
 		tls_pump_free(&pump);
@@ -316,6 +325,7 @@ int tls_pump_join(struct tls_conn *conn, const void *first, size_t n, int *fd, s
 	pump->fd = *fd;
 	*fd = -1;
 	tls_conn_move(&pump->conn, conn, on_net, pump);
+	pump->conn.gathers = true;
 	pump->next = pump->tls->pumps;
 	pump->prev = &pump->tls->pumps;
 	if (pump->next != NULL)
@@ -334,6 +344,7 @@ int tls_pump_join(struct tls_conn *conn, const void *first, size_t n, int *fd, s
 
 int tls_pump_start(struct tls_conn *conn, const void *first, size_t n, int *fd, struct alk_err *err)
 {
+	const int size = PAIR_BYTES;
 	int pair[2], rc;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0) {
@@ -341,6 +352,8 @@ int tls_pump_start(struct tls_conn *conn, const void *first, size_t n, int *fd, 
 		tls_conn_deinit(conn);
 		return alk_err_set(err, rc, "no socketpair: %s", strerror(-rc));
 	}
+	for (int i = 0; i < 2; i++)
+		setsockopt(pair[i], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 	rc = tls_pump_join(conn, first, n, &pair[0], err);
 	if (rc < 0)
 		alk_fd_close(&pair[1]);
