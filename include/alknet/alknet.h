@@ -18,6 +18,7 @@
 #include <alknet/embed.h>
 #include <alknet/err.h>
 #include <alknet/half.h>
+#include <alknet/local.h>
 #include <alknet/log.h>
 #include <alknet/loop.h>
 #include <alknet/options.h>

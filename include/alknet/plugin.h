@@ -30,9 +30,10 @@ struct alk_half;
  * 1.2: a plugin may have a half in the supervisor (alknet/half.h): struct alk_plugin has `half`, the env too.
  * 1.3: alk_channel_ask: a service asks the policy about a channel (alknet/service.h).
  * 1.4: alk_half_host_key (alknet/half.h).
- * 1.5: the path of a link: `take` and `path` of struct alk_acceptor, `path` and `listens` of transports; alk_dial_proxied. */
+ * 1.5: the path of a link: `take` and `path` of struct alk_acceptor, `path` and `listens` of transports; alk_dial_proxied.
+ * 1.6: a service may have a local socket: the operation `local` (alknet/local.h). */
 #define ALK_ABI_MAJOR 1
-#define ALK_ABI_MINOR 5
+#define ALK_ABI_MINOR 6
 #define ALK_PLUGIN_MAGIC 0x6b6e6c61u /* "alnk" */
 
 enum alk_plugin_kind {

@@ -68,6 +68,8 @@ struct alk_identity {
 };
 ALK_EXPORT bool alk_identity_has_scope(const struct alk_identity *identity, const char *scope);
 
+struct alk_local; /* alknet/local.h */
+
 struct alk_service_ops {
 	uint32_t size;
 
@@ -85,6 +87,9 @@ struct alk_service_ops {
 	void (*eof)(void *user, struct alk_channel *channel);
 	/* The channel is gone; forget it. Also while an open is still unanswered. */
 	void (*close)(void *user, struct alk_channel *channel);
+	/* Since 1.6. A connection at the service's local socket (alknet/local.h): it is the service's from now on,
+	 * until alk_local_close. */
+	void (*local)(void *state, struct alk_local *local);
 };
 
 /* The open is answered: the peer may send. */

@@ -26,20 +26,20 @@ static void address_in(struct sockaddr_un *sa, int dir, const char *name)
 	snprintf(sa->sun_path, sizeof(sa->sun_path), "/proc/self/fd/%d/%.64s", dir, name);
 }
 
-static int split_path(const char *path, char *dir, size_t size, char *name, size_t name_size,
-		      struct alk_err *err)
+static int split_path(const char *option, const char *path, char *dir, size_t size, char *name,
+		      size_t name_size, struct alk_err *err)
 {
 	const char *slash = strrchr(path, '/'), *base = slash != NULL ? slash + 1 : path;
 
 	if (strlen(path) > sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
-		return alk_err_set(err, -ENAMETOOLONG, "admin_socket: %s is longer than 107 bytes",
+		return alk_err_set(err, -ENAMETOOLONG, "%s: %s is longer than 107 bytes", option,
 				   path);
 	if (base[0] == '\0' || strcmp(base, ".") == 0 || strcmp(base, "..") == 0)
-		return alk_err_set(err, -EINVAL, "admin_socket: %s is not the name of a socket",
+		return alk_err_set(err, -EINVAL, "%s: %s is not the name of a socket", option,
 				   path);
 	if (strlen(base) > 64)
-		return alk_err_set(err, -ENAMETOOLONG,
-				   "admin_socket: the name %s is longer than 64 bytes", base);
+		return alk_err_set(err, -ENAMETOOLONG, "%s: the name %s is longer than 64 bytes",
+				   option, base);
 	snprintf(name, name_size, "%s", base);
 	if (slash == NULL)
 		snprintf(dir, size, ".");
@@ -50,17 +50,20 @@ static int split_path(const char *path, char *dir, size_t size, char *name, size
 	return 0;
 }
 
-static int open_dir(const char *dir, struct alk_err *err)
+static int open_dir(const char *option, const char *dir, mode_t mode, struct alk_err *err)
 {
+	mode_t mask = umask(0777 & ~mode);
 	struct stat st;
-	int fd;
+	int fd, made = mkdir(dir, mode) == 0 ? 0 : errno;
 
-	if (mkdir(dir, 0700) != 0 && errno != EEXIST)
-		return alk_err_set(err, -errno, "admin_socket: cannot make the directory %s: %s",
-				   dir, strerror(errno));
+	umask(mask);
+	errno = made;
+	if (made != 0 && made != EEXIST)
+		return alk_err_set(err, -errno, "%s: cannot make the directory %s: %s", option, dir,
+				   strerror(errno));
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) != 0) {
-		int rc = alk_err_set(err, -errno, "admin_socket: cannot open the directory %s: %s",
+		int rc = alk_err_set(err, -errno, "%s: cannot open the directory %s: %s", option,
 				     dir, strerror(errno));
 
 		alk_fd_close(&fd);
@@ -68,15 +71,15 @@ static int open_dir(const char *dir, struct alk_err *err)
 	}
 	if ((st.st_mode & S_IWOTH) != 0 && (st.st_mode & S_ISVTX) == 0) {
 		alk_fd_close(&fd);
-		return alk_err_set(
-			err, -EPERM,
-			"admin_socket: anybody may write in %s: choose another directory", dir);
+		return alk_err_set(err, -EPERM,
+				   "%s: anybody may write in %s: choose another directory", option,
+				   dir);
 	}
 	return fd;
 }
 
 /* Two servers that start at once take turns. The lock is held for a moment only. */
-static int lock_dir(int dir, const char *path, struct alk_err *err)
+static int lock_dir(const char *option, int dir, const char *path, struct alk_err *err)
 {
 	const struct timespec pause = {.tv_nsec = LOCK_PAUSE_MS * 1000000L};
 
@@ -87,8 +90,8 @@ static int lock_dir(int dir, const char *path, struct alk_err *err)
 			break;
 		nanosleep(&pause, NULL);
 	}
-	return alk_err_set(err, -EBUSY,
-			   "admin_socket: the directory of %s is locked by another process", path);
+	return alk_err_set(err, -EBUSY, "%s: the directory of %s is locked by another process",
+			   option, path);
 }
 
 /* Does a server answer there? 1, 0 or -errno. */
@@ -106,29 +109,31 @@ static int probe(int dir, const char *name)
 }
 
 /* What is there may be replaced? */
-static int check_place(int dir, const char *name, const char *path, struct alk_err *err)
+static int check_place(const char *option, int dir, const char *name, const char *path,
+		       struct alk_err *err)
 {
 	struct stat st;
 	int rc;
 
 	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
 		return errno == ENOENT ? 0
-				       : alk_err_set(err, -errno, "admin_socket: %s: %s", path,
+				       : alk_err_set(err, -errno, "%s: %s: %s", option, path,
 						     strerror(errno));
 	if (!S_ISSOCK(st.st_mode))
-		return alk_err_set(err, -EEXIST,
-				   "admin_socket: %s is there already and is not a socket", path);
+		return alk_err_set(err, -EEXIST, "%s: %s is there already and is not a socket",
+				   option, path);
 	rc = probe(dir, name);
 	if (rc > 0)
-		return alk_err_set(err, -EADDRINUSE, "admin_socket: another server answers on %s",
+		return alk_err_set(err, -EADDRINUSE, "%s: another server answers on %s", option,
 				   path);
 	if (rc < 0)
-		return alk_err_set(err, rc, "admin_socket: %s is there already: %s", path,
+		return alk_err_set(err, rc, "%s: %s is there already: %s", option, path,
 				   strerror(-rc));
 	return 0;
 }
 
-static int bind_at(struct alk_admin_socket *sock, const char *path, struct alk_err *err)
+static int bind_at(struct alk_admin_socket *sock, const char *path, mode_t mode, gid_t gid,
+		   struct alk_err *err)
 {
 	struct sockaddr_un sa;
 	struct stat st;
@@ -136,22 +141,25 @@ static int bind_at(struct alk_admin_socket *sock, const char *path, struct alk_e
 	mode_t mask;
 	int rc;
 
+	/* One of our own may be opened in the same directory: the lock is held. */
 	snprintf(temp, sizeof(temp), ".alknet-%ld", (long)getpid());
 	sock->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (sock->fd < 0)
-		return alk_err_set(err, -errno, "admin_socket: %s: %s", path, strerror(errno));
+		return alk_err_set(err, -errno, "%s: %s: %s", sock->option, path, strerror(errno));
 	unlinkat(sock->dir, temp, 0); /* of a process that had our number and died here */
 	address_in(&sa, sock->dir, temp);
-	mask = umask(0177);
+	mask = umask(0777 & ~mode);
 	rc = bind(sock->fd, (struct sockaddr *)&sa, sizeof(sa)) == 0 ? 0 : -errno;
 	umask(mask);
 	if (rc != 0)
-		return alk_err_set(err, rc, "admin_socket: cannot bind %s: %s", path,
+		return alk_err_set(err, rc, "%s: cannot bind %s: %s", sock->option, path,
 				   strerror(-rc));
-	if (listen(sock->fd, BACKLOG) != 0 ||
+	if ((gid != (gid_t)-1 &&
+	     fchownat(sock->dir, temp, (uid_t)-1, gid, AT_SYMLINK_NOFOLLOW) != 0) ||
+	    listen(sock->fd, BACKLOG) != 0 ||
 	    fstatat(sock->dir, temp, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
 	    renameat(sock->dir, temp, sock->dir, sock->name) != 0) {
-		rc = alk_err_set(err, -errno, "admin_socket: cannot bind %s: %s", path,
+		rc = alk_err_set(err, -errno, "%s: cannot bind %s: %s", sock->option, path,
 				 strerror(errno));
 		unlinkat(sock->dir, temp, 0);
 		return rc;
@@ -163,21 +171,28 @@ static int bind_at(struct alk_admin_socket *sock, const char *path, struct alk_e
 
 int alk_admin_socket_open(struct alk_admin_socket *sock, const char *path, struct alk_err *err)
 {
+	return alk_admin_socket_open_as(sock, "admin_socket", path, 0600, (gid_t)-1, err);
+}
+
+int alk_admin_socket_open_as(struct alk_admin_socket *sock, const char *option, const char *path,
+			     mode_t mode, gid_t gid, struct alk_err *err)
+{
 	char dir[PATH_MAX];
+	mode_t dir_mode = (mode & 077) != 0 ? 0755 : 0700;
 	int rc;
 
-	*sock = (struct alk_admin_socket){.fd = -1, .dir = -1};
-	rc = split_path(path, dir, sizeof(dir), sock->name, sizeof(sock->name), err);
+	*sock = (struct alk_admin_socket){.option = option, .fd = -1, .dir = -1};
+	rc = split_path(option, path, dir, sizeof(dir), sock->name, sizeof(sock->name), err);
 	if (rc != 0)
 		return rc;
-	sock->dir = open_dir(dir, err);
+	sock->dir = open_dir(option, dir, dir_mode, err);
 	if (sock->dir < 0)
 		return sock->dir;
-	rc = lock_dir(sock->dir, path, err);
+	rc = lock_dir(option, sock->dir, path, err);
 	if (rc == 0)
-		rc = check_place(sock->dir, sock->name, path, err);
+		rc = check_place(option, sock->dir, sock->name, path, err);
 	if (rc == 0)
-		rc = bind_at(sock, path, err);
+		rc = bind_at(sock, path, mode, gid, err);
 	flock(sock->dir, LOCK_UN);
 	if (rc != 0) {
 		alk_fd_close(&sock->fd);

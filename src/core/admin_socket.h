@@ -14,14 +14,19 @@
 #include <alknet/err.h>
 
 struct alk_admin_socket {
-	int fd;	 /* listens, non-blocking */
-	int dir; /* where it is, held open so that the same file is removed again */
+	const char *option; /* what sentences begin with */
+	int fd;		    /* listens, non-blocking */
+	int dir;	    /* where it is, held open so that the same file is removed again */
 	dev_t dev;
 	ino_t ino;
 	char name[108];
 };
 
 int alk_admin_socket_open(struct alk_admin_socket *sock, const char *path, struct alk_err *err);
+/* The same for another socket, with another mode, and of a group ((gid_t)-1: of the process). `option` is borrowed for life. A directory that is missing is made so
+ * that whoever may use the socket may pass through. */
+int alk_admin_socket_open_as(struct alk_admin_socket *sock, const char *option, const char *path,
+			     mode_t mode, gid_t gid, struct alk_err *err);
 /* May everybody connect, or only the owner? */
 void alk_admin_socket_share(const struct alk_admin_socket *sock, bool shared);
 /* Removes the file, unless another server has put its own there. */

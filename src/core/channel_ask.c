@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "channel.h"
+#include "channel_ask.h"
 #include "policy.h"
 #include "route.h"
 
@@ -48,6 +49,15 @@ int alk_channel_ask(struct alk_channel *channel, const struct alk_channel_questi
 {
 	const struct alk_route_session *from;
 	struct alk_policy *policy = alk_channel_policy(channel, &from);
+
+	return alk_channel_ask_as(policy, from, question, done, user, ask);
+}
+
+int alk_channel_ask_as(struct alk_policy *policy, const struct alk_route_session *from,
+		       const struct alk_channel_question *question,
+		       void (*done)(void *user, bool allowed, const char *reason), void *user,
+		       struct alk_channel_ask **ask)
+{
 	struct alk_channel_ask *a;
 
 	*ask = NULL;

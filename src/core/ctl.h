@@ -15,6 +15,8 @@
  *     link     {link:u64, listener:int, transport, remote_addr, remote_port, local_addr, local_port}
  *              the fd is the raw link; when it did not come (the worker is out of descriptors)
  *              the answer is `end`
+ *     local    {link:u64, service, uid}                   a connection at a service's local socket; the fd is it;
+ *              the answer is as to `link`
  *     request  {id:u64, method, params}                   an admin command that sessions answer
  *     watch    {on:bool}                                  send `event` messages or not
  *     penalty  {identity?, remote_addr?, seconds}         refuse logins of these for so long

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include <alknet/half.h>
+#include <alknet/local.h>
 #include <alknet/service.h>
 #include <alknet/transport.h>
 #include "loader.h"
@@ -50,6 +51,8 @@ struct alk_loader {
 	alk_half_send_fn *send;
 	alk_half_host_key_fn *host_key;
 	void *send_user; /* of both */
+	alk_half_listen_fn *listen;
+	void *listen_user;
 };
 
 static const char *kind_str(uint32_t kind)
@@ -476,6 +479,25 @@ int alk_half_host_key(struct alk_half *half, const char *what, const uint8_t *pr
 
 	return loader->host_key != NULL ? loader->host_key(loader->send_user, what, private, public)
 					: -EPIPE;
+}
+
+void alk_loader_set_listen(struct alk_loader *loader, alk_half_listen_fn *listen, void *user)
+{
+	loader->listen = listen;
+	loader->listen_user = user;
+}
+
+struct alk_local_listener *alk_half_listen(struct alk_half *half, const char *option,
+					   const char *path, mode_t mode, gid_t gid,
+					   struct alk_err *err)
+{
+	const struct alk_loader *loader = half->loader;
+
+	if (loader->listen != NULL)
+		return loader->listen(loader->listen_user, half->name, option, path, mode, gid,
+				      err);
+	alk_err_set(err, -EOPNOTSUPP, "%s: not in this process", option);
+	return NULL;
 }
 
 int alk_half_send(struct alk_half *half, uint64_t worker, const void *bytes, size_t n)

@@ -8,6 +8,7 @@
  * write, a path that is not absolute. Opened with RTLD_NOW | RTLD_LOCAL. */
 
 #include <stddef.h>
+#include <sys/types.h>
 #include "conf.h"
 
 struct alk_loader;
@@ -50,6 +51,10 @@ void alk_loader_set_send(struct alk_loader *loader, alk_half_send_fn *send, void
 typedef int alk_half_host_key_fn(void *user, const char *what, const uint8_t *private,
 				 const uint8_t *public);
 void alk_loader_set_host_key(struct alk_loader *loader, alk_half_host_key_fn *take);
+/* Who opens their local sockets (alknet/local.h): gives a struct alk_local_listener. */
+typedef void *alk_half_listen_fn(void *user, const char *name, const char *option, const char *path,
+				 unsigned mode, gid_t gid, struct alk_err *err);
+void alk_loader_set_listen(struct alk_loader *loader, alk_half_listen_fn *listen, void *user);
 /* The table, NULL when the plugin has none or is older. */
 const struct alk_half_ops *alk_loaded_half(const struct alk_loaded *loaded);
 /* Hand on what the other half said. False when no such plugin is here. */

@@ -146,6 +146,16 @@ void alk_route_free(struct alk_route **route)
 	*route = NULL;
 }
 
+bool alk_route_local(struct alk_route *route, const char *name, struct alk_local *local)
+{
+	const struct route_service *s = *name != '\0' ? route_find(route, name) : NULL;
+
+	if (!s || s->held || !ALK_OP(s->table, local))
+		return false;
+	ALK_OP(s->table, local)(s->state, local);
+	return true;
+}
+
 static void asking_free(struct route_asking *a)
 {
 	if (a->asked)

@@ -34,6 +34,8 @@ void alk_route_remove(struct alk_route *route, const char *name);
 bool alk_route_needs(const struct alk_route *route, const char *name);
 /* Who is told of the channels at this service, NULL when there is none of this name. */
 const struct alk_channel_ops *alk_route_ops(const struct alk_route *route, const char *name);
+/* Hand a connection at the service's local socket to it. False: there is no such service that takes any. */
+bool alk_route_local(struct alk_route *route, const char *name, struct alk_local *local);
 /* Decide and go on: what the session's grant does not permit is refused, then the policy is asked. Copies `to`. The channel is accepted or refused later, never before this returned. */
 void alk_route_open(struct alk_route *route, const struct alk_route_session *from,
 		    struct alk_channel *channel, const struct alk_destination *to);

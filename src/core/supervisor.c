@@ -285,6 +285,7 @@ void alk_supervisor_free(struct alk_supervisor **supp)
 	supervisor_free_slots(sup);
 	supervisor_half_close(sup);
 	supervisor_proxy_free(sup);
+	supervisor_local_free(sup);
 	supervisor_query_free(sup);
 	supervisor_plugin_free(sup);
 	supervisor_remote_free(sup);

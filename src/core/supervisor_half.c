@@ -21,14 +21,23 @@ struct half_reload {
 	struct alk_err *err;
 };
 
+struct half_open {
+	const struct alk_loader *loader;
+	struct alk_err bad;
+};
+
 static void on_loaded(void *user, struct alk_loaded *loaded)
 {
 	(void)user, (void)loaded;
 }
 
+/* One that the configuration speaks of has to start. */
 static void on_bad_plugin(void *user, const char *name, const struct alk_err *why)
 {
-	(void)user;
+	struct half_open *open = user;
+
+	if (alk_loader_configured(open->loader, name) && open->bad.text[0] == '\0')
+		open->bad = *why;
 	alk_log(ALK_LOG_WARN, "plugin refused", ALK_STR("name", name),
 		ALK_STR("reason", why->text));
 }
@@ -105,10 +114,12 @@ int supervisor_half_lend(const struct alk_supervisor *sup, struct alk_conf *conf
 void supervisor_half_carry(struct alk_supervisor *sup, struct alk_loader *loader)
 {
 	alk_loader_set_send(loader, half_send, sup);
+	supervisor_local_carry(sup, loader);
 }
 
 int supervisor_half_open(struct alk_supervisor *sup, struct alk_err *err)
 {
+	struct half_open open = {.bad = {""}};
 	int rc;
 
 	sup->halves_setup = supervisor_setup_ref(sup->setup);
@@ -120,8 +131,11 @@ int supervisor_half_open(struct alk_supervisor *sup, struct alk_err *err)
 	supervisor_half_carry(sup, sup->halves);
 	alk_loader_set_host_key(sup->halves, half_host_key);
 	alk_loader_halves_only(sup->halves);
-	rc = alk_loader_scan(sup->halves, ALK_PLUGIN_SERVICE, on_loaded, on_bad_plugin, NULL);
-	return rc < 0 ? alk_err_set(err, rc, "cannot list the plugins: %s", strerror(-rc)) : 0;
+	open.loader = sup->halves;
+	rc = alk_loader_scan(sup->halves, ALK_PLUGIN_SERVICE, on_loaded, on_bad_plugin, &open);
+	if (rc < 0)
+		return alk_err_set(err, rc, "cannot list the plugins: %s", strerror(-rc));
+	return open.bad.text[0] != '\0' ? alk_err_set(err, -EINVAL, "%s", open.bad.text) : 0;
 }
 
 /* Values are checked against a table that is in the library. */

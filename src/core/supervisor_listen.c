@@ -50,7 +50,7 @@ int supervisor_serving_slot(const struct alk_supervisor *sup)
 }
 
 /* The ready worker with the fewest links; equals take turns; one that is stuck right now comes last. */
-static struct supervisor_slot *pick_worker(struct alk_supervisor *sup)
+struct supervisor_slot *supervisor_pick_worker(struct alk_supervisor *sup)
 {
 	struct supervisor_slot *best = NULL;
 	bool best_stuck = false;
@@ -94,7 +94,7 @@ static json_t *link_message(uint64_t id, unsigned listener, const struct alk_lin
 
 uint64_t supervisor_take_link(struct alk_supervisor *sup, unsigned listener, struct alk_link *link)
 {
-	struct supervisor_slot *slot = pick_worker(sup);
+	struct supervisor_slot *slot = supervisor_pick_worker(sup);
 	enum alk_refusal why = ALK_REFUSAL_WORKER;
 	uint64_t number = 0;
 
@@ -290,6 +290,7 @@ void supervisor_accept(struct alk_supervisor *sup)
 
 	for (unsigned i = 0; i < sup->slots && sup->state == SUPERVISOR_RUNNING; i++)
 		ready |= takes_links(&sup->slot[i]);
+	supervisor_local_accept(sup, ready);
 	if (ready && wait > 0) {
 		ready = false;
 		alk_timer_start(sup->thaw, wait);

@@ -16,6 +16,7 @@
  *   supervisor_metrics.c metrics, and whether it is ready
  *   supervisor_query.c   the admin commands that workers answer
  *   supervisor_remote.c  remote listeners: which session has which port
+ *   supervisor_local.c   local sockets of services
  *   supervisor_half.c    plugins that have a half here (alknet/half.h)
  *
  *   STARTING ──all workers ready──▶ RUNNING ──drain()──▶ DRAINING ──▶ STOPPED
@@ -118,6 +119,8 @@ struct supervisor_watcher;
 struct supervisor_proxied;
 struct supervisor_reload;
 struct supervisor_plugin_change;
+struct supervisor_local;
+struct alk_local_listener;
 
 struct alk_supervisor {
 	struct alk_loop *loop;
@@ -171,6 +174,8 @@ struct alk_supervisor {
 	struct supervisor_watcher *watchers;
 	struct supervisor_proxied *proxied; /* links whose PROXY header is still to come */
 	unsigned nproxied;
+	struct alk_local_listener *local_listeners;
+	struct supervisor_local *locals; /* connections there */
 };
 
 /* supervisor.c */
@@ -221,6 +226,8 @@ int supervisor_listen(struct alk_supervisor *sup, struct alk_err *err);
 void supervisor_unlisten(struct alk_supervisor *sup);
 /* Accept while a worker is ready to take links, and not otherwise. */
 void supervisor_accept(struct alk_supervisor *sup);
+/* The worker that gets the next link; NULL: none takes any. */
+struct supervisor_slot *supervisor_pick_worker(struct alk_supervisor *sup);
 /* The place of a worker that takes links, or one past all places when there is none. */
 int supervisor_serving_slot(const struct alk_supervisor *sup);
 void supervisor_log_listening(struct alk_supervisor *sup);
@@ -354,6 +361,13 @@ void supervisor_half_apply(struct alk_supervisor *sup, struct supervisor_setup *
 void supervisor_half_command(struct alk_supervisor *sup, struct alk_admin_call *call,
 			     const char *method, json_t *params);
 void supervisor_half_metrics(const struct alk_supervisor *sup, struct alk_metrics_text *out);
+
+/* supervisor_local.c */
+/* Plugins of this loader may have local sockets. */
+void supervisor_local_carry(struct alk_supervisor *sup, struct alk_loader *loader);
+void supervisor_local_accept(struct alk_supervisor *sup, bool ready);
+void supervisor_local_gone(struct alk_supervisor *sup, uint64_t link);
+void supervisor_local_free(struct alk_supervisor *sup);
 
 /* supervisor_show.c. New references. */
 /* {"options": [{"option", "value", "source"}, ...]} of all, or of one option or plugin. */

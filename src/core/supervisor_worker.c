@@ -72,7 +72,10 @@ static void link_gone(void *user, const struct alk_linktab_entry *entry)
 {
 	struct alk_supervisor *sup = user;
 
-	alk_limit_end(sup->limit, entry->addr);
+	if (entry->addr[0] != '\0')
+		alk_limit_end(sup->limit, entry->addr);
+	else
+		supervisor_local_gone(sup, entry->id);
 	sup->slot[entry->worker].links--;
 }
 

@@ -14,6 +14,7 @@
 #include "shared.h"
 #include "worker.h"
 #include "worker_eval.h"
+#include "worker_local.h"
 #include "worker_plugin.h"
 
 #define WORKER_MAGIC 0x574b5252u
@@ -38,7 +39,8 @@ struct alk_worker {
 	struct alk_route *route;
 	struct alk_server_host *host;
 	struct alk_worker_plugins plugins; /* the three above */
-	struct alk_worker_evals *evals;	   /* questions of policy.eval under way */
+	struct alk_worker_locals locals;
+	struct alk_worker_evals *evals; /* questions of policy.eval under way */
 	struct alk_timer *tick, *end;
 	uint64_t starved; /* when the last link without a descriptor was logged */
 	uint64_t tick_ms; /* a third of the keepalive time, at most TICK_MAX_MS */
@@ -65,7 +67,7 @@ static void worker_leave(struct alk_worker *w, int status)
 
 static bool worker_empty(const struct alk_worker *w)
 {
-	return !w->host || !alk_server_next(w->host, NULL);
+	return (!w->host || !alk_server_next(w->host, NULL)) && !w->locals.first;
 }
 
 static void worker_stop(struct alk_worker *w)
@@ -79,6 +81,7 @@ static void worker_stop(struct alk_worker *w)
 		next = alk_server_next(w->host, v);
 		alk_server_finish(v, "the server stops");
 	}
+	alk_worker_local_finish(&w->locals);
 	alk_timer_start(w->end, STOP_MS);
 	if (worker_empty(w))
 		worker_leave(w, 0);
@@ -262,7 +265,13 @@ static int worker_start(struct alk_worker *w, const json_t *message, int board_f
 		return -EINVAL;
 	w->plugins = (struct alk_worker_plugins){.loader = w->loader,
 						 .route = w->route,
-						 .host = w->host};
+						 .host = w->host,
+						 .locals = &w->locals};
+	w->locals = (struct alk_worker_locals){.loop = w->loop,
+					       .policy = w->policy,
+					       .route = w->route,
+					       .ended = on_ended,
+					       .user = w};
 	if (!w->in_process || alk_options_str(values, "user")) {
 		rc = alk_privileges_drop(alk_options_str(values, "user"), err);
 		if (rc < 0)
@@ -331,6 +340,16 @@ static void do_link(struct alk_worker *w, const json_t *message, int *fd)
 		alk_log(ALK_LOG_WARN, "session refused", ALK_STR("reason", err.text));
 		on_ended(w, number);
 	}
+}
+
+static void do_local(struct alk_worker *w, const json_t *message, int *fd)
+{
+	uint64_t number = number_of(message, "link");
+
+	if (*fd < 0 || w->draining || !w->host ||
+	    alk_worker_local_open(&w->locals, number, text_of(message, "service"),
+				  (uid_t)number_of(message, "uid"), fd) < 0)
+		on_ended(w, number);
 }
 
 static json_t *list_all(struct alk_worker *w, uint64_t only, bool channels)
@@ -485,6 +504,8 @@ static void on_message(void *user, struct alk_ctl *ctl, json_t *message, int fd)
 		do_shared(w, &fd);
 	} else if (strcmp(op, "link") == 0) {
 		do_link(w, message, &fd);
+	} else if (strcmp(op, "local") == 0) {
+		do_local(w, message, &fd);
 	} else if (strcmp(op, "request") == 0) {
 		do_request(w, message);
 	} else if (strcmp(op, "path") == 0 && w->host) {

@@ -8,7 +8,7 @@
 #define SHOWN_MAX 5 /* sessions that a sentence names */
 
 struct usage {
-	unsigned sessions, channels;
+	unsigned sessions, channels, locals;
 	char who[64]; /* "3, 7, 12" */
 };
 
@@ -18,7 +18,7 @@ static void usage_of(const struct alk_worker_plugins *p, const char *name, struc
 	struct alk_server *v = NULL;
 	size_t used = 0;
 
-	*usage = (struct usage){0};
+	*usage = (struct usage){.locals = alk_worker_local_uses(p->locals, name)};
 	while ((v = alk_server_next(p->host, v))) {
 		bool link;
 		unsigned n = alk_server_uses(v, ops, name, &link);
@@ -82,6 +82,9 @@ static int prepare_unload(const struct alk_worker_plugins *p, const char *name, 
 				   usage.sessions, usage.sessions == 1 ? "session" : "sessions",
 				   usage.who, usage.sessions > SHOWN_MAX ? ", ..." : "",
 				   usage.channels);
+	if (usage.locals)
+		return alk_err_set(err, -EBUSY, "plugin %s is in use: %u local connections", name,
+				   usage.locals);
 	alk_route_hold(p->route, name, true);
 	return 0;
 }
@@ -140,7 +143,7 @@ json_t *alk_worker_plugin_list(const struct alk_worker_plugins *p)
 	{
 		usage_of(p, json_string_value(json_object_get(one, "name")), &usage);
 		json_object_set_new(one, "sessions", json_integer(usage.sessions));
-		json_object_set_new(one, "channels", json_integer(usage.channels));
+		json_object_set_new(one, "channels", json_integer(usage.channels + usage.locals));
 	}
 	return list;
 }

@@ -14,11 +14,13 @@
 #include "loader.h"
 #include "route.h"
 #include "server.h"
+#include "worker_local.h"
 
 struct alk_worker_plugins {
 	struct alk_loader *loader;
 	struct alk_route *route;
 	struct alk_server_host *host;
+	const struct alk_worker_locals *locals;
 	char prepared[32]; /* the plugin whose change waits for its second step, or "" */
 	bool forbidden;	   /* what it was before */
 };
