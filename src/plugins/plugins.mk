@@ -127,7 +127,9 @@ pkglib_LTLIBRARIES += plugins/bus.la
 BUS_SOURCES = src/plugins/services/bus/bus_conn.c src/plugins/services/bus/call.c \
 	src/plugins/services/bus/event.c src/plugins/services/bus/half.c src/plugins/services/bus/hub.c \
 	src/plugins/services/bus/hub_admin.c src/plugins/services/bus/hub_keep.c \
-	src/plugins/services/bus/hub_spoke.c src/plugins/services/bus/schema.c \
+	src/plugins/services/bus/hub_spoke.c \
+	src/plugins/services/bus/hub_local.c src/plugins/services/bus/local.c \
+	src/plugins/services/bus/local_group.c src/plugins/services/bus/local_group.h src/plugins/services/bus/schema.c \
 	src/plugins/services/bus/spoke.c src/plugins/services/bus/topic.c \
 	src/plugins/services/bus/wire.c src/plugins/services/common/frame.c src/plugins/services/common/frame.h \
 	src/plugins/services/bus/bus.h src/plugins/services/bus/hub.h src/plugins/services/bus/schema.h src/plugins/services/bus/topic.h \

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* The service of alknet-control: an event bus with topics and calls. docs/BUS.md. */
 
@@ -67,7 +68,70 @@ static const struct alk_option bus_options[] = {
 	 .min = 0,
 	 .max = 16 << 20,
 	 .help = "Bytes of all retained values."},
+	{.name = "listen",
+	 .type = ALK_OPT_STRING,
+	 .arg = "unix:PATH",
+	 .help = "A unix socket of this machine where the bus is without SSH; who connects is uid:NUMBER."},
+	{.name = "listen_mode",
+	 .type = ALK_OPT_STRING,
+	 .fallback = "0600",
+	 .arg = "MODE",
+	 .help = "The socket's mode: 0600 is the server's own user, 0660 its group too, 0666 everybody."},
+	{.name = "listen_group",
+	 .type = ALK_OPT_STRING,
+	 .arg = "GROUP",
+	 .help = "The socket's group; without it the server's own."},
+	{.name = "listen_scopes",
+	 .type = ALK_OPT_STRING,
+	 .flags = ALK_OPT_REPEAT,
+	 .arg = "USER=SCOPE[,SCOPE]",
+	 .help = "What scopes a local user has, by name or number; without a line none."},
 	{.type = ALK_OPT_END},
+};
+
+/* The way of channels. Small frames become one packet, not one each. */
+static ssize_t channel_write(struct conn *c, const struct iovec *parts, int n)
+{
+	static uint8_t joined[BUS_OUTPUT];
+	size_t bytes = 0;
+
+	if (n == 1)
+		return alk_channel_write(c->at, parts[0].iov_base, parts[0].iov_len);
+	for (int i = 0; i < n; i++) {
+		memcpy(joined + bytes, parts[i].iov_base, parts[i].iov_len);
+		bytes += parts[i].iov_len;
+	}
+	return alk_channel_write(c->at, joined, bytes);
+}
+
+static void channel_resume(struct conn *c)
+{
+	alk_channel_resume(c->at);
+}
+
+static void channel_close(struct conn *c)
+{
+	alk_channel_close(c->at);
+}
+
+static const struct alk_identity *channel_identity(const struct conn *c)
+{
+	return alk_channel_identity(c->at);
+}
+
+static int channel_ask(struct conn *c, const struct alk_channel_question *question,
+		       void (*done)(void *user, bool allowed, const char *reason), void *user,
+		       struct alk_channel_ask **ask)
+{
+	return alk_channel_ask(c->at, question, done, user, ask);
+}
+
+static const struct conn_way channel_way = {
+	.write = channel_write,
+	.resume = channel_resume,
+	.close = channel_close,
+	.identity = channel_identity,
+	.ask = channel_ask,
 };
 
 static void on_tell(void *user)
@@ -95,11 +159,13 @@ static void worker_free(struct bus **bus)
 	spoke_all_end(*bus);
 	topics_free(&(*bus)->topics);
 	alk_timer_free(&(*bus)->tell);
+	local_scopes_free(&(*bus)->local_scopes);
+	free((*bus)->input);
 	free(*bus);
 	*bus = NULL;
 }
 
-static struct bus *worker_new(const struct alk_plugin_env *env)
+static struct bus *worker_new(const struct alk_plugin_env *env, struct alk_err *err)
 {
 	const struct alk_options *o = env->options;
 	struct bus *bus = calloc(1, sizeof(*bus));
@@ -118,7 +184,9 @@ static struct bus *worker_new(const struct alk_plugin_env *env)
 	bus->frame_timeout = (uint64_t)alk_options_int(o, "frame_timeout");
 	bus->topics = topics_new();
 	bus->tell = alk_timer_new(bus->loop, "bus counters", on_tell, bus);
-	if (bus->topics == NULL || bus->tell == NULL)
+	bus->input = malloc(BUS_INPUT);
+	if (bus->topics == NULL || bus->tell == NULL || bus->input == NULL ||
+	    local_scopes_read(o, &bus->local_scopes, err) < 0)
 		worker_free(&bus);
 	return bus;
 }
@@ -143,13 +211,14 @@ static int bus_init(const struct alk_plugin_env *env, void **state, struct alk_e
 {
 	struct plugin_state *s = calloc(1, sizeof(*s));
 
+	alk_err_set(err, -ENOMEM, "out of memory for the bus");
 	if (s != NULL && env->role == ALK_ROLE_SUPERVISOR)
-		s->hub = hub_new(env->half, env->options);
+		s->hub = hub_new(env->half, env->options, err);
 	else if (s != NULL)
-		s->bus = worker_new(env);
+		s->bus = worker_new(env, err);
 	if (s == NULL || (s->hub == NULL && s->bus == NULL)) {
 		free(s);
-		return alk_err_set(err, -ENOMEM, "out of memory for the bus");
+		return -EINVAL;
 	}
 	*state = s;
 	return 0;
@@ -159,7 +228,7 @@ static int bus_open(void *state, struct alk_channel *channel, const struct alk_d
 		    void **user, struct alk_err *err)
 {
 	struct plugin_state *s = state;
-	struct conn *c = conn_new(s->bus, channel);
+	struct conn *c = conn_new(s->bus, &channel_way, channel);
 	int rc;
 
 	(void)to;
@@ -215,6 +284,13 @@ static void bus_close(void *user, struct alk_channel *channel)
 	conn_free(&c);
 }
 
+static void bus_local(void *state, struct alk_local *local)
+{
+	struct plugin_state *s = state;
+
+	local_open(s->bus, local);
+}
+
 static void bus_message(void *state, uint64_t worker, const uint8_t *bytes, size_t n)
 {
 	struct plugin_state *s = state;
@@ -238,10 +314,7 @@ static void bus_worker_down(void *state, uint64_t worker)
 static int bus_configure(void *state, const struct alk_options *options, bool apply,
 			 struct alk_err *err)
 {
-	(void)err;
-	if (apply)
-		hub_configure(((struct plugin_state *)state)->hub, options);
-	return 0;
+	return hub_configure(((struct plugin_state *)state)->hub, options, apply, err);
 }
 
 static void bus_command(void *state, const char *name, const char *params, struct alk_call *call)
@@ -261,6 +334,7 @@ static const struct alk_service_ops bus_ops = {
 	.drain = bus_drain,
 	.eof = bus_eof,
 	.close = bus_close,
+	.local = bus_local,
 };
 
 static const struct alk_half_ops bus_half = {

@@ -6,6 +6,7 @@
  *
  *   bus.c        the record of the plugin, options, the channels' operations
  *   bus_conn.c   one channel: frames in, the queue of frames out
+ *   local.c      the same for a connection at the local socket
  *   event.c      subscribe, unsubscribe, publish; delivery
  *   call.c       calls, from the request to its one end
  *   spoke.c      who serves which operations, here and in other workers; /services, /hub
@@ -19,9 +20,10 @@
  * worker may have some (PEERS). Subscriptions and registrations hold from the moment that the hub has them, which
  * is before they are answered.
  *
- * Start here if you add another way in (a local socket, a backend): it makes connections (conn_new) and gives them
- * bytes as bus.c does. */
+ * Start here if you add another way in: it makes connections (conn_new) with a struct conn_way and gives them bytes, as
+ * local.c does. */
 
+#include <sys/uio.h>
 #include <jansson.h>
 #include <alknet/alknet.h>
 #include "../common/frame.h"
@@ -31,9 +33,11 @@
 #define BUS_CONN_MAGIC 0x626e6f63u
 #define BUS_ANSWERS_MAX ((size_t)256 << 10) /* queued answers past which a channel is not read */
 #define BUS_HUB_WINDOW ((size_t)4 << 20)    /* bytes of events on their way to or from the hub */
-#define BUS_OPERATIONS_MAX 256		    /* of a spoke */
-#define BUS_NAME_MAX 255		    /* bytes of an operation's name */
-#define BUS_SPOKE_MAX 64		    /* of a spoke's */
+#define BUS_INPUT ((size_t)64 << 10)
+#define BUS_OUTPUT ((size_t)64 << 10) /* bytes that are written at once */
+#define BUS_OPERATIONS_MAX 256	      /* of a spoke */
+#define BUS_NAME_MAX 255	      /* bytes of an operation's name */
+#define BUS_SPOKE_MAX 64	      /* of a spoke's */
 
 /* name, help. Each is alknet_bus_NAME_total. */
 #define BUS_COUNTERS(X)                                                                            \
@@ -128,11 +132,30 @@ enum conn_state {
 	CONN_CLOSED
 };
 
+/* What a connection stands on. */
+struct conn_way {
+	/* Bytes taken; short: conn_flush() is called when more would be. -errno. */
+	ssize_t (*write)(struct conn *c, const struct iovec *parts, int n);
+	/* Hand over what conn_data() did not take, soon. */
+	void (*resume)(struct conn *c);
+	/* End both directions; the connection is freed from the loop. */
+	void (*close)(struct conn *c);
+	const struct alk_identity *(*identity)(const struct conn *c);
+	/* As alk_channel_ask. */
+	int (*ask)(struct conn *c, const struct alk_channel_question *question,
+		   void (*done)(void *user, bool allowed, const char *reason), void *user,
+		   struct alk_channel_ask **ask);
+	void (*forget)(struct conn *c); /* the connection is being freed; may be NULL */
+};
+
 struct conn {
 	uint32_t magic;
 	struct bus *bus;
 	struct conn *next, **prev;
-	struct alk_channel *channel;
+	const struct conn_way *way;
+	void *at; /* the way's */
+	struct alk_task flush;
+	bool blocked; /* the last write was short */
 	uint64_t number;
 	enum conn_state state;
 	struct frame_reader reader;
@@ -159,8 +182,17 @@ struct conn {
 
 #define BUS_CALL_BUCKETS 1024
 
+/* What a local user may be told apart by. */
+struct bus_scopes {
+	struct bus_scopes *next;
+	uid_t uid;
+	char **scopes; /* ends with NULL */
+};
+
 struct bus {
 	struct alk_loop *loop;
+	struct bus_scopes *local_scopes;
+	uint8_t *input; /* BUS_INPUT bytes that all local connections read into */
 	struct alk_half *half;
 	/* options */
 	size_t frame_max, queue_max;
@@ -191,7 +223,7 @@ struct packet *packet_make(const char *type, const char *id, json_t *payload);
 /* What was read and not answered yet, as it came. */
 struct packet *packet_of(const struct frame_reader *reader);
 
-struct conn *conn_new(struct bus *bus, struct alk_channel *channel);
+struct conn *conn_new(struct bus *bus, const struct conn_way *way, void *at);
 /* Forget it: ends its subscriptions, its calls, its spoke. */
 void conn_free(struct conn **conn);
 size_t conn_data(struct conn *c, const uint8_t *bytes, size_t n);
@@ -215,6 +247,13 @@ struct conn *conn_find(const struct bus *bus, uint64_t number);
 bool code_is_retryable(const char *code);
 void bus_count(struct bus *bus, enum bus_counter counter, uint64_t n);
 const char *conn_identity(const struct conn *c);
+
+/* local.c */
+void local_open(struct bus *bus, struct alk_local *local);
+/* "USER=SCOPE[,SCOPE]...". -EINVAL with `err`. */
+int local_scopes_read(const struct alk_options *options, struct bus_scopes **list,
+		      struct alk_err *err);
+void local_scopes_free(struct bus_scopes **list);
 
 /* event.c; the frame is c->frame */
 void event_subscribe(struct conn *c);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define COUNTS_EVERY 1000 /* ms */
+#define FLUSH_PARTS 256
 
 struct packet *packet_new(const void *bytes, size_t n)
 {
@@ -67,7 +68,7 @@ void bus_count(struct bus *bus, enum bus_counter counter, uint64_t n)
 
 const char *conn_identity(const struct conn *c)
 {
-	const struct alk_identity *identity = alk_channel_identity(c->channel);
+	const struct alk_identity *identity = c->way->identity(c);
 
 	return identity != NULL && identity->id != NULL ? identity->id : "";
 }
@@ -160,33 +161,71 @@ static void conn_finish(struct conn *c)
 	if (c->state == CONN_CLOSED)
 		return;
 	c->state = CONN_CLOSED;
-	alk_channel_close(c->channel);
+	c->way->close(c);
+}
+
+/* The first frames of the queue as one write; gives their bytes. */
+static size_t queue_gather(const struct conn *c, struct iovec parts[FLUSH_PARTS], int *n)
+{
+	size_t skip = c->sent, bytes = 0;
+
+	*n = 0;
+	for (const struct queued *q = c->head; q != NULL && *n < FLUSH_PARTS; q = q->next) {
+		if (*n > 0 && bytes + q->packet->n > BUS_OUTPUT)
+			break;
+		parts[*n] = (struct iovec){q->packet->bytes + skip, q->packet->n - skip};
+		bytes += parts[(*n)++].iov_len;
+		skip = 0;
+	}
+	return bytes;
+}
+
+static void queue_sent(struct conn *c, size_t n)
+{
+	c->sent += n;
+	while (c->head != NULL && c->sent >= c->head->packet->n) {
+		c->sent -= c->head->packet->n;
+		queue_pop(c, &c->head);
+	}
 }
 
 void conn_flush(struct conn *c)
 {
-	while (c->state != CONN_CLOSED) {
+	struct iovec parts[FLUSH_PARTS];
+
+	c->blocked = false;
+	while (c->state != CONN_CLOSED && !c->blocked) {
+		size_t bytes;
 		ssize_t n;
+		int count;
 
 		queue_tell_dropped(c);
 		if (c->head == NULL)
 			break;
-		n = alk_channel_write(c->channel, c->head->packet->bytes + c->sent,
-				      c->head->packet->n - c->sent);
+		bytes = queue_gather(c, parts, &count);
+		n = c->way->write(c, parts, count);
 		if (n < 0) {
 			conn_finish(c);
 			return;
 		}
-		c->sent += (size_t)n;
-		if (c->sent < c->head->packet->n)
-			break; /* drain follows */
-		c->sent = 0;
-		queue_pop(c, &c->head);
+		queue_sent(c, (size_t)n);
+		c->blocked = (size_t)n < bytes; /* drain follows */
 	}
 	if (c->head == NULL && c->state == CONN_CLOSING)
 		conn_finish(c);
 	if (c->stalled && c->answers < BUS_ANSWERS_MAX / 2)
 		conn_go_on(c);
+}
+
+/* Once for all that is put in this callback, unless that is a lot. */
+static void conn_flush_soon(struct conn *c)
+{
+	if (c->blocked)
+		return;
+	if (c->bytes >= BUS_OUTPUT)
+		conn_flush(c);
+	else
+		alk_task_queue(c->bus->loop, &c->flush);
 }
 
 /* What was queued is still sent, if the peer reads. */
@@ -209,8 +248,6 @@ void conn_close_slow(struct conn *c)
 
 void conn_put(struct conn *c, struct packet *packet, bool event)
 {
-	bool idle = c->head == NULL;
-
 	if (c->state != CONN_OPEN)
 		return;
 	if (c->bytes + packet->n > c->bus->queue_max) {
@@ -231,8 +268,7 @@ void conn_put(struct conn *c, struct packet *packet, bool event)
 		return;
 	}
 	queue_add(c, packet, event);
-	if (idle)
-		conn_flush(c);
+	conn_flush_soon(c);
 }
 
 void conn_say(struct conn *c, const char *type, const char *id, json_t *payload)
@@ -281,7 +317,7 @@ static void on_asked(void *user, bool allowed, const char *reason)
 
 void conn_ask(struct conn *c, const struct alk_channel_question *question, conn_then *then)
 {
-	int rc = alk_channel_ask(c->channel, question, on_asked, c, &c->ask);
+	int rc = c->way->ask(c, question, on_asked, c, &c->ask);
 
 	c->then = then;
 	c->waiting = rc == 0;
@@ -408,7 +444,7 @@ void conn_go_on(struct conn *c)
 	c->stalled = false;
 	if (c->state != CONN_OPEN)
 		return;
-	alk_channel_resume(c->channel);
+	c->way->resume(c);
 	conn_settle(c);
 }
 
@@ -432,7 +468,12 @@ void conn_eof(struct conn *c)
 	conn_settle(c);
 }
 
-struct conn *conn_new(struct bus *bus, struct alk_channel *channel)
+static void on_flush(void *user)
+{
+	conn_flush(user);
+}
+
+struct conn *conn_new(struct bus *bus, const struct conn_way *way, void *at)
 {
 	struct conn *c = calloc(1, sizeof(*c));
 
@@ -440,7 +481,9 @@ struct conn *conn_new(struct bus *bus, struct alk_channel *channel)
 		return NULL;
 	c->magic = BUS_CONN_MAGIC;
 	c->bus = bus;
-	c->channel = channel;
+	c->way = way;
+	c->at = at;
+	c->flush = (struct alk_task){.fn = on_flush, .user = c};
 	c->number = ++bus->last_conn;
 	c->tail = &c->head;
 	c->tokens = (double)bus->rate;
@@ -472,6 +515,7 @@ void conn_free(struct conn **conn)
 	c->state = CONN_CLOSED;
 	if (c->ask != NULL)
 		alk_channel_ask_cancel(&c->ask);
+	alk_task_cancel(c->bus->loop, &c->flush);
 	event_forget(c);
 	call_forget(c);
 	spoke_forget(c);
@@ -480,6 +524,8 @@ void conn_free(struct conn **conn)
 	frame_reader_clear(&c->reader);
 	alk_timer_free(&c->timer);
 	alk_timer_free(&c->pause);
+	if (c->way->forget != NULL)
+		c->way->forget(c);
 	*c->prev = c->next;
 	if (c->next != NULL)
 		c->next->prev = c->prev;

@@ -397,14 +397,18 @@ void hub_hear(struct hub *hub, uint64_t worker, const uint8_t *bytes, size_t n)
 
 /* Life */
 
-void hub_configure(struct hub *hub, const struct alk_options *options)
+int hub_configure(struct hub *hub, const struct alk_options *options, bool apply,
+		  struct alk_err *err)
 {
+	if (!apply)
+		return hub_local_check(hub, options, err);
 	hub->kept_max = (size_t)alk_options_int(options, "max_retained");
 	hub->kept_bytes_max = (size_t)alk_options_int(options, "max_retained_bytes");
 	hub_trim(hub);
+	return hub_local_apply(hub, options, err);
 }
 
-struct hub *hub_new(struct alk_half *half, const struct alk_options *options)
+struct hub *hub_new(struct alk_half *half, const struct alk_options *options, struct alk_err *err)
 {
 	struct hub *hub = calloc(1, sizeof(*hub));
 
@@ -416,9 +420,8 @@ struct hub *hub_new(struct alk_half *half, const struct alk_options *options)
 	TAILQ_INIT(&hub->spokes);
 	TAILQ_INIT(&hub->tails);
 	TAILQ_INIT(&hub->calls);
-	hub_configure(hub, options);
 	hub->topics = topics_new();
-	if (hub->topics == NULL)
+	if (hub->topics == NULL || hub_configure(hub, options, true, err) < 0)
 		hub_free(&hub);
 	return hub;
 }
@@ -440,5 +443,6 @@ void hub_free(struct hub **hub)
 	while (h->n_workers > 0)
 		free(h->workers[--h->n_workers]);
 	topics_free(&h->topics);
+	hub_local_free(h);
 	free(h);
 }

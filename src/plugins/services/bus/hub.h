@@ -9,6 +9,7 @@
  *   hub.c         workers, subscriptions, events
  *   hub_keep.c    retained values
  *   hub_spoke.c   spokes and calls between workers
+ *   hub_local.c   the local socket
  *   hub_admin.c   commands and metrics */
 
 #include <sys/queue.h>
@@ -81,12 +82,17 @@ struct hub {
 	uint64_t last_call;
 	size_t n_calls;
 	uint64_t count[BUS_COUNTER_COUNT];
+	struct alk_local_listener *local;
+	char local_path[128];
+	unsigned local_mode;
+	gid_t local_gid;
 	bool bad; /* a worker's message did not make sense: logged once */
 };
 
-struct hub *hub_new(struct alk_half *half, const struct alk_options *options);
+struct hub *hub_new(struct alk_half *half, const struct alk_options *options, struct alk_err *err);
 void hub_free(struct hub **hub);
-void hub_configure(struct hub *hub, const struct alk_options *options);
+int hub_configure(struct hub *hub, const struct alk_options *options, bool apply,
+		  struct alk_err *err);
 void hub_worker_up(struct hub *hub, uint64_t worker);
 void hub_worker_down(struct hub *hub, uint64_t worker);
 void hub_hear(struct hub *hub, uint64_t worker, const uint8_t *bytes, size_t n);
@@ -101,6 +107,11 @@ void hub_event(struct hub *hub, const struct hub_worker *from, const char *topic
 	       const uint8_t *frame, size_t n, const struct wire_in *served, uint64_t n_served);
 /* Whoever is told of peers is told again if it changed. */
 void hub_tell_peers(struct hub *hub);
+
+/* hub_local.c: the local socket. */
+int hub_local_check(const struct hub *hub, const struct alk_options *options, struct alk_err *err);
+int hub_local_apply(struct hub *hub, const struct alk_options *options, struct alk_err *err);
+void hub_local_free(struct hub *hub);
 
 /* hub_keep.c */
 void hub_keep(struct hub *hub, const char *topic, const uint8_t *frame, size_t n);

@@ -60,7 +60,7 @@ bool spoke_find(const struct bus *bus, const char *name, struct operation_at *at
 
 static bool has_scope(const struct conn *c, const json_t *scope)
 {
-	const struct alk_identity *identity = alk_channel_identity(c->channel);
+	const struct alk_identity *identity = c->way->identity(c);
 
 	return identity != NULL && alk_identity_has_scope(identity, json_string_value(scope));
 }
