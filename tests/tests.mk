@@ -116,6 +116,7 @@ docs: docs/api_doc docs/metrics_doc alknet-admin$(EXEEXT)
 # Ring 5. One harness a parser: tests/fuzz/fuzz_NAME.c, seeds in tests/fuzz/corpus/NAME.
 FUZZ_TESTS = \
 	tests/fuzz/fuzz_admin \
+	tests/fuzz/fuzz_bus_memory \
 	tests/fuzz/fuzz_cert \
 	tests/fuzz/fuzz_agent \
 	tests/fuzz/fuzz_conf \
@@ -152,6 +153,7 @@ tests_fuzz_fuzz_acme_port_SOURCES = tests/fuzz/fuzz_acme_port.c \
 	src/plugins/transports/tls/acme_answer.c src/plugins/transports/tls/acme_hello.c
 tests_fuzz_fuzz_acme_port_CFLAGS = $(ACME_TEST_CFLAGS)
 tests_fuzz_fuzz_acme_port_LDADD = $(FUZZ_LDADD)
+tests_fuzz_fuzz_bus_memory_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_frame_LDADD = libsecretparts.la $(FUZZ_LDADD)
 tests_fuzz_fuzz_secret_path_LDADD = libsecretparts.la $(FUZZ_LDADD)
 tests_fuzz_fuzz_secret_wire_LDADD = libsecretparts.la $(FUZZ_LDADD)

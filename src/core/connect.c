@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The program `alknet connect`. */
 #include "connect_private.h"
+#include "connect_bus.h"
 #include "connect_keep.h"
 #include "watchdog.h"
 
@@ -28,6 +29,7 @@ struct connect {
 	struct alk_client_admin *admin;	  /* NULL without --admin-socket */
 	struct alk_metrics_http *metrics; /* NULL without --metrics-listen */
 	struct alk_stdio *stdio;	  /* NULL without --stdio */
+	struct alk_bus_front *bus;	  /* NULL without --bus */
 	struct alk_signal *signals[SIGNALS];
 	bool hangup_ends; /* SIGHUP: the terminal or --stdio is gone; else it asks for a new session */
 	bool stopping;
@@ -41,6 +43,7 @@ static void connect_stop(struct connect *connect, int status)
 		return;
 	connect->stopping = true;
 	connect->status = status;
+	alk_bus_front_free(&connect->bus);
 	alk_conn_close_all(&connect->front);
 	alk_accept_close_all(&connect->front);
 	alk_keep_stop(connect->keep);
@@ -54,8 +57,13 @@ static void on_up(void *user, bool first)
 		fprintf(stderr, "alknet: connected to %s\n",
 			alk_client_server(connect->front.client));
 		alk_accept_announce(&connect->front);
+		if (connect->bus != NULL)
+			fprintf(stderr, "alknet: event bus on unix:%s\n",
+				alk_bus_front_path(connect->bus));
 	}
 	alk_conn_open_waiting(&connect->front);
+	if (connect->bus != NULL)
+		alk_bus_front_up(connect->bus);
 	if (connect->stdio != NULL)
 		alk_stdio_open(connect->stdio);
 }
@@ -64,7 +72,8 @@ static bool on_waited_for(void *user)
 {
 	const struct connect *connect = user;
 
-	return connect->front.waiting > 0;
+	return connect->front.waiting > 0 ||
+	       (connect->bus != NULL && alk_bus_front_waits(connect->bus));
 }
 
 static void on_over(void *user, int rc, const struct alk_err *err)
@@ -90,6 +99,17 @@ static void on_wanted(void *user)
 	alk_keep_wanted(connect->keep);
 }
 
+static int connect_bus(struct connect *connect, struct alk_err *err)
+{
+	const char *address = alk_options_str(connect->options, "bus");
+
+	if (address == NULL || strcmp(address, "none") == 0)
+		return 0;
+	connect->bus = alk_bus_front_new(connect->front.loop, address, connect->front.patience_ms,
+					 on_wanted, connect, err);
+	return connect->bus != NULL ? 0 : -EINVAL;
+}
+
 static void on_shutdown(void *user)
 {
 	connect_stop(user, 0);
@@ -104,6 +124,7 @@ static void on_signal(void *user, int signo)
 		return;
 	}
 	if (connect->stopping) {
+		alk_bus_front_free(&connect->bus);
 		alk_accept_close_all(&connect->front);
 		alk_client_admin_free(&connect->admin);
 		alk_stdio_free(&connect->stdio);
@@ -235,6 +256,8 @@ static int connect_prepare(struct connect *connect, struct alk_conf *conf, struc
 
 	if (rc == 0)
 		rc = connect_listen(connect, err);
+	if (rc == 0)
+		rc = connect_bus(connect, err);
 	if (rc != 0)
 		return rc;
 	/* A stream on standard input and output cannot be taken up again. */
@@ -242,6 +265,8 @@ static int connect_prepare(struct connect *connect, struct alk_conf *conf, struc
 	if (connect->keep == NULL)
 		return -EINVAL;
 	connect->front.client = alk_keep_client(connect->keep);
+	if (connect->bus != NULL)
+		alk_bus_front_set_client(connect->bus, connect->front.client);
 	connect->front.wanted = on_wanted;
 	connect->front.user = connect;
 	rc = connect_remote(connect, err);
@@ -273,6 +298,8 @@ static int connect_run(struct connect *connect, struct alk_err *err)
 	if (rc != 0)
 		return rc;
 	rc = alk_accept_start(&connect->front);
+	if (rc == 0 && connect->bus != NULL)
+		rc = alk_bus_front_start(connect->bus);
 	if (rc != 0)
 		return alk_err_set(err, rc, "out of memory");
 	alk_loop_run(connect->front.loop);
@@ -281,6 +308,7 @@ static int connect_run(struct connect *connect, struct alk_err *err)
 
 static void connect_deinit(struct connect *connect)
 {
+	alk_bus_front_free(&connect->bus);
 	alk_conn_close_all(&connect->front);
 	alk_accept_close_all(&connect->front);
 	for (size_t i = 0; i < SIGNALS; i++)
