@@ -10,7 +10,8 @@ static const struct {
 	int (*run)(int argc, char **argv);
 } commands[] = {
 	{"serve", alk_main_serve},   {"connect", alk_main_connect}, {"check", alk_main_check},
-	{"policy", alk_main_policy}, {"secret", alk_main_secret},
+	{"policy", alk_main_policy}, {"secret", alk_main_secret},   {"pub", alk_main_pub},
+	{"sub", alk_main_sub},	     {"call", alk_main_call},
 };
 
 /* What was printed must have reached its reader: --help into a full disk has failed. */
@@ -32,7 +33,7 @@ int main(int argc, char **argv)
 	const char *word = argc > 1 ? argv[1] : NULL;
 
 	if (word == NULL) {
-		fputs("alknet: a command is missing: serve, connect, check, policy or secret (alknet --help)\n",
+		fputs("alknet: a command is missing: serve, connect, pub, sub, call, check, policy or secret (alknet --help)\n",
 		      stderr);
 		return 2;
 	}

@@ -30,7 +30,8 @@ struct alk_flag {
 	const char *arg;
 	const char *help;
 };
-extern const struct alk_flag alk_policy_flags[]; /* policy_main.c */
+extern const struct alk_flag alk_policy_flags[];				 /* policy_main.c */
+extern const struct alk_flag alk_pub_flags[], alk_sub_flags[], alk_call_flags[]; /* bus_command.c */
 
 /* The commands; NULL ends the list. Hidden ones have no summary. */
 struct alk_command {

@@ -70,6 +70,27 @@ static bool has_flag(const struct alk_completion_command *command, const struct 
 	return false;
 }
 
+/* Of a command that has flags of its own. */
+static void flags_of_list(const struct alk_flag *list, struct alk_completion_command *out,
+			  struct alk_completion_flag *flags, size_t max)
+{
+	for (; list != NULL && list->name != NULL && out->n_flags < max; list++) {
+		struct alk_completion_flag *flag;
+
+		if (strcmp(list->name, "help") == 0)
+			continue; /* the program's */
+		flag = &flags[out->n_flags++];
+		snprintf(flag->name, sizeof(flag->name), "--%.60s", list->name);
+		flag->arg = list->arg;
+		flag->kind = list->arg == NULL		      ? ALK_COMPLETE_NOTHING
+			     : strcmp(list->arg, "FILE") == 0 ? ALK_COMPLETE_FILE
+			     : strcmp(list->arg, "last") == 0 ? ALK_COMPLETE_WORDS
+							      : ALK_COMPLETE_NOTHING;
+		flag->words = flag->kind == ALK_COMPLETE_WORDS ? list->arg : NULL;
+		flag->help = list->help;
+	}
+}
+
 static int command_add(struct script *script, const struct alk_command *command)
 {
 	unsigned role = command->role == ALK_ROLE_CHECK ? ALK_OPT_SERVE | ALK_OPT_CONNECT
@@ -87,8 +108,10 @@ static int command_add(struct script *script, const struct alk_command *command)
 	*out = (struct alk_completion_command){.name = command->name,
 					       .help = command->summary,
 					       .flags = flags};
-	if (command->role == ALK_ROLE_NONE)
+	if (command->role == ALK_ROLE_NONE) {
+		flags_of_list(command->flags, out, flags, n * 2);
 		return 0;
+	}
 	flags[out->n_flags++] = (struct alk_completion_flag){.name = "--config",
 							     .arg = "FILE",
 							     .kind = ALK_COMPLETE_FILE,

@@ -15,6 +15,9 @@ int alk_main_connect(int argc, char **argv);
 int alk_main_check(int argc, char **argv);
 int alk_main_policy(int argc, char **argv);
 int alk_main_secret(int argc, char **argv);
+int alk_main_pub(int argc, char **argv);
+int alk_main_sub(int argc, char **argv);
+int alk_main_call(int argc, char **argv);
 /* What the supervisor starts: fd 3 is the control socket. */
 int alk_main_worker(void);
 

@@ -383,6 +383,9 @@ void alk_cmdline_manual(FILE *out)
 	      ".Nm alknet Cm check\n.Fl -dump-defaults\n"
 	      ".Nm alknet Cm policy eval\n.Op Ar flags\n"
 	      ".Nm alknet Cm policy test\n.Op Fl -json\n.Ar DIR | FILE ...\n"
+	      ".Nm alknet Cm pub\n.Op Ar flags\n.Ar TOPIC JSON | -\n"
+	      ".Nm alknet Cm sub\n.Op Ar flags\n.Ar PATTERN ...\n"
+	      ".Nm alknet Cm call\n.Op Ar flags\n.Ar OPERATION\n.Op Ar JSON | -\n"
 	      ".Nm alknet Cm secret new\n"
 	      ".Nm alknet\n.Fl -version | Fl -help | Fl -help-man\n",
 	      out);
@@ -392,6 +395,9 @@ void alk_cmdline_manual(FILE *out)
 	fputs(forwards, out);
 	options_print(out, "FLAGS OF SERVE AND CONNECT", ALK_OPT_SERVE | ALK_OPT_CONNECT, 0);
 	flags_print(out, "FLAGS OF POLICY", alk_policy_flags);
+	flags_print(out, "FLAGS OF PUB", alk_pub_flags);
+	flags_print(out, "FLAGS OF SUB", alk_sub_flags);
+	flags_print(out, "FLAGS OF CALL", alk_call_flags);
 	fputs(configuration, out);
 	environment_print(out);
 	fputs(tail, out);
