@@ -67,6 +67,16 @@ ALK_EXPORT int alk_half_send(struct alk_half *half, uint64_t worker, const void 
 ALK_EXPORT int alk_half_host_key(struct alk_half *half, const char *what, const uint8_t *private,
 				 const uint8_t *public);
 
+/* In the supervisor: run one of the server's own admin commands (ABI 1.7), as the admin socket does; `params` is the JSON text
+ * of an object. `done` runs once, perhaps before this returned (then *call is NULL), with the result as JSON text or with NULL and why
+ * not; both are borrowed. A command that streams is refused: -EOPNOTSUPP; -ENOMEM, -EPIPE as above. */
+struct alk_half_call;
+ALK_EXPORT int alk_half_call(struct alk_half *half, const char *method, const char *params,
+			     void (*done)(void *user, const char *result, const char *error),
+			     void *user, struct alk_half_call **call);
+/* `done` does not run; clears *call, which may be NULL. */
+ALK_EXPORT void alk_half_call_cancel(struct alk_half_call **call);
+
 /* The answer of a command: one JSON value as text. Takes and clears the call. The client may have gone: then
  * nothing is sent. */
 ALK_EXPORT void alk_call_result(struct alk_call **call, const char *json);

@@ -31,9 +31,10 @@ struct alk_half;
  * 1.3: alk_channel_ask: a service asks the policy about a channel (alknet/service.h).
  * 1.4: alk_half_host_key (alknet/half.h).
  * 1.5: the path of a link: `take` and `path` of struct alk_acceptor, `path` and `listens` of transports; alk_dial_proxied.
- * 1.6: a service may have a local socket: the operation `local` (alknet/local.h). */
+ * 1.6: a service may have a local socket: the operation `local` (alknet/local.h).
+ * 1.7: alk_half_call (alknet/half.h). */
 #define ALK_ABI_MAJOR 1
-#define ALK_ABI_MINOR 6
+#define ALK_ABI_MINOR 7
 #define ALK_PLUGIN_MAGIC 0x6b6e6c61u /* "alnk" */
 
 enum alk_plugin_kind {

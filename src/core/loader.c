@@ -50,7 +50,8 @@ struct alk_loader {
 	bool halves_only;
 	alk_half_send_fn *send;
 	alk_half_host_key_fn *host_key;
-	void *send_user; /* of both */
+	alk_half_call_fn *call;
+	void *send_user; /* of all three */
 	alk_half_listen_fn *listen;
 	void *listen_user;
 };
@@ -498,6 +499,58 @@ struct alk_local_listener *alk_half_listen(struct alk_half *half, const char *op
 				      err);
 	alk_err_set(err, -EOPNOTSUPP, "%s: not in this process", option);
 	return NULL;
+}
+
+void alk_loader_set_call(struct alk_loader *loader, alk_half_call_fn *run)
+{
+	loader->call = run;
+}
+
+struct alk_half_call {
+	void (*done)(void *user, const char *result, const char *error); /* NULL: cancelled */
+	void *user;
+	struct alk_half_call **slot; /* the caller's; NULL when cancelled */
+};
+
+int alk_half_call(struct alk_half *half, const char *method, const char *params,
+		  void (*done)(void *user, const char *result, const char *error), void *user,
+		  struct alk_half_call **slot)
+{
+	const struct alk_loader *loader = half->loader;
+	struct alk_half_call *call = calloc(1, sizeof(*call));
+	int rc = loader->call != NULL ? -ENOMEM : -EPIPE;
+
+	*slot = NULL;
+	if (call == NULL || loader->call == NULL) {
+		free(call);
+		return rc;
+	}
+	*call = (struct alk_half_call){done, user, slot};
+	*slot = call;
+	rc = loader->call(loader->send_user, method, params, call);
+	if (rc < 0) {
+		*slot = NULL;
+		free(call);
+	}
+	return rc;
+}
+
+void alk_loader_answer_call(struct alk_half_call *call, const char *result, const char *error)
+{
+	if (call->slot != NULL)
+		*call->slot = NULL;
+	if (call->done != NULL)
+		call->done(call->user, result, error);
+	free(call);
+}
+
+void alk_half_call_cancel(struct alk_half_call **slot)
+{
+	if (*slot == NULL)
+		return;
+	(*slot)->done = NULL;
+	(*slot)->slot = NULL;
+	*slot = NULL;
 }
 
 int alk_half_send(struct alk_half *half, uint64_t worker, const void *bytes, size_t n)

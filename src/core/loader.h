@@ -12,6 +12,7 @@
 #include "conf.h"
 
 struct alk_loader;
+struct alk_half_call;
 struct alk_loaded; /* one plugin in use */
 
 /* `dir` is borrowed for the call; must be absolute. */
@@ -55,6 +56,12 @@ void alk_loader_set_host_key(struct alk_loader *loader, alk_half_host_key_fn *ta
 typedef void *alk_half_listen_fn(void *user, const char *name, const char *option, const char *path,
 				 unsigned mode, gid_t gid, struct alk_err *err);
 void alk_loader_set_listen(struct alk_loader *loader, alk_half_listen_fn *listen, void *user);
+/* Who runs the admin commands that halves ask for: alk_half_call. */
+typedef int alk_half_call_fn(void *user, const char *method, const char *params,
+			     struct alk_half_call *call);
+void alk_loader_set_call(struct alk_loader *loader, alk_half_call_fn *run);
+/* The answer, once for each that was run with success; `call` is gone then. */
+void alk_loader_answer_call(struct alk_half_call *call, const char *result, const char *error);
 /* The table, NULL when the plugin has none or is older. */
 const struct alk_half_ops *alk_loaded_half(const struct alk_loaded *loaded);
 /* Hand on what the other half said. False when no such plugin is here. */

@@ -111,6 +111,34 @@ int supervisor_half_lend(const struct alk_supervisor *sup, struct alk_conf *conf
 			     sup->host_key != NULL ? strlen(sup->host_key) : 0, err);
 }
 
+static void on_half_answer(void *user, json_t *result, const char *error)
+{
+	char *text = result != NULL ? json_dumps(result, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+
+	if (text == NULL && error == NULL)
+		error = "out of memory";
+	alk_loader_answer_call(user, text, error);
+	free(text);
+}
+
+static bool is_stream(const char *method)
+{
+	const char *dot = strrchr(method, '.');
+
+	return strcmp(method, "watch") == 0 || (dot != NULL && strcmp(dot, ".tail") == 0);
+}
+
+static int half_call(void *user, const char *method, const char *params, struct alk_half_call *call)
+{
+	json_t *values = json_loads(params, JSON_REJECT_DUPLICATES, NULL);
+
+	if (is_stream(method) || values == NULL) {
+		json_decref(values);
+		return is_stream(method) ? -EOPNOTSUPP : -EINVAL;
+	}
+	return alk_supervisor_request(user, method, values, on_half_answer, call);
+}
+
 void supervisor_half_carry(struct alk_supervisor *sup, struct alk_loader *loader)
 {
 	alk_loader_set_send(loader, half_send, sup);
@@ -130,6 +158,7 @@ int supervisor_half_open(struct alk_supervisor *sup, struct alk_err *err)
 		return -EINVAL;
 	supervisor_half_carry(sup, sup->halves);
 	alk_loader_set_host_key(sup->halves, half_host_key);
+	alk_loader_set_call(sup->halves, half_call);
 	alk_loader_halves_only(sup->halves);
 	open.loader = sup->halves;
 	rc = alk_loader_scan(sup->halves, ALK_PLUGIN_SERVICE, on_loaded, on_bad_plugin, &open);

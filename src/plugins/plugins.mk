@@ -139,6 +139,21 @@ plugins_bus_la_CFLAGS = $(PLUGIN_CFLAGS) $(JANSSON_CFLAGS)
 plugins_bus_la_LDFLAGS = $(PLUGIN_LDFLAGS)
 plugins_bus_la_LIBADD = libalknet.la $(JANSSON_LIBS)
 
+pkglib_LTLIBRARIES += plugins/status.la
+plugins_status_la_SOURCES = src/plugins/services/status/channel.c src/plugins/services/status/keeper.c \
+	src/plugins/services/status/page.c src/plugins/services/status/status.c src/plugins/services/status/status.h \
+	src/plugins/services/status/worker.c src/plugins/services/status/worker.h src/core/http_head.c src/core/http_head.h
+plugins_status_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)/src/core -I.
+plugins_status_la_CFLAGS = $(PLUGIN_CFLAGS) $(JANSSON_CFLAGS)
+plugins_status_la_LDFLAGS = $(PLUGIN_LDFLAGS)
+plugins_status_la_LIBADD = libalknet.la $(JANSSON_LIBS)
+EXTRA_DIST += src/plugins/services/status/page.html
+CLEANFILES += status_page.inc
+# The page as lines of C text.
+status_page.inc: src/plugins/services/status/page.html
+	$(AM_V_GEN)sed 's/\\/\\\\/g; s/"/\\"/g; s/.*/"&\\n"/' $(srcdir)/src/plugins/services/status/page.html >$@.tmp && mv $@.tmp $@
+$(plugins_status_la_OBJECTS): status_page.inc
+
 # Built, so that it stays true; not installed. -rpath makes libtool build a .so of it.
 noinst_LTLIBRARIES += plugins-skeleton/skeleton.la
 plugins_skeleton_skeleton_la_SOURCES = src/plugins/skeleton/skeleton.c
