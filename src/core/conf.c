@@ -139,8 +139,8 @@ static void plugin_nearest(const char *dir, const char *name, unsigned *best, ch
 		closedir(d);
 }
 
-static int name_fail(struct alk_conf *conf, const char *where, const char *name,
-		     const char *plugin_dir, struct alk_err *err)
+static int name_fail(struct alk_conf *conf, const char *name, const char *plugin_dir,
+		     struct alk_err *err)
 {
 	const struct alk_option *elsewhere = alk_option_find(alk_conf_options, name);
 	unsigned best = UINT_MAX;
@@ -154,15 +154,13 @@ static int name_fail(struct alk_conf *conf, const char *where, const char *name,
 	alk_text_escape(name, strlen(name), shown, sizeof(shown));
 	if (elsewhere != NULL)
 		return alk_err_set(err, -EINVAL,
-				   "%s%s: is an option of \"alknet %s\", not of \"alknet %s\"",
-				   where, shown,
+				   "%s: is an option of \"alknet %s\", not of \"alknet %s\"", shown,
 				   elsewhere->flags & ALK_OPT_SERVE ? "serve" : "connect",
 				   alk_conf_command(conf->role));
 	if (nearest[0] != '\0')
-		return alk_err_set(err, -EINVAL, "%s%s: there is no such option; did you mean %s?",
-				   where, shown, nearest);
-	return alk_err_set(err, -EINVAL,
-			   "%s%s: there is no such option, and no plugin of that name", where,
+		return alk_err_set(err, -EINVAL, "%s: there is no such option; did you mean %s?",
+				   shown, nearest);
+	return alk_err_set(err, -EINVAL, "%s: there is no such option, and no plugin of that name",
 			   shown);
 }
 
@@ -172,8 +170,6 @@ static int sections_check(struct alk_conf *conf, struct alk_err *err)
 	const char *dir = alk_options_str(conf->values, "plugin_dir");
 	char *path, where[300];
 
-	snprintf(where, sizeof(where),
-		 "%s: ", conf->path != NULL ? conf->path : "the configuration");
 	for (struct alk_conf_plugin *p = conf->plugins; p != NULL; p = p->next) {
 		struct stat st;
 		int rc;
@@ -184,8 +180,10 @@ static int sections_check(struct alk_conf *conf, struct alk_err *err)
 			return alk_err_set(err, -ENOMEM, "out of memory");
 		rc = stat(path, &st);
 		free(path);
-		if (rc < 0)
-			return name_fail(conf, where, p->name, dir, err);
+		if (rc < 0) {
+			alk_conf_where(conf, p->name, where, sizeof(where));
+			return alk_err_prefix(err, name_fail(conf, p->name, dir, err), "%s", where);
+		}
 	}
 	return 0;
 }
@@ -220,7 +218,7 @@ static int key_load(struct alk_conf *conf, const char *name, json_t *value, stru
 	else if (json_is_object(value) && alk_conf_is_stem(name))
 		return section_keep(conf, name, value, err);
 	else
-		return name_fail(conf, "", name, NULL, err);
+		return name_fail(conf, name, NULL, err);
 	return rc < 0 ? alk_err_prefix(err, rc, "%s", name) : 0;
 }
 
@@ -237,9 +235,12 @@ static int table_load(struct alk_conf *conf, json_t *table, struct alk_err *err)
 	json_object_foreach(table, name, value)
 	{
 		int rc = key_load(conf, name, value, err);
+		char where[300];
 
-		if (rc < 0)
-			return alk_err_prefix(err, rc, "%s", conf->path);
+		if (rc < 0) {
+			alk_conf_where(conf, name, where, sizeof(where));
+			return alk_err_prefix(err, rc, "%s", where);
+		}
 	}
 	return 0;
 }
@@ -298,9 +299,15 @@ static void given_name(const struct alk_option *option, const char *source, char
 void alk_conf_given_as(const struct alk_conf *conf, const char *name, char *out, size_t size)
 {
 	const struct alk_value *value = alk_options_value(conf->values, name);
+	const char *source = value->source;
+	char where[300];
 	size_t len;
 
-	given_name(alk_option_find(conf->table, name), value->source, out, size);
+	if (source != NULL && conf->path != NULL && strcmp(source, conf->path) == 0) {
+		alk_conf_where(conf, name, where, sizeof(where));
+		source = where;
+	}
+	given_name(alk_option_find(conf->table, name), source, out, size);
 	len = strlen(out);
 	if (value->secret_file != NULL)
 		snprintf(out + len, size - len, "_file");
@@ -314,7 +321,7 @@ int alk_conf_set(struct alk_conf *conf, const char *name, const char *value, con
 	int rc;
 
 	if (option == NULL)
-		return name_fail(conf, "", name, NULL, err);
+		return name_fail(conf, name, NULL, err);
 	rc = alk_options_set_text(conf->values, option, value, source, err);
 	if (rc < 0) {
 		given_name(option, source, shown, sizeof(shown));
@@ -446,9 +453,13 @@ static int section_load(struct alk_conf *conf, const struct alk_plugin *plugin,
 	json_object_foreach(entry->section, name, value)
 	{
 		int rc = section_key(conf, plugin, options, name, value, err);
+		char key[160], where[300];
 
-		if (rc < 0)
-			return alk_err_prefix(err, rc, "%s", conf->path);
+		if (rc < 0) {
+			snprintf(key, sizeof(key), "%s.%s", plugin->name, name);
+			alk_conf_where(conf, key, where, sizeof(where));
+			return alk_err_prefix(err, rc, "%s", where);
+		}
 	}
 	return 0;
 }
@@ -458,6 +469,7 @@ const struct alk_options *alk_conf_plugin(struct alk_conf *conf, const struct al
 {
 	struct alk_conf_plugin *entry = alk_conf_plugin_add(conf, plugin->name);
 	struct alk_options *options;
+	char key[160], where[300];
 	const char *failed;
 	int rc = 0;
 
@@ -479,10 +491,11 @@ const struct alk_options *alk_conf_plugin(struct alk_conf *conf, const struct al
 		rc = alk_options_defaults(options, err);
 	if (rc == 0) {
 		rc = alk_options_read_files(options, &failed, err);
-		if (rc < 0)
-			alk_err_prefix(err, rc, "%s: %s.%s",
-				       conf->path != NULL ? conf->path : "the configuration",
-				       plugin->name, failed);
+		if (rc < 0) {
+			snprintf(key, sizeof(key), "%s.%s", plugin->name, failed);
+			alk_conf_where(conf, key, where, sizeof(where));
+			alk_err_prefix(err, rc, "%s: %s", where, key);
+		}
 	}
 	if (rc < 0)
 		alk_options_free(&options);

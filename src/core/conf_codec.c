@@ -228,19 +228,12 @@ static json_t *section_show(const json_t *section, const char *source)
 static void show_line(const struct alk_conf *conf, const char *path, json_t *shown)
 {
 	const char *source = json_string_value(json_object_get(shown, "source"));
-	json_t *line = json_object_get(conf->lines, path);
+	char where[PATH_MAX + 32];
 
-	if (line == NULL) { /* or as a secret's file */
-		char file[200];
-
-		snprintf(file, sizeof(file), "%s_file", path);
-		line = json_object_get(conf->lines, file);
-	}
-	if (source == NULL || line == NULL || conf->path == NULL || strcmp(source, conf->path) != 0)
+	if (source == NULL || conf->path == NULL || strcmp(source, conf->path) != 0)
 		return;
-	json_object_set_new(shown, "source",
-			    json_sprintf("%s:%" JSON_INTEGER_FORMAT, source,
-					 json_integer_value(line)));
+	alk_conf_where(conf, path, where, sizeof(where));
+	json_object_set_new(shown, "source", json_string(where));
 }
 
 static json_t *show_lines(const struct alk_conf *conf, const char *section, json_t *all)

@@ -2,6 +2,7 @@
 #include "conf_private.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Where in the file each key stands. Lua's tables do not remember, so the text is looked through for
@@ -142,4 +143,21 @@ json_t *alk_conf_lines(const char *text, size_t len)
 	while (s.p < s.end)
 		scan_one(&s);
 	return s.found;
+}
+
+void alk_conf_where(const struct alk_conf *conf, const char *key, char *out, size_t size)
+{
+	const char *path = conf->path != NULL ? conf->path : "the configuration";
+	json_t *line = json_object_get(conf->lines, key);
+
+	if (line == NULL) { /* or as a secret's file */
+		char file[200];
+
+		snprintf(file, sizeof(file), "%s_file", key);
+		line = json_object_get(conf->lines, file);
+	}
+	if (line != NULL)
+		snprintf(out, size, "%s:%" JSON_INTEGER_FORMAT, path, json_integer_value(line));
+	else
+		snprintf(out, size, "%s", path);
 }

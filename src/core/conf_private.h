@@ -31,11 +31,14 @@ json_t *alk_conf_lua_read(const char *name, const char *text, size_t len, struct
 
 /* On which lines of a file its keys stand (conf_lines.c). New reference; NULL when out of memory. */
 json_t *alk_conf_lines(const char *text, size_t len);
+/* Where a key ("KEY", "PLUGIN.KEY"; KEY_file for a secret's) stands, for the beginning of a sentence: "FILE:LINE", or "FILE"
+ * where the line is not known. */
+void alk_conf_where(const struct alk_conf *conf, const char *key, char *out, size_t size);
 
 const char *alk_conf_lua_version(void);
 
 /* An option as it was given, for the beginning of a sentence: "--max-sessions", "ALKNET_SERVER",
- * "FILE: max_sessions", or its name when nobody gave it. */
+ * "FILE:LINE: max_sessions", or its name when nobody gave it. */
 void alk_conf_given_as(const struct alk_conf *conf, const char *name, char *out, size_t size);
 /* `proxy`, once more when it was read from its file. */
 int alk_conf_proxy_check(const struct alk_conf *conf, struct alk_err *err);

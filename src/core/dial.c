@@ -216,11 +216,13 @@ static void dial_on_deadline(void *user)
 	alk_err_set(&err, -ETIMEDOUT, "%s timed out after %g s",
 		    connecting ? "connect" : "resolving the host name",
 		    (double)dial->timeout_ms / 1000);
-	if (dial->via != NULL && dial->via->talk != NULL)
+	if (dial->via != NULL && dial->via->talk != NULL) {
 		alk_err_set(&err, -ETIMEDOUT, "the proxy did not answer in %g s",
 			    (double)dial->timeout_ms / 1000);
-	else if (dial->via != NULL)
+		alk_proxy_silent(dial->loop, &err);
+	} else if (dial->via != NULL) {
 		alk_proxy_unreachable(dial->loop, -ETIMEDOUT, &err);
+	}
 	dial_finish(dial, -ETIMEDOUT, -1, &err);
 }
 

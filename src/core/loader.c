@@ -179,6 +179,8 @@ static int library_open(const char *path, void **library, const struct alk_plugi
 	rc = path_stem(path, stem, sizeof(stem), err);
 	if (rc == 0)
 		rc = alk_loader_file_check(path, err);
+	if (rc == 0)
+		rc = alk_loader_file_try(path, err);
 	if (rc < 0)
 		return rc;
 	*library = dlopen(path, RTLD_NOW | RTLD_LOCAL);

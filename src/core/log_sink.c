@@ -134,27 +134,29 @@ static ssize_t sink_write(const char *text, size_t len)
 	return n < 0 ? -errno : n;
 }
 
-static void pending_flush(void)
+/* 0, or why not all of it went. */
+static int pending_flush(void)
 {
 	size_t done = 0;
+	ssize_t n = 1;
 
-	while (done < sink.used) {
-		ssize_t n = sink_write(sink.pending + done, sink.used - done);
-
-		if (n <= 0)
-			break;
-		done += (size_t)n;
+	while (n > 0 && done < sink.used) {
+		n = sink_write(sink.pending + done, sink.used - done);
+		done += n > 0 ? (size_t)n : 0;
 	}
 	memmove(sink.pending, sink.pending + done, sink.used - done);
 	sink.used -= done;
+	return n < 0 ? (int)n : 0;
 }
 
+/* A disk that is full or a terminal that is gone is always ready and never takes anything: the next line tries. */
 static void on_writable(void *user, int revents)
 {
+	int rc = pending_flush();
+
 	(void)user;
 	(void)revents;
-	pending_flush();
-	if (sink.used == 0 && sink.io != NULL)
+	if (sink.io != NULL && (sink.used == 0 || (rc < 0 && rc != -EAGAIN && rc != -EINTR)))
 		alk_io_set(sink.io, 0);
 }
 

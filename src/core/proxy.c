@@ -102,6 +102,11 @@ int alk_proxy_unreachable(struct alk_loop *loop, int rc, struct alk_err *err)
 	return as;
 }
 
+void alk_proxy_silent(struct alk_loop *loop, const struct alk_err *err)
+{
+	complain(loop, err);
+}
+
 /* ---- talking ---- */
 
 static void proxy_free(struct alk_proxy *proxy)

@@ -35,5 +35,7 @@ void alk_proxy_cancel(struct alk_proxy **proxy);
  * destination's. Returns the new rc: a proxy that refuses is no destination that does. Logged, at most once in
  * ten seconds, as credentials that the proxy does not take are: who runs this has to do something. */
 int alk_proxy_unreachable(struct alk_loop *loop, int rc, struct alk_err *err);
+/* It was reached and said nothing in time: the log has it too. */
+void alk_proxy_silent(struct alk_loop *loop, const struct alk_err *err);
 
 #endif

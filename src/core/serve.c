@@ -16,6 +16,7 @@
 #include "client.h"
 #include "cmdline.h"
 #include "json_wipe.h"
+#include "loader_file.h"
 #include "loader.h"
 #include "log_private.h"
 #include "policy.h"
@@ -42,6 +43,7 @@ int alk_main_process(unsigned long *limit)
 	int rc = 0;
 
 	alk_json_wipe();
+	alk_loader_try_first(true);
 	signal(SIGPIPE, SIG_IGN);
 	umask(077);
 	setrlimit(RLIMIT_CORE, &none);

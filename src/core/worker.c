@@ -8,6 +8,7 @@
 #include "board.h"
 #include "ctl.h"
 #include "log_private.h"
+#include "loader_file.h"
 #include "privileges.h"
 #include "proxy.h"
 #include "server.h"
@@ -277,8 +278,10 @@ static int worker_start(struct alk_worker *w, const json_t *message, int board_f
 		if (rc < 0)
 			return rc;
 	}
-	if (!w->in_process)
+	if (!w->in_process) {
+		alk_loader_try_first(false);
 		alk_loop_set_hooks(w->loop, on_wake, on_sleep, w);
+	}
 	w->tick_ms = (uint64_t)alk_options_int(values, "keepalive") / 3;
 	if (w->tick_ms == 0 || w->tick_ms > TICK_MAX_MS)
 		w->tick_ms = TICK_MAX_MS;

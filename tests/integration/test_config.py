@@ -145,9 +145,10 @@ def test_environment_fills_in(client, server, keys, tmp_path):
 
 BAD_FILES = {
     "syntax": ("return { key = ", "alknet.conf:1"),
-    "unknown": ("return { max_chanels = 5 }", "max_channels"),
-    "type": ("return { max_channels = {} }", "max_channels"),
-    "range": ("return { max_channels = 5000 }", "max_channels"),
+    "unknown": ("return {\n max_chanels = 5 }", "alknet.conf:2: max_chanels: there is no such option; did you mean max_channels?"),
+    "type": ("return { max_channels = {} }", "alknet.conf:1: max_channels"),
+    "range": ("return {\n\n max_channels = 5000 }", "alknet.conf:3: max_channels"),
+    "section": ("return {\n focward = { a = 1 } }", "alknet.conf:2: focward: there is no such option; did you mean forward?"),
     "no-table": ("return 5", "alknet.conf"),
     "nothing": ("", "alknet.conf"),
     "loop": ("while true do end", "alknet.conf"),

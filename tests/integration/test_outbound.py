@@ -124,6 +124,43 @@ def test_a_proxy_that_hangs(client):
         tunnel.wait_log("the proxy did not answer in 1 s")
 
 
+def test_connect_with_a_wrong_password(client, tmp_path, running_programs, targets):
+    """Of the first connection: a sentence, and the end."""
+    for kind, proxy in (("socks5", proxies.microsocks(tmp_path, "anna", "right")), ("http", proxies.tinyproxy(tmp_path, ("anna", "right")))):
+        running_programs.append(proxy)
+        conf = private(tmp_path / f"{kind}.conf", f'return {{ proxy = "{kind}://anna:wr0ng@127.0.0.1:{proxy.port}" }}')
+        tunnel = client(targets.echo, "-c", conf, known=False, wait=False)
+        tunnel.expected_status = 1
+        tunnel.wait_log("refused the user name or the password")
+        assert tunnel.wait() == 1 and "wr0ng" not in tunnel.log()
+
+
+@pytest.mark.parametrize("kind", ["socks5", "http"])
+def test_serve_through_a_proxy_that_hangs(server, client, kind):
+    """The open fails at the deadline, as a timeout; the log says who hung."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        serving = server("--proxy", f"{kind}://127.0.0.1:{silent.getsockname()[1]}", "--connect-timeout", "1")
+        assert refused(client(serving), 80) == 6
+        serving.wait_log("proxy failed.*the proxy did not answer in 1 s")
+
+
+@pytest.mark.parametrize("bind, there", [("127.0.0.3", True), ("192.0.2.77", False)])
+def test_bind(server, client, bind, there):
+    """A policy chooses the address that a connection comes from; one that is not this machine's is a failure."""
+    policy = f"return {{ on_open = function() return 'forward', {{ bind = '{bind}' }} end }}"
+    tunnel = client(server(policy=policy))
+    with socket.create_server(("127.0.0.1", 0)) as target:
+        target.settimeout(scaled(20))
+        port = target.getsockname()[1]
+        if not there:
+            assert refused(tunnel, port) == 1
+            return
+        with net.socks_connect(tunnel.port, "127.0.0.1", port):
+            peer, (address, _) = target.accept()
+            peer.close()
+            assert address == bind
+
+
 def test_via(server, client, targets, microsocks, tinyproxy):
     """A policy chooses the proxy for one destination, and none for another."""
     policy = f"""

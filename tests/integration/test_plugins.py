@@ -188,6 +188,29 @@ def test_reload_needs_a_transport_that_was_unloaded(configured, plugins):
     assert serving.generation() == 1
 
 
+CONSTRUCTORS = {
+    "aborts": ("abort();", "ends the process: Aborted"),
+    "exits": ("exit(3);", "ends the process with status 3"),
+}
+
+
+@pytest.mark.parametrize("kind", CONSTRUCTORS)
+def test_t48_constructors(configured, plugins, targets, workers, kind):
+    """A library that would end the server when it is opened: refused while it runs, and left out at its start."""
+    code, why = CONSTRUCTORS[kind]
+    serving = configured(workers=workers)
+    wire = serving.login()
+    bad = "#include <stdlib.h>\n#include <unistd.h>\n__attribute__((constructor)) static void begin(void) { " + code + " }\n"
+    build_skeleton(plugins, lambda text: text + bad)
+    with pytest.raises(procs.AdminError, match=why):
+        serving.call("plugin.load", name="skeleton")
+    echoes(wire, targets)
+    assert serving.call("reload")["generation"] == 2
+    assert serving.server.lines("plugin refused", why)
+    echoes(wire, targets, 12)
+    echoes(serving.login(), targets)
+
+
 @pytest.mark.parametrize(("name", "spoil", "why"), [
     ("skeleton", lambda so: so.chmod(0o777), "written by others"),
     ("skeleton", lambda so: so.write_bytes(b""), "skeleton"),
@@ -220,7 +243,7 @@ def test_configured_plugin_must_fit(configured, plugins):
     """One that the configuration speaks of is not left out in silence by a reload."""
     build_skeleton(plugins)
     serving = configured(workers=1)
-    with pytest.raises(procs.AdminError, match=r"alknet\.conf: skeleton\.greeting: must be text"):
+    with pytest.raises(procs.AdminError, match=r"alknet\.conf:\d+: skeleton\.greeting: must be text"):
         serving.reload(skeleton={"greeting": 7})
     (plugins / "skeleton.so").chmod(0o777)
     serving.write(skeleton={"greeting": "y"})

@@ -75,9 +75,9 @@ def spoil_transport(s):
 
 BAD = [
     (spoil_conf, r"alknet\.conf:3"),
-    (spoil_conf_key, r"alknet\.conf: max_sesions.*max_sessions"),
-    (spoil_conf_value, r"alknet\.conf: max_sessions"),
-    (spoil_conf_startups, r"alknet\.conf: max_startups"),
+    (spoil_conf_key, r"alknet\.conf:\d+: max_sesions.*max_sessions"),
+    (spoil_conf_value, r"alknet\.conf:\d+: max_sessions"),
+    (spoil_conf_startups, r"alknet\.conf:\d+: max_startups"),
     (spoil_policy, r"policy\.lua:\d"),
     (spoil_policy_run, r"policy\.lua:2"),
     (spoil_policy_word, r"policy\.lua.*on_opne"),
@@ -86,7 +86,7 @@ BAD = [
     (spoil_host_short, r"/host"),
     (spoil_host_mode, r"/host"),
     (spoil_missing, r"authorized_keys.*No such file"),
-    (spoil_plugin, r"alknet\.conf: forward\.connect_timeout"),
+    (spoil_plugin, r"alknet\.conf:\d+: forward\.connect_timeout"),
     (spoil_listen, r"99999"),
     (spoil_transport, r"carrier_pigeon"),
 ]

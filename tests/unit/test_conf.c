@@ -257,7 +257,7 @@ static void test_environment_is_named(void **state)
 	assert_null(
 		conf_of(ALK_ROLE_CLIENT, "return { server = 'h:x', identity = 'i' }", NULL, &err));
 	assert_memory_equal(err.text, file, strlen(file));
-	assert_non_null(strstr(err.text, ".conf: server: "));
+	assert_non_null(strstr(err.text, ".conf:1: server: "));
 }
 
 int main(void)

@@ -81,7 +81,7 @@ static void test_listen_that_a_flag_replaces_is_checked(void **state)
 	(void)state;
 	assert_null(conf_of(ALK_ROLE_SUPERVISOR, "return { listen = { { adress = 'a:1' } } }",
 			    SERVE("--listen", "c:3"), &err));
-	assert_non_null(strstr(err.text, ".conf: listen: entry 1 must be"));
+	assert_non_null(strstr(err.text, ".conf:1: listen: entry 1 must be"));
 }
 
 static void test_listen_flags_replace_the_file(void **state)

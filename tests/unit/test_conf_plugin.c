@@ -25,9 +25,9 @@ static void test_plugin_sections(void **state)
 		 "bee.honey: must be a whole number from 1 to 9, not \"10\""},
 		{"return { bee = { honey = 'x' } }", "bee.honey: must be a number, not text"},
 		{"return { bee = { file = '/nonexistent/f' } }",
-		 "alknet.conf: bee.file: /nonexistent/f: No such file"},
+		 "alknet.conf:1: bee.file: /nonexistent/f: No such file"},
 		{"return { bee = { word_file = '/nonexistent/f' } }",
-		 "alknet.conf: bee.word: /nonexistent/f"},
+		 "alknet.conf:1: bee.word: /nonexistent/f"},
 	};
 
 	(void)state;
@@ -71,8 +71,9 @@ static void test_section_of_no_plugin(void **state)
 
 	(void)state;
 	assert_null(conf_of(ALK_ROLE_SUPERVISOR, "return { wasp = { sting = 1 } }", SERVE(), &err));
-	assert_non_null(strstr(err.text,
-			       ".conf: wasp: there is no such option, and no plugin of that name"));
+	assert_non_null(
+		strstr(err.text,
+		       ".conf:1: wasp: there is no such option, and no plugin of that name"));
 	assert_null(conf_of(ALK_ROLE_SUPERVISOR, "return { socks5 = {} }", SERVE(), &err));
 	assert_non_null(strstr(err.text, "socks5: is an option of \"alknet connect\""));
 	assert_null(conf_of(ALK_ROLE_SUPERVISOR, "return { be = {} }", SERVE(), &err));
@@ -149,7 +150,7 @@ static void test_worker_gets_all_of_it(void **state)
 	conf = conf_of(ALK_ROLE_SUPERVISOR, "return { bee = { honey = 10 } }", SERVE(), &err);
 	other = sent(conf);
 	assert_null(alk_conf_plugin(other, &bee, &err));
-	assert_non_null(strstr(err.text, ".conf: bee.honey: must be"));
+	assert_non_null(strstr(err.text, ".conf:1: bee.honey: must be"));
 	alk_conf_free(&other);
 	alk_conf_free(&conf);
 }

@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -470,6 +471,45 @@ static void test_loop_writes_what_waits(void **state)
 	close(p[1]);
 }
 
+static uint64_t cpu_ms(void)
+{
+	struct timespec used;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+	return (uint64_t)used.tv_sec * 1000 + (uint64_t)used.tv_nsec / 1000000;
+}
+
+/* A device without room is always ready and takes nothing: the loop must not go round and round. */
+static void test_t45_full_disk(void **state)
+{
+	uint64_t before = dropped(), used;
+	struct alk_timer *timer;
+	struct alk_err err;
+	int fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
+
+	(void)state;
+	assert_true(fd >= 0);
+	turning = alk_loop_new(&err);
+	assert_non_null(turning);
+	stderr_become(fd);
+	alk_log_setup(ALK_LOG_INFO, ALK_LOG_LOGFMT, ALK_LOG_STDERR, NULL);
+	alk_log_attach(turning);
+	alk_log(ALK_LOG_INFO, "no room");
+	timer = alk_timer_new(turning, "turn", on_turn, NULL);
+	alk_timer_start(timer, 500);
+	used = cpu_ms();
+	alk_loop_run(turning);
+	used = cpu_ms() - used;
+	alk_timer_free(&timer);
+	flood(1000000);
+	alk_log_attach(NULL);
+	stderr_back();
+	alk_loop_free(&turning);
+	close(fd);
+	assert_true(used < 250);
+	assert_true(dropped() > before);
+}
+
 /* --- files and syslog ------------------------------------------------------------------------------- */
 
 static void test_file_is_written_in_place(void **state)
@@ -617,6 +657,7 @@ int main(void)
 		cmocka_unit_test(test_levels),
 		cmocka_unit_test(test_t45_stuck_pipe),
 		cmocka_unit_test(test_t45_stuck_socket),
+		cmocka_unit_test(test_t45_full_disk),
 		cmocka_unit_test(test_reader_is_gone),
 		cmocka_unit_test(test_loop_writes_what_waits),
 		cmocka_unit_test(test_file_is_written_in_place),
