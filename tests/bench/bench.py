@@ -23,8 +23,8 @@ import measures  # noqa: E402
 from harness import procs, sshwire  # noqa: E402
 
 PAIRS = ("openssh+openssh", "alknet+alknet", "alknet+openssh", "openssh+alknet")
-# Inside TLS; asked for by name.
-COVERED = ("alknettls+alknettls", "stunnel+stunnel", "trojan+trojan")
+# Inside TLS or no SSH at all; asked for by name.
+COVERED = ("alknettls+alknettls", "stunnel+stunnel", "trojan+trojan", "shadowsocks+shadowsocks")
 BASE = PAIRS[0]
 
 
@@ -48,7 +48,7 @@ class Lab:
         while self.running:
             self.running.pop().kill()
 
-    def serve(self, kind):
+    def serve(self, kind, *flags):
         self.count += 1
         name = f"serve{self.count}"
         if kind == "openssh":
@@ -60,7 +60,7 @@ class Lab:
             program = covered.SERVE[kind](self, name)
         else:
             argv = [procs.alknet(), "serve", "--key", self.keys.path("host"), "--authorized-keys", self.keys.authorized]
-            argv += ["--listen", "127.0.0.1:0", "--admin-socket", "none", *(covered.serve_flags(self) if kind == "alknettls" else ())]
+            argv += ["--listen", "127.0.0.1:0", "--admin-socket", "none", *flags, *(covered.serve_flags(self) if kind == "alknettls" else ())]
             program = procs.Server(argv, self.dir / f"{name}.log")
             self.running.append(program)
             program.find_port()
@@ -156,10 +156,11 @@ def goals(medians, pairs):
             continue
         good = part <= bound if better == "lower" else part >= bound
         out.append({"row": row, "pair": pair, "ratio": part, "goal": bound, "better": better, "reached": good})
-    for row, pair, bound in measures.BOUNDS:
+    for row, pair, bound, better in measures.BOUNDS:
         value = medians.get(pair, {}).get(row)
         if value is not None:
-            out.append({"row": row, "pair": pair, "value": value, "goal": bound, "better": "lower", "reached": value <= bound})
+            good = value <= bound if better == "lower" else value >= bound
+            out.append({"row": row, "pair": pair, "value": value, "goal": bound, "better": better, "reached": good})
     return out + covered.goals(medians)
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """The programs under test, and what /proc says about them. Everything is ended by its pid."""
 
+import contextlib
 import json
 import os
 import re
@@ -120,19 +121,23 @@ def memory(pid):
     return total
 
 
+def cpu_of_one(pid):
+    """User and system time of one process, reaped children included. The programs have one thread each."""
+    tick = os.sysconf("SC_CLK_TCK")
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    reaped = (int(fields[13]) + int(fields[14])) / tick
+    try:
+        return reaped + int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+    except (FileNotFoundError, IndexError):
+        return reaped + (int(fields[11]) + int(fields[12])) / tick
+
+
 def cpu_seconds(pid):
-    """User and system time of a process tree, reaped children included. The programs have one thread each."""
-    seconds, tick = 0.0, os.sysconf("SC_CLK_TCK")
+    """The same of a process tree."""
+    seconds = 0.0
     for one in tree(pid):
-        try:
-            fields = Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
-            seconds += (int(fields[13]) + int(fields[14])) / tick
-            try:
-                seconds += int(Path(f"/proc/{one}/schedstat").read_text().split()[0]) / 1e9
-            except (FileNotFoundError, IndexError):
-                seconds += (int(fields[11]) + int(fields[12])) / tick
-        except OSError:
-            continue
+        with contextlib.suppress(OSError):
+            seconds += cpu_of_one(one)
     return seconds
 
 
