@@ -129,10 +129,9 @@ static void conn_pump(struct alk_conn *conn)
 	struct alk_channel *channel = conn->channel;
 	struct conn_head *head = conn->head;
 
-	alk_io_free(&conn->io);
 	conn->channel = NULL;
-	if (alk_pump_start(channel, &conn->fd, NULL, head != NULL ? head->bytes : NULL,
-			   head != NULL ? head->len : 0, NULL, NULL) != 0) {
+	if (alk_pump_start_watched(channel, &conn->fd, &conn->io, head != NULL ? head->bytes : NULL,
+				   head != NULL ? head->len : 0) != 0) {
 		alk_channel_set_ops(channel, &detached_ops, NULL);
 		alk_channel_close(channel);
 	}

@@ -246,6 +246,14 @@ struct alk_io *alk_io_new(struct alk_loop *loop, int fd, const char *name, alk_i
 	return io;
 }
 
+void alk_io_hand_over(struct alk_io *io, const char *name, alk_io_fn *on_ready, void *user)
+{
+	assert(io->w.magic == WATCHER_IO);
+	io->w.name = name;
+	io->on_ready = on_ready;
+	io->user = user;
+}
+
 void alk_io_set(struct alk_io *io, int events)
 {
 	struct ev_loop *ev;

@@ -14,6 +14,10 @@ void *alk_loop_kept(const struct alk_loop *loop, const void *key);
 int alk_loop_keep(struct alk_loop *loop, const void *key, void *thing,
 		  void (*free_thing)(void *thing));
 
+/* The watcher for another user, from now on. What it watches, and for what, stays, so that the kernel has not to be
+ * told. */
+void alk_io_hand_over(struct alk_io *io, const char *name, alk_io_fn *on_ready, void *user);
+
 /* A loop over one of libev's that somebody else made, runs and frees. */
 struct ev_loop;
 struct alk_loop *alk_loop_wrap(struct ev_loop *ev, struct alk_err *err);

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "loop_private.h"
 #include "pump.h"
 
 /* One read. Nothing is kept between two, so one buffer serves every pump of the process. */
@@ -270,11 +271,19 @@ static void on_ready(void *user, int revents)
 		pump_read(p);
 }
 
-static int pump_end_init(struct alk_pump *p, struct pump_end *end, int fd)
+/* Takes *io, if there is one. */
+static int pump_end_init(struct alk_pump *p, struct pump_end *end, int fd, struct alk_io **io)
 {
 	struct stat st = {.st_mode = S_IFSOCK};
 
 	end->fd = fd;
+	if (io && *io) {
+		end->socket = true;
+		end->io = *io;
+		*io = NULL;
+		alk_io_hand_over(end->io, "pump", on_ready, p);
+		return 0;
+	}
 	if (p->split && fstat(fd, &st) < 0)
 		return -errno;
 	end->socket = S_ISSOCK(st.st_mode);
@@ -286,8 +295,8 @@ static int pump_end_init(struct alk_pump *p, struct pump_end *end, int fd)
 	return end->io ? 0 : -ENOMEM;
 }
 
-int alk_pump_start(struct alk_channel *channel, int *fd, int *fd_out, const void *first,
-		   size_t first_len, alk_pump_done *done, void *user)
+static int pump_start(struct alk_channel *channel, int *fd, struct alk_io **io, int *fd_out,
+		      const void *first, size_t first_len, alk_pump_done *done, void *user)
 {
 	struct alk_pump *p = calloc(1, sizeof(*p));
 	int rc = -ENOMEM;
@@ -302,9 +311,9 @@ int alk_pump_start(struct alk_channel *channel, int *fd, int *fd_out, const void
 	p->reading = true;
 	p->split = fd_out && *fd_out >= 0;
 	p->in.fd = p->out.fd = -1;
-	rc = pump_end_init(p, &p->in, *fd);
+	rc = pump_end_init(p, &p->in, *fd, io);
 	if (rc == 0 && p->split)
-		rc = pump_end_init(p, &p->out, *fd_out);
+		rc = pump_end_init(p, &p->out, *fd_out, NULL);
 	if (rc == 0 && first_len > 0) {
 		p->first = malloc(first_len);
 		if (!p->first)
@@ -334,9 +343,23 @@ fail:
 		alk_task_cancel(p->loop, &p->soon);
 		free(p);
 	}
+	if (io)
+		alk_io_free(io);
 	alk_fd_close(fd);
 	if (fd_out)
 		alk_fd_close(fd_out);
 	alk_channel_close(channel);
 	return rc;
+}
+
+int alk_pump_start(struct alk_channel *channel, int *fd, int *fd_out, const void *first,
+		   size_t first_len, alk_pump_done *done, void *user)
+{
+	return pump_start(channel, fd, NULL, fd_out, first, first_len, done, user);
+}
+
+int alk_pump_start_watched(struct alk_channel *channel, int *fd, struct alk_io **io,
+			   const void *first, size_t first_len)
+{
+	return pump_start(channel, fd, io, NULL, first, first_len, NULL, NULL);
 }

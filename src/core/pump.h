@@ -25,5 +25,8 @@ typedef void alk_pump_done(void *user, int rc);
  * (borrowed for the call). 0 or -errno. Plain files and pipes work too (`fd_out` -1 = the same fd). */
 int alk_pump_start(struct alk_channel *channel, int *fd, int *fd_out, const void *first,
 		   size_t first_len, alk_pump_done *done, void *user);
+/* The same of a socket that is watched already. Takes *io too, on failure as well. */
+int alk_pump_start_watched(struct alk_channel *channel, int *fd, struct alk_io **io,
+			   const void *first, size_t first_len);
 
 #endif
