@@ -66,6 +66,23 @@ def test_a_kind_server_first(host):
         assert sock.recv(1) == b""
 
 
+def test_a_close_is_answered_to_a_server_that_says_no_more(host):
+    """The client lets its answer wait for something to go with, but not for ever; a window that was used likewise."""
+    with ask(host) as sock:
+        number, _, _ = host.asked()
+        host.confirm(number, 5)
+        assert accepted(sock)
+        host.data(number, b"x")
+        assert net.recv_exact(sock, 1) == b"x"
+        fields = sshwire.Reader(host.expect(sshwire.WINDOW_ADJUST)[1:])
+        assert fields.u32() == 5 and fields.u32() > 1_000_000
+        host.send(bytes([sshwire.EOF]) + u32(number))
+        host.send(bytes([sshwire.CLOSE]) + u32(number))
+        while (payload := host.expect(sshwire.EOF, sshwire.CLOSE))[0] == sshwire.EOF:
+            pass
+        assert sshwire.Reader(payload[1:]).u32() == 5
+
+
 @pytest.mark.parametrize("packet", [0, 1, 9, 10, 11, 2**32 - 1])
 @pytest.mark.parametrize("window", [0, 100000, 2**32 - 1])
 def test_t21_packet_size_of_a_server(host, packet, window):

@@ -62,6 +62,17 @@ def login(port, keys):
     return sshwire.Wire(port).login(sshwire.load_key(keys.path("user")))
 
 
+def test_window_is_opened_where_nothing_else_is_said(server, keys, targets):
+    """A small WINDOW_ADJUST may wait for a packet to go with; it goes without one too."""
+    serving = server()
+    with sshwire.Wire(serving.port).login(sshwire.load_key(keys.path("user"))) as wire:
+        channel, window = wire.open_channel(3, "127.0.0.1", targets.discard)
+        wire.data(channel, b"x")
+        fields = Reader(wire.expect(WINDOW_ADJUST)[1:])
+        assert fields.u32() == 3
+        assert window - 1 + fields.u32() > 1_000_000
+
+
 def test_window_grows_on_a_long_link(server, keys, targets, link):
     """And the same server keeps it as it is on a near one, and for a target that takes nothing."""
     serving = server()

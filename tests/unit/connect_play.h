@@ -111,6 +111,13 @@ int alk_pump_start(struct alk_channel *channel, int *fd, int *fd_out, const void
 	return 0;
 }
 
+int alk_pump_start_watched(struct alk_channel *channel, int *fd, struct alk_io **io,
+			   const void *first, size_t first_len)
+{
+	alk_io_free(io);
+	return alk_pump_start(channel, fd, NULL, first, first_len, NULL, NULL);
+}
+
 static inline void channel_refuse(struct alk_channel *channel, enum alk_open_failure why)
 {
 	channel->ops->refused(channel->user, channel, why, "said so");
