@@ -72,6 +72,7 @@ UNIT_TESTS = \
 	tests/unit/test_proxy \
 	tests/unit/test_proxy_header \
 	tests/unit/test_pump \
+	tests/unit/test_random \
 	tests/unit/test_remote_listener \
 	tests/unit/test_shared \
 	tests/unit/test_socks5 \
