@@ -130,7 +130,8 @@ def test_a_spoke_that_dies(bus, workers):
     dev.wire.close()
     assert {(one["id"], one["payload"]["code"]) for one in (caller.next(), caller.next())} == {("a", "UNAVAILABLE"), ("b", "UNAVAILABLE")}
     wait_until(lambda: server.metric("spokes") == 0, 20, "the spoke to be forgotten")
-    failed(caller.call("/dev1/fs/read", {"path": "x"}), "NOT_FOUND")
+    # The caller's worker hears of it a moment later.
+    wait_until(lambda: caller.call("/dev1/fs/read", {"path": "x"})["payload"]["code"] == "NOT_FOUND", 20, "the caller's worker to forget it")
     again = spoke(server)
     caller.request("/dev1/fs/read", {"path": "x"})
     again.send("call.responded", again.next()["id"], 1)
