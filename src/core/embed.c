@@ -264,7 +264,7 @@ static int conf_give(struct alk_conf *conf, enum alk_role role, const char *tabl
 static int client_refuse(const struct alk_conf *conf, struct alk_err *err)
 {
 	static const char *const listeners[] = {"forward", "remote_forward", "socks5", "stdio",
-						"admin_socket"};
+						"bus",	   "admin_socket"};
 
 	for (size_t i = 0; i < sizeof(listeners) / sizeof(*listeners); i++)
 		if (alk_options_has(alk_conf_values(conf), listeners[i]))
