@@ -80,7 +80,8 @@ static void in_fill(struct tls_pump *pump)
 	do {
 		n = tls_conn_read(&pump->conn, in->bytes + in->len, TLS_BUFFER_SIZE - in->len);
 		in->len += n;
-	} while (n > 0 && TLS_BUFFER_SIZE - in->len >= TLS_RECORD_MAX);
+	} while (n > 0 && TLS_BUFFER_SIZE - in->len >= TLS_RECORD_MAX &&
+		 tls_conn_pending(&pump->conn));
 }
 
 /* SSH has gone: what comes is thrown away. */
