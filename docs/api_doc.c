@@ -28,6 +28,8 @@ static const struct {
 				  "`\"allow\"`"},
 	[ALK_QUESTION_SUBSCRIBE] = {"session, topic", "a pattern is subscribed to", "`\"allow\"`"},
 	[ALK_QUESTION_CALL] = {"session, operation", "an operation is called", "`\"allow\"`"},
+	[ALK_QUESTION_EVENT] = {"envelope", "an event came that `alknet.subscribe` asked for",
+				"nothing"},
 	[ALK_QUESTION_CLOSE] = {"session, stats", "a session ended", "nothing"},
 };
 

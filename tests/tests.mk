@@ -118,6 +118,8 @@ docs: docs/api_doc docs/metrics_doc alknet-admin$(EXEEXT)
 FUZZ_TESTS = \
 	tests/fuzz/fuzz_admin \
 	tests/fuzz/fuzz_bus_memory \
+	tests/fuzz/fuzz_bus_schema \
+	tests/fuzz/fuzz_bus_topic \
 	tests/fuzz/fuzz_cert \
 	tests/fuzz/fuzz_agent \
 	tests/fuzz/fuzz_conf \
@@ -168,6 +170,9 @@ libreplay_la_SOURCES = tests/fuzz/replay.c
 FUZZ_LDADD = libreplay.la libcore.la
 endif
 tests_fuzz_fuzz_admin_LDADD = $(FUZZ_LDADD)
+tests_fuzz_fuzz_bus_schema_LDADD = $(FUZZ_LDADD)
+tests_fuzz_fuzz_bus_topic_SOURCES = tests/fuzz/fuzz_bus_topic.c src/plugins/services/bus/nats_subject.c
+tests_fuzz_fuzz_bus_topic_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_cert_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_agent_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_conf_LDADD = $(FUZZ_LDADD)

@@ -20,6 +20,7 @@ struct alk_transport_ops; /* alknet/transport.h */
 struct alk_service_ops;	  /* alknet/service.h */
 struct alk_half_ops;	  /* alknet/half.h */
 struct alk_half;
+struct alk_bus; /* alknet/bus.h */
 
 /* The ABI number. MAJOR: something removed, reordered or retyped: other majors are refused.
  * MINOR: something appended: a plugin made for a newer minor than the host's is refused.
@@ -32,9 +33,10 @@ struct alk_half;
  * 1.4: alk_half_host_key (alknet/half.h).
  * 1.5: the path of a link: `take` and `path` of struct alk_acceptor, `path` and `listens` of transports; alk_dial_proxied.
  * 1.6: a service may have a local socket: the operation `local` (alknet/local.h).
- * 1.7: alk_half_call (alknet/half.h). */
+ * 1.7: alk_half_call (alknet/half.h).
+ * 1.8: alknet/bus.h: a service offers operations on the bus, publishes and subscribes; the env has `bus`. */
 #define ALK_ABI_MAJOR 1
-#define ALK_ABI_MINOR 7
+#define ALK_ABI_MINOR 8
 #define ALK_PLUGIN_MAGIC 0x6b6e6c61u /* "alnk" */
 
 enum alk_plugin_kind {
@@ -60,6 +62,7 @@ struct alk_plugin_env {
 	uint64_t connect_timeout; /* ms: the program's option, for who connects somewhere */
 	struct alk_half
 		*half; /* since 1.2: in the supervisor and in a worker, if the record has `half` */
+	struct alk_bus *bus; /* since 1.8: in a worker */
 };
 
 struct alk_plugin {

@@ -63,8 +63,9 @@ struct alk_destination {
 struct alk_identity {
 	const char *id;
 	const char *user;
-	const char *key_fingerprint; /* SHA256:... */
-	const char *const *scopes;   /* ends with NULL */
+	const char *key_fingerprint;  /* SHA256:... */
+	const char *const *scopes;    /* ends with NULL */
+	const char *const *resources; /* since 1.8; ends with NULL, may be NULL */
 };
 ALK_EXPORT bool alk_identity_has_scope(const struct alk_identity *identity, const char *scope);
 

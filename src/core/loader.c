@@ -54,6 +54,7 @@ struct alk_loader {
 	void *send_user; /* of all three */
 	alk_half_listen_fn *listen;
 	void *listen_user;
+	struct alk_bus *bus;
 };
 
 static const char *kind_str(uint32_t kind)
@@ -245,6 +246,7 @@ static int loaded_init(struct alk_loaded *loaded, const struct alk_loader *loade
 		loaded->half = (struct alk_half){loader, loaded->plugin->name};
 		env.half = &loaded->half;
 	}
+	env.bus = loader->bus;
 	loaded->env = env;
 	if (loaded->plugin->init == NULL)
 		return 0;
@@ -449,6 +451,11 @@ void alk_loader_each(const struct alk_loader *loader, alk_loaded_fn *fn, void *u
 		next = loaded->next;
 		fn(user, loaded);
 	}
+}
+
+void alk_loader_set_bus(struct alk_loader *loader, struct alk_bus *bus)
+{
+	loader->bus = bus;
 }
 
 void alk_loader_set_send(struct alk_loader *loader, alk_half_send_fn *send, void *user)

@@ -62,6 +62,9 @@ typedef int alk_half_call_fn(void *user, const char *method, const char *params,
 void alk_loader_set_call(struct alk_loader *loader, alk_half_call_fn *run);
 /* The answer, once for each that was run with success; `call` is gone then. */
 void alk_loader_answer_call(struct alk_half_call *call, const char *result, const char *error);
+/* What env.bus is; before anything is loaded. */
+struct alk_bus;
+void alk_loader_set_bus(struct alk_loader *loader, struct alk_bus *bus);
 /* The table, NULL when the plugin has none or is older. */
 const struct alk_half_ops *alk_loaded_half(const struct alk_loaded *loaded);
 /* Hand on what the other half said. False when no such plugin is here. */

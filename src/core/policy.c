@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <jansson.h>
 #include <alknet/log.h>
 #include "board.h"
 #include "policy_private.h"
@@ -27,6 +28,8 @@ static const char *const question_names[ALK_QUESTION_COUNT] = {
 
 const char *alk_question_str(enum alk_question question)
 {
+	if (question == ALK_QUESTION_OPERATION)
+		return "operation";
 	return question < ALK_QUESTION_COUNT ? question_names[question] : "?";
 }
 
@@ -128,8 +131,10 @@ static void built_in_answer(const struct alk_ask *ask, struct alk_answer *answer
 	case ALK_QUESTION_LISTEN:
 		built_in_listen(ask, answer);
 		break;
+	case ALK_QUESTION_EVENT:
 	case ALK_QUESTION_CLOSE:
 	case ALK_QUESTION_COUNT:
+	case ALK_QUESTION_OPERATION:
 		break;
 	}
 }
@@ -138,7 +143,11 @@ static int question_push(lua_State *L, void *user)
 {
 	struct alk_question_run *question = user;
 
-	lua_rawgeti(L, LUA_REGISTRYINDEX, question->policy->function[question->ask->question]);
+	if (question->ask->question == ALK_QUESTION_OPERATION)
+		lua_rawgeti(L, LUA_REGISTRYINDEX, question->ask->function);
+	else
+		lua_rawgeti(L, LUA_REGISTRYINDEX,
+			    question->policy->function[question->ask->question]);
 	return 1 + alk_policy_push_ask(L, question->ask);
 }
 
@@ -153,6 +162,7 @@ static int question_read(lua_State *L)
 static void answer_fail(struct alk_answer *answer, const char *why)
 {
 	alk_grant_unref(&answer->grant);
+	json_decref(answer->output);
 	memset(answer, 0, sizeof(*answer));
 	answer->failed = true;
 	snprintf(answer->reason, sizeof(answer->reason), "%s", why);
@@ -195,7 +205,9 @@ static void failure_log(struct alk_policy *policy, const struct alk_ask *ask,
 		policy->suppressed++;
 		return;
 	}
-	alk_log(ALK_LOG_ERROR, "policy failed", ALK_STR("question", question_names[ask->question]),
+	alk_log(ALK_LOG_ERROR, "policy failed",
+		ALK_STR("question", alk_question_str(ask->question)),
+		ALK_STR("operation", ask->question == ALK_QUESTION_OPERATION ? ask->name : ""),
 		ALK_STR("where", answer->where), ALK_STR("error", answer->reason),
 		ALK_INT("suppressed", policy->suppressed));
 	policy->logged_at = now;
@@ -206,7 +218,7 @@ static void answer_count(struct alk_policy *policy, const struct alk_ask *ask,
 			 const struct alk_answer *answer)
 {
 	alk_count(ALK_M_POLICY_ASKED, 1);
-	if (answer->verdict == ALK_VERDICT_DENY && ask->question != ALK_QUESTION_CLOSE)
+	if (answer->verdict == ALK_VERDICT_DENY && ask->question < ALK_QUESTION_EVENT)
 		alk_count(ALK_M_POLICY_DENIED, 1);
 	if (!answer->failed)
 		return;
@@ -268,6 +280,8 @@ void alk_policy_ask_now(struct alk_policy *policy, const struct alk_ask *ask,
 
 bool alk_policy_has(const struct alk_policy *policy, enum alk_question question)
 {
+	if (question == ALK_QUESTION_OPERATION)
+		return policy->scripted;
 	return policy->scripted && question < ALK_QUESTION_COUNT &&
 	       policy->function[question] != LUA_NOREF;
 }
@@ -312,12 +326,21 @@ static int script_load(struct alk_policy *policy, const char *text, size_t len, 
 	rc = alk_sandbox_init(&policy->box, policy->name, policy->limits.memory, err);
 	if (rc < 0)
 		return rc;
+	policy->declared = alk_policy_declared_new();
+	if (!policy->declared)
+		return alk_err_set(err, -ENOMEM, "not enough memory");
+	policy->box.declared = policy->declared;
 	rc = alk_sandbox_load(&policy->box, &loading.run, text, len, ALK_POLICY_LOAD_MS, err);
 	if (rc == 0 &&
 	    alk_sandbox_call(&policy->box, functions_take, &loading, why, sizeof(why)) < 0)
 		rc = alk_err_set(err, -EINVAL, "%s: %s", policy->name, why);
+	policy->box.declared = NULL;
 	alk_run_end(&policy->box, &loading.run);
 	policy->scripted = true;
+	if (rc == 0 && alk_policy_declared_subscribes(policy->declared) &&
+	    policy->function[ALK_QUESTION_EVENT] == LUA_NOREF)
+		rc = alk_err_set(err, -EINVAL, "%s: alknet.subscribe is of no use without on_event",
+				 policy->name);
 	return rc;
 }
 
@@ -358,11 +381,13 @@ void alk_policy_free(struct alk_policy **policy)
 	*policy = NULL;
 	if (!p)
 		return;
+	alk_policy_bus_leave(p);
 	while (p->asked) {
 		asked = p->asked;
 		alk_policy_cancel(&asked);
 	}
 	alk_sandbox_deinit(&p->box);
+	alk_policy_declared_free(&p->declared);
 	free(p->name);
 	free(p);
 }

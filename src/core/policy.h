@@ -39,13 +39,15 @@ const char *alk_verdict_str(enum alk_verdict verdict);
 	X(PUBLISH, "on_publish", "allow|deny")                                                     \
 	X(SUBSCRIBE, "on_subscribe", "allow|deny")                                                 \
 	X(CALL, "on_call", "allow|deny")                                                           \
+	X(EVENT, "on_event", "")                                                                   \
 	X(CLOSE, "on_close", "")
 
 enum alk_question {
 #define X(id_, name_, words_) ALK_QUESTION_##id_,
 	ALK_QUESTIONS(X)
 #undef X
-	ALK_QUESTION_COUNT
+	ALK_QUESTION_COUNT,
+	ALK_QUESTION_OPERATION, /* no question: the handler of an alknet.operation, run as one */
 };
 
 /* What the certificate behind a login says. */
@@ -136,11 +138,14 @@ struct alk_ask {
 	 * RFC 4254 7.1: "" is all addresses. */
 	const struct alk_destination *to;
 	bool gateway_ports; /* LISTEN: the option's value */
-	const char *name;   /* PUBLISH: the type; SUBSCRIBE: the pattern; CALL: the operation */
-	const char *id;	    /* PUBLISH */
-	size_t size;	    /* PUBLISH: bytes of the envelope */
-	double duration;    /* CLOSE: seconds */
-	const char *reason; /* CLOSE */
+	const char *
+		name; /* PUBLISH, EVENT: the type; SUBSCRIBE: the pattern; CALL, OPERATION: the operation */
+	const char *id;		    /* PUBLISH, EVENT */
+	size_t size;		    /* PUBLISH, EVENT: bytes of the envelope */
+	const struct json_t *value; /* EVENT: the payload; OPERATION: the input; NULL = null */
+	int function;		    /* OPERATION: the handler's reference */
+	double duration;	    /* CLOSE: seconds */
+	const char *reason;	    /* CLOSE */
 };
 
 struct alk_answer {
@@ -159,6 +164,10 @@ struct alk_answer {
 	bool proxy_protocol; /* tell the target who comes */
 	/* OPEN service: */
 	char service[32];
+	/* OPERATION: what it gave, to be kept by `done` with a reference; NULL when it failed, then `code` is the bus's word
+	 * for it ("" when `failed`) and `reason` the message. */
+	struct json_t *output;
+	char code[65];
 	char where[128];     /* "policy.lua:12", the line that decided, or "built-in" */
 	uint32_t elapsed_us; /* time in Lua */
 };
@@ -184,6 +193,15 @@ void alk_policy_free(struct alk_policy **policy);
 /* What alknet.shared is; borrowed for life. Without it the policy has one of its own. */
 struct alk_shared;
 void alk_policy_set_shared(struct alk_policy *policy, struct alk_shared *shared);
+/* Offer the script's operations there, subscribe to what it wants; borrowed for life. Without it alknet.publish finds
+ * no bus. -EEXIST or -ENOMEM with `err`. */
+struct alk_bus;
+int alk_policy_set_bus(struct alk_policy *policy, struct alk_bus *bus, struct alk_err *err);
+/* The operations that the script has. */
+struct alk_policy_operation;
+const struct alk_policy_operation *alk_policy_operation_find(const struct alk_policy *policy,
+							     const char *name);
+int alk_policy_operation_function(const struct alk_policy_operation *operation);
 /* Does the script define this function? */
 bool alk_policy_has(const struct alk_policy *policy, enum alk_question question);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include <arpa/inet.h>
+#include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -342,6 +343,33 @@ static int read_rest(lua_State *L, int word, enum alk_verdict verdict, const str
 	return 0;
 }
 
+/* `nil, code [, message]` is an error of the operation's; anything else is its output. */
+static void read_output(lua_State *co, int n, struct alk_answer *answer)
+{
+	const char *why = "", *code, *message;
+	int first = lua_gettop(co) - n + 1;
+
+	if (n > 3 || (n > 1 && !lua_isnil(co, first))) {
+		nonsense(answer, "a handler returns one value, or nil, code, message");
+		return;
+	}
+	if (n > 1) {
+		code = text_at(co, first + 1, sizeof(answer->code) - 1);
+		message = n > 2 ? text_at(co, first + 2, sizeof(answer->reason) - 1) : "";
+		if (!code || !message)
+			nonsense(answer, "code and message are texts of at most %zu and %zu bytes",
+				 sizeof(answer->code) - 1, sizeof(answer->reason) - 1);
+		else {
+			snprintf(answer->code, sizeof(answer->code), "%s", code);
+			snprintf(answer->reason, sizeof(answer->reason), "%s", message);
+		}
+		return;
+	}
+	answer->output = n > 0 ? alk_policy_json_take(co, first, &why) : json_null();
+	if (!answer->output)
+		nonsense(answer, "the output is no JSON: %s", why);
+}
+
 void alk_answer_read(lua_State *co, int n, const struct alk_ask *ask, struct alk_answer *answer)
 {
 	enum alk_verdict verdict = ALK_VERDICT_DENY;
@@ -353,9 +381,13 @@ void alk_answer_read(lua_State *co, int n, const struct alk_ask *ask, struct alk
 		nonsense(answer, "not enough memory");
 		return;
 	}
-	if (ask->question == ALK_QUESTION_CLOSE) {
+	if (ask->question == ALK_QUESTION_CLOSE || ask->question == ALK_QUESTION_EVENT) {
 		if (n > 0 && !lua_isnil(co, -n))
-			nonsense(answer, "on_close answers nothing");
+			nonsense(answer, "%s answers nothing", alk_question_str(ask->question));
+		return;
+	}
+	if (ask->question == ALK_QUESTION_OPERATION) {
+		read_output(co, n, answer);
 		return;
 	}
 	if (n > 3) {

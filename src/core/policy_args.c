@@ -72,6 +72,8 @@ static void push_session(lua_State *L, const struct alk_ask *ask)
 	set_text(L, "user", ask->user);
 	push_identity(L, ask->grant);
 	lua_setfield(L, -2, "identity");
+	if (!ask->link)
+		return; /* not from a session: a program on this machine, another server, the administrator */
 	push_link(L, ask->link);
 	lua_setfield(L, -2, "link");
 }
@@ -172,6 +174,20 @@ static void push_envelope(lua_State *L, const struct alk_ask *ask)
 	lua_setfield(L, -2, "size");
 }
 
+/* What came is whole: alk_policy_json_fits() was asked. */
+static void push_value(lua_State *L, const struct alk_ask *ask)
+{
+	if (!alk_policy_json_push(L, ask->value))
+		luaL_error(L, "a value that Lua has not");
+}
+
+static void push_event(lua_State *L, const struct alk_ask *ask)
+{
+	push_envelope(L, ask);
+	push_value(L, ask);
+	lua_setfield(L, -2, "payload");
+}
+
 static void push_stats(lua_State *L, const struct alk_ask *ask)
 {
 	lua_createtable(L, 0, 2);
@@ -205,6 +221,13 @@ int alk_policy_push_ask(lua_State *L, const struct alk_ask *ask)
 	case ALK_QUESTION_CALL:
 		push_session(L, ask);
 		push_cut(L, ask->name);
+		return 2;
+	case ALK_QUESTION_EVENT:
+		push_event(L, ask);
+		return 1;
+	case ALK_QUESTION_OPERATION:
+		push_value(L, ask);
+		push_session(L, ask);
 		return 2;
 	case ALK_QUESTION_CLOSE:
 		push_session(L, ask);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <jansson.h>
 #include "policy_private.h"
 
 /* Questions on the loop.
@@ -214,6 +215,7 @@ static void asked_finish(struct alk_policy_asked *asked)
 	if (asked->done)
 		asked->done(asked->user, &asked->question.answer);
 	alk_grant_unref(&asked->question.answer.grant);
+	json_decref(asked->question.answer.output);
 	asked_free(asked);
 }
 

@@ -171,6 +171,45 @@ static bool json_push(lua_State *L, struct json_box *box, const json_t *json, in
 	return false;
 }
 
+bool alk_policy_json_push(lua_State *L, const json_t *json)
+{
+	struct json_box box = {.nodes = 0};
+
+	if (json == NULL || json_is_null(json)) {
+		lua_pushnil(L);
+		return true;
+	}
+	return json_push(L, &box, json, 1);
+}
+
+static bool json_fits(const json_t *json, int depth, unsigned *nodes)
+{
+	const char *key;
+	json_t *value;
+	size_t i;
+
+	if (depth > JSON_DEPTH || ++*nodes > JSON_NODES)
+		return false;
+	json_array_foreach((json_t *)json, i, value)
+	{
+		if (json_is_null(value) || !json_fits(value, depth + 1, nodes))
+			return false;
+	}
+	json_object_foreach((json_t *)json, key, value)
+	{
+		if (!json_fits(value, depth + 1, nodes))
+			return false;
+	}
+	return true;
+}
+
+bool alk_policy_json_fits(const json_t *json)
+{
+	unsigned nodes = 0;
+
+	return json_fits(json, 1, &nodes);
+}
+
 /* Opening brackets are counted before the library, which would go down 2048 of them, sees the text. */
 static bool json_is_deep(const char *text, size_t len)
 {
@@ -325,6 +364,15 @@ static json_t *json_take(lua_State *L, struct json_box *box, int index, int dept
 		*why = "a value is neither text, number, boolean nor table";
 		return NULL;
 	}
+}
+
+json_t *alk_policy_json_take(lua_State *L, int index, const char **why)
+{
+	struct json_box box = {.nodes = 0};
+
+	if (lua_isnil(L, index))
+		return json_null();
+	return json_take(L, &box, index, 1, why);
 }
 
 int alk_api_json_encode(lua_State *L)

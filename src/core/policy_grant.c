@@ -92,6 +92,7 @@ struct alk_grant *alk_grant_new_limited(const char *id, const char *user,
 	grant->scopes = list_put(&space, scopes);
 	grant->resources = list_put(&space, resources);
 	grant->identity.scopes = (const char *const *)grant->scopes;
+	grant->identity.resources = (const char *const *)grant->resources;
 	grant->identity.id = str_put(&space, id);
 	grant->identity.user = str_put(&space, user);
 	grant->identity.key_fingerprint = str_put(&space, key_fingerprint);

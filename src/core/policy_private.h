@@ -15,6 +15,7 @@
  *   policy_api.c       `alknet`
  *   policy_api.def     the list of what is in it: functions, arguments, text for the document
  *   policy_store.c     alknet.shared and alknet.limit
+ *   policy_bus.c       alknet.operation, publish, subscribe: the script on the bus
  *   policy_codec.c     alknet.json, base64, sha256
  *   policy_args.c      the tables that a question hands to the script
  *   policy_cert.c      a certificate as on_auth sees it
@@ -65,7 +66,10 @@ struct alk_sandbox {
 	char where[128];
 	struct alk_shared *shared, *own_shared; /* made at first use when nobody gave one */
 	struct alk_limiter *limiter;		/* made at first use */
-	double given_now; /* what time a test says that it is; 0 = the real one */
+	struct alk_policy_declared
+		*declared;	       /* while the main chunk runs: what it wants of the bus */
+	struct alk_bus_member *member; /* NULL: there is no bus */
+	double given_now;	       /* what time a test says that it is; 0 = the real one */
 	/* What the script says in the log. */
 	uint64_t log_at;
 	unsigned log_tokens, log_dropped;
@@ -178,6 +182,26 @@ void alk_answer_read(lua_State *co, int n, const struct alk_ask *ask, struct alk
 double alk_policy_now(lua_State *L); /* seconds since 1970, or what a test says */
 uint64_t alk_policy_clock(void);     /* monotonic nanoseconds */
 
+/* Values of peers. Push one, which needs room for two values: false when there is null where nothing can stand for it,
+ * or too much. Raises when the budget is spent. */
+bool alk_policy_json_push(lua_State *L, const struct json_t *json);
+/* Could it be pushed? */
+bool alk_policy_json_fits(const struct json_t *json);
+/* The value at an absolute index as a document; NULL with *why. Does not raise but for lack of memory. */
+struct json_t *alk_policy_json_take(lua_State *L, int index, const char **why);
+
+/* policy_bus.c: what a script wants of the bus. */
+#define ALK_POLICY_OPERATIONS_MAX 256
+#define ALK_POLICY_SUBSCRIPTIONS_MAX 64
+#define ALK_POLICY_EVENTS_MAX 256  /* that wait for on_event; more are lost */
+#define ALK_POLICY_INPUT_MAX 65536 /* bytes of an input or a payload that a script gets */
+struct alk_policy_declared;
+struct alk_policy_declared *alk_policy_declared_new(void);
+bool alk_policy_declared_subscribes(const struct alk_policy_declared *declared);
+/* Take everything back from the bus, drop what is under way. */
+void alk_policy_bus_leave(struct alk_policy *policy);
+void alk_policy_declared_free(struct alk_policy_declared **declared);
+
 struct alk_policy {
 	struct alk_loop *loop;
 	char *name;
@@ -190,6 +214,7 @@ struct alk_policy {
 	uint64_t generation;		  /* of the last wait */
 	alk_policy_stand_in *stand_in;
 	void *stand_in_user;
+	struct alk_policy_declared *declared;
 	uint64_t logged_at;  /* 0 = never */
 	unsigned suppressed; /* errors not logged since */
 };

@@ -215,18 +215,6 @@ static int run_prepare(lua_State *L)
 	return 0;
 }
 
-int alk_run_start(struct alk_sandbox *box, struct alk_run *run, uint32_t total_ms,
-		  alk_sandbox_push *push, void *user)
-{
-	memset(run, 0, sizeof(*run));
-	run->ref = LUA_NOREF;
-	run->push = push;
-	run->user = user;
-	run->end = alk_policy_clock() + (total_ms ? total_ms : ALK_POLICY_TOTAL_MS) * NS_PER_MS;
-	box->refused = 0;
-	return alk_sandbox_call(box, run_prepare, run, run->error, sizeof(run->error));
-}
-
 static void budget_begin(struct alk_sandbox *box, const struct alk_run *run, uint32_t resume_ms)
 {
 	uint64_t ns = (resume_ms ? resume_ms : ALK_POLICY_RESUME_MS) * NS_PER_MS;
@@ -242,6 +230,19 @@ static void budget_begin(struct alk_sandbox *box, const struct alk_run *run, uin
 	box->wait = run->wait;
 	if (run->wait)
 		run->wait->kind = ALK_WAIT_NONE;
+}
+
+int alk_run_start(struct alk_sandbox *box, struct alk_run *run, uint32_t total_ms,
+		  alk_sandbox_push *push, void *user)
+{
+	memset(run, 0, sizeof(*run));
+	run->ref = LUA_NOREF;
+	run->push = push;
+	run->user = user;
+	run->end = alk_policy_clock() + (total_ms ? total_ms : ALK_POLICY_TOTAL_MS) * NS_PER_MS;
+	/* What is handed over may be a peer's document, and looks at the clock. */
+	budget_begin(box, run, 0);
+	return alk_sandbox_call(box, run_prepare, run, run->error, sizeof(run->error));
 }
 
 static int run_result(struct alk_sandbox *box, struct alk_run *run, int rc)

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <jansson.h>
 #include "policy_test.h"
 
 /* How the tests of a policy ask it: tables become a question, the answer becomes values; and the names
@@ -25,6 +26,7 @@ struct test_ask {
 	const char *principals[LIST_MAX + 1];
 	const char *critical[2 * OPTIONS_MAX + 1], *extensions[2 * OPTIONS_MAX + 1];
 	struct alk_answer answer;
+	json_t *value;
 };
 
 static int test_ask_gc(lua_State *L)
@@ -35,6 +37,9 @@ static int test_ask_gc(lua_State *L)
 		return 0;
 	alk_grant_unref(&t->grant);
 	alk_grant_unref(&t->answer.grant);
+	json_decref(t->answer.output);
+	json_decref(t->value);
+	t->value = t->answer.output = NULL;
 	t->magic = 0;
 	return 0;
 }
@@ -279,13 +284,32 @@ static void take_bind(lua_State *L, int index, struct test_ask *t)
 
 static void take_envelope(lua_State *L, int index, struct test_ask *t)
 {
-	check_keys(L, index, "an envelope", " type id size ");
+	check_keys(L, index, "an envelope",
+		   t->ask.question == ALK_QUESTION_EVENT ? " type id size payload "
+							 : " type id size ");
 	t->ask.name = "";
 	t->ask.id = "";
 	borrow_text(L, index, "type", &t->ask.name);
 	borrow_text(L, index, "id", &t->ask.id);
 	if (lua_getfield(L, index, "size") != LUA_TNIL)
 		t->ask.size = (size_t)luaL_checkinteger(L, -1);
+	lua_pop(L, 1);
+}
+
+static void take_value(lua_State *L, int index, struct test_ask *t)
+{
+	const char *why = "";
+
+	t->ask.value = t->value = alk_policy_json_take(L, index, &why);
+	if (!t->value)
+		luaL_error(L, "%s", why);
+}
+
+static void take_event(lua_State *L, int index, struct test_ask *t)
+{
+	take_envelope(L, index, t);
+	lua_getfield(L, index, "payload");
+	take_value(L, lua_gettop(L), t);
 	lua_pop(L, 1);
 }
 
@@ -324,11 +348,15 @@ static void take_arguments(lua_State *L, struct test_ask *t)
 		take_session(L, 1, t);
 		t->ask.name = luaL_checkstring(L, 2);
 		break;
+	case ALK_QUESTION_EVENT:
+		take_event(L, 1, t);
+		break;
 	case ALK_QUESTION_CLOSE:
 		take_session(L, 1, t);
 		take_stats(L, 2, t);
 		break;
 	case ALK_QUESTION_COUNT:
+	case ALK_QUESTION_OPERATION:
 		break;
 	}
 }
@@ -399,7 +427,7 @@ static int policy_ask(lua_State *L)
 	take_arguments(L, t);
 	alk_policy_ask_now(tester->policy, &t->ask, &t->answer);
 	answer = &t->answer;
-	if (t->ask.question == ALK_QUESTION_CLOSE)
+	if (t->ask.question == ALK_QUESTION_CLOSE || t->ask.question == ALK_QUESTION_EVENT)
 		lua_pushnil(L);
 	else
 		lua_pushstring(L, alk_verdict_str(answer->verdict));
@@ -409,6 +437,34 @@ static int policy_ask(lua_State *L)
 	lua_setfield(L, -2, "failed");
 	lua_pushstring(L, answer->where);
 	lua_setfield(L, -2, "where");
+	return 3;
+}
+
+/* policy.call(name, input [, session]): the operation's output; or nil, code, message. */
+static int policy_call(lua_State *L)
+{
+	struct tester *tester = lua_touserdata(L, lua_upvalueindex(1));
+	const struct alk_policy_operation *operation;
+	const char *name = luaL_checkstring(L, 1);
+	struct test_ask *t;
+
+	lua_settop(L, 3);
+	operation = alk_policy_operation_find(tester->policy, name);
+	if (!operation)
+		return luaL_error(L, "the policy has no operation %s", name);
+	t = test_ask_new(L);
+	t->ask.question = ALK_QUESTION_OPERATION;
+	t->ask.function = alk_policy_operation_function(operation);
+	t->ask.name = name;
+	take_value(L, 2, t);
+	if (!lua_isnil(L, 3))
+		take_session(L, 3, t);
+	alk_policy_ask_now(tester->policy, &t->ask, &t->answer);
+	if (t->answer.output && alk_policy_json_push(L, t->answer.output))
+		return 1;
+	lua_pushnil(L);
+	lua_pushstring(L, t->answer.code[0] ? t->answer.code : "INTERNAL");
+	lua_pushstring(L, t->answer.reason);
 	return 3;
 }
 
@@ -518,6 +574,9 @@ void alk_test_ask_open(lua_State *L, struct tester *tester)
 		lua_pushcclosure(L, policy_ask, 2);
 		lua_setfield(L, -2, alk_question_str((enum alk_question)i));
 	}
+	lua_pushlightuserdata(L, tester);
+	lua_pushcclosure(L, policy_call, 1);
+	lua_setfield(L, -2, "call");
 	alk_sandbox_freeze(L);
 	lua_setglobal(L, "policy");
 	open_given(L, tester);

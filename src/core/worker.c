@@ -6,6 +6,7 @@
 #include <alknet/dial.h>
 #include <alknet/log.h>
 #include "board.h"
+#include "bus.h"
 #include "ctl.h"
 #include "log_private.h"
 #include "loader_file.h"
@@ -35,6 +36,7 @@ struct alk_worker {
 	struct alk_conf *conf;
 	struct alk_auth *auth;
 	struct alk_shared *shared;
+	struct alk_bus *bus;
 	struct alk_policy *policy;
 	struct alk_loader *loader;
 	struct alk_route *route;
@@ -178,6 +180,9 @@ static int worker_policy(struct alk_worker *w, const struct alk_options *values,
 	if (!w->policy)
 		return -EINVAL;
 	alk_policy_set_shared(w->policy, w->shared);
+	w->bus = alk_bus_new(w->loop);
+	if (!w->bus || alk_policy_set_bus(w->policy, w->bus, err) < 0)
+		return w->bus ? -EINVAL : alk_err_set(err, -ENOMEM, "out of memory");
 	if (alk_auth_key_count(w->auth) + alk_auth_authority_count(w->auth) == 0 &&
 	    !alk_policy_has(w->policy, ALK_QUESTION_AUTH))
 		return alk_err_set(
@@ -255,8 +260,10 @@ static int worker_start(struct alk_worker *w, const json_t *message, int board_f
 				   w->conf, err);
 	if (w->loader && (rc = worker_forbid(w, json_object_get(message, "unloaded"))) < 0)
 		return alk_err_set(err, rc, "out of memory");
-	if (w->loader)
+	if (w->loader) {
 		alk_loader_set_send(w->loader, half_send, w);
+		alk_loader_set_bus(w->loader, w->bus);
+	}
 	w->route = w->loader ? alk_route_new(w->policy, w->loader, err) : NULL;
 	if (!w->route || worker_load(w, err) < 0)
 		return -EINVAL;
@@ -600,6 +607,7 @@ void alk_worker_free(struct alk_worker **worker)
 	alk_route_free(&w->route);
 	alk_loader_free(&w->loader);
 	alk_policy_free(&w->policy);
+	alk_bus_free(&w->bus);
 	alk_shared_free(&w->shared);
 	alk_auth_free(&w->auth);
 	alk_conf_free(&w->conf);

@@ -116,7 +116,7 @@ libsecretparts_la_SOURCES = src/plugins/services/common/frame.c src/plugins/serv
 	src/plugins/services/secret/wire.h src/plugins/services/secret/words.c src/plugins/services/secret/words.def src/plugins/services/secret/words.h
 libsecretparts_la_CFLAGS = $(PLUGIN_CFLAGS) $(SECRET_CFLAGS)
 libsecretparts_la_LIBADD = $(CRYPTO_LIBS) $(JANSSON_LIBS) $(SECRET_LIBS)
-plugins_secret_la_SOURCES = src/plugins/services/secret/admin.c src/plugins/services/secret/channel.c src/plugins/services/secret/keeper.c \
+plugins_secret_la_SOURCES = src/plugins/services/secret/admin.c src/plugins/services/secret/channel.c src/plugins/services/secret/keeper.c src/plugins/services/secret/operations.c \
 	src/plugins/services/secret/parts.c src/plugins/services/secret/parts.h src/plugins/services/secret/port0.c src/plugins/services/secret/port1.c \
 	src/plugins/services/secret/secret.c src/plugins/services/secret/secret.h src/plugins/services/secret/worker.c src/plugins/services/secret/worker.h
 plugins_secret_la_CFLAGS = $(PLUGIN_CFLAGS) $(SECRET_CFLAGS)
@@ -124,15 +124,17 @@ plugins_secret_la_LDFLAGS = $(PLUGIN_LDFLAGS)
 plugins_secret_la_LIBADD = libsecretparts.la libalknet.la
 
 pkglib_LTLIBRARIES += plugins/bus.la
-BUS_SOURCES = src/plugins/services/bus/bus_conn.c src/plugins/services/bus/call.c \
-	src/plugins/services/bus/event.c src/plugins/services/bus/half.c src/plugins/services/bus/hub.c \
-	src/plugins/services/bus/hub_admin.c src/plugins/services/bus/hub_keep.c \
-	src/plugins/services/bus/hub_spoke.c \
+BUS_SOURCES = src/plugins/services/bus/access.c src/plugins/services/bus/bus_conn.c src/plugins/services/bus/call.c \
+	src/plugins/services/bus/event.c src/plugins/services/bus/half.c src/plugins/services/bus/inner.c src/plugins/services/bus/hub.c \
+	src/plugins/services/bus/hub_admin.c src/plugins/services/bus/hub_call.c src/plugins/services/bus/hub_nats.c \
+	src/plugins/services/bus/hub_nats.h src/plugins/services/bus/hub_nats_link.c src/plugins/services/bus/nats_subject.c \
+	src/plugins/services/bus/nats_wire.h src/plugins/services/bus/hub_keep.c \
+	src/plugins/services/bus/hub_spoke.c src/plugins/services/common/schema.c \
 	src/plugins/services/bus/hub_local.c src/plugins/services/bus/local.c \
-	src/plugins/services/bus/local_group.c src/plugins/services/bus/local_group.h src/plugins/services/bus/schema.c \
-	src/plugins/services/bus/spoke.c src/plugins/services/bus/topic.c \
+	src/plugins/services/bus/local_group.c src/plugins/services/bus/local_group.h \
+	src/plugins/services/bus/spoke.c src/plugins/services/common/topic.c \
 	src/plugins/services/bus/wire.c src/plugins/services/common/frame.c src/plugins/services/common/frame.h \
-	src/plugins/services/bus/bus.h src/plugins/services/bus/hub.h src/plugins/services/bus/schema.h src/plugins/services/bus/topic.h \
+	src/plugins/services/bus/bus.h src/plugins/services/bus/hub.h src/plugins/services/common/schema.h src/plugins/services/common/topic.h \
 	src/plugins/services/bus/wire.h
 plugins_bus_la_SOURCES = src/plugins/services/bus/bus.c $(BUS_SOURCES)
 plugins_bus_la_CFLAGS = $(PLUGIN_CFLAGS) $(JANSSON_CFLAGS)
@@ -153,6 +155,18 @@ CLEANFILES += status_page.inc
 status_page.inc: src/plugins/services/status/page.html
 	$(AM_V_GEN)sed 's/\\/\\\\/g; s/"/\\"/g; s/.*/"&\\n"/' $(srcdir)/src/plugins/services/status/page.html >$@.tmp && mv $@.tmp $@
 $(plugins_status_la_OBJECTS): status_page.inc
+
+# Between the bus and NATS stands a program: libnats has threads.
+if WITH_NATS
+natshelperdir = $(pkglibdir)
+natshelper_PROGRAMS = plugins/alknet-nats
+endif
+plugins_alknet_nats_SOURCES = src/plugins/services/bus/alknet_nats.c src/plugins/services/bus/nats_subject.c \
+	src/plugins/services/bus/nats_wire.h src/plugins/services/bus/wire.c src/plugins/services/bus/wire.h \
+	src/plugins/services/common/frame.c src/plugins/services/common/frame.h
+plugins_alknet_nats_CFLAGS = $(AM_CFLAGS) $(PIE_CFLAGS) $(JANSSON_CFLAGS) $(NATS_CFLAGS)
+plugins_alknet_nats_LDFLAGS = $(AM_LDFLAGS) $(PIE_LDFLAGS)
+plugins_alknet_nats_LDADD = libalknet.la $(NATS_LIBS) $(JANSSON_LIBS)
 
 # Built, so that it stays true; not installed. -rpath makes libtool build a .so of it.
 noinst_LTLIBRARIES += plugins-skeleton/skeleton.la

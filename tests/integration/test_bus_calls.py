@@ -312,3 +312,20 @@ def test_admin_calls(bus):
     assert result == [{"n": 7}]
     with pytest.raises(procs.AdminError, match="NOT_FOUND"):
         server.conf.call("operation.call", operation="/dev2/x")
+
+
+@WORKERS
+def test_a_spoke_that_sends_no_more_ends_its_calls(bus, workers):
+    """It still listens, so its channel lives; but nobody would ever answer."""
+    server = bus(workers)
+    dev, caller = spoke(server), server.peer()
+    dev.subscribe("x")
+    caller.request("/dev1/fs/watch")
+    asked = dev.next()
+    dev.send("call.responded", asked["id"], 1)
+    assert caller.next()["payload"] == 1
+    dev.end()
+    failed(caller.next(), "UNAVAILABLE")
+    caller.send("x")
+    assert dev.next()["type"] == "x"
+    assert caller.sync() == []

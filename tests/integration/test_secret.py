@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from harness import crypto, procs, sshwire
+from harness.buswire import Peer, frame
 from harness.configured import Configured
 from harness.peek import found_in
 from harness.waiting import wait_until
@@ -505,3 +506,55 @@ def test_bytes_of_the_postcard_crate(secret, vectors):
     assert answer("encrypt_long")[:2] != vectors["locked"][:2]
     assert one.ask(vectors["decrypt"])[:2] == b"\1\4"
     assert answer("lock") == vectors["ok"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_operations_are_on_the_bus_behind_their_scopes(secret, workers):
+    """Issue 9.3: what port 0 does, for who speaks with alknet-control."""
+    server = secret(workers=workers)
+    server.unlock()
+
+    def peer(user):
+        return Peer(server.login(user))
+
+    reader = peer("reader")
+    path = "m/74'/0'/0'/0'"
+    answer = reader.call("/secret/deriveEd25519", {"path": path})
+    assert answer["type"] == "call.responded", answer
+    assert answer["payload"]["output"]["key_type"] == "Ed25519"
+    assert answer["payload"]["output"]["private_key"] == "[REDACTED]"
+    # The same bytes as on port 0.
+    public = answer["payload"]["output"]["public_key"]
+    wire, channel = server.open(0, "reader")
+    wire.data(channel, frame({"type": "call.requested", "id": "1",
+                              "payload": {"operationId": "/secret/deriveEd25519", "input": {"path": path}}}))
+    stream = Stream(wire)
+    got = json.loads(stream.read(struct.unpack(">I", stream.read(4))[0]))
+    assert got["payload"]["output"]["public_key"] == public
+    assert reader.call("/secret/status")["payload"]["output"]["unlocked"] is True
+    assert reader.call("/secret/lock")["payload"]["code"] == "FORBIDDEN"
+    assert reader.call("/secret/deriveEd25519", {"path": 7})["payload"]["code"] == "INVALID_INPUT"
+    assert reader.call("/secret/deriveEd25519", {"path": "m/0"})["payload"]["code"] == "INVALID_INPUT"
+    assert reader.call("/secret/nothing")["payload"]["code"] == "NOT_FOUND"
+    listed = reader.call("/services/list", {"prefix": "/secret/"})["payload"]["operations"]
+    assert sorted(one["name"] for one in listed) == ["/secret/deriveEd25519", "/secret/status"]
+    for user in ("nobody", "other"):
+        one = peer(user)
+        for operation in ("deriveEd25519", "deriveEncryptionKey", "deriveEthereumKey", "derivePassword", "encrypt", "decrypt",
+                          "lock", "unlock", "reencrypt", "status"):
+            assert one.call(f"/secret/{operation}")["payload"]["code"] == "FORBIDDEN"
+        assert one.call("/services/list", {"prefix": "/secret/"})["payload"]["operations"] == []
+    everything = peer("all")
+    sealed = everything.call("/secret/encrypt", {"plaintext": "hi", "key_version": 1})["payload"]["output"]
+    assert everything.call("/secret/decrypt", sealed)["payload"]["output"] == {"plaintext": "hi"}
+    # Larger than what goes without the budget.
+    big = "x" * 300_000
+    sealed = everything.call("/secret/encrypt", {"plaintext": big, "key_version": 1})["payload"]["output"]
+    assert everything.call("/secret/decrypt", sealed)["payload"]["output"] == {"plaintext": big}
+    assert everything.call("/secret/lock")["type"] == "call.responded"
+    assert reader.call("/secret/deriveEd25519", {"path": path})["payload"]["code"] == "UNAVAILABLE"
+    assert everything.call("/secret/unlock", {"passphrase": PHRASE})["type"] == "call.responded"
+    assert everything.call("/secret/unlock", {"passphrase": PHRASE})["payload"]["code"] == "INVALID_INPUT"
+    log = server.conf.server.log()
+    assert "operation=DeriveEd25519" in log and "result=forbidden" in log
+    assert "legal winner" not in log and public not in log

@@ -86,6 +86,40 @@ static const struct alk_option bus_options[] = {
 	 .flags = ALK_OPT_REPEAT,
 	 .arg = "USER=SCOPE[,SCOPE]",
 	 .help = "What scopes a local user has, by name or number; without a line none."},
+	{.name = "access",
+	 .type = ALK_OPT_STRING,
+	 .flags = ALK_OPT_REPEAT,
+	 .arg = "PATTERN=SCOPE[,SCOPE]",
+	 .help = "Operations whose name matches, /*/fs/* or /admin/**, are for who has one of the scopes; @ is who has a "
+		 "resource that matches the name. Every line that matches counts."},
+	{.name = "backend",
+	 .type = ALK_OPT_STRING,
+	 .arg = "nats://HOST:PORT",
+	 .help = "Be one bus with other servers, over NATS; several addresses with commas between them."},
+	{.name = "backend_credentials",
+	 .type = ALK_OPT_STRING,
+	 .arg = "FILE",
+	 .help = "Credentials for NATS (a .creds file)."},
+	{.name = "backend_ca",
+	 .type = ALK_OPT_STRING,
+	 .arg = "FILE",
+	 .help = "Certificates that NATS is trusted by, with tls://."},
+	{.name = "backend_prefix",
+	 .type = ALK_OPT_STRING,
+	 .fallback = "alknet.bus",
+	 .arg = "SUBJECT",
+	 .help = "What all subjects begin with; the same on all servers of a bus."},
+	{.name = "backend_buffer",
+	 .type = ALK_OPT_SIZE,
+	 .fallback = "8M",
+	 .min = 4096,
+	 .max = 1 << 30,
+	 .help = "Bytes of events that wait while NATS is away; more are refused."},
+	{.name = "durable",
+	 .type = ALK_OPT_STRING,
+	 .flags = ALK_OPT_REPEAT,
+	 .arg = "PATTERN",
+	 .help = "Topics that JetStream keeps, for subscribers with replay."},
 	{.type = ALK_OPT_END},
 };
 
@@ -134,6 +168,11 @@ static const struct conn_way channel_way = {
 	.ask = channel_ask,
 };
 
+struct alk_channel *conn_channel(const struct conn *c)
+{
+	return c->way == &channel_way ? c->at : NULL;
+}
+
 static void on_tell(void *user)
 {
 	struct bus *bus = user;
@@ -151,12 +190,14 @@ static void worker_free(struct bus **bus)
 {
 	if (*bus == NULL)
 		return;
+	inner_stop(*bus);
 	while ((*bus)->conns != NULL) {
 		struct conn *c = (*bus)->conns;
 
 		conn_free(&c);
 	}
 	spoke_all_end(*bus);
+	access_free(&(*bus)->access);
 	topics_free(&(*bus)->topics);
 	alk_timer_free(&(*bus)->tell);
 	local_scopes_free(&(*bus)->local_scopes);
@@ -186,7 +227,8 @@ static struct bus *worker_new(const struct alk_plugin_env *env, struct alk_err *
 	bus->tell = alk_timer_new(bus->loop, "bus counters", on_tell, bus);
 	bus->input = malloc(BUS_INPUT);
 	if (bus->topics == NULL || bus->tell == NULL || bus->input == NULL ||
-	    local_scopes_read(o, &bus->local_scopes, err) < 0)
+	    local_scopes_read(o, &bus->local_scopes, err) < 0 ||
+	    access_read(o, &bus->access, err) < 0 || inner_start(bus, env->bus) < 0)
 		worker_free(&bus);
 	return bus;
 }
@@ -213,7 +255,7 @@ static int bus_init(const struct alk_plugin_env *env, void **state, struct alk_e
 
 	alk_err_set(err, -ENOMEM, "out of memory for the bus");
 	if (s != NULL && env->role == ALK_ROLE_SUPERVISOR)
-		s->hub = hub_new(env->half, env->options, err);
+		s->hub = hub_new(env, err);
 	else if (s != NULL)
 		s->bus = worker_new(env, err);
 	if (s == NULL || (s->hub == NULL && s->bus == NULL)) {

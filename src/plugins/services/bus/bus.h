@@ -10,7 +10,8 @@
  *   event.c      subscribe, unsubscribe, publish; delivery
  *   call.c       calls, from the request to its one end
  *   spoke.c      who serves which operations, here and in other workers; /services, /hub
- *   schema.c     JSON Schema, a subset
+ *   access.c     who may call what, beside an operation's own scopes
+ *   inner.c      operations and members of this worker's own: the policy, other plugins (alknet/bus.h)
  *   half.c       what the hub says
  *   hub*.c       the supervisor's half (hub.h): what is one for all workers
  *   topic.c      patterns, and the store of who wants what
@@ -27,7 +28,7 @@
 #include <jansson.h>
 #include <alknet/alknet.h>
 #include "../common/frame.h"
-#include "topic.h"
+#include "../common/topic.h"
 #include "wire.h"
 
 #define BUS_CONN_MAGIC 0x626e6f63u
@@ -59,6 +60,7 @@ enum bus_counter {
 /* A frame with its length, in the queues of many. */
 struct packet {
 	unsigned refs;
+	bool wiped; /* an answer: it may be somebody's secret */
 	size_t n;
 	uint8_t bytes[];
 };
@@ -90,6 +92,7 @@ struct sub {
 	struct group *group;
 	uint64_t tag; /* while the hub has not answered */
 	bool told;    /* the hub has it */
+	bool past;    /* history of the backend's: what comes meanwhile waits, also from the hub */
 	/* What is replayed, and behind it the events that came meanwhile. */
 	struct queued *held, **held_end, **replayed_end;
 	size_t held_bytes;
@@ -100,6 +103,7 @@ struct operation {
 	char *name; /* "/fs/readFile" */
 	char *type; /* query, mutation, subscription */
 	json_t *input, *output, *access;
+	struct alk_operation *inner; /* of this worker: not a spoke's, and its name is whole */
 };
 
 /* A client that serves operations. */
@@ -121,7 +125,13 @@ struct call {
 	uint64_t from_worker, from_number;
 	struct conn *server; /* NULL: in another worker */
 	uint64_t to_worker;
-	bool many; /* a subscription */
+	struct alk_operation_call *inner; /* served by this worker itself */
+	json_t *output;			  /* its schema */
+	/* Of a caller that is elsewhere, while `inner` runs. */
+	struct elsewhere *who;
+	bool many;    /* a subscription */
+	bool limited; /* its deadline is the caller's */
+	bool remote;  /* another server serves it, as far as is known */
 	struct alk_timer *deadline;
 	struct bus *bus;
 };
@@ -156,6 +166,7 @@ struct conn {
 	void *at; /* the way's */
 	struct alk_task flush;
 	bool blocked; /* the last write was short */
+	bool inner;   /* a member of this worker's own (inner.c) */
 	uint64_t number;
 	enum conn_state state;
 	struct frame_reader reader;
@@ -202,14 +213,19 @@ struct bus {
 	bool close_slow;
 
 	uint64_t self; /* this worker's number; 0 = not told yet */
-	bool peers;
+	bool peers, backend;
 	struct topics *topics;
 	struct conn *conns;
 	uint64_t last_conn, last_tag, last_call, event;
 	struct call *calls[BUS_CALL_BUCKETS];
 	struct spoke *spokes;
-	size_t to_hub;	 /* bytes of events that the hub has not taken */
-	size_t from_hub; /* bytes that it was not told of yet */
+	struct access *access;
+	struct alk_bus *inner;
+	struct operation **operations; /* of this worker */
+	size_t n_operations, size_operations;
+	uint64_t forbidden, forbidden_at; /* calls since it was logged */
+	size_t to_hub;			  /* bytes of events that the hub has not taken */
+	size_t from_hub;		  /* bytes that it was not told of yet */
 	uint64_t count[BUS_COUNTER_COUNT], told[BUS_COUNTER_COUNT];
 	struct alk_timer *tell;
 };
@@ -247,6 +263,8 @@ struct conn *conn_find(const struct bus *bus, uint64_t number);
 bool code_is_retryable(const char *code);
 void bus_count(struct bus *bus, enum bus_counter counter, uint64_t n);
 const char *conn_identity(const struct conn *c);
+/* NULL: it is none. */
+struct alk_channel *conn_channel(const struct conn *c);
 
 /* local.c */
 void local_open(struct bus *bus, struct alk_local *local);
@@ -259,10 +277,14 @@ void local_scopes_free(struct bus_scopes **list);
 void event_subscribe(struct conn *c);
 void event_unsubscribe(struct conn *c);
 void event_publish(struct conn *c);
+/* For inner.c: nobody is asked. */
+int event_subscribe_inner(struct conn *c, const char *pattern, const char *group);
+int event_publish_inner(struct conn *c, const char *topic, json_t *payload, struct alk_err *err);
 /* From the hub: to all plain subscribers if `plain`, and to one of each of `n` groups. */
-void event_deliver(struct bus *bus, const char *topic, struct packet *packet, bool plain,
-		   struct wire_in *groups, uint64_t n);
-void event_replay(struct bus *bus, uint64_t tag, const uint8_t *bytes, size_t n);
+void event_deliver(struct bus *bus, const char *topic, uint64_t except, struct packet *packet,
+		   bool plain, struct wire_in *groups, uint64_t n);
+void event_replay(struct bus *bus, uint64_t tag, bool recent, const uint8_t *bytes, size_t n);
+void event_refused(struct bus *bus, uint64_t connection, const char *topic, const char *why);
 void event_subscribed(struct bus *bus, uint64_t tag, const char *code, const char *message);
 void event_lost(struct bus *bus, uint64_t n);
 void event_forget(struct conn *c);
@@ -272,6 +294,8 @@ void call_requested(struct conn *c);
 void call_answered(struct conn *c);
 /* From another worker. */
 void call_hear(struct bus *bus, uint64_t worker, const uint8_t *bytes, size_t n);
+/* Those that it serves; and those that it asked for too. */
+void call_forget_served(struct conn *c);
 void call_forget(struct conn *c);
 void call_worker_gone(struct bus *bus, uint64_t worker);
 void call_fail(struct conn *c, const char *id, const char *code, const char *message);
@@ -286,11 +310,38 @@ bool spoke_hub_call(struct conn *c, const char *id, const char *operation, json_
 bool spoke_find(const struct bus *bus, const char *name, struct operation_at *at);
 /* May the channel's identity call it? */
 bool spoke_may(const struct conn *c, const struct operation *operation);
+bool operation_allows(const struct operation *operation, const struct alk_identity *identity);
 void spoke_add(struct bus *bus, struct wire_in *in);
 void spoke_remove(struct bus *bus, const char *name);
 void spoke_registered(struct bus *bus, uint64_t tag, const char *code, const char *message);
 void spoke_forget(struct conn *c);
 void spoke_all_end(struct bus *bus);
+
+/* access.c: the option `access`. */
+struct access;
+int access_read(const struct alk_options *options, struct access **list, struct alk_err *err);
+void access_free(struct access **list);
+bool access_allows(const struct access *list, const struct alk_identity *identity,
+		   const char *operation);
+
+/* inner.c */
+int inner_start(struct bus *bus, struct alk_bus *inner);
+void inner_stop(struct bus *bus);
+const struct operation *inner_find(const struct bus *bus, const char *name);
+/* Has an operation of this worker a name below /PART/? */
+bool inner_has_part(const struct bus *bus, const char *part);
+/* Hand the request to the operation. False: out of memory. */
+bool inner_serve(struct call *call, const struct operation *operation, const json_t *input);
+/* Tell the hub of the operations. */
+void inner_tell(struct bus *bus);
+/* A caller of another worker or server. */
+struct elsewhere *elsewhere_new(const char *identity);
+void elsewhere_free(struct elsewhere **who);
+const struct alk_identity *elsewhere_identity(const struct elsewhere *who);
+
+/* call.c, for inner.c */
+void call_inner_answered(void *user, enum alk_operation_answer kind, const char *code,
+			 const char *text);
 
 /* half.c */
 void bus_hear(struct bus *bus, const uint8_t *bytes, size_t n);

@@ -15,6 +15,7 @@ struct packet *packet_new(const void *bytes, size_t n)
 	if (packet == NULL)
 		return NULL;
 	packet->refs = 1;
+	packet->wiped = false;
 	packet->n = n;
 	memcpy(packet->bytes, bytes, n);
 	return packet;
@@ -28,8 +29,11 @@ struct packet *packet_ref(struct packet *packet)
 
 void packet_unref(struct packet **packet)
 {
-	if (*packet != NULL && --(*packet)->refs == 0)
+	if (*packet != NULL && --(*packet)->refs == 0) {
+		if ((*packet)->wiped)
+			explicit_bzero((*packet)->bytes, (*packet)->n);
 		free(*packet);
+	}
 	*packet = NULL;
 }
 
@@ -41,6 +45,8 @@ struct packet *packet_make(const char *type, const char *id, json_t *payload)
 
 	if (bytes != NULL)
 		packet = packet_new(bytes, n);
+	if (packet != NULL)
+		packet->wiped = true;
 	frame_free(&bytes, n);
 	return packet;
 }
@@ -53,6 +59,7 @@ struct packet *packet_of(const struct frame_reader *reader)
 	if (packet == NULL)
 		return NULL;
 	packet->refs = 1;
+	packet->wiped = false;
 	packet->n = reader->have;
 	memcpy(packet->bytes, reader->head, sizeof(reader->head));
 	memcpy(packet->bytes + sizeof(reader->head), reader->body, n);
@@ -251,7 +258,7 @@ void conn_put(struct conn *c, struct packet *packet, bool event)
 	if (c->state != CONN_OPEN)
 		return;
 	if (c->bytes + packet->n > c->bus->queue_max) {
-		if (event && c->bus->close_slow) {
+		if (event && c->bus->close_slow && !c->inner) {
 			bus_count(c->bus, BUS_COUNT_dropped, 1);
 			conn_close_slow(c);
 			return;
@@ -465,6 +472,7 @@ void conn_eof(struct conn *c)
 	}
 	/* It can serve nobody any more. */
 	spoke_forget(c);
+	call_forget_served(c);
 	conn_settle(c);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "bus.h"
-#include "schema.h"
+#include "../common/schema.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -74,6 +74,9 @@ static void call_unlink(struct call *call)
 			call->server_next->server_prev = call->server_prev;
 	}
 	alk_timer_free(&call->deadline);
+	alk_operation_cancel(&call->inner);
+	json_decref(call->output);
+	elsewhere_free(&call->who);
 	free(call->id);
 	free(call);
 }
@@ -171,10 +174,12 @@ static void call_stop_server(struct call *call)
 	struct wire_out out;
 	char id[SERVER_ID_MAX];
 
-	if (call->server != NULL) {
+	if (call->inner != NULL) {
+		alk_operation_cancel(&call->inner);
+	} else if (call->server != NULL) {
 		server_id(id, call);
 		conn_say(call->server, "call.aborted", id, json_object());
-	} else {
+	} else if (call->to_worker != 0 || call->remote) {
 		wire_begin(&out, WIRE_ABORT);
 		wire_number(&out, call->number);
 		bus_say_to(call->bus, call->to_worker, &out);
@@ -264,6 +269,7 @@ static void request_send(struct call *call, const struct spoke *spoke, json_t *p
 	wire_number(&out, spoke->connection);
 	wire_number(&out, call->many);
 	wire_text(&out, text != NULL ? text : "{}");
+	wire_text(&out, ""); /* who may was looked at here */
 	free(text);
 	if (!bus_say_to(call->bus, spoke->worker, &out))
 		call_end(call, "call.error", failure("UNAVAILABLE", "the hub does not answer"));
@@ -272,7 +278,7 @@ static void request_send(struct call *call, const struct spoke *spoke, json_t *p
 static void request_start(struct conn *c, const struct request *r, const struct operation_at *at)
 {
 	struct bus *bus = c->bus;
-	bool here = at->spoke->worker == bus->self;
+	bool here = at->spoke != NULL && at->spoke->worker == bus->self;
 	struct conn *server = here ? conn_find(bus, at->spoke->connection) : NULL;
 	json_t *payload = request_payload(r, at->operation, c);
 	struct call *call = NULL;
@@ -300,10 +306,97 @@ static void request_start(struct conn *c, const struct request *r, const struct 
 		}
 		alk_timer_start(call->deadline, left);
 	}
-	if (here)
+	if (here) {
 		call_serve(call, payload);
-	else
+	} else if (at->spoke != NULL) {
 		request_send(call, at->spoke, payload);
+	} else {
+		if (!inner_serve(call, at->operation, json_object_get(payload, "input")))
+			call_end(call, "call.error", failure("OVERLOADED", "out of memory"));
+		json_decref(payload);
+	}
+}
+
+static json_t *list_json(const char *const *list)
+{
+	json_t *array = json_array();
+
+	for (; list != NULL && *list != NULL; list++)
+		json_array_append_new(array, json_string(*list));
+	return array;
+}
+
+/* Who asks, for a server that does not know the channel. */
+static char *who_json(const struct conn *c)
+{
+	const struct alk_identity *identity = c->way->identity(c);
+	json_t *json = json_pack("{s:s, s:o, s:o}", "id", conn_identity(c), "scopes",
+				 list_json(identity != NULL ? identity->scopes : NULL), "resources",
+				 list_json(identity != NULL ? identity->resources : NULL));
+	char *text = json_dumps(json, JSON_COMPACT | JSON_ENSURE_ASCII);
+
+	json_decref(json);
+	return text;
+}
+
+/* No operation of this server: perhaps of another one. Whether it has many answers comes with the first. */
+static void request_remote(struct conn *c, const struct request *r)
+{
+	struct operation operation = {.name = (char *)(uintptr_t)r->operation};
+	json_t *payload = request_payload(r, &operation, c);
+	char *text = payload != NULL ? json_dumps(payload, JSON_COMPACT) : NULL, *who = who_json(c);
+	struct call *call = text != NULL && who != NULL ? call_new(c->bus, c, c->frame.id, NULL)
+							: NULL;
+	struct wire_out out;
+
+	json_decref(payload);
+	if (call == NULL) {
+		call_fail(c, c->frame.id, "OVERLOADED", "out of memory");
+	} else if ((call->deadline = alk_timer_new(c->bus->loop, "bus call", on_deadline, call)) ==
+		   NULL) {
+		call_end(call, "call.error", failure("OVERLOADED", "out of memory"));
+	} else {
+		call->remote = true;
+		call->limited = r->limited;
+		alk_timer_start(call->deadline, r->limited ? r->left : c->bus->call_timeout);
+		wire_begin(&out, WIRE_CALL);
+		wire_number(&out, call->number);
+		wire_number(&out, 0);
+		wire_number(&out, 0);
+		wire_text(&out, text);
+		wire_text(&out, who);
+		if (!bus_say_to(c->bus, 0, &out))
+			call_end(call, "call.error",
+				 failure("UNAVAILABLE", "the hub does not answer"));
+	}
+	free(text);
+	free(who);
+}
+
+static bool operation_find(const struct bus *bus, const char *name, struct operation_at *at)
+{
+	const struct operation *inner = inner_find(bus, name);
+
+	if (inner == NULL)
+		return spoke_find(bus, name, at);
+	*at = (struct operation_at){NULL, inner};
+	return true;
+}
+
+/* Of this server's own operations; a client cannot fill the disk with it. */
+static void log_forbidden(const struct conn *c, const struct operation_at *at)
+{
+	struct bus *bus = c->bus;
+	uint64_t now = alk_loop_now(bus->loop);
+
+	bus->forbidden++;
+	if (bus->forbidden_at != 0 && now - bus->forbidden_at < 1000)
+		return;
+	alk_log(ALK_LOG_WARN, "bus operation", ALK_STR("operation", at->operation->name),
+		ALK_STR("identity", conn_identity(c)), ALK_STR("result", "forbidden"),
+		ALK_INT("times", (int64_t)bus->forbidden));
+	bus->forbidden_at = now;
+	bus->forbidden = 0;
 }
 
 static void request_now(struct conn *c, bool allowed, const char *reason)
@@ -319,13 +412,24 @@ static void request_now(struct conn *c, bool allowed, const char *reason)
 		call_fail(c, id, "FORBIDDEN", *reason != '\0' ? reason : "denied by policy");
 		return;
 	}
+	if (!access_allows(c->bus->access, c->way->identity(c), r.operation)) {
+		bus_count(c->bus, BUS_COUNT_denied, 1);
+		call_fail(c, id, "FORBIDDEN", "not for this identity");
+		return;
+	}
 	if (spoke_hub_call(c, id, r.operation, r.input))
 		return;
 	bus_count(c->bus, BUS_COUNT_calls, 1);
-	if (!spoke_find(c->bus, r.operation, &at)) {
+	if (!operation_find(c->bus, r.operation, &at)) {
+		if (c->bus->backend && !(r.limited && r.left == 0)) {
+			request_remote(c, &r);
+			return;
+		}
 		call_fail(c, id, "NOT_FOUND", "no such operation");
 	} else if (!spoke_may(c, at.operation)) {
 		bus_count(c->bus, BUS_COUNT_denied, 1);
+		if (at.spoke == NULL)
+			log_forbidden(c, &at);
 		call_fail(c, id, "FORBIDDEN", "a scope is missing");
 	} else if (at.operation->input != NULL &&
 		   schema_fits(at.operation->input, r.input != NULL ? r.input : json_null(), &err) <
@@ -350,8 +454,6 @@ void call_requested(struct conn *c)
 	else if (c->n_calls >= c->bus->calls_max)
 		call_fail(c, c->frame.id, "OVERLOADED",
 			  "this channel has too many calls under way");
-	else if (strncmp(r.operation, "/secret/", 8) == 0)
-		call_fail(c, c->frame.id, "FORBIDDEN", "not on this bus");
 	else
 		conn_ask(c,
 			 &(struct alk_channel_question){.kind = ALK_MAY_CALL, .name = r.operation},
@@ -458,14 +560,97 @@ void call_answered(struct conn *c)
 	call_end(call, "call.aborted", json_object());
 }
 
+/* Does what this worker's own operation gave fit the schema that it came with? */
+static bool output_fits(const struct call *call, const json_t *payload)
+{
+	struct alk_err err = {""};
+
+	if (call->output == NULL || schema_fits(call->output, payload, &err) == 0)
+		return true;
+	alk_log(ALK_LOG_ERROR, "an operation's output does not fit its schema",
+		ALK_STR("reason", err.text));
+	return false;
+}
+
+void call_inner_answered(void *user, enum alk_operation_answer kind, const char *code,
+			 const char *text)
+{
+	struct call *call = user;
+	json_t *payload;
+
+	if (kind != ALK_OPERATION_ANSWER)
+		call->inner = NULL; /* it has ended */
+	if (kind == ALK_OPERATION_FAILED) {
+		call_end(call, "call.error", failure(*code != '\0' ? code : "INTERNAL", text));
+		return;
+	}
+	payload = json_loads(text, JSON_DECODE_ANY, NULL);
+	if (payload == NULL || (kind != ALK_OPERATION_COMPLETED && !output_fits(call, payload)) ||
+	    (kind == ALK_OPERATION_ANSWER && !call->many)) {
+		json_decref(payload);
+		call_stop_server(call);
+		call_end(call, "call.error", failure("INTERNAL", "the operation failed"));
+	} else if (kind == ALK_OPERATION_RESPONDED && call->many) {
+		call_tell(call, "call.responded", payload);
+		call_end(call, "call.completed", json_object());
+	} else {
+		call_answer(call, kind == ALK_OPERATION_COMPLETED ? ANSWER_LAST : ANSWER_ONE,
+			    payload);
+	}
+}
+
 /* From other workers */
+
+/* A spoke's operation for a caller that this server has not looked at. False: it was told why not. */
+static bool spoke_takes(struct call *call, const json_t *payload)
+{
+	const struct spoke *s = call->server->spoke;
+	const char *name = json_string_value(json_object_get(payload, "operationId"));
+	const json_t *input = json_object_get(payload, "input");
+	const struct operation *o = NULL;
+	struct alk_err err = {""};
+
+	for (size_t i = 0; s != NULL && name != NULL && i < s->n; i++)
+		if (strcmp(s->operations[i].name, name) == 0)
+			o = &s->operations[i];
+	if (o == NULL)
+		call_end(call, "call.error", failure("NOT_FOUND", "no such operation"));
+	else if (!operation_allows(o, elsewhere_identity(call->who)))
+		call_end(call, "call.error", failure("FORBIDDEN", "a scope is missing"));
+	else if (o->input != NULL &&
+		 schema_fits(o->input, input != NULL ? input : json_null(), &err) < 0)
+		call_end(call, "call.error", failure("INVALID_INPUT", err.text));
+	else
+		return true;
+	return false;
+}
+
+static void hear_inner(struct call *call, const json_t *payload)
+{
+	const char *name = json_string_value(json_object_get(payload, "operationId"));
+	const struct operation *o = name != NULL ? inner_find(call->bus, name) : NULL;
+	const json_t *input = json_object_get(payload, "input");
+	struct alk_err err = {""};
+
+	if (input == NULL)
+		input = json_null();
+	if (o == NULL)
+		call_end(call, "call.error", failure("NOT_FOUND", "no such operation"));
+	else if (call->who != NULL && !operation_allows(o, elsewhere_identity(call->who)))
+		call_end(call, "call.error", failure("FORBIDDEN", "a scope is missing"));
+	else if (o->input != NULL && schema_fits(o->input, input, &err) < 0)
+		call_end(call, "call.error", failure("INVALID_INPUT", err.text));
+	else if (!inner_serve(call, o, input))
+		call_end(call, "call.error", failure("OVERLOADED", "out of memory"));
+}
 
 static void hear_call(struct bus *bus, uint64_t worker, struct wire_in *in)
 {
 	uint64_t number = wire_get_number(in), connection = wire_get_number(in);
 	bool many = wire_get_number(in) != 0;
 	json_t *payload = json_loads(wire_get_text(in), 0, NULL);
-	struct conn *server = conn_find(bus, connection);
+	const char *identity = wire_get_text(in);
+	struct conn *server = connection != 0 ? conn_find(bus, connection) : NULL;
 	struct call *call;
 
 	if (server != NULL && server->state != CONN_OPEN)
@@ -478,8 +663,21 @@ static void hear_call(struct bus *bus, uint64_t worker, struct wire_in *in)
 	call->from_worker = worker;
 	call->from_number = number;
 	call->many = many;
+	if (*identity != '\0' && (call->who = elsewhere_new(identity)) == NULL) {
+		json_decref(payload);
+		call_end(call, "call.error", failure("OVERLOADED", "out of memory"));
+		return;
+	}
 	if (server != NULL) {
-		call_serve(call, payload);
+		if (call->who != NULL && !spoke_takes(call, payload))
+			json_decref(payload);
+		else
+			call_serve(call, payload);
+		return;
+	}
+	if (connection == 0) {
+		hear_inner(call, payload);
+		json_decref(payload);
 		return;
 	}
 	json_decref(payload);
@@ -494,12 +692,36 @@ static void hear_answer(struct bus *bus, uint64_t worker, struct wire_in *in)
 
 	if (!wire_done(in) || payload == NULL) {
 		json_decref(payload);
-	} else if (call == NULL || call->server != NULL || call->to_worker != worker) {
+	} else if (call == NULL || call->server != NULL || call->inner != NULL || call->remote ||
+		   call->to_worker != worker) {
 		bus_count(bus, BUS_COUNT_late_answers, 1);
 		json_decref(payload);
 	} else {
 		call_answer(call, answer, payload);
 	}
+}
+
+static void hear_remote(struct bus *bus, struct wire_in *in)
+{
+	struct call *call = call_of(bus, wire_get_number(in));
+	bool many = wire_get_number(in) != 0;
+	const char *type = wire_get_text(in);
+	enum answer answer = answer_of(type);
+	json_t *payload = json_loads(wire_get_text(in), JSON_DECODE_ANY, NULL);
+
+	if (!wire_done(in) || payload == NULL) {
+		json_decref(payload);
+		return;
+	}
+	if (call == NULL || !call->remote) {
+		bus_count(bus, BUS_COUNT_late_answers, 1);
+		json_decref(payload);
+		return;
+	}
+	call->many = many;
+	if (many && !call->limited)
+		alk_timer_stop(call->deadline);
+	call_answer(call, answer, payload);
 }
 
 static struct call *call_from(struct bus *bus, uint64_t worker, uint64_t number)
@@ -533,6 +755,10 @@ void call_hear(struct bus *bus, uint64_t worker, const uint8_t *bytes, size_t n)
 	case WIRE_ANSWER:
 		hear_answer(bus, worker, &in);
 		break;
+	case WIRE_REMOTE:
+		if (worker == 0)
+			hear_remote(bus, &in);
+		break;
 	case WIRE_ABORT:
 		hear_abort(bus, worker, &in);
 		break;
@@ -543,11 +769,16 @@ void call_hear(struct bus *bus, uint64_t worker, const uint8_t *bytes, size_t n)
 
 /* Ends */
 
-void call_forget(struct conn *c)
+void call_forget_served(struct conn *c)
 {
 	while (c->serves != NULL)
 		call_end(c->serves, "call.error",
 			 failure("UNAVAILABLE", "the operation's server has gone"));
+}
+
+void call_forget(struct conn *c)
+{
+	call_forget_served(c);
 	while (c->calls != NULL) {
 		call_stop_server(c->calls);
 		call_end(c->calls, "call.aborted", NULL);

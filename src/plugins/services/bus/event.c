@@ -2,6 +2,7 @@
 #include "bus.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -158,7 +159,8 @@ static struct sub *sub_find(const struct conn *c, const char *ref)
 static struct sub *sub_of_tag(const struct bus *bus, uint64_t tag)
 {
 	for (struct conn *c = bus->conns; c != NULL; c = c->next)
-		for (struct sub *sub = c->subs; sub != NULL && c->tag == tag; sub = sub->next)
+		for (struct sub *sub = c->subs; sub != NULL && (c->inner || c->tag == tag);
+		     sub = sub->next)
 			if (sub->tag == tag)
 				return sub;
 	return NULL;
@@ -189,8 +191,31 @@ static struct sub *sub_new(struct conn *c, const char *ref, const char *pattern,
 /* What a subscribe asks for. */
 struct wish {
 	const char *pattern, *group;
-	bool replay;
+	uint64_t replay, since;
 };
+
+/* "last": what is retained. With a backend, "all" or a time in ms since 1970: what it keeps of durable topics. */
+static int replay_read(const struct conn *c, const json_t *replay, struct wish *wish,
+		       struct alk_err *err)
+{
+	wish->replay = WIRE_REPLAY_NO;
+	wish->since = 0;
+	if (replay == NULL)
+		return 0;
+	wish->replay = WIRE_REPLAY_LAST;
+	if (json_is_string(replay) && strcmp(json_string_value(replay), "last") == 0)
+		return 0;
+	wish->replay = WIRE_REPLAY_PAST;
+	if (!c->bus->backend)
+		return alk_err_set(err, -EINVAL, "payload.replay: this backend has \"last\"");
+	if (json_is_string(replay) && strcmp(json_string_value(replay), "all") == 0)
+		return 0;
+	if (!json_is_integer(replay) || json_integer_value(replay) <= 0)
+		return alk_err_set(err, -EINVAL,
+				   "payload.replay: must be \"last\", \"all\" or ms since 1970");
+	wish->since = (uint64_t)json_integer_value(replay);
+	return 0;
+}
 
 static int wish_read(const struct conn *c, struct wish *wish, struct alk_err *err)
 {
@@ -205,10 +230,8 @@ static int wish_read(const struct conn *c, struct wish *wish, struct alk_err *er
 	    (json_string_length(group) == 0 || json_string_length(group) > TOPIC_TYPE_MAX))
 		return alk_err_set(err, -EINVAL, "payload.group: must be text of 1 to 255 bytes");
 	wish->group = group != NULL ? json_string_value(group) : "";
-	wish->replay = replay != NULL;
-	if (replay != NULL &&
-	    (!json_is_string(replay) || strcmp(json_string_value(replay), "last") != 0))
-		return alk_err_set(err, -EINVAL, "payload.replay: this backend has \"last\"");
+	if (replay_read(c, replay, wish, err) < 0)
+		return -EINVAL;
 	if (replay != NULL && group != NULL)
 		return alk_err_set(err, -EINVAL, "payload.replay: a group has no history");
 	if (sub_find(c, c->frame.id) != NULL)
@@ -238,7 +261,9 @@ static void subscribe_now(struct conn *c, bool allowed, const char *reason)
 		return;
 	}
 	sub->tag = c->tag = ++c->bus->last_tag;
-	if (wish.replay && topics_add(c->bus->topics, sub->pattern, &sub->link) < 0) {
+	sub->past = wish.replay == WIRE_REPLAY_PAST;
+	if (wish.replay != WIRE_REPLAY_NO &&
+	    topics_add(c->bus->topics, sub->pattern, &sub->link) < 0) {
 		sub_free(&sub);
 		conn_error(c, "error", ref, "OVERLOADED", "out of memory");
 		return;
@@ -246,6 +271,7 @@ static void subscribe_now(struct conn *c, bool allowed, const char *reason)
 	wire_begin(&out, WIRE_SUBSCRIBE);
 	wire_number(&out, sub->tag);
 	wire_number(&out, wish.replay);
+	wire_number(&out, wish.since);
 	wire_text(&out, sub->pattern);
 	wire_text(&out, sub->group_name);
 	c->waiting = true;
@@ -254,6 +280,30 @@ static void subscribe_now(struct conn *c, bool allowed, const char *reason)
 	c->waiting = false;
 	sub_free(&sub);
 	conn_error(c, "error", ref, "UNAVAILABLE", "the hub does not answer");
+}
+
+/* A member has no use for the answer, and several may be on their way: `tag` of the connection is the last one's. */
+int event_subscribe_inner(struct conn *c, const char *pattern, const char *group)
+{
+	char ref[24];
+	struct wire_out out;
+	struct sub *sub;
+
+	snprintf(ref, sizeof(ref), "%u", c->n_subs);
+	sub = sub_new(c, ref, pattern, group);
+	if (sub == NULL)
+		return -ENOMEM;
+	sub->tag = ++c->bus->last_tag;
+	wire_begin(&out, WIRE_SUBSCRIBE);
+	wire_number(&out, sub->tag);
+	wire_number(&out, WIRE_REPLAY_NO);
+	wire_number(&out, 0);
+	wire_text(&out, pattern);
+	wire_text(&out, group);
+	if (bus_say(c->bus, &out))
+		return 0;
+	sub_free(&sub);
+	return -ENOTCONN;
 }
 
 void event_subscribe(struct conn *c)
@@ -273,7 +323,27 @@ void event_subscribe(struct conn *c)
 			 subscribe_now);
 }
 
-void event_replay(struct bus *bus, uint64_t tag, const uint8_t *bytes, size_t n)
+/* An event that is both in the history and among what was held: once is enough. */
+static void held_take(struct sub *sub, const uint8_t *bytes, size_t n)
+{
+	struct queued **at = sub->replayed_end;
+
+	for (; *at != NULL; at = &(*at)->next) {
+		struct queued *q = *at;
+
+		if (q->packet->n != n || memcmp(q->packet->bytes, bytes, n) != 0)
+			continue;
+		*at = q->next;
+		if (*at == NULL)
+			sub->held_end = at;
+		sub->held_bytes -= q->packet->n;
+		packet_unref(&q->packet);
+		free(q);
+		return;
+	}
+}
+
+void event_replay(struct bus *bus, uint64_t tag, bool recent, const uint8_t *bytes, size_t n)
 {
 	struct sub *sub = sub_of_tag(bus, tag);
 	struct packet *packet = sub != NULL ? packet_new(bytes, n) : NULL;
@@ -283,6 +353,8 @@ void event_replay(struct bus *bus, uint64_t tag, const uint8_t *bytes, size_t n)
 		packet_unref(&packet);
 		return;
 	}
+	if (recent)
+		held_take(sub, bytes, n);
 	/* Before what was held meanwhile, behind what was replayed before. */
 	q->packet = packet;
 	q->next = *sub->replayed_end;
@@ -302,7 +374,8 @@ void event_subscribed(struct bus *bus, uint64_t tag, const char *code, const cha
 		return;
 	c = sub->conn;
 	if (*code != '\0') {
-		conn_error(c, "error", sub->ref, code, message);
+		if (!c->inner)
+			conn_error(c, "error", sub->ref, code, message);
 		sub_free(&sub);
 		conn_go_on(c);
 		return;
@@ -314,10 +387,12 @@ void event_subscribed(struct bus *bus, uint64_t tag, const char *code, const cha
 	else if (sub->link.node == NULL)
 		rc = topics_add(bus->topics, sub->pattern, &sub->link);
 	if (rc < 0) {
-		conn_error(c, "error", sub->ref, "OVERLOADED", "out of memory");
+		if (!c->inner)
+			conn_error(c, "error", sub->ref, "OVERLOADED", "out of memory");
 		sub_end(&sub);
 	} else {
-		conn_say(c, "__ok", sub->ref, json_object());
+		if (!c->inner)
+			conn_say(c, "__ok", sub->ref, json_object());
 		sub_release(sub, true);
 	}
 	conn_go_on(c);
@@ -353,7 +428,7 @@ struct delivery {
 	struct packet *packet;
 	struct wire_out *served; /* NULL: groups are not looked at */
 	uint64_t n;
-	bool plain;
+	bool plain, groups, local;
 };
 
 static void deliver_to(const struct delivery *d, struct conn *c)
@@ -387,7 +462,7 @@ static void on_wanted(void *user, struct topic_sub *at)
 	struct group *group = (struct group *)at;
 
 	if (sub->is_group) {
-		if (d->served == NULL || !deliver_group(d, group))
+		if (!d->groups || !deliver_group(d, group))
 			return;
 		wire_text(d->served, group->pattern);
 		wire_text(d->served, group->name);
@@ -395,17 +470,20 @@ static void on_wanted(void *user, struct topic_sub *at)
 	} else if (d->plain && sub->conn != d->from) {
 		if (sub->tag == 0)
 			deliver_to(d, sub->conn);
-		else if (d->served != NULL)
+		else if (d->local || sub->past)
 			sub_hold(sub,
 				 d->packet); /* an event of this worker's; the hub has it after the
 						   * subscription */
 	}
 }
 
-void event_deliver(struct bus *bus, const char *topic, struct packet *packet, bool plain,
-		   struct wire_in *groups, uint64_t n)
+void event_deliver(struct bus *bus, const char *topic, uint64_t except, struct packet *packet,
+		   bool plain, struct wire_in *groups, uint64_t n)
 {
-	struct delivery d = {.bus = bus, .packet = packet, .plain = plain};
+	struct delivery d = {.bus = bus,
+			     .packet = packet,
+			     .plain = plain,
+			     .from = except != 0 ? conn_find(bus, except) : NULL};
 
 	bus->event++;
 	if (plain)
@@ -432,14 +510,16 @@ static uint64_t retain_of(const json_t *payload)
 	return WIRE_RETAIN_NO;
 }
 
-static void publish_tell_hub(struct bus *bus, uint64_t retain, const char *topic,
-			     const struct packet *packet, const struct wire_out *served, uint64_t n)
+static void publish_tell_hub(struct bus *bus, const struct conn *c, uint64_t retain,
+			     const char *topic, const struct packet *packet,
+			     const struct wire_out *served, uint64_t n)
 {
 	struct wire_out out;
 	size_t size;
 
 	wire_begin(&out, WIRE_EVENT);
 	wire_number(&out, retain);
+	wire_number(&out, c->number);
 	wire_text(&out, topic);
 	wire_bytes(&out, packet->bytes, packet->n);
 	wire_number(&out, n);
@@ -449,12 +529,56 @@ static void publish_tell_hub(struct bus *bus, uint64_t retain, const char *topic
 		bus->to_hub += size;
 }
 
-static void publish_now(struct conn *c, bool allowed, const char *reason)
+static void publish_packet(struct conn *c, const char *topic, struct packet *packet,
+			   uint64_t retain)
 {
 	struct bus *bus = c->bus;
 	struct wire_out served = {.bytes = NULL};
-	struct delivery d = {.bus = bus, .from = c, .served = &served, .plain = true};
-	uint64_t retain = retain_of(c->frame.payload);
+	struct delivery d = {.bus = bus,
+			     .from = c,
+			     .packet = packet,
+			     .served = &served,
+			     .plain = true,
+			     .local = true,
+			     /* With a backend one of all servers' members gets it. */
+			     .groups = !bus->backend};
+
+	bus->event++;
+	topics_each(bus->topics, topic, on_wanted, &d);
+	if (bus->peers || retain != WIRE_RETAIN_NO)
+		publish_tell_hub(bus, c, retain, topic, packet, &served, d.n);
+	bus_count(bus, BUS_COUNT_published, 1);
+	wire_free(&served);
+}
+
+int event_publish_inner(struct conn *c, const char *topic, json_t *payload, struct alk_err *err)
+{
+	const char *colon = strchr(topic, ':');
+	char type[TOPIC_TYPE_MAX + 1];
+	struct packet *packet;
+	size_t n = colon != NULL ? (size_t)(colon - topic) : strlen(topic);
+
+	if (n >= sizeof(type))
+		return alk_err_set(err, -EINVAL, "a type has at most %d bytes", TOPIC_TYPE_MAX);
+	memcpy(type, topic, n);
+	type[n] = '\0';
+	if (topic_check_event(type, colon != NULL ? colon + 1 : "", err) < 0)
+		return -EINVAL;
+	packet = packet_make(type, colon != NULL ? colon + 1 : "", json_incref(payload));
+	if (packet == NULL)
+		return alk_err_set(err, -ENOMEM, "out of memory");
+	if (packet->n > c->bus->frame_max + 4) {
+		packet_unref(&packet);
+		return alk_err_set(err, -EINVAL, "the event is longer than a frame");
+	}
+	publish_packet(c, topic, packet, retain_of(payload));
+	packet_unref(&packet);
+	return 0;
+}
+
+static void publish_now(struct conn *c, bool allowed, const char *reason)
+{
+	struct packet *packet;
 	char topic[TOPIC_MAX + 1];
 
 	if (!allowed) {
@@ -462,19 +586,14 @@ static void publish_now(struct conn *c, bool allowed, const char *reason)
 			   *reason != '\0' ? reason : "denied by policy");
 		return;
 	}
-	d.packet = packet_of(&c->reader);
-	if (d.packet == NULL) {
+	packet = packet_of(&c->reader);
+	if (packet == NULL) {
 		conn_error(c, "error", c->frame.id, "OVERLOADED", "out of memory");
 		return;
 	}
 	topic_name(topic, c->frame.type, c->frame.id);
-	bus->event++;
-	topics_each(bus->topics, topic, on_wanted, &d);
-	if (bus->peers || retain != WIRE_RETAIN_NO)
-		publish_tell_hub(bus, retain, topic, d.packet, &served, d.n);
-	bus_count(bus, BUS_COUNT_published, 1);
-	wire_free(&served);
-	packet_unref(&d.packet);
+	publish_packet(c, topic, packet, retain_of(c->frame.payload));
+	packet_unref(&packet);
 }
 
 void event_publish(struct conn *c)
@@ -491,6 +610,16 @@ void event_publish(struct conn *c)
 						.id = c->frame.id,
 						.size = c->reader.have - sizeof(c->reader.head)},
 		 publish_now);
+}
+
+/* Other servers and the groups did not get it. */
+void event_refused(struct bus *bus, uint64_t connection, const char *topic, const char *why)
+{
+	struct conn *c = conn_find(bus, connection);
+	const char *colon = strchr(topic, ':');
+
+	if (c != NULL && !c->inner)
+		conn_error(c, "error", colon != NULL ? colon + 1 : "", "UNAVAILABLE", why);
 }
 
 /* The hub had more for this worker than it took; whose it was is not known. */

@@ -54,6 +54,7 @@ static void on_credit(struct bus *bus, struct wire_in *in)
 static void on_deliver(struct bus *bus, struct wire_in *in)
 {
 	const char *topic = wire_get_text(in);
+	uint64_t except = wire_get_number(in);
 	size_t n;
 	const uint8_t *bytes = wire_get_bytes(in, &n);
 	bool plain = wire_get_number(in) != 0;
@@ -61,7 +62,7 @@ static void on_deliver(struct bus *bus, struct wire_in *in)
 	struct packet *packet = in->bad ? NULL : packet_new(bytes, n);
 
 	if (packet != NULL)
-		event_deliver(bus, topic, packet, plain, in, groups);
+		event_deliver(bus, topic, except, packet, plain, in, groups);
 	packet_unref(&packet);
 }
 
@@ -79,11 +80,21 @@ static void on_answer(struct bus *bus, struct wire_in *in,
 static void on_replay(struct bus *bus, struct wire_in *in)
 {
 	uint64_t tag = wire_get_number(in);
+	bool recent = wire_get_number(in) != 0;
 	size_t n;
 	const uint8_t *bytes = wire_get_bytes(in, &n);
 
 	if (wire_done(in))
-		event_replay(bus, tag, bytes, n);
+		event_replay(bus, tag, recent, bytes, n);
+}
+
+static void on_refused(struct bus *bus, struct wire_in *in)
+{
+	uint64_t connection = wire_get_number(in);
+	const char *topic = wire_get_text(in), *why = wire_get_text(in);
+
+	if (wire_done(in))
+		event_refused(bus, connection, topic, why);
 }
 
 static void on_from(struct bus *bus, struct wire_in *in)
@@ -106,6 +117,7 @@ void bus_hear(struct bus *bus, const uint8_t *bytes, size_t n)
 		break;
 	case WIRE_PEERS:
 		bus->peers = wire_get_number(&in) != 0;
+		bus->backend = wire_get_number(&in) != 0;
 		break;
 	case WIRE_CREDIT:
 		on_credit(bus, &in);
@@ -113,6 +125,9 @@ void bus_hear(struct bus *bus, const uint8_t *bytes, size_t n)
 	case WIRE_DELIVER:
 		on_deliver(bus, &in);
 		half_pay(bus, n);
+		break;
+	case WIRE_REFUSED:
+		on_refused(bus, &in);
 		break;
 	case WIRE_REPLAY:
 		on_replay(bus, &in);

@@ -23,15 +23,18 @@ struct hub_worker *hub_worker_of(const struct hub *hub, uint64_t number)
 
 void hub_tell_peers(struct hub *hub)
 {
-	bool peers = hub->n_workers > 1 || !TAILQ_EMPTY(&hub->tails);
+	bool backend = hub->nats != NULL;
+	bool peers = hub->n_workers > 1 || !TAILQ_EMPTY(&hub->tails) || backend;
 	struct wire_out out;
 
 	for (size_t i = 0; i < hub->n_workers; i++) {
-		if (hub->workers[i]->peers == peers)
+		if (hub->workers[i]->peers == peers && hub->workers[i]->backend == backend)
 			continue;
 		hub->workers[i]->peers = peers;
+		hub->workers[i]->backend = backend;
 		wire_begin(&out, WIRE_PEERS);
 		wire_number(&out, peers);
+		wire_number(&out, backend);
 		hub_say(hub, hub->workers[i]->number, &out);
 	}
 }
@@ -68,6 +71,7 @@ static struct hub_want *want_find(const struct hub *hub, const char *pattern, co
 
 static void want_free(struct hub *hub, struct hub_want *want)
 {
+	hub_nats_unwant(hub, want);
 	if (want->link.node != NULL) {
 		topics_remove(hub->topics, &want->link);
 		TAILQ_REMOVE(&hub->wants, want, entry);
@@ -95,6 +99,7 @@ static struct hub_want *want_make(struct hub *hub, const char *pattern, const ch
 		return NULL;
 	}
 	TAILQ_INSERT_TAIL(&hub->wants, want, entry);
+	hub_nats_want(hub, want);
 	return want;
 }
 
@@ -137,6 +142,7 @@ void hub_worker_down(struct hub *hub, uint64_t worker)
 	for (size_t i = 0; i < hub->n_workers; i++) {
 		if (hub->workers[i]->number != worker)
 			continue;
+		free(hub->workers[i]->offers);
 		free(hub->workers[i]);
 		hub->workers[i] = hub->workers[--hub->n_workers];
 		break;
@@ -146,7 +152,9 @@ void hub_worker_down(struct hub *hub, uint64_t worker)
 		want_remove(hub, want, worker, true);
 	}
 	hub_spokes_down(hub, worker);
-	hub_admin_down(hub, worker);
+	hub_calls_down(hub, worker);
+	hub_nats_worker_down(hub, worker);
+	hub_nats_operations(hub);
 	wire_begin(&out, WIRE_WORKER_GONE);
 	wire_number(&out, worker);
 	hub_say(hub, ALK_HALF_EVERY_WORKER, &out);
@@ -156,10 +164,10 @@ void hub_worker_down(struct hub *hub, uint64_t worker)
 static void hear_subscribe(struct hub *hub, struct hub_worker *from, struct wire_in *in)
 {
 	uint64_t tag = wire_get_number(in), replay = wire_get_number(in);
+	uint64_t since = wire_get_number(in);
 	const char *pattern = wire_get_text(in), *group = wire_get_text(in);
 	const char *code = "", *message = "";
 	struct hub_want *want;
-	struct wire_out out;
 	struct alk_err err;
 
 	if (!wire_done(in) || topic_check_pattern(pattern, &err) < 0)
@@ -176,14 +184,52 @@ static void hear_subscribe(struct hub *hub, struct hub_worker *from, struct wire
 		message = "too much is being replayed";
 	} else {
 		from->subscriptions++;
-		if (replay != 0)
+		if (replay == WIRE_REPLAY_LAST)
 			hub_replay(hub, from, tag, pattern);
+		if (replay == WIRE_REPLAY_PAST) {
+			if (hub_nats_past(hub, from->number, tag, pattern, since))
+				return; /* the answer follows what is replayed */
+			code = "UNAVAILABLE";
+			message = "there is no history: no durable topics, or NATS is away";
+			want_remove(hub, want, from->number, false);
+			from->subscriptions--;
+		}
 	}
+	hub_subscribed(hub, from->number, tag, code, message);
+}
+
+void hub_subscribed(struct hub *hub, uint64_t worker, uint64_t tag, const char *code,
+		    const char *message)
+{
+	struct wire_out out;
+
 	wire_begin(&out, WIRE_SUBSCRIBED);
 	wire_number(&out, tag);
 	wire_text(&out, code);
 	wire_text(&out, message);
-	hub_say(hub, from->number, &out);
+	hub_say(hub, worker, &out);
+}
+
+void hub_replay_one(struct hub *hub, uint64_t worker, uint64_t tag, bool recent,
+		    const uint8_t *frame, size_t n)
+{
+	struct hub_worker *to = hub_worker_of(hub, worker);
+	struct wire_out out;
+	size_t size;
+
+	if (to == NULL)
+		return;
+	if (to->owed > 2 * BUS_HUB_WINDOW) {
+		to->lost++;
+		return;
+	}
+	wire_begin(&out, WIRE_REPLAY);
+	wire_number(&out, tag);
+	wire_number(&out, recent);
+	wire_bytes(&out, frame, n);
+	size = out.n;
+	if (hub_say(hub, to->number, &out))
+		to->owed += size;
 }
 
 static void hear_unsubscribe(struct hub *hub, struct hub_worker *from, struct wire_in *in)
@@ -246,7 +292,8 @@ static void on_want(void *user, struct topic_sub *sub)
 	struct hub_want *want = (struct hub_want *)sub;
 
 	if (*want->group != '\0') {
-		if (!group_is_served(r, want))
+		/* With a backend one of all servers' members gets it, by way of there. */
+		if (r->hub->nats == NULL && !group_is_served(r, want))
 			route_group(r, want);
 		return;
 	}
@@ -271,6 +318,7 @@ static void event_send(struct hub *hub, struct hub_worker *w, const char *topic,
 	}
 	wire_begin(&out, WIRE_DELIVER);
 	wire_text(&out, topic);
+	wire_number(&out, w->except);
 	wire_bytes(&out, frame, n);
 	wire_number(&out, w->plain);
 	wire_number(&out, w->n_groups);
@@ -281,13 +329,8 @@ static void event_send(struct hub *hub, struct hub_worker *w, const char *topic,
 		w->owed += size;
 }
 
-void hub_event(struct hub *hub, const struct hub_worker *from, const char *topic,
-	       const uint8_t *frame, size_t n, const struct wire_in *served, uint64_t n_served)
+static void events_send(struct hub *hub, const char *topic, const uint8_t *frame, size_t n)
 {
-	struct routing r = {hub, from, served, n_served};
-
-	hub_tail(hub, topic, frame, n);
-	topics_each(hub->topics, topic, on_want, &r);
 	for (size_t i = 0; i < hub->n_workers; i++) {
 		struct hub_worker *w = hub->workers[i];
 
@@ -297,7 +340,39 @@ void hub_event(struct hub *hub, const struct hub_worker *from, const char *topic
 			wire_free(&w->groups);
 		w->plain = false;
 		w->n_groups = 0;
+		w->except = 0;
 	}
+}
+
+void hub_event(struct hub *hub, const struct hub_worker *from, const char *topic,
+	       const uint8_t *frame, size_t n, const struct wire_in *served, uint64_t n_served)
+{
+	struct routing r = {hub, from, served, n_served};
+
+	hub_tail(hub, topic, frame, n);
+	topics_each(hub->topics, topic, on_want, &r);
+	events_send(hub, topic, frame, n);
+}
+
+void hub_event_plain(struct hub *hub, const char *topic, const uint8_t *frame, size_t n)
+{
+	hub_event(hub, NULL, topic, frame, n, NULL, 0);
+}
+
+/* A worker other than the publisher's first: there nobody has to be left out. */
+void hub_event_group(struct hub *hub, struct hub_want *want, const char *topic,
+		     const uint8_t *frame, size_t n, uint64_t except_worker,
+		     uint64_t except_connection)
+{
+	struct routing r = {hub, hub_worker_of(hub, except_worker), NULL, 0};
+	bool only = want->n == 1 && r.from != NULL && want->members[0].worker == except_worker;
+
+	if (only) {
+		hub_worker_of(hub, except_worker)->except = except_connection;
+		r.from = NULL;
+	}
+	route_group(&r, want);
+	events_send(hub, topic, frame, n);
 }
 
 static void hub_pay(struct hub *hub, struct hub_worker *w, size_t n)
@@ -315,7 +390,7 @@ static void hub_pay(struct hub *hub, struct hub_worker *w, size_t n)
 
 static void hear_event(struct hub *hub, struct hub_worker *from, struct wire_in *in)
 {
-	uint64_t retain = wire_get_number(in);
+	uint64_t retain = wire_get_number(in), connection = wire_get_number(in);
 	const char *topic = wire_get_text(in);
 	size_t n;
 	const uint8_t *frame = wire_get_bytes(in, &n);
@@ -331,6 +406,7 @@ static void hear_event(struct hub *hub, struct hub_worker *from, struct wire_in 
 		hub_forget(hub, topic);
 	if (from->peers)
 		hub_event(hub, from, topic, frame, n, in, served);
+	hub_nats_event(hub, from->number, connection, topic, frame, n, retain);
 }
 
 static void hear_credit(struct hub *hub, struct hub_worker *from, struct wire_in *in)
@@ -345,6 +421,18 @@ static void hear_credit(struct hub *hub, struct hub_worker *from, struct wire_in
 	wire_number(&out, from->lost);
 	from->lost = 0;
 	hub_say(hub, from->number, &out);
+}
+
+static void hear_offers(struct hub_worker *from, struct wire_in *in)
+{
+	char *offers = strdup(wire_get_text(in));
+
+	if (!wire_done(in) || offers == NULL) {
+		free(offers);
+		return;
+	}
+	free(from->offers);
+	from->offers = offers;
 }
 
 static void hear_counts(struct hub *hub, struct wire_in *in)
@@ -387,6 +475,10 @@ void hub_hear(struct hub *hub, uint64_t worker, const uint8_t *bytes, size_t n)
 	case WIRE_TO:
 		hub_carry(hub, from, &in);
 		break;
+	case WIRE_OFFERS:
+		hear_offers(from, &in);
+		hub_nats_operations(hub);
+		break;
 	case WIRE_COUNTS:
 		hear_counts(hub, &in);
 		break;
@@ -401,27 +493,32 @@ int hub_configure(struct hub *hub, const struct alk_options *options, bool apply
 		  struct alk_err *err)
 {
 	if (!apply)
-		return hub_local_check(hub, options, err);
+		return hub_nats_check(options, err) < 0 ? -EINVAL
+							: hub_local_check(hub, options, err);
+	hub->call_timeout = (uint64_t)alk_options_int(options, "call_timeout");
 	hub->kept_max = (size_t)alk_options_int(options, "max_retained");
 	hub->kept_bytes_max = (size_t)alk_options_int(options, "max_retained_bytes");
 	hub_trim(hub);
+	hub_nats_apply(hub, options);
 	return hub_local_apply(hub, options, err);
 }
 
-struct hub *hub_new(struct alk_half *half, const struct alk_options *options, struct alk_err *err)
+struct hub *hub_new(const struct alk_plugin_env *env, struct alk_err *err)
 {
 	struct hub *hub = calloc(1, sizeof(*hub));
 
 	if (hub == NULL)
 		return NULL;
-	hub->half = half;
+	hub->loop = env->loop;
+	hub->half = env->half;
 	TAILQ_INIT(&hub->wants);
 	TAILQ_INIT(&hub->kept);
 	TAILQ_INIT(&hub->spokes);
 	TAILQ_INIT(&hub->tails);
 	TAILQ_INIT(&hub->calls);
 	hub->topics = topics_new();
-	if (hub->topics == NULL || hub_configure(hub, options, true, err) < 0)
+	if (hub->topics == NULL || hub_nats_check(env->options, err) < 0 ||
+	    hub_configure(hub, env->options, true, err) < 0)
 		hub_free(&hub);
 	return hub;
 }
@@ -433,15 +530,19 @@ void hub_free(struct hub **hub)
 	*hub = NULL;
 	if (h == NULL)
 		return;
+	hub_nats_free(h);
 	while (!TAILQ_EMPTY(&h->wants))
 		want_free(h, TAILQ_FIRST(&h->wants));
 	h->kept_max = 0;
 	hub_trim(h);
 	free(h->by_topic);
 	hub_spokes_free(h);
+	hub_calls_free(h);
 	hub_admin_free(h);
-	while (h->n_workers > 0)
-		free(h->workers[--h->n_workers]);
+	while (h->n_workers > 0) {
+		free(h->workers[--h->n_workers]->offers);
+		free(h->workers[h->n_workers]);
+	}
 	topics_free(&h->topics);
 	hub_local_free(h);
 	free(h);

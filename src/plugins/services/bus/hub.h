@@ -10,26 +10,30 @@
  *   hub_keep.c    retained values
  *   hub_spoke.c   spokes and calls between workers
  *   hub_local.c   the local socket
+ *   hub_call.c    calls that come from outside of the workers
  *   hub_admin.c   commands and metrics */
 
+#include <stdio.h>
 #include <sys/queue.h>
 #include "bus.h"
 
 #define HUB_WORKERS_MAX 1024
 #define HUB_SPOKES_MAX 4096    /* names, of which some are remembered for who had them */
 #define HUB_IDENTITY_SPOKES 64 /* of one identity */
-#define HUB_CALLS_MAX 256      /* the administrator's */
+#define HUB_CALLS_MAX 4096     /* that come from outside of the workers */
 
 struct hub_worker {
 	uint64_t number;
 	size_t owed; /* bytes of events that it has not taken */
 	uint64_t lost, subscriptions;
-	uint64_t from_it; /* bytes of its events that it was not paid for */
-	bool peers;
+	char *offers;	     /* its own operations as JSON */
+	uint64_t from_it;    /* bytes of its events that it was not paid for */
+	bool peers, backend; /* what it was told */
 	/* Of the event at hand: */
 	bool plain;
 	struct wire_out groups;
 	uint64_t n_groups;
+	uint64_t except; /* a connection that must not get it */
 };
 
 struct hub_member {
@@ -40,6 +44,7 @@ struct hub_member {
 struct hub_want {
 	struct topic_sub link; /* first */
 	TAILQ_ENTRY(hub_want) entry;
+	uint64_t nats;	       /* its subscription there */
 	char *pattern, *group; /* "" = no group */
 	struct hub_member *members;
 	size_t n, next;
@@ -57,17 +62,22 @@ struct hub_spoke {
 	uint64_t worker, connection; /* worker 0: it has gone, the name is its identity's */
 };
 
-/* An administrator's `bus.tail` or `operation.call`. */
-struct hub_admin_call {
-	TAILQ_ENTRY(hub_admin_call) entry;
+/* An administrator's `bus.tail`. */
+struct hub_admin_tail {
+	TAILQ_ENTRY(hub_admin_tail) entry;
 	struct hub *hub;
 	struct alk_call *call;
-	char *pattern; /* of a tail */
-	uint64_t number, worker;
+	char *pattern;
 };
 
+struct hub_call;
+struct nats;
+
 struct hub {
+	struct alk_loop *loop;
 	struct alk_half *half;
+	uint64_t call_timeout;
+	struct nats *nats; /* NULL: no backend */
 	struct topics *topics;
 	struct hub_worker *workers[HUB_WORKERS_MAX];
 	size_t n_workers;
@@ -77,8 +87,8 @@ struct hub {
 	size_t n_kept, size_kept, kept_bytes, kept_max, kept_bytes_max;
 	TAILQ_HEAD(, hub_spoke) spokes;
 	size_t n_spokes;
-	TAILQ_HEAD(, hub_admin_call) tails;
-	TAILQ_HEAD(, hub_admin_call) calls;
+	TAILQ_HEAD(, hub_admin_tail) tails;
+	TAILQ_HEAD(, hub_call) calls;
 	uint64_t last_call;
 	size_t n_calls;
 	uint64_t count[BUS_COUNTER_COUNT];
@@ -89,7 +99,7 @@ struct hub {
 	bool bad; /* a worker's message did not make sense: logged once */
 };
 
-struct hub *hub_new(struct alk_half *half, const struct alk_options *options, struct alk_err *err);
+struct hub *hub_new(const struct alk_plugin_env *env, struct alk_err *err);
 void hub_free(struct hub **hub);
 int hub_configure(struct hub *hub, const struct alk_options *options, bool apply,
 		  struct alk_err *err);
@@ -105,6 +115,16 @@ struct hub_worker *hub_worker_of(const struct hub *hub, uint64_t number);
 /* To all that want it but `from` (NULL: to all); `served` names the groups that have it. */
 void hub_event(struct hub *hub, const struct hub_worker *from, const char *topic,
 	       const uint8_t *frame, size_t n, const struct wire_in *served, uint64_t n_served);
+/* From the backend: to all plain subscribers; to one of a group, but not to this connection. */
+void hub_event_plain(struct hub *hub, const char *topic, const uint8_t *frame, size_t n);
+void hub_event_group(struct hub *hub, struct hub_want *want, const char *topic,
+		     const uint8_t *frame, size_t n, uint64_t except_worker,
+		     uint64_t except_connection);
+/* Answer a subscription. */
+void hub_subscribed(struct hub *hub, uint64_t worker, uint64_t tag, const char *code,
+		    const char *message);
+void hub_replay_one(struct hub *hub, uint64_t worker, uint64_t tag, bool recent,
+		    const uint8_t *frame, size_t n);
 /* Whoever is told of peers is told again if it changed. */
 void hub_tell_peers(struct hub *hub);
 
@@ -116,6 +136,7 @@ void hub_local_free(struct hub *hub);
 /* hub_keep.c */
 void hub_keep(struct hub *hub, const char *topic, const uint8_t *frame, size_t n);
 void hub_forget(struct hub *hub, const char *topic);
+bool hub_is_kept(const struct hub *hub, const char *topic);
 void hub_trim(struct hub *hub);
 void hub_replay(struct hub *hub, struct hub_worker *to, uint64_t tag, const char *pattern);
 
@@ -127,10 +148,45 @@ void hub_spokes_down(struct hub *hub, uint64_t worker);
 void hub_spokes_free(struct hub *hub);
 void hub_carry(struct hub *hub, const struct hub_worker *from, struct wire_in *in);
 
+/* hub_nats.c (hub_nats.h); without a backend each does nothing, but hub_nats_call, which fails. */
+int hub_nats_check(const struct alk_options *options, struct alk_err *err);
+void hub_nats_apply(struct hub *hub, const struct alk_options *options);
+void hub_nats_free(struct hub *hub);
+void hub_nats_want(struct hub *hub, struct hub_want *want);
+void hub_nats_unwant(struct hub *hub, struct hub_want *want);
+void hub_nats_event(struct hub *hub, uint64_t worker, uint64_t connection, const char *topic,
+		    const uint8_t *frame, size_t n, uint64_t retain);
+/* The operations that are here have changed. */
+void hub_nats_operations(struct hub *hub);
+void hub_nats_call(struct hub *hub, uint64_t worker, struct wire_in *in);
+void hub_nats_abort(struct hub *hub, uint64_t worker, struct wire_in *in);
+void hub_nats_worker_down(struct hub *hub, uint64_t worker);
+/* Fetch history; the subscription is answered behind it. False: there is none. */
+bool hub_nats_past(struct hub *hub, uint64_t worker, uint64_t tag, const char *pattern,
+		   uint64_t since);
+void hub_nats_metrics(const struct hub *hub, FILE *out);
+
+/* hub_call.c */
+struct hub_target {
+	uint64_t worker, connection; /* connection 0: the worker's own operation */
+	const char *name; /* as the server knows it; borrowed from the name that was looked for */
+	bool many;
+};
+bool hub_target_find(const struct hub *hub, const char *name, struct hub_target *target);
+/* `type` and `payload` as the bus has them; `last`: the call is gone. */
+typedef void hub_call_answered(void *user, const char *type, const char *payload, bool last);
+/* `identity` is JSON, "" for who may everything; `timeout` in ms, 0 = none. NULL, or what is wrong: a code, NUL, a message.
+ * `answered` never runs before this returns. */
+const char *hub_call_start(struct hub *hub, const struct hub_target *target, const json_t *input,
+			   const char *identity, uint64_t timeout, hub_call_answered *answered,
+			   void *user, struct hub_call **out);
+void hub_call_cancel(struct hub_call **call);
+void hub_answered(struct hub *hub, uint64_t worker, const uint8_t *bytes, size_t n);
+void hub_calls_down(struct hub *hub, uint64_t worker);
+void hub_calls_free(struct hub *hub);
+
 /* hub_admin.c */
 void hub_tail(struct hub *hub, const char *topic, const uint8_t *frame, size_t n);
-void hub_answered(struct hub *hub, uint64_t worker, const uint8_t *bytes, size_t n);
-void hub_admin_down(struct hub *hub, uint64_t worker);
 void hub_admin_free(struct hub *hub);
 
 #endif

@@ -111,8 +111,10 @@ static void command_publish(struct hub *hub, const json_t *params, struct alk_ca
 		json_decref(payload);
 	} else {
 		frame = frame_make(type, id != NULL ? id : "", payload, &n);
-		if (frame != NULL)
+		if (frame != NULL) {
 			hub_event(hub, NULL, topic, frame, n, NULL, 0);
+			hub_nats_event(hub, 0, 0, topic, frame, n, WIRE_RETAIN_NO);
+		}
 		frame_free(&frame, n);
 		answer(&call, json_object());
 	}
@@ -121,7 +123,7 @@ static void command_publish(struct hub *hub, const json_t *params, struct alk_ca
 
 /* Tails */
 
-static void admin_call_free(struct hub_admin_call *a)
+static void admin_tail_free(struct hub_admin_tail *a)
 {
 	free(a->pattern);
 	free(a);
@@ -129,19 +131,19 @@ static void admin_call_free(struct hub_admin_call *a)
 
 static void on_tail_closed(void *user, struct alk_call *call)
 {
-	struct hub_admin_call *tail = user;
+	struct hub_admin_tail *tail = user;
 	struct hub *hub = tail->hub;
 
 	(void)call;
 	TAILQ_REMOVE(&hub->tails, tail, entry);
-	admin_call_free(tail);
+	admin_tail_free(tail);
 	hub_tell_peers(hub);
 }
 
 static void command_tail(struct hub *hub, const json_t *params, struct alk_call *call)
 {
 	const char *pattern = json_string_value(json_object_get(params, "pattern"));
-	struct hub_admin_call *tail;
+	struct hub_admin_tail *tail;
 	struct alk_err err = {""};
 
 	pattern = pattern != NULL ? pattern : ">";
@@ -167,7 +169,7 @@ static void command_tail(struct hub *hub, const json_t *params, struct alk_call 
 /* The frame's own text becomes part of the event's. */
 void hub_tail(struct hub *hub, const char *topic, const uint8_t *frame, size_t n)
 {
-	struct hub_admin_call *tail, *next;
+	struct hub_admin_tail *tail, *next;
 	char *text;
 
 	for (tail = TAILQ_FIRST(&hub->tails); tail != NULL; tail = next) {
@@ -182,6 +184,34 @@ void hub_tail(struct hub *hub, const char *topic, const uint8_t *frame, size_t n
 }
 
 /* Operations */
+
+/* Each of the workers' own once: all have the same, but while a reload drains. */
+static void list_inner(const struct hub *hub, json_t *list)
+{
+	json_t *seen = json_object();
+
+	for (size_t i = 0; i < hub->n_workers; i++) {
+		const char *offers = hub->workers[i]->offers;
+		json_t *one, *operations = offers != NULL ? json_loads(offers, 0, NULL) : NULL;
+		size_t at;
+
+		json_array_foreach(operations, at, one)
+		{
+			const char *name = json_string_value(json_object_get(one, "name"));
+
+			if (name == NULL || json_object_get(seen, name) != NULL ||
+			    json_array_size(list) >= ROWS_MAX)
+				continue;
+			json_object_set_new(seen, name, json_true());
+			json_array_append_new(list,
+					      json_pack("{s:s, s:O, s:s}", "name", name, "op_type",
+							json_object_get(one, "op_type"), "identity",
+							""));
+		}
+		json_decref(operations);
+	}
+	json_decref(seen);
+}
 
 static void command_operation_list(struct hub *hub, const json_t *params, struct alk_call *call)
 {
@@ -210,46 +240,27 @@ static void command_operation_list(struct hub *hub, const json_t *params, struct
 		}
 		json_decref(operations);
 	}
+	list_inner(hub, list);
 	answer(&call, list);
 }
 
-static const struct hub_spoke *spoke_serving(const struct hub *hub, const char *operation)
+static void on_called(void *user, const char *type, const char *payload, bool last)
 {
-	size_t n = *operation == '/' ? strcspn(operation + 1, "/") : 0;
-	const struct hub_spoke *s;
+	struct alk_call *call = user;
+	const char *code, *message;
+	json_t *error;
 
-	TAILQ_FOREACH(s, &hub->spokes, entry)
-	{
-		if (s->worker != 0 && strlen(s->name) == n &&
-		    memcmp(s->name, operation + 1, n) == 0)
-			return s;
+	(void)last;
+	if (strcmp(type, "call.responded") == 0) {
+		alk_call_result(&call, payload);
+		return;
 	}
-	return NULL;
-}
-
-static bool call_send(struct hub *hub, const struct hub_admin_call *a, const struct hub_spoke *s,
-		      const char *operation, json_t *input)
-{
-	json_t *payload = json_pack("{s:s, s:O}", "operationId", operation + 1 + strlen(s->name),
-				    "input", input);
-	char *text = payload != NULL ? json_dumps(payload, JSON_COMPACT) : NULL;
-	struct wire_out call, out;
-
-	json_decref(payload);
-	if (text == NULL)
-		return false;
-	wire_begin(&call, WIRE_CALL);
-	wire_number(&call, a->number);
-	wire_number(&call, s->connection);
-	wire_number(&call, 0);
-	wire_text(&call, text);
-	free(text);
-	wire_begin(&out, WIRE_FROM);
-	wire_number(&out, 0);
-	wire_bytes(&out, call.bytes, call.n);
-	out.bad |= call.bad;
-	wire_free(&call);
-	return hub_say(hub, s->worker, &out);
+	error = json_loads(payload, JSON_DECODE_ANY, NULL);
+	code = json_string_value(json_object_get(error, "code"));
+	message = json_string_value(json_object_get(error, "message"));
+	alk_call_fail(&call, "%s: %s", code != NULL ? code : "INTERNAL",
+		      message != NULL ? message : "the call was aborted");
+	json_decref(error);
 }
 
 static void command_operation_call(struct hub *hub, const json_t *params, struct alk_call *call)
@@ -259,103 +270,31 @@ static void command_operation_call(struct hub *hub, const json_t *params, struct
 	json_t *input = text != NULL
 				? json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL)
 				: json_object();
-	const struct hub_spoke *s = spoke_serving(hub, operation);
-	struct hub_admin_call *a = NULL;
+	struct hub_target target;
+	struct hub_call *started;
+	const char *wrong;
 
-	if (input == NULL)
+	if (input == NULL) {
 		alk_call_fail(&call, "input: must be JSON");
-	else if (s == NULL)
+	} else if (!hub_target_find(hub, operation, &target)) {
 		alk_call_fail(&call, "NOT_FOUND: no such operation");
-	else if (hub->n_calls >= HUB_CALLS_MAX)
-		alk_call_fail(&call, "OVERLOADED: too many calls are under way");
-	else if ((a = calloc(1, sizeof(*a))) == NULL)
-		alk_call_fail(&call, "out of memory");
-	if (a == NULL) {
-		json_decref(input);
-		return;
-	}
-	a->hub = hub;
-	a->number = ++hub->last_call;
-	a->worker = s->worker;
-	a->call = call;
-	if (call_send(hub, a, s, operation, input)) {
-		TAILQ_INSERT_TAIL(&hub->calls, a, entry);
-		hub->n_calls++;
 	} else {
-		alk_call_fail(&call, "UNAVAILABLE: the operation's server has gone");
-		admin_call_free(a);
+		target.many = false; /* the first answer of a subscription is the answer */
+		wrong = hub_call_start(hub, &target, input, "", hub->call_timeout, on_called, call,
+				       &started);
+		if (wrong != NULL)
+			alk_call_fail(&call, "%s: %s", wrong, wrong + strlen(wrong) + 1);
 	}
 	json_decref(input);
 }
 
-static void call_end(struct hub *hub, struct hub_admin_call *a)
-{
-	TAILQ_REMOVE(&hub->calls, a, entry);
-	hub->n_calls--;
-	admin_call_free(a);
-}
-
-void hub_answered(struct hub *hub, uint64_t worker, const uint8_t *bytes, size_t n)
-{
-	struct hub_admin_call *a;
-	struct wire_in in;
-	uint64_t number;
-	const char *type, *payload;
-	json_t *error;
-
-	if (wire_open(&in, bytes, n) != WIRE_ANSWER)
-		return;
-	number = wire_get_number(&in);
-	type = wire_get_text(&in);
-	payload = wire_get_text(&in);
-	TAILQ_FOREACH(a, &hub->calls, entry)
-	{
-		if (a->number == number && a->worker == worker)
-			break;
-	}
-	if (!wire_done(&in) || a == NULL)
-		return;
-	if (strcmp(type, "call.responded") == 0) {
-		alk_call_result(&a->call, payload);
-	} else {
-		const char *code, *message;
-
-		error = json_loads(payload, JSON_DECODE_ANY, NULL);
-		code = json_string_value(json_object_get(error, "code"));
-		message = json_string_value(json_object_get(error, "message"));
-		alk_call_fail(&a->call, "%s: %s", code != NULL ? code : "INTERNAL",
-			      message != NULL ? message : "the call was aborted");
-		json_decref(error);
-	}
-	call_end(hub, a);
-}
-
-void hub_admin_down(struct hub *hub, uint64_t worker)
-{
-	struct hub_admin_call *a, *next;
-
-	for (a = TAILQ_FIRST(&hub->calls); a != NULL; a = next) {
-		next = TAILQ_NEXT(a, entry);
-		if (a->worker != worker)
-			continue;
-		alk_call_fail(&a->call, "UNAVAILABLE: the operation's server has gone");
-		call_end(hub, a);
-	}
-}
-
 void hub_admin_free(struct hub *hub)
 {
-	while (!TAILQ_EMPTY(&hub->calls)) {
-		struct hub_admin_call *a = TAILQ_FIRST(&hub->calls);
-
-		alk_call_fail(&a->call, "UNAVAILABLE: the server ends");
-		call_end(hub, a);
-	}
 	while (!TAILQ_EMPTY(&hub->tails)) {
-		struct hub_admin_call *tail = TAILQ_FIRST(&hub->tails);
+		struct hub_admin_tail *tail = TAILQ_FIRST(&hub->tails);
 
 		TAILQ_REMOVE(&hub->tails, tail, entry);
-		admin_call_free(tail);
+		admin_tail_free(tail);
 	}
 }
 
@@ -417,6 +356,7 @@ char *hub_metrics(struct hub *hub)
 		"# HELP alknet_bus_spokes Clients that serve operations.\n"
 		"# TYPE alknet_bus_spokes gauge\nalknet_bus_spokes %zu\n",
 		subscriptions, hub->kept_bytes, spokes);
+	hub_nats_metrics(hub, out);
 	if (fclose(out) != 0) {
 		free(text);
 		return NULL;

@@ -49,6 +49,14 @@ void hub_forget(struct hub *hub, const char *topic)
 		kept_remove(hub, at);
 }
 
+bool hub_is_kept(const struct hub *hub, const char *topic)
+{
+	bool found;
+
+	kept_place(hub, topic, &found);
+	return found;
+}
+
 void hub_trim(struct hub *hub)
 {
 	while (hub->n_kept > 0 &&
@@ -115,6 +123,7 @@ void hub_replay(struct hub *hub, struct hub_worker *to, uint64_t tag, const char
 			continue;
 		wire_begin(&out, WIRE_REPLAY);
 		wire_number(&out, tag);
+		wire_number(&out, false);
 		wire_bytes(&out, kept->packet->bytes, kept->packet->n);
 		size = out.n;
 		if (hub_say(hub, to->number, &out))

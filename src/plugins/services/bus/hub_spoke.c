@@ -71,6 +71,7 @@ static void spoke_leave(struct hub *hub, struct hub_spoke *s)
 	wire_begin(&out, WIRE_UNSPOKE);
 	wire_text(&out, s->name);
 	hub_say(hub, ALK_HALF_EVERY_WORKER, &out);
+	hub_nats_operations(hub);
 }
 
 void hub_gone(struct hub *hub, const struct hub_worker *from, uint64_t connection)
@@ -178,6 +179,7 @@ void hub_register(struct hub *hub, struct hub_worker *from, struct wire_in *in)
 			wrong = "OVERLOADED\0out of memory";
 		} else {
 			spoke_tell(hub, s, ALK_HALF_EVERY_WORKER);
+			hub_nats_operations(hub);
 		}
 	}
 	wire_begin(&out, WIRE_REGISTERED);
@@ -185,6 +187,26 @@ void hub_register(struct hub *hub, struct hub_worker *from, struct wire_in *in)
 	wire_text(&out, wrong != NULL ? wrong : "");
 	wire_text(&out, wrong != NULL ? wrong + strlen(wrong) + 1 : "");
 	hub_say(hub, from->number, &out);
+}
+
+/* What a worker says to the hub about calls. */
+static void hear_own(struct hub *hub, uint64_t worker, const uint8_t *bytes, size_t n)
+{
+	struct wire_in in;
+
+	switch (wire_open(&in, bytes, n)) {
+	case WIRE_ANSWER:
+		hub_answered(hub, worker, bytes, n);
+		break;
+	case WIRE_CALL:
+		hub_nats_call(hub, worker, &in);
+		break;
+	case WIRE_ABORT:
+		hub_nats_abort(hub, worker, &in);
+		break;
+	default:
+		break;
+	}
 }
 
 void hub_carry(struct hub *hub, const struct hub_worker *from, struct wire_in *in)
@@ -197,7 +219,7 @@ void hub_carry(struct hub *hub, const struct hub_worker *from, struct wire_in *i
 	if (!wire_done(in))
 		return;
 	if (to == 0) {
-		hub_answered(hub, from->number, bytes, n);
+		hear_own(hub, from->number, bytes, n);
 		return;
 	}
 	wire_begin(&out, WIRE_FROM);

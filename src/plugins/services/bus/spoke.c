@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "bus.h"
-#include "schema.h"
+#include "../common/schema.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,14 +59,17 @@ bool spoke_find(const struct bus *bus, const char *name, struct operation_at *at
 	return false;
 }
 
-static bool has_scope(const struct conn *c, const json_t *scope)
+static bool has_scope(const struct alk_identity *identity, const json_t *scope)
 {
-	const struct alk_identity *identity = c->way->identity(c);
-
 	return identity != NULL && alk_identity_has_scope(identity, json_string_value(scope));
 }
 
 bool spoke_may(const struct conn *c, const struct operation *operation)
+{
+	return operation_allows(operation, c->way->identity(c));
+}
+
+bool operation_allows(const struct operation *operation, const struct alk_identity *identity)
 {
 	const json_t *all = json_object_get(operation->access, "required_scopes");
 	const json_t *any = json_object_get(operation->access, "required_scopes_any");
@@ -74,12 +78,12 @@ bool spoke_may(const struct conn *c, const struct operation *operation)
 
 	json_array_foreach(all, i, scope)
 	{
-		if (!has_scope(c, scope))
+		if (!has_scope(identity, scope))
 			return false;
 	}
 	json_array_foreach(any, i, scope)
 	{
-		if (has_scope(c, scope))
+		if (has_scope(identity, scope))
 			return true;
 	}
 	return json_array_size(any) == 0;
@@ -183,6 +187,8 @@ static int register_check(const struct conn *c, const json_t *input, struct alk_
 			err, -EINVAL,
 			"spoke: must be a name of 1 to 64 letters, digits, _ . -, and not "
 			"a reserved one");
+	if (inner_has_part(c->bus, json_string_value(json_object_get(input, "spoke"))))
+		return alk_err_set(err, -EINVAL, "spoke: this name is the server's own");
 	if (!json_is_array(list) || json_array_size(list) == 0 ||
 	    json_array_size(list) > BUS_OPERATIONS_MAX)
 		return alk_err_set(err, -EINVAL, "operations: must be a list of 1 to %d",
@@ -368,6 +374,10 @@ static void hub_list(struct conn *c, const char *id, const json_t *input)
 	prefix = prefix != NULL ? prefix : "";
 	for (size_t i = 0; i < sizeof(own) / sizeof(*own); i++)
 		list_add(list, "", own[i], i < 2 ? "query" : "mutation", prefix);
+	for (size_t i = 0; i < c->bus->n_operations; i++)
+		if (spoke_may(c, c->bus->operations[i]))
+			list_add(list, "", c->bus->operations[i]->name, c->bus->operations[i]->type,
+				 prefix);
 	for (const struct spoke *s = c->bus->spokes; s != NULL; s = s->next)
 		for (size_t i = 0; i < s->n; i++)
 			if (spoke_may(c, &s->operations[i]))
@@ -389,13 +399,14 @@ static json_t *shown(json_t *value)
 static void hub_schema(struct conn *c, const char *id, const json_t *input)
 {
 	const char *name = json_string_value(json_object_get(input, "name"));
-	struct operation_at at;
+	struct operation_at at = {NULL, name != NULL ? inner_find(c->bus, name) : NULL};
 
 	if (name == NULL) {
 		call_fail(c, id, "INVALID_INPUT", "name: must be text");
 		return;
 	}
-	if (!spoke_find(c->bus, name, &at) || !spoke_may(c, at.operation)) {
+	if ((at.operation == NULL && !spoke_find(c->bus, name, &at)) ||
+	    !spoke_may(c, at.operation)) {
 		call_fail(c, id, "NOT_FOUND", "no such operation");
 		return;
 	}

@@ -12,27 +12,30 @@
 
 /* name, fields. To the hub, then from it, then from worker to worker by way of the hub. */
 #define WIRE_OPS(X)                                                                                \
-	X(SUBSCRIBE)   /* tag, replay, pattern, group */                                           \
+	X(SUBSCRIBE)   /* tag, replay, since, pattern, group */                                    \
 	X(UNSUBSCRIBE) /* pattern, group */                                                        \
-	X(EVENT)       /* retain, topic, frame, n, n times (pattern, group) that were served */    \
+	X(EVENT)       /* retain, connection, topic, frame, n, n (pattern, group) served */        \
 	X(CREDIT)      /* bytes that were taken; both ways */                                      \
 	X(REGISTER)    /* tag, connection, spoke, identity, operations as JSON */                  \
 	X(GONE)	       /* connection */                                                            \
 	X(TO)	       /* worker, bytes of a message below */                                      \
+	X(OFFERS)      /* its own operations as JSON: [{name, op_type}] */                         \
 	X(COUNTS)      /* each counter of BUS_COUNTERS */                                          \
 	X(HELLO)       /* the worker's number */                                                   \
-	X(PEERS)       /* whether events are wanted elsewhere */                                   \
-	X(REPLAY)      /* tag, frame */                                                            \
+	X(PEERS)       /* whether events are wanted elsewhere; whether there is a backend */       \
+	X(REFUSED)     /* connection, topic, why: an event that the backend did not get */         \
+	X(REPLAY)      /* tag, recent, frame */                                                    \
 	X(SUBSCRIBED)  /* tag, code ("" = good), message */                                        \
-	X(DELIVER)     /* topic, frame, plain, n, n times (pattern, group) to serve */             \
+	X(DELIVER)     /* topic, but not to, frame, plain, n, n (pattern, group) to serve */       \
 	X(LOST)	       /* events that were not delivered */                                        \
 	X(REGISTERED)  /* tag, code, message */                                                    \
 	X(SPOKE)       /* worker, connection, spoke, identity, operations as JSON */               \
 	X(UNSPOKE)     /* spoke */                                                                 \
 	X(WORKER_GONE) /* worker */                                                                \
 	X(FROM)	       /* worker, bytes of a message below */                                      \
-	X(CALL)	       /* call, connection, many, payload as JSON */                               \
+	X(CALL)	       /* call, connection (0 = the worker's own), many, payload, identity */      \
 	X(ANSWER)      /* call, type, payload as JSON */                                           \
+	X(REMOTE)      /* call, many, type ("" = it is under way), payload: another server's */    \
 	X(ABORT)       /* call */
 
 enum wire_op {
@@ -46,6 +49,11 @@ enum wire_op {
 #define WIRE_RETAIN_NO 0
 #define WIRE_RETAIN_KEEP 1
 #define WIRE_RETAIN_FORGET 2
+
+/* What a subscriber wants of the past. */
+#define WIRE_REPLAY_NO 0
+#define WIRE_REPLAY_LAST 1 /* what is retained */
+#define WIRE_REPLAY_PAST 2 /* what the backend has of it, from `since` on */
 
 /* To be said. A lack of memory is remembered in `bad`. */
 struct wire_out {

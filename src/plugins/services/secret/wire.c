@@ -28,6 +28,11 @@ const char *secret_op_scope(enum secret_op op)
 	return ops[op].scope;
 }
 
+const char *secret_op_bus(enum secret_op op)
+{
+	return ops[op].bus;
+}
+
 enum secret_op secret_op_of_bus(const char *bus)
 {
 	enum secret_op op = 0;

@@ -20,6 +20,7 @@ const char *secret_op_name(enum secret_op op);
 /* The scope that it needs: "secret:" and the name. */
 const char *secret_op_scope(enum secret_op op);
 /* SECRET_OPS when there is no such operation on the bus. */
+const char *secret_op_bus(enum secret_op op);
 enum secret_op secret_op_of_bus(const char *bus);
 
 enum secret_key_type {

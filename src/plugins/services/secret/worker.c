@@ -18,6 +18,10 @@ int secret_worker_new(const struct alk_plugin_env *env, void **state, struct alk
 	worker->half = env->half;
 	worker->loop = env->loop;
 	*state = worker;
+	if (secret_operations_offer(worker, env->bus, err) < 0) {
+		secret_worker_free(state);
+		return -EINVAL;
+	}
 	return 0;
 }
 
@@ -35,6 +39,7 @@ void secret_worker_free(void **state)
 	struct secret_worker *worker = *state;
 
 	*state = NULL;
+	secret_operations_withdraw(worker);
 	while (worker->asks != NULL)
 		ask_free(&worker->asks);
 	secret_parts_clear(&worker->parts);
@@ -74,37 +79,72 @@ bool secret_channel_may(const struct secret_channel *c, enum secret_op op)
 	return alk_identity_has_scope(alk_channel_identity(c->channel), secret_op_scope(op));
 }
 
-int secret_channel_ask(struct secret_channel *c, enum secret_op op, const uint8_t *request,
-		       size_t n, const char *id)
+/* Takes `ask`, which is in its place before it is asked: so nothing can come that is not awaited. */
+static int ask_send(struct secret_worker *worker, struct secret_ask *ask, const char *identity,
+		    const uint8_t *request, size_t n)
 {
-	const struct alk_identity *identity = alk_channel_identity(c->channel);
-	struct secret_worker *worker = c->worker;
-	struct secret_ask *ask = calloc(1, sizeof(*ask));
 	struct secret_buf whole = {0};
 	int rc = -ENOMEM;
 
-	if (ask == NULL)
-		return rc;
-	secret_put_bytes(&whole, identity->id, strlen(identity->id));
+	secret_put_bytes(&whole, identity, strlen(identity));
 	secret_buf_add(&whole, request, n);
-	ask->id = id != NULL ? strdup(id) : NULL;
 	ask->number = ++worker->last;
-	ask->channel = c;
-	ask->op = op;
-	ask->bytes = c->reserved;
 	ask->next = worker->asks;
-	/* In its place before it is asked: so nothing can come that is not awaited. */
 	worker->asks = ask;
-	c->asks++;
-	c->reserved = 0;
-	if (!whole.failed && (id == NULL || ask->id != NULL))
+	if (!whole.failed)
 		rc = secret_parts_send(worker->half, 0, ask->number, whole.bytes, whole.len);
 	secret_buf_wipe(&whole);
+	if (rc < 0)
+		ask_free(&worker->asks);
+	return rc;
+}
+
+int secret_channel_ask(struct secret_channel *c, enum secret_op op, const uint8_t *request,
+		       size_t n, const char *id)
+{
+	struct secret_ask *ask = calloc(1, sizeof(*ask));
+	size_t reserved = c->reserved;
+	int rc;
+
+	if (ask == NULL)
+		return -ENOMEM;
+	ask->id = id != NULL ? strdup(id) : NULL;
+	if (id != NULL && ask->id == NULL) {
+		free(ask);
+		return -ENOMEM;
+	}
+	ask->channel = c;
+	ask->op = op;
+	ask->bytes = reserved;
+	c->asks++;
+	c->reserved = 0;
+	rc = ask_send(c->worker, ask, alk_channel_identity(c->channel)->id, request, n);
 	if (rc < 0) {
 		c->asks--;
-		c->reserved = worker->asks->bytes;
-		ask_free(&worker->asks);
+		c->reserved = reserved;
 	}
+	return rc;
+}
+
+int secret_operation_ask(struct secret_worker *worker, struct alk_operation_call *call,
+			 const char *identity, enum secret_op op, const struct secret_buf *request)
+{
+	size_t bytes = request->len > SECRET_SMALL ? request->len : 0;
+	struct secret_ask *ask;
+	int rc;
+
+	if (bytes > BUDGET - worker->used)
+		return -ENOBUFS;
+	ask = calloc(1, sizeof(*ask));
+	if (ask == NULL)
+		return -ENOMEM;
+	ask->call = call;
+	ask->op = op;
+	ask->bytes = bytes;
+	worker->used += bytes;
+	rc = ask_send(worker, ask, identity, request->bytes, request->len);
+	if (rc < 0)
+		worker->used -= bytes;
 	return rc;
 }
 
@@ -127,6 +167,8 @@ void secret_worker_message(struct secret_worker *worker, const uint8_t *bytes, s
 			ask->channel->port->answer(ask->channel, ask, parts->buf.bytes,
 						   parts->buf.len);
 		}
+		if (ask->call != NULL)
+			secret_operation_answer(ask, parts->buf.bytes, parts->buf.len);
 		budget_release(worker, ask->bytes);
 		ask_free(&ask);
 	}

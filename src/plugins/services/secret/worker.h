@@ -6,6 +6,7 @@
  *
  *   channel.c   what both ports have in common: bytes in and out, time
  *   port0.c     frames of JSON          port1.c   one binary request
+ *   operations.c   the same as port 0 for the bus
  *
  * Requests of more than SECRET_SMALL bytes share a budget: where it is used up a channel is not read until there is room, so
  * that the line to the supervisor never has more than it takes. */
@@ -26,10 +27,18 @@ struct secret_channel;
 struct secret_ask {
 	struct secret_ask *next;
 	uint64_t number;
-	struct secret_channel *channel; /* NULL: it has gone */
+	struct secret_channel *channel;	 /* NULL: it has gone, or there is a call */
+	struct alk_operation_call *call; /* of the bus; NULL: it has gone, or there is a channel */
 	enum secret_op op;
 	size_t bytes; /* of the budget */
 	char *id;     /* of a call on port 0 */
+};
+
+/* One operation as the bus has it. */
+struct secret_operation {
+	struct secret_worker *worker;
+	enum secret_op op;
+	struct alk_operation *offered;
 };
 
 struct secret_worker {
@@ -41,7 +50,16 @@ struct secret_worker {
 	struct secret_channel *channels;
 	uint64_t last;
 	size_t used; /* of the budget */
+	struct secret_operation operations[SECRET_OPS];
 };
+
+/* operations.c; `bus` may be NULL. */
+int secret_operations_offer(struct secret_worker *worker, struct alk_bus *bus, struct alk_err *err);
+void secret_operations_withdraw(struct secret_worker *worker);
+void secret_operation_answer(struct secret_ask *ask, const uint8_t *bytes, size_t n);
+/* Ask the supervisor for a call. -ENOBUFS: the budget is used up; -errno. */
+int secret_operation_ask(struct secret_worker *worker, struct alk_operation_call *call,
+			 const char *identity, enum secret_op op, const struct secret_buf *request);
 
 /* The two ports. Each is handed bytes and says how many it took, and is told the end and the answers. */
 struct secret_port {

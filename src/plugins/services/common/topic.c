@@ -349,3 +349,36 @@ bool topics_empty(const struct topics *topics)
 {
 	return topics->root->children == 0;
 }
+
+bool path_check_pattern(const char *pattern)
+{
+	size_t n;
+
+	if (*pattern != '/' || strlen(pattern) > TOPIC_TYPE_MAX)
+		return false;
+	for (; *pattern == '/'; pattern += 1 + n) {
+		const char *part = pattern + 1;
+
+		n = strcspn(part, "/");
+		if (n == 0 || (memchr(part, '*', n) != NULL && !(n == 1 && *part == '*') &&
+			       strcmp(part, "**") != 0))
+			return false;
+	}
+	return true;
+}
+
+bool path_match(const char *pattern, const char *path)
+{
+	while (*pattern == '/' && *path == '/') {
+		size_t n = strcspn(++pattern, "/"), m = strcspn(++path, "/");
+
+		if (strcmp(pattern, "**") == 0)
+			return true;
+		if (m == 0 ||
+		    ((n != 1 || *pattern != '*') && (n != m || memcmp(pattern, path, n) != 0)))
+			return false;
+		pattern += n;
+		path += m;
+	}
+	return *pattern == '\0' && *path == '\0';
+}

@@ -27,6 +27,10 @@ int topic_check_event(const char *type, const char *id, struct alk_err *err);
 void topic_name(char out[TOPIC_MAX + 1], const char *type, const char *id);
 bool topic_match(const char *pattern, const char *topic);
 
+/* The names of operations, "/dev1/fs/read": `*` is one part, a last `**` one or more. */
+bool path_check_pattern(const char *pattern);
+bool path_match(const char *pattern, const char *path);
+
 struct topic_node;
 /* Somebody who wants what matches; part of a larger struct. */
 struct topic_sub {

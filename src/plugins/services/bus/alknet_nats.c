@@ -1,0 +1,639 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* alknet-nats: the program between the hub and NATS. libnats has threads and waits; here that hurts nobody. It is told what to
+ * do on descriptor 3 and ends when that does. Messages of all subscriptions are handed on by one thread, in the
+ * order in which they came. */
+#include <errno.h>
+#include <grp.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/queue.h>
+#include <unistd.h>
+#include <jansson.h>
+#include <nats/nats.h>
+#include "../common/frame.h"
+#include "nats_wire.h"
+#include "wire.h"
+
+#define RECONNECT_BUFFER (1 << 20)
+#define JS_WAIT_MS 5000
+#define RETRY_MIN_MS 100
+#define RETRY_MAX_MS 5000
+
+struct sub {
+	LIST_ENTRY(sub) entry;
+	uint64_t id, kind;
+	char *prefix;
+	natsSubscription *nats;
+};
+
+static LIST_HEAD(, sub) subs = LIST_HEAD_INITIALIZER(subs);
+static natsConnection *connection;
+static jsCtx *js;
+static pthread_mutex_t out_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* ---- to the hub --------------------------------------------------------------------------------- */
+
+static bool write_all(const void *bytes, size_t n)
+{
+	const uint8_t *at = bytes;
+
+	while (n > 0) {
+		ssize_t some = write(NATS_FD, at, n);
+
+		if (some < 0 && errno == EINTR)
+			continue;
+		if (some <= 0)
+			return false;
+		at += some;
+		n -= (size_t)some;
+	}
+	return true;
+}
+
+/* Say and free. Without a hub there is no reason to stay. */
+static void say(struct wire_out *out)
+{
+	uint32_t n = (uint32_t)out->n;
+	bool said;
+
+	if (!out->bad) {
+		pthread_mutex_lock(&out_lock);
+		said = write_all(&n, sizeof(n)) && write_all(out->bytes, out->n);
+		pthread_mutex_unlock(&out_lock);
+		if (!said)
+			_exit(0);
+	}
+	wire_free(out);
+}
+
+static void begin(struct wire_out *out, enum nats_op op)
+{
+	wire_begin(out, (enum wire_op)op);
+}
+
+static void say_state(bool connected, const char *text)
+{
+	struct wire_out out;
+
+	begin(&out, NATS_STATE);
+	wire_number(&out, connected);
+	wire_text(&out, text);
+	say(&out);
+}
+
+static void say_lost(uint64_t n, const char *text)
+{
+	struct wire_out out;
+
+	begin(&out, NATS_LOST);
+	wire_number(&out, n);
+	wire_text(&out, text);
+	say(&out);
+}
+
+static void say_failed(const char *origin, const char *text)
+{
+	struct wire_out out;
+
+	begin(&out, NATS_FAILED);
+	wire_text(&out, origin);
+	wire_text(&out, text);
+	say(&out);
+}
+
+/* ---- what comes from NATS ----------------------------------------------------------------------- */
+
+/* Is it an envelope, of this subject? Then its topic; else what is wrong. */
+static const char *envelope_read(const uint8_t *frame, size_t n, const char *prefix,
+				 const char *subject, char topic[600])
+{
+	struct frame_reader reader;
+	struct frame envelope = {NULL};
+	struct alk_err err = {""};
+	const char *wrong = NULL;
+	char expected[2048];
+	size_t taken;
+
+	frame_reader_init(&reader, NATS_MESSAGE_MAX / 2);
+	if (frame_feed(&reader, frame, n, &taken, &err) != 1 ||
+	    frame_parse(&reader, &envelope, &err) < 0) {
+		wrong = "a message is no envelope";
+	} else if (strlen(envelope.type) > 255 || strlen(envelope.id) > 255) {
+		wrong = "a message has a type or an id of more than 255 bytes";
+	} else if (prefix != NULL) {
+		snprintf(expected, sizeof(expected), "%s", prefix);
+		if (!nats_subject_add(expected, sizeof(expected), envelope.type, false) ||
+		    strcmp(expected, subject) != 0)
+			wrong = "a message's type is not its subject";
+	}
+	if (wrong == NULL)
+		snprintf(topic, 600, "%s%s%s", envelope.type, *envelope.id != '\0' ? ":" : "",
+			 envelope.id);
+	frame_clear(&envelope);
+	frame_reader_clear(&reader);
+	return wrong;
+}
+
+/* Topic and frame of a body. */
+static const char *put_frame(struct wire_out *out, const void *body, size_t n, const char *prefix,
+			     const char *subject)
+{
+	uint8_t *frame;
+	char topic[600];
+	const char *wrong;
+
+	if (n == 0 || n > NATS_MESSAGE_MAX / 2)
+		return "a message is empty or too long";
+	frame = malloc(n + 4);
+	if (frame == NULL)
+		return "out of memory";
+	frame[0] = (uint8_t)(n >> 24);
+	frame[1] = (uint8_t)(n >> 16);
+	frame[2] = (uint8_t)(n >> 8);
+	frame[3] = (uint8_t)n;
+	memcpy(frame + 4, body, n);
+	wrong = envelope_read(frame, n + 4, prefix, subject, topic);
+	if (wrong == NULL) {
+		wire_text(out, topic);
+		wire_bytes(out, frame, n + 4);
+	}
+	free(frame);
+	return wrong;
+}
+
+/* The text as jansson writes it, so that it has an end. */
+static const char *put_json(struct wire_out *out, const char *body, size_t n)
+{
+	json_t *json = n > 0 ? json_loadb(body, n, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL)
+			     : json_null();
+	char *text = json != NULL ? json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+
+	json_decref(json);
+	if (text == NULL)
+		return "a message is no JSON";
+	wire_text(out, "");
+	wire_bytes(out, text, strlen(text) + 1);
+	free(text);
+	return NULL;
+}
+
+static const char *header(natsMsg *msg, const char *name)
+{
+	const char *value = NULL;
+
+	return natsMsgHeader_Get(msg, name, &value) == NATS_OK && value != NULL ? value : "";
+}
+
+static void on_message(natsConnection *nc, natsSubscription *nats, natsMsg *msg, void *user)
+{
+	const struct sub *sub = user;
+	const char *subject = natsMsg_GetSubject(msg), *reply = natsMsg_GetReply(msg), *wrong;
+	const char *body = natsMsg_GetData(msg);
+	size_t n = (size_t)natsMsg_GetDataLength(msg);
+	struct wire_out out;
+
+	(void)nc, (void)nats;
+	begin(&out, NATS_MSG);
+	wire_number(&out, sub->id);
+	wire_text(&out, subject);
+	wire_text(&out, reply != NULL ? reply : "");
+	wire_text(&out, header(msg, "Alknet-From"));
+	wire_text(&out, header(msg, "Alknet-Type"));
+	wire_text(&out, header(msg, "Alknet-Identity"));
+	wire_text(&out, natsMsg_IsNoResponders(msg) ? "503" : "");
+	if (sub->kind == NATS_KIND_JSON)
+		wrong = put_json(&out, body, n);
+	else
+		wrong = put_frame(&out, body, n, sub->kind == NATS_KIND_EVENT ? sub->prefix : NULL,
+				  subject);
+	if (wrong != NULL) {
+		wire_free(&out);
+		say_lost(1, wrong);
+	} else {
+		say(&out);
+	}
+	natsMsg_Destroy(msg);
+}
+
+static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus status, void *user)
+{
+	(void)nc, (void)sub, (void)user;
+	say_lost(0, natsStatus_GetText(status));
+}
+
+static void on_connected(natsConnection *nc, void *user)
+{
+	char url[256] = "";
+
+	(void)user;
+	natsConnection_GetConnectedUrl(nc, url, sizeof(url));
+	/* A password may be in it. */
+	say_state(true, strrchr(url, '@') != NULL ? strrchr(url, '@') + 1 : url);
+}
+
+static void on_disconnected(natsConnection *nc, void *user)
+{
+	const char *text = NULL;
+
+	(void)user;
+	natsConnection_GetLastError(nc, &text);
+	say_state(false, text != NULL && *text != '\0' ? text : "the connection ended");
+}
+
+static void on_closed(natsConnection *nc, void *user)
+{
+	(void)nc, (void)user;
+	_exit(1); /* the hub starts another one */
+}
+
+static int64_t retry_after(natsConnection *nc, int attempts, void *user)
+{
+	int64_t ms = RETRY_MIN_MS;
+
+	(void)nc, (void)user;
+	while (--attempts > 0 && ms < RETRY_MAX_MS)
+		ms *= 2;
+	return ms < RETRY_MAX_MS ? ms : RETRY_MAX_MS;
+}
+
+static void on_acked(jsCtx *ctx, natsMsg *msg, jsPubAck *ack, jsPubAckErr *error, void *user)
+{
+	(void)ctx, (void)ack, (void)user;
+	if (error != NULL)
+		say_failed(header(msg, "Alknet-Origin"), error->ErrText != NULL
+								 ? error->ErrText
+								 : natsStatus_GetText(error->Err));
+	natsMsg_Destroy(msg);
+}
+
+/* ---- what the hub says -------------------------------------------------------------------------- */
+
+static void fatal(const char *what, natsStatus status)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), "%s: %s", what, natsStatus_GetText(status));
+	say_state(false, text);
+	_exit(1);
+}
+
+static natsStatus options_fill(natsOptions *o, char *urls, const char *credentials, const char *ca)
+{
+	const char *list[32];
+	int n = 0;
+	natsStatus s;
+
+	for (char *url; n < 32 && (url = strsep(&urls, ",")) != NULL;)
+		if (*url != '\0')
+			list[n++] = url;
+	s = natsOptions_SetServers(o, list, n);
+	if (s == NATS_OK)
+		s = natsOptions_SetName(o, "alknet");
+	if (s == NATS_OK)
+		s = natsOptions_SetMaxReconnect(o, -1);
+	if (s == NATS_OK)
+		s = natsOptions_SetCustomReconnectDelay(o, retry_after, NULL);
+	if (s == NATS_OK)
+		s = natsOptions_SetReconnectBufSize(o, RECONNECT_BUFFER);
+	if (s == NATS_OK)
+		s = natsOptions_SetPingInterval(o, 5000);
+	if (s == NATS_OK)
+		s = natsOptions_SetMaxPingsOut(o, 2);
+	if (s == NATS_OK)
+		s = natsOptions_UseGlobalMessageDelivery(o, true);
+	if (s == NATS_OK)
+		s = natsOptions_SetDisconnectedCB(o, on_disconnected, NULL);
+	if (s == NATS_OK)
+		s = natsOptions_SetReconnectedCB(o, on_connected, NULL);
+	if (s == NATS_OK)
+		s = natsOptions_SetClosedCB(o, on_closed, NULL);
+	if (s == NATS_OK)
+		s = natsOptions_SetErrorHandler(o, on_error, NULL);
+	if (s == NATS_OK)
+		s = natsOptions_SetRetryOnFailedConnect(o, true, on_connected, NULL);
+	if (s == NATS_OK && *credentials != '\0')
+		s = natsOptions_SetUserCredentialsFromFiles(o, credentials, NULL);
+	if (s == NATS_OK && *ca != '\0')
+		s = natsOptions_LoadCATrustedCertificates(o, ca);
+	return s;
+}
+
+static void do_start(struct wire_in *in)
+{
+	char *urls = strdup(wire_get_text(in));
+	const char *credentials = wire_get_text(in), *ca = wire_get_text(in);
+	natsOptions *o = NULL;
+	natsStatus s = natsOptions_Create(&o);
+	jsOptions options;
+
+	if (s == NATS_OK && urls != NULL)
+		s = options_fill(o, urls, credentials, ca);
+	if (s != NATS_OK)
+		fatal("the options of NATS", s);
+	s = natsConnection_Connect(&connection, o);
+	if (s != NATS_OK && s != NATS_NOT_YET_CONNECTED)
+		fatal("NATS", s);
+	if (s == NATS_OK)
+		on_connected(connection, NULL);
+	jsOptions_Init(&options);
+	options.Wait = JS_WAIT_MS;
+	options.PublishAsync.AckHandler = on_acked;
+	s = natsConnection_JetStream(&js, connection, &options);
+	if (s != NATS_OK)
+		fatal("JetStream", s);
+	natsOptions_Destroy(o);
+	free(urls);
+}
+
+static void sub_free(struct sub *sub)
+{
+	LIST_REMOVE(sub, entry);
+	free(sub->prefix);
+	free(sub);
+}
+
+static void do_sub(struct wire_in *in)
+{
+	struct sub *sub = calloc(1, sizeof(*sub));
+	const char *subject, *queue;
+	natsStatus s;
+
+	if (sub == NULL)
+		_exit(1);
+	sub->id = wire_get_number(in);
+	sub->kind = wire_get_number(in);
+	subject = wire_get_text(in);
+	queue = wire_get_text(in);
+	sub->prefix = strdup(wire_get_text(in));
+	LIST_INSERT_HEAD(&subs, sub, entry);
+	if (*queue != '\0')
+		s = natsConnection_QueueSubscribe(&sub->nats, connection, subject, queue,
+						  on_message, sub);
+	else
+		s = natsConnection_Subscribe(&sub->nats, connection, subject, on_message, sub);
+	if (s != NATS_OK) {
+		say_lost(0, natsStatus_GetText(s));
+		sub->nats = NULL;
+		sub_free(sub);
+		return;
+	}
+	natsSubscription_SetPendingLimits(sub->nats, -1, (int)NATS_MESSAGE_MAX * 4);
+}
+
+/* Once no callback of it can run any more. */
+static void on_sub_done(void *user)
+{
+	struct sub *sub = user;
+
+	free(sub->prefix);
+	free(sub);
+}
+
+static void do_unsub(struct wire_in *in)
+{
+	uint64_t id = wire_get_number(in);
+	struct sub *sub;
+
+	LIST_FOREACH(sub, &subs, entry)
+	{
+		if (sub->id == id)
+			break;
+	}
+	if (sub == NULL)
+		return;
+	LIST_REMOVE(sub, entry);
+	natsSubscription_SetOnCompleteCB(sub->nats, on_sub_done, sub);
+	natsSubscription_Unsubscribe(sub->nats);
+	natsSubscription_Destroy(sub->nats);
+}
+
+static natsStatus msg_make(natsMsg **msg, const char *const headers[6], const char *subject,
+			   const char *reply, const uint8_t *body, size_t n)
+{
+	natsStatus s = natsMsg_Create(msg, subject, *reply != '\0' ? reply : NULL,
+				      (const char *)body, (int)n);
+
+	for (int i = 0; s == NATS_OK && i < 6; i += 2)
+		if (*headers[i + 1] != '\0')
+			s = natsMsgHeader_Set(*msg, headers[i], headers[i + 1]);
+	return s;
+}
+
+static void do_pub(struct wire_in *in)
+{
+	const char *subject = wire_get_text(in), *reply = wire_get_text(in);
+	const char *headers[6] = {"Alknet-From",     wire_get_text(in), "Alknet-Type",
+				  wire_get_text(in), "Alknet-Identity", wire_get_text(in)};
+	size_t n;
+	const uint8_t *body = wire_get_bytes(in, &n);
+	const char *origin = wire_get_text(in);
+	bool durable = wire_get_number(in) != 0;
+	natsMsg *msg = NULL;
+	natsStatus s;
+
+	if (!wire_done(in))
+		_exit(1);
+	s = msg_make(&msg, headers, subject, reply, body, n);
+	if (s == NATS_OK && durable && *origin != '\0')
+		s = natsMsgHeader_Set(msg, "Alknet-Origin", origin);
+	if (s == NATS_OK)
+		s = durable ? js_PublishMsgAsync(js, &msg, NULL)
+			    : natsConnection_PublishMsg(connection, msg);
+	if (s != NATS_OK)
+		say_failed(origin, natsStatus_GetText(s));
+	natsMsg_Destroy(msg);
+}
+
+/* ---- durable topics ----------------------------------------------------------------------------- */
+
+static void do_stream(struct wire_in *in)
+{
+	const char *name = wire_get_text(in), *subjects[64];
+	uint64_t n = wire_get_number(in);
+	jsStreamConfig conf;
+	jsStreamInfo *info = NULL;
+	jsErrCode code = 0;
+	natsStatus s;
+
+	if (n > 64)
+		_exit(1);
+	for (uint64_t i = 0; i < n; i++)
+		subjects[i] = wire_get_text(in);
+	jsStreamConfig_Init(&conf);
+	conf.Name = name;
+	conf.Subjects = subjects;
+	conf.SubjectsLen = (int)n;
+	s = js_AddStream(&info, js, &conf, NULL, &code);
+	if (s != NATS_OK && code == JSStreamNameExistErr)
+		s = js_UpdateStream(&info, js, &conf, NULL, &code);
+	jsStreamInfo_Destroy(info);
+	if (s != NATS_OK)
+		say_lost(0, natsStatus_GetText(s));
+}
+
+static bool past_one(uint64_t tag, natsMsg *msg, int64_t asked, uint64_t *pending)
+{
+	jsMsgMetaData *meta = NULL;
+	struct wire_out out;
+	bool good = natsMsg_GetMetaData(&meta, msg) == NATS_OK;
+
+	*pending = good ? meta->NumPending : 0;
+	begin(&out, NATS_THEN);
+	wire_number(&out, tag);
+	wire_number(&out, good && meta->Timestamp / 1000000 >= asked - 2000);
+	if (put_frame(&out, natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), NULL, "") ==
+	    NULL)
+		say(&out);
+	else
+		wire_free(&out);
+	jsMsgMetaData_Destroy(meta);
+	return good;
+}
+
+static natsStatus past_read(uint64_t tag, const char *subject, int64_t since)
+{
+	natsSubscription *sub = NULL;
+	int64_t asked = nats_Now();
+	jsConsumerInfo *info = NULL;
+	uint64_t pending = 1;
+	jsSubOptions options;
+	natsMsg *msg = NULL;
+	natsStatus s;
+
+	jsSubOptions_Init(&options);
+	options.Ordered = true;
+	options.Config.DeliverPolicy = since > 0 ? js_DeliverByStartTime : js_DeliverAll;
+	options.Config.OptStartTime = since * 1000000;
+	s = js_SubscribeSync(&sub, js, subject, NULL, &options, NULL);
+	if (s == NATS_OK)
+		s = natsSubscription_GetConsumerInfo(&info, sub, NULL, NULL);
+	if (s == NATS_OK && info->NumPending == 0 && info->Delivered.Consumer == 0)
+		pending = 0;
+	jsConsumerInfo_Destroy(info);
+	while (s == NATS_OK && pending > 0) {
+		s = natsSubscription_NextMsg(&msg, sub, JS_WAIT_MS);
+		if (s != NATS_OK)
+			break;
+		if (!past_one(tag, msg, asked, &pending))
+			s = NATS_ERR;
+		natsMsg_Destroy(msg);
+	}
+	natsSubscription_Unsubscribe(sub);
+	natsSubscription_Destroy(sub);
+	return s;
+}
+
+/* Of its own thread: history may be long, and nothing else waits for it. */
+struct past {
+	uint64_t tag;
+	int64_t since;
+	char *subject;
+};
+
+static void *past_run(void *user)
+{
+	struct past *past = user;
+	natsStatus s = past_read(past->tag, past->subject, past->since);
+	struct wire_out out;
+
+	begin(&out, NATS_THEN_END);
+	wire_number(&out, past->tag);
+	wire_text(&out, s == NATS_OK ? "" : natsStatus_GetText(s));
+	say(&out);
+	free(past->subject);
+	free(past);
+	nats_ReleaseThreadMemory();
+	return NULL;
+}
+
+static void do_past(struct wire_in *in)
+{
+	struct past *past = calloc(1, sizeof(*past));
+	pthread_t thread;
+
+	if (past == NULL)
+		_exit(1);
+	past->tag = wire_get_number(in);
+	past->subject = strdup(wire_get_text(in));
+	past->since = (int64_t)wire_get_number(in);
+	if (past->subject == NULL || pthread_create(&thread, NULL, past_run, past) != 0)
+		_exit(1);
+	pthread_detach(thread);
+}
+
+/* ---- the program -------------------------------------------------------------------------------- */
+
+static bool read_all(void *bytes, size_t n)
+{
+	uint8_t *at = bytes;
+
+	while (n > 0) {
+		ssize_t some = read(NATS_FD, at, n);
+
+		if (some < 0 && errno == EINTR)
+			continue;
+		if (some <= 0)
+			return false;
+		at += some;
+		n -= (size_t)some;
+	}
+	return true;
+}
+
+static void hear(const uint8_t *bytes, size_t n)
+{
+	struct wire_in in;
+	enum nats_op op = (enum nats_op)wire_open(&in, bytes, n);
+
+	if (op == NATS_START && connection == NULL)
+		do_start(&in);
+	else if (connection == NULL)
+		_exit(1);
+	else if (op == NATS_SUB)
+		do_sub(&in);
+	else if (op == NATS_UNSUB)
+		do_unsub(&in);
+	else if (op == NATS_PUB)
+		do_pub(&in);
+	else if (op == NATS_STREAM)
+		do_stream(&in);
+	else if (op == NATS_PAST)
+		do_past(&in);
+}
+
+/* It speaks with the network, and has no use for rights. */
+static void privileges_drop(void)
+{
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (geteuid() != 0)
+		return;
+	if (setgroups(0, NULL) != 0 || setgid(65534) != 0 || setuid(65534) != 0)
+		_exit(1);
+}
+
+int main(void)
+{
+	uint8_t *message = NULL;
+	bool dropped = false;
+	uint32_t n;
+
+	signal(SIGPIPE, SIG_IGN);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (nats_Open(-1) != NATS_OK || nats_SetMessageDeliveryPoolSize(1) != NATS_OK)
+		return 1;
+	while (read_all(&n, sizeof(n)) && n <= NATS_MESSAGE_MAX) {
+		free(message);
+		message = malloc(n);
+		if (message == NULL || !read_all(message, n))
+			break;
+		hear(message, n);
+		if (!dropped)
+			privileges_drop(); /* the files of its first message were read */
+		dropped = true;
+	}
+	return 0;
+}

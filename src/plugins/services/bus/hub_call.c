@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "hub.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Calls that come from outside of the workers: the administrator's, another server's. Each ends once: the worker's last
+ * answer, the deadline, the worker's death, or whoever asked cancels. */
+
+struct hub_call {
+	TAILQ_ENTRY(hub_call) entry;
+	struct hub *hub;
+	uint64_t number, worker;
+	bool many;
+	struct alk_timer *deadline;
+	hub_call_answered *answered;
+	void *user;
+};
+
+static const json_t *listed(const json_t *list, const char *name)
+{
+	json_t *one;
+	size_t i;
+
+	json_array_foreach((json_t *)list, i, one)
+	{
+		const char *found = json_string_value(json_object_get(one, "name"));
+
+		if (found != NULL && strcmp(found, name) == 0)
+			return one;
+	}
+	return NULL;
+}
+
+static bool is_many(const json_t *operation)
+{
+	const char *type = json_string_value(json_object_get(operation, "op_type"));
+
+	return type != NULL && strcmp(type, "subscription") == 0;
+}
+
+/* Of the workers that have it the newest: after a reload its script is the one that holds. */
+static bool find_inner(const struct hub *hub, const char *name, struct hub_target *target)
+{
+	const struct hub_worker *best = NULL;
+
+	for (size_t i = 0; i < hub->n_workers; i++) {
+		const struct hub_worker *w = hub->workers[i];
+		json_t *list = w->offers != NULL ? json_loads(w->offers, 0, NULL) : NULL;
+		const json_t *one = listed(list, name);
+
+		if (one != NULL && (best == NULL || w->number > best->number)) {
+			best = w;
+			*target = (struct hub_target){w->number, 0, name, is_many(one)};
+		}
+		json_decref(list);
+	}
+	return best != NULL;
+}
+
+bool hub_target_find(const struct hub *hub, const char *name, struct hub_target *target)
+{
+	size_t n = *name == '/' ? strcspn(name + 1, "/") : 0;
+	const struct hub_spoke *s;
+
+	if (find_inner(hub, name, target))
+		return true;
+	TAILQ_FOREACH(s, &hub->spokes, entry)
+	{
+		json_t *list;
+		const json_t *one;
+
+		if (s->worker == 0 || strlen(s->name) != n || memcmp(s->name, name + 1, n) != 0)
+			continue;
+		list = json_loads(s->operations, 0, NULL);
+		one = listed(list, name + 1 + n);
+		if (one != NULL)
+			*target = (struct hub_target){s->worker, s->connection, name + 1 + n,
+						      is_many(one)};
+		json_decref(list);
+		return one != NULL;
+	}
+	return false;
+}
+
+static bool say_from_hub(struct hub *hub, uint64_t worker, struct wire_out *message)
+{
+	struct wire_out out;
+
+	wire_begin(&out, WIRE_FROM);
+	wire_number(&out, 0);
+	wire_bytes(&out, message->bytes, message->n);
+	out.bad |= message->bad;
+	wire_free(message);
+	return hub_say(hub, worker, &out);
+}
+
+static bool call_send(const struct hub_call *call, const struct hub_target *target,
+		      const json_t *input, const char *identity)
+{
+	json_t *payload = json_pack("{s:s, s:O}", "operationId", target->name, "input", input);
+	char *text = payload != NULL ? json_dumps(payload, JSON_COMPACT) : NULL;
+	struct wire_out out;
+
+	json_decref(payload);
+	if (text == NULL)
+		return false;
+	wire_begin(&out, WIRE_CALL);
+	wire_number(&out, call->number);
+	wire_number(&out, target->connection);
+	wire_number(&out, call->many);
+	wire_text(&out, text);
+	wire_text(&out, identity);
+	free(text);
+	return say_from_hub(call->hub, call->worker, &out);
+}
+
+static void call_free(struct hub_call *call)
+{
+	TAILQ_REMOVE(&call->hub->calls, call, entry);
+	call->hub->n_calls--;
+	alk_timer_free(&call->deadline);
+	free(call);
+}
+
+/* The last word, of the hub's own. */
+static void fail(struct hub_call *call, const char *code, const char *message)
+{
+	hub_call_answered *answered = call->answered;
+	void *user = call->user;
+	json_t *error = json_pack("{s:s, s:s, s:b}", "code", code, "message", message, "retryable",
+				  code_is_retryable(code));
+	char *text = json_dumps(error, JSON_COMPACT);
+
+	json_decref(error);
+	call_free(call);
+	answered(user, "call.error", text != NULL ? text : "{}", true);
+	free(text);
+}
+
+static void call_abort(struct hub_call *call)
+{
+	struct wire_out out;
+
+	wire_begin(&out, WIRE_ABORT);
+	wire_number(&out, call->number);
+	say_from_hub(call->hub, call->worker, &out);
+}
+
+static void on_deadline(void *user)
+{
+	struct hub_call *call = user;
+
+	call_abort(call);
+	fail(call, "TIMEOUT", "no answer in time");
+}
+
+const char *hub_call_start(struct hub *hub, const struct hub_target *target, const json_t *input,
+			   const char *identity, uint64_t timeout, hub_call_answered *answered,
+			   void *user, struct hub_call **out)
+{
+	struct hub_call *call;
+
+	*out = NULL;
+	if (hub->n_calls >= HUB_CALLS_MAX)
+		return "OVERLOADED\0too many calls are under way";
+	call = calloc(1, sizeof(*call));
+	if (call == NULL)
+		return "OVERLOADED\0out of memory";
+	call->hub = hub;
+	call->number = ++hub->last_call;
+	call->worker = target->worker;
+	call->many = target->many;
+	call->answered = answered;
+	call->user = user;
+	TAILQ_INSERT_TAIL(&hub->calls, call, entry);
+	hub->n_calls++;
+	call->deadline = alk_timer_new(hub->loop, "bus hub call", on_deadline, call);
+	if (call->deadline == NULL) {
+		call_free(call);
+		return "OVERLOADED\0out of memory";
+	}
+	if (timeout > 0)
+		alk_timer_start(call->deadline, timeout);
+	if (!call_send(call, target, input, identity)) {
+		call_free(call);
+		return "UNAVAILABLE\0the operation's server has gone";
+	}
+	*out = call;
+	return NULL;
+}
+
+void hub_call_cancel(struct hub_call **call)
+{
+	struct hub_call *c = *call;
+
+	*call = NULL;
+	if (c == NULL)
+		return;
+	call_abort(c);
+	call_free(c);
+}
+
+void hub_answered(struct hub *hub, uint64_t worker, const uint8_t *bytes, size_t n)
+{
+	const char *type, *payload;
+	struct hub_call *call;
+	struct wire_in in;
+	uint64_t number;
+	bool last;
+
+	if (wire_open(&in, bytes, n) != WIRE_ANSWER)
+		return;
+	number = wire_get_number(&in);
+	type = wire_get_text(&in);
+	payload = wire_get_text(&in);
+	TAILQ_FOREACH(call, &hub->calls, entry)
+	{
+		if (call->number == number && call->worker == worker)
+			break;
+	}
+	if (!wire_done(&in))
+		return;
+	if (call == NULL) {
+		hub->count[BUS_COUNT_late_answers]++;
+		return;
+	}
+	last = !call->many || strcmp(type, "call.responded") != 0;
+	if (last) {
+		hub_call_answered *answered = call->answered;
+		void *user = call->user;
+
+		call_free(call);
+		answered(user, type, payload, true);
+	} else {
+		call->answered(call->user, type, payload, false);
+	}
+}
+
+void hub_calls_down(struct hub *hub, uint64_t worker)
+{
+	struct hub_call *call, *next;
+
+	for (call = TAILQ_FIRST(&hub->calls); call != NULL; call = next) {
+		next = TAILQ_NEXT(call, entry);
+		if (call->worker == worker)
+			fail(call, "UNAVAILABLE", "the operation's server has gone");
+	}
+}
+
+void hub_calls_free(struct hub *hub)
+{
+	while (!TAILQ_EMPTY(&hub->calls))
+		fail(TAILQ_FIRST(&hub->calls), "UNAVAILABLE", "the server ends");
+}

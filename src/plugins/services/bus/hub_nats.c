@@ -1,0 +1,1352 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "hub_nats.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define SUBJECT_MAX 1600
+#define ALIVE_EVERY 2000 /* ms */
+#define ALIVE_LOST 8000	 /* a server that was not heard of for so long is gone */
+#define TOGETHER                                                                                   \
+	6000 /* how long others may take to come back before what waits goes out without them */
+#define PEERS_MAX 256
+#define DURABLE_MAX 64
+
+enum role {
+	ROLE_WANT,	/* somebody here subscribed */
+	ROLE_RETAIN,	/* values that other servers retain or forget */
+	ROLE_SYNC,	/* another server asks for what is retained */
+	ROLE_KEPT,	/* and that is what it gets */
+	ROLE_INBOX,	/* answers to calls that went out */
+	ROLE_OPERATION, /* calls that come in */
+	ROLE_ABORT,
+	ROLE_ALIVE,
+};
+
+struct nats_sub {
+	uint64_t id;
+	enum role role;
+	uint64_t kind;
+	char *subject, *queue;
+	struct hub_want *want;
+	char *operation;
+	bool stays; /* while operations are compared */
+};
+
+/* A call that a worker of this server asked for, and another server is to answer. */
+struct nats_call {
+	TAILQ_ENTRY(nats_call) entry;
+	uint64_t number, worker, worker_number, seen;
+	char server[NATS_SERVER_ID + 1]; /* "" until it said so */
+	bool many;
+};
+
+/* A call that another server asked for. */
+struct nats_serve {
+	TAILQ_ENTRY(nats_serve) entry;
+	struct nats *nats;
+	char *reply;
+	char server[NATS_SERVER_ID + 1]; /* "": a program of its own on NATS */
+	uint64_t seen;
+	struct hub_call *call;
+	bool many;
+};
+
+/* A subscription that waits for its history. */
+struct nats_past {
+	TAILQ_ENTRY(nats_past) entry;
+	uint64_t tag, worker, worker_tag;
+	char *pattern;
+};
+
+/* Another server on this NATS. */
+struct nats_peer {
+	TAILQ_ENTRY(nats_peer) entry;
+	char id[NATS_SERVER_ID + 1];
+	uint64_t seen;
+};
+
+struct nats {
+	struct hub *hub;
+	TAILQ_HEAD(, nats_peer) peers;
+	size_t n_peers;
+	uint64_t back_at; /* when the connection was there again */
+	bool flows;	  /* events go out */
+	struct nats_link *link;
+	struct alk_timer *tick;
+	char *urls, *credentials, *ca, *prefix;
+	char *durable[DURABLE_MAX];
+	size_t n_durable;
+	size_t limit;
+	char server[NATS_SERVER_ID + 1];
+	bool connected;
+	struct nats_sub **subs; /* by id */
+	size_t n_subs, size_subs;
+	uint64_t last_sub, last_call, last_past;
+	TAILQ_HEAD(, nats_call) calls;
+	TAILQ_HEAD(, nats_serve) serves;
+	TAILQ_HEAD(, nats_past) pasts;
+	uint64_t reconnects, refused, lost, lost_logged;
+};
+
+/* ---- words -------------------------------------------------------------------------------------- */
+
+static void begin(struct wire_out *out, enum nats_op op)
+{
+	wire_begin(out, (enum wire_op)op);
+}
+
+static void subject_make(const struct nats *nats, char out[SUBJECT_MAX], const char *part)
+{
+	snprintf(out, SUBJECT_MAX, "%s.%s", nats->prefix, part);
+}
+
+/* The subject of a topic or pattern below `part`. */
+static bool subject_topic(const struct nats *nats, char out[SUBJECT_MAX], const char *part,
+			  const char *topic, bool pattern)
+{
+	subject_make(nats, out, part);
+	return nats_subject_add(out, SUBJECT_MAX, topic, pattern);
+}
+
+struct publication {
+	const char *subject, *reply, *from, *type, *identity, *origin;
+	const void *body;
+	size_t n;
+	bool durable;
+};
+
+static void publication_write(struct wire_out *out, const struct publication *p)
+{
+	begin(out, NATS_PUB);
+	wire_text(out, p->subject);
+	wire_text(out, p->reply != NULL ? p->reply : "");
+	wire_text(out, p->from != NULL ? p->from : "");
+	wire_text(out, p->type != NULL ? p->type : "");
+	wire_text(out, p->identity != NULL ? p->identity : "");
+	wire_bytes(out, p->body != NULL ? p->body : "", p->n);
+	wire_text(out, p->origin != NULL ? p->origin : "");
+	wire_number(out, p->durable);
+}
+
+/* What is of no use later. */
+static void publish_now(struct nats *nats, const struct publication *p)
+{
+	struct wire_out out;
+
+	if (!nats->connected)
+		return;
+	publication_write(&out, p);
+	nats_link_say(nats->link, &out);
+}
+
+/* "server/worker/connection": which server, and is it this one? */
+static bool from_read(const struct nats *nats, const char *from, char server[NATS_SERVER_ID + 1],
+		      uint64_t *worker, uint64_t *connection)
+{
+	size_t n = strcspn(from, "/");
+
+	*worker = *connection = 0;
+	server[0] = '\0';
+	if (n != NATS_SERVER_ID)
+		return false;
+	memcpy(server, from, n);
+	server[n] = '\0';
+	if (sscanf(from + n, "/%" SCNu64 "/%" SCNu64, worker, connection) != 2)
+		*worker = *connection = 0;
+	return strcmp(server, nats->server) == 0;
+}
+
+/* ---- subscriptions ------------------------------------------------------------------------------ */
+
+static void sub_say(struct nats *nats, const struct nats_sub *sub)
+{
+	char prefix[SUBJECT_MAX];
+	struct wire_out out;
+
+	subject_make(nats, prefix, "e");
+	begin(&out, NATS_SUB);
+	wire_number(&out, sub->id);
+	wire_number(&out, sub->kind);
+	wire_text(&out, sub->subject);
+	wire_text(&out, sub->queue);
+	wire_text(&out, prefix);
+	nats_link_say(nats->link, &out);
+}
+
+static struct nats_sub *sub_new(struct nats *nats, enum role role, uint64_t kind,
+				const char *subject, const char *queue)
+{
+	size_t size = nats->size_subs > 0 ? nats->size_subs * 2 : 16;
+	struct nats_sub *sub, **grown;
+
+	if (nats->n_subs == nats->size_subs) {
+		grown = realloc(nats->subs, size * sizeof(struct nats_sub *));
+		if (grown == NULL)
+			return NULL;
+		nats->subs = grown;
+		nats->size_subs = size;
+	}
+	sub = calloc(1, sizeof(*sub));
+	if (sub == NULL)
+		return NULL;
+	sub->id = ++nats->last_sub;
+	sub->role = role;
+	sub->kind = kind;
+	sub->subject = strdup(subject);
+	sub->queue = strdup(queue);
+	if (sub->subject == NULL || sub->queue == NULL) {
+		free(sub->subject);
+		free(sub->queue);
+		free(sub);
+		return NULL;
+	}
+	nats->subs[nats->n_subs++] = sub;
+	sub_say(nats, sub);
+	return sub;
+}
+
+static void sub_free(struct nats_sub *sub)
+{
+	free(sub->subject);
+	free(sub->queue);
+	free(sub->operation);
+	free(sub);
+}
+
+static size_t sub_place(const struct nats *nats, uint64_t id)
+{
+	size_t low = 0, high = nats->n_subs;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (nats->subs[middle]->id < id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static struct nats_sub *sub_find(const struct nats *nats, uint64_t id)
+{
+	size_t at = sub_place(nats, id);
+
+	return at < nats->n_subs && nats->subs[at]->id == id ? nats->subs[at] : NULL;
+}
+
+static void sub_end(struct nats *nats, uint64_t id)
+{
+	size_t at = sub_place(nats, id);
+	struct wire_out out;
+
+	if (at >= nats->n_subs || nats->subs[at]->id != id)
+		return;
+	begin(&out, NATS_UNSUB);
+	wire_number(&out, id);
+	nats_link_say(nats->link, &out);
+	sub_free(nats->subs[at]);
+	nats->n_subs--;
+	memmove(nats->subs + at, nats->subs + at + 1,
+		(nats->n_subs - at) * sizeof(struct nats_sub *));
+}
+
+/* One more part of a queue's name, whatever is in it: the escapes of subjects do. */
+static bool queue_part(char *out, const char *text)
+{
+	char path[SUBJECT_MAX];
+
+	snprintf(path, sizeof(path), "/%s", text);
+	for (char *c = path + 1; *c != '\0'; c++)
+		if (*c == '/')
+			*c = '|';
+	return nats_subject_path(out, SUBJECT_MAX, path);
+}
+
+/* A group is its name and, of a pattern with an id, that id: its members all look at the same events. */
+static bool queue_name(const struct hub_want *want, char out[SUBJECT_MAX])
+{
+	const char *colon = strchr(want->pattern, ':');
+
+	out[0] = '\0';
+	if (*want->group == '\0')
+		return true;
+	snprintf(out, SUBJECT_MAX, "g");
+	return queue_part(out, want->group) && (colon == NULL || queue_part(out, colon + 1));
+}
+
+void hub_nats_want(struct hub *hub, struct hub_want *want)
+{
+	char subject[SUBJECT_MAX], queue[SUBJECT_MAX];
+	struct nats_sub *sub;
+
+	if (hub->nats == NULL || want->nats != 0)
+		return;
+	if (!subject_topic(hub->nats, subject, "e", want->pattern, true) ||
+	    !queue_name(want, queue))
+		return;
+	sub = sub_new(hub->nats, ROLE_WANT, NATS_KIND_EVENT, subject, queue);
+	if (sub == NULL) {
+		alk_log(ALK_LOG_ERROR, "a pattern is not on NATS",
+			ALK_STR("reason", "out of memory"));
+		return;
+	}
+	sub->want = want;
+	want->nats = sub->id;
+}
+
+void hub_nats_unwant(struct hub *hub, struct hub_want *want)
+{
+	if (hub->nats != NULL && want->nats != 0)
+		sub_end(hub->nats, want->nats);
+	want->nats = 0;
+}
+
+/* ---- events ------------------------------------------------------------------------------------- */
+
+static bool is_durable(const struct nats *nats, const char *topic)
+{
+	for (size_t i = 0; i < nats->n_durable; i++)
+		if (topic_match(nats->durable[i], topic))
+			return true;
+	return false;
+}
+
+void hub_nats_event(struct hub *hub, uint64_t worker, uint64_t connection, const char *topic,
+		    const uint8_t *frame, size_t n, uint64_t retain)
+{
+	struct nats *nats = hub->nats;
+	char subject[SUBJECT_MAX], from[80], origin[TOPIC_MAX + 80];
+	struct wire_out out;
+	bool said;
+
+	if (nats == NULL || !subject_topic(nats, subject, "e", topic, false))
+		return;
+	snprintf(from, sizeof(from), "%s/%" PRIu64 "/%" PRIu64, nats->server, worker, connection);
+	snprintf(origin, sizeof(origin), "%" PRIu64 "/%" PRIu64 "/%s", worker, connection, topic);
+	publication_write(&out, &(struct publication){.subject = subject,
+						      .from = from,
+						      .body = frame + 4,
+						      .n = n - 4,
+						      .origin = origin,
+						      .durable = is_durable(nats, topic)});
+	said = nats_link_publish(nats->link, &out, origin);
+	if (!said || retain == WIRE_RETAIN_NO || !subject_topic(nats, subject, "r", topic, false))
+		return;
+	publication_write(&out, &(struct publication){.subject = subject,
+						      .from = from,
+						      .type = retain == WIRE_RETAIN_KEEP ? "keep"
+											 : "forget",
+						      .body = frame + 4,
+						      .n = n - 4});
+	nats_link_publish(nats->link, &out, "");
+}
+
+/* Who published it is told. */
+static void tell_refused(struct nats *nats, const char *origin, const char *why)
+{
+	uint64_t worker, connection;
+	struct wire_out out;
+	int used = 0;
+
+	if (sscanf(origin, "%" SCNu64 "/%" SCNu64 "/%n", &worker, &connection, &used) != 2 ||
+	    used == 0)
+		return;
+	nats->refused++;
+	wire_begin(&out, WIRE_REFUSED);
+	wire_number(&out, connection);
+	wire_text(&out, origin + used);
+	wire_text(&out, why);
+	hub_say(nats->hub, worker, &out);
+}
+
+struct first_want {
+	uint64_t id;
+};
+
+static void on_want(void *user, struct topic_sub *sub)
+{
+	struct first_want *first = user;
+	const struct hub_want *want = (const struct hub_want *)sub;
+
+	if (*want->group == '\0' && want->nats != 0 && (first->id == 0 || want->nats < first->id))
+		first->id = want->nats;
+}
+
+/* NATS gives an event once for each pattern here that it matches: the first of them hands it on. */
+static void hear_event(struct nats *nats, const struct nats_sub *sub, const char *from,
+		       const char *topic, const uint8_t *frame, size_t n)
+{
+	struct first_want first = {0};
+	char server[NATS_SERVER_ID + 1];
+	uint64_t worker, connection;
+	bool ours = from_read(nats, from, server, &worker, &connection);
+
+	if (!topic_match(sub->want->pattern, topic))
+		return;
+	if (*sub->want->group != '\0') {
+		hub_event_group(nats->hub, sub->want, topic, frame, n, ours ? worker : 0,
+				ours ? connection : 0);
+		return;
+	}
+	if (ours)
+		return; /* they have it */
+	topics_each(nats->hub->topics, topic, on_want, &first);
+	if (first.id == sub->id)
+		hub_event_plain(nats->hub, topic, frame, n);
+}
+
+static void hear_retain(struct nats *nats, const char *from, const char *type, const char *topic,
+			const uint8_t *frame, size_t n)
+{
+	char server[NATS_SERVER_ID + 1];
+	uint64_t worker, connection;
+
+	if (from_read(nats, from, server, &worker, &connection) || server[0] == '\0')
+		return;
+	if (strcmp(type, "keep") == 0)
+		hub_keep(nats->hub, topic, frame, n);
+	else
+		hub_forget(nats->hub, topic);
+}
+
+static void hear_sync(struct nats *nats, const char *from, const char *reply)
+{
+	char server[NATS_SERVER_ID + 1];
+	uint64_t worker, connection;
+	const struct hub_kept *kept;
+
+	if (from_read(nats, from, server, &worker, &connection) || *reply == '\0')
+		return;
+	TAILQ_FOREACH(kept, &nats->hub->kept, entry)
+	{
+		publish_now(nats, &(struct publication){.subject = reply,
+							.from = nats->server,
+							.body = kept->packet->bytes + 4,
+							.n = kept->packet->n - 4});
+	}
+}
+
+/* ---- calls that go out -------------------------------------------------------------------------- */
+
+static void call_free(struct nats *nats, struct nats_call *call)
+{
+	TAILQ_REMOVE(&nats->calls, call, entry);
+	free(call);
+}
+
+static void answer_worker(struct hub *hub, uint64_t worker, uint64_t number, bool many,
+			  const char *type, const char *payload)
+{
+	struct wire_out message, out;
+
+	wire_begin(&message, WIRE_REMOTE);
+	wire_number(&message, number);
+	wire_number(&message, many);
+	wire_text(&message, type);
+	wire_text(&message, payload);
+	wire_begin(&out, WIRE_FROM);
+	wire_number(&out, 0);
+	wire_bytes(&out, message.bytes, message.n);
+	out.bad |= message.bad;
+	wire_free(&message);
+	hub_say(hub, worker, &out);
+}
+
+static void answer_error(struct hub *hub, uint64_t worker, uint64_t number, const char *code,
+			 const char *message)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), "{\"code\":\"%s\",\"message\":\"%s\",\"retryable\":%s}", code,
+		 message, code_is_retryable(code) ? "true" : "false");
+	answer_worker(hub, worker, number, false, "call.error", text);
+}
+
+static void remote_fail(struct nats *nats, struct nats_call *call, const char *code,
+			const char *message)
+{
+	answer_error(nats->hub, call->worker, call->worker_number, code, message);
+	call_free(nats, call);
+}
+
+void hub_nats_call(struct hub *hub, uint64_t worker, struct wire_in *in)
+{
+	uint64_t number = wire_get_number(in);
+	struct nats *nats = hub->nats;
+	const char *payload, *identity, *name;
+	char subject[SUBJECT_MAX], reply[SUBJECT_MAX], inbox[64];
+	struct nats_call *call;
+	json_t *json;
+
+	wire_get_number(in);
+	wire_get_number(in);
+	payload = wire_get_text(in);
+	identity = wire_get_text(in);
+	if (!wire_done(in))
+		return;
+	if (nats == NULL || !nats->connected) {
+		answer_error(hub, worker, number, "UNAVAILABLE", "NATS is away");
+		return;
+	}
+	json = json_loads(payload, 0, NULL);
+	name = json_string_value(json_object_get(json, "operationId"));
+	subject_make(nats, subject, "c");
+	call = name != NULL && nats_subject_path(subject, sizeof(subject), name)
+		       ? calloc(1, sizeof(*call))
+		       : NULL;
+	json_decref(json);
+	if (call == NULL) {
+		answer_error(hub, worker, number, "NOT_FOUND", "no such operation");
+		return;
+	}
+	call->number = ++nats->last_call;
+	call->worker = worker;
+	call->worker_number = number;
+	TAILQ_INSERT_TAIL(&nats->calls, call, entry);
+	snprintf(inbox, sizeof(inbox), "i.%s.%" PRIu64, nats->server, call->number);
+	subject_make(nats, reply, inbox);
+	publish_now(nats, &(struct publication){.subject = subject,
+						.reply = reply,
+						.from = nats->server,
+						.identity = identity,
+						.body = payload,
+						.n = strlen(payload)});
+}
+
+static void call_abort(struct nats *nats, struct nats_call *call)
+{
+	char subject[SUBJECT_MAX], body[64 + SUBJECT_MAX];
+
+	subject_make(nats, subject, "x");
+	snprintf(body, sizeof(body), "\"%s.i.%s.%" PRIu64 "\"", nats->prefix, nats->server,
+		 call->number);
+	publish_now(nats, &(struct publication){.subject = subject,
+						.from = nats->server,
+						.body = body,
+						.n = strlen(body)});
+	call_free(nats, call);
+}
+
+void hub_nats_abort(struct hub *hub, uint64_t worker, struct wire_in *in)
+{
+	uint64_t number = wire_get_number(in);
+	struct nats_call *call;
+
+	if (hub->nats == NULL || !wire_done(in))
+		return;
+	TAILQ_FOREACH(call, &hub->nats->calls, entry)
+	{
+		if (call->worker == worker && call->worker_number == number) {
+			call_abort(hub->nats, call);
+			return;
+		}
+	}
+}
+
+void hub_nats_worker_down(struct hub *hub, uint64_t worker)
+{
+	struct nats_call *call, *next;
+
+	if (hub->nats == NULL)
+		return;
+	for (call = TAILQ_FIRST(&hub->nats->calls); call != NULL; call = next) {
+		next = TAILQ_NEXT(call, entry);
+		if (call->worker == worker)
+			call_abort(hub->nats, call);
+	}
+}
+
+static void hear_answer(struct nats *nats, const char *subject, const char *from, const char *type,
+			const char *status, const char *payload)
+{
+	const char *dot = strrchr(subject, '.');
+	uint64_t number = dot != NULL ? strtoull(dot + 1, NULL, 10) : 0;
+	struct nats_call *call;
+
+	TAILQ_FOREACH(call, &nats->calls, entry)
+	{
+		if (call->number == number)
+			break;
+	}
+	if (call == NULL) {
+		if (*status == '\0')
+			nats->hub->count[BUS_COUNT_late_answers]++;
+		return;
+	}
+	call->seen = alk_loop_now(nats->hub->loop);
+	if (*status != '\0') {
+		remote_fail(nats, call, "NOT_FOUND", "no such operation");
+	} else if (strncmp(type, "accepted", 8) == 0) {
+		snprintf(call->server, sizeof(call->server), "%s", from);
+		call->many = strcmp(type, "accepted-many") == 0;
+		if (call->many)
+			answer_worker(nats->hub, call->worker, call->worker_number, true, "",
+				      "null");
+	} else {
+		/* A program of its own on NATS answers with JSON alone. */
+		const char *known = *type != '\0' ? type : "call.responded";
+		bool last = !call->many || strcmp(known, "call.responded") != 0;
+
+		answer_worker(nats->hub, call->worker, call->worker_number, call->many, known,
+			      payload);
+		if (last)
+			call_free(nats, call);
+	}
+}
+
+/* ---- calls that come in ------------------------------------------------------------------------- */
+
+static void serve_free(struct nats_serve *serve)
+{
+	TAILQ_REMOVE(&serve->nats->serves, serve, entry);
+	hub_call_cancel(&serve->call);
+	free(serve->reply);
+	free(serve);
+}
+
+static void serve_say(struct nats *nats, const char *reply, const char *type, const char *payload)
+{
+	publish_now(nats, &(struct publication){.subject = reply,
+						.from = nats->server,
+						.type = type,
+						.body = payload,
+						.n = strlen(payload)});
+}
+
+static void on_served(void *user, const char *type, const char *payload, bool last)
+{
+	struct nats_serve *serve = user;
+
+	serve_say(serve->nats, serve->reply, type, payload);
+	if (!last)
+		return;
+	serve->call = NULL;
+	serve_free(serve);
+}
+
+static void serve_error(struct nats *nats, const char *reply, const char *code, const char *message)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), "{\"code\":\"%s\",\"message\":\"%s\",\"retryable\":%s}", code,
+		 message, code_is_retryable(code) ? "true" : "false");
+	serve_say(nats, reply, "call.error", text);
+}
+
+/* Another server's caller has the scopes that the server says; a program of its own on NATS has none. Its body is the input. */
+static void hear_call(struct nats *nats, const struct nats_sub *sub, const char *reply,
+		      const char *from, const char *identity, const char *body)
+{
+	struct nats_serve *serve;
+	struct hub_target target;
+	const char *wrong = "NOT_FOUND\0no such operation";
+	json_t *json = json_loads(body, JSON_DECODE_ANY, NULL), *input = json;
+	uint64_t worker, connection;
+
+	if (*reply == '\0' || json == NULL || (serve = calloc(1, sizeof(*serve))) == NULL) {
+		json_decref(json);
+		return;
+	}
+	serve->nats = nats;
+	serve->reply = strdup(reply);
+	serve->seen = alk_loop_now(nats->hub->loop);
+	TAILQ_INSERT_TAIL(&nats->serves, serve, entry);
+	from_read(nats, from, serve->server, &worker, &connection);
+	if (serve->server[0] != '\0')
+		input = json_object_get(json, "input");
+	if (input == NULL)
+		input = json_null();
+	if (serve->reply == NULL)
+		wrong = "OVERLOADED\0out of memory";
+	else if (hub_target_find(nats->hub, sub->operation, &target))
+		wrong = hub_call_start(nats->hub, &target, input,
+				       *identity != '\0' ? identity
+							 : "{\"id\":\"nats\",\"scopes\":[]}",
+				       serve->server[0] != '\0' ? 0 : nats->hub->call_timeout,
+				       on_served, serve, &serve->call);
+	json_decref(json);
+	if (wrong != NULL) {
+		serve_error(nats, reply, wrong, wrong + strlen(wrong) + 1);
+		serve_free(serve);
+	} else if (serve->server[0] != '\0') {
+		serve_say(nats, reply, target.many ? "accepted-many" : "accepted", "null");
+	}
+}
+
+static void hear_abort(struct nats *nats, const char *body)
+{
+	json_t *json = json_loads(body, JSON_DECODE_ANY, NULL);
+	const char *reply = json_string_value(json);
+	struct nats_serve *serve;
+
+	TAILQ_FOREACH(serve, &nats->serves, entry)
+	{
+		if (reply != NULL && strcmp(serve->reply, reply) == 0) {
+			serve_free(serve);
+			break;
+		}
+	}
+	json_decref(json);
+}
+
+/* Operations that are here, each a subscription. */
+static void operation_has(struct nats *nats, const char *name)
+{
+	char subject[SUBJECT_MAX];
+	struct nats_sub *sub;
+
+	for (size_t i = 0; i < nats->n_subs; i++)
+		if (nats->subs[i]->role == ROLE_OPERATION &&
+		    strcmp(nats->subs[i]->operation, name) == 0) {
+			nats->subs[i]->stays = true;
+			return;
+		}
+	subject_make(nats, subject, "c");
+	if (!nats_subject_path(subject, sizeof(subject), name))
+		return;
+	sub = sub_new(nats, ROLE_OPERATION, NATS_KIND_JSON, subject, "alknet");
+	if (sub == NULL)
+		return;
+	sub->stays = true;
+	sub->operation = strdup(name);
+	if (sub->operation == NULL)
+		sub_end(nats, sub->id);
+}
+
+static void operations_of(struct nats *nats, const char *json, const char *spoke)
+{
+	json_t *one, *list = json != NULL ? json_loads(json, 0, NULL) : NULL;
+	char name[BUS_NAME_MAX + BUS_SPOKE_MAX];
+	size_t i;
+
+	json_array_foreach(list, i, one)
+	{
+		const char *path = json_string_value(json_object_get(one, "name"));
+
+		if (path == NULL)
+			continue;
+		snprintf(name, sizeof(name), "%s%s%s", *spoke != '\0' ? "/" : "", spoke, path);
+		operation_has(nats, name);
+	}
+	json_decref(list);
+}
+
+void hub_nats_operations(struct hub *hub)
+{
+	struct nats *nats = hub->nats;
+	const struct hub_spoke *s;
+
+	if (nats == NULL)
+		return;
+	for (size_t i = 0; i < nats->n_subs; i++)
+		nats->subs[i]->stays = false;
+	for (size_t i = 0; i < hub->n_workers; i++)
+		operations_of(nats, hub->workers[i]->offers, "");
+	TAILQ_FOREACH(s, &hub->spokes, entry)
+	{
+		if (s->worker != 0)
+			operations_of(nats, s->operations, s->name);
+	}
+	for (size_t i = nats->n_subs; i-- > 0;)
+		if (nats->subs[i]->role == ROLE_OPERATION && !nats->subs[i]->stays)
+			sub_end(nats, nats->subs[i]->id);
+}
+
+/* ---- other servers ------------------------------------------------------------------------------ */
+
+/* What waited goes out when those are back who would get it: NATS keeps nothing for who is away. */
+static void flow(struct nats *nats)
+{
+	const struct nats_peer *peer;
+
+	if (!nats->connected || nats->flows)
+		return;
+	if (alk_loop_now(nats->hub->loop) - nats->back_at < TOGETHER)
+		TAILQ_FOREACH(peer, &nats->peers, entry)
+		{
+			if (peer->seen < nats->back_at)
+				return;
+		}
+	nats->flows = true;
+	nats_link_connected(nats->link, true);
+}
+
+static void peer_seen(struct nats *nats, const char *id, uint64_t now)
+{
+	struct nats_peer *peer;
+
+	if (strlen(id) != NATS_SERVER_ID || strcmp(id, nats->server) == 0)
+		return;
+	TAILQ_FOREACH(peer, &nats->peers, entry)
+	{
+		if (strcmp(peer->id, id) == 0)
+			break;
+	}
+	if (peer == NULL && nats->n_peers < PEERS_MAX &&
+	    (peer = calloc(1, sizeof(*peer))) != NULL) {
+		snprintf(peer->id, sizeof(peer->id), "%s", id);
+		TAILQ_INSERT_TAIL(&nats->peers, peer, entry);
+		nats->n_peers++;
+	}
+	if (peer != NULL)
+		peer->seen = now;
+	flow(nats);
+}
+
+/* Who has not been heard of for long, though it could have been. */
+static void peers_forget(struct nats *nats, uint64_t before)
+{
+	struct nats_peer *peer, *next;
+
+	for (peer = TAILQ_FIRST(&nats->peers); peer != NULL; peer = next) {
+		next = TAILQ_NEXT(peer, entry);
+		if (peer->seen >= before)
+			continue;
+		TAILQ_REMOVE(&nats->peers, peer, entry);
+		nats->n_peers--;
+		free(peer);
+	}
+}
+
+static void say_alive(struct nats *nats)
+{
+	char subject[SUBJECT_MAX];
+
+	subject_make(nats, subject, "alive");
+	publish_now(nats, &(struct publication){.subject = subject, .from = nats->server});
+}
+
+static void hear_alive(struct nats *nats, const char *from)
+{
+	uint64_t now = alk_loop_now(nats->hub->loop);
+	struct nats_call *call;
+	struct nats_serve *serve;
+
+	TAILQ_FOREACH(call, &nats->calls, entry)
+	{
+		if (strcmp(call->server, from) == 0)
+			call->seen = now;
+	}
+	TAILQ_FOREACH(serve, &nats->serves, entry)
+	{
+		if (strcmp(serve->server, from) == 0)
+			serve->seen = now;
+	}
+	peer_seen(nats, from, now);
+}
+
+static void on_tick(void *user)
+{
+	struct nats *nats = user;
+	uint64_t now = alk_loop_now(nats->hub->loop);
+	struct nats_call *call, *next_call;
+	struct nats_serve *serve, *next_serve;
+
+	say_alive(nats);
+	flow(nats);
+	if (nats->flows && now > nats->back_at + ALIVE_LOST)
+		peers_forget(nats, now - ALIVE_LOST);
+	for (call = TAILQ_FIRST(&nats->calls); call != NULL; call = next_call) {
+		next_call = TAILQ_NEXT(call, entry);
+		if (call->server[0] != '\0' && now - call->seen > ALIVE_LOST)
+			remote_fail(nats, call, "UNAVAILABLE", "the operation's server has gone");
+	}
+	for (serve = TAILQ_FIRST(&nats->serves); serve != NULL; serve = next_serve) {
+		next_serve = TAILQ_NEXT(serve, entry);
+		if (serve->server[0] != '\0' && now - serve->seen > ALIVE_LOST)
+			serve_free(serve);
+	}
+	alk_timer_start(nats->tick, ALIVE_EVERY);
+}
+
+/* Nobody can be answered or heard any more: each call ends here. */
+static void all_calls_end(struct nats *nats)
+{
+	while (!TAILQ_EMPTY(&nats->calls))
+		remote_fail(nats, TAILQ_FIRST(&nats->calls), "UNAVAILABLE", "NATS went away");
+	while (!TAILQ_EMPTY(&nats->serves))
+		serve_free(TAILQ_FIRST(&nats->serves));
+}
+
+/* ---- history ------------------------------------------------------------------------------------ */
+
+static void past_end(struct nats *nats, struct nats_past *past, const char *code,
+		     const char *message)
+{
+	hub_subscribed(nats->hub, past->worker, past->worker_tag, code, message);
+	TAILQ_REMOVE(&nats->pasts, past, entry);
+	free(past->pattern);
+	free(past);
+}
+
+bool hub_nats_past(struct hub *hub, uint64_t worker, uint64_t tag, const char *pattern,
+		   uint64_t since)
+{
+	struct nats *nats = hub->nats;
+	struct nats_past *past;
+	char subject[SUBJECT_MAX];
+	struct wire_out out;
+
+	if (nats == NULL || nats->n_durable == 0 || !nats->connected ||
+	    !subject_topic(nats, subject, "e", pattern, true))
+		return false;
+	past = calloc(1, sizeof(*past));
+	if (past == NULL || (past->pattern = strdup(pattern)) == NULL) {
+		free(past);
+		return false;
+	}
+	past->tag = ++nats->last_past;
+	past->worker = worker;
+	past->worker_tag = tag;
+	TAILQ_INSERT_TAIL(&nats->pasts, past, entry);
+	begin(&out, NATS_PAST);
+	wire_number(&out, past->tag);
+	wire_text(&out, subject);
+	wire_number(&out, since);
+	nats_link_say(nats->link, &out);
+	return true;
+}
+
+static struct nats_past *past_find(const struct nats *nats, uint64_t tag)
+{
+	struct nats_past *past;
+
+	TAILQ_FOREACH(past, &nats->pasts, entry)
+	{
+		if (past->tag == tag)
+			return past;
+	}
+	return NULL;
+}
+
+static void hear_then(struct nats *nats, struct wire_in *in)
+{
+	struct nats_past *past = past_find(nats, wire_get_number(in));
+	bool recent = wire_get_number(in) != 0;
+	const char *topic = wire_get_text(in);
+	size_t n;
+	const uint8_t *frame = wire_get_bytes(in, &n);
+
+	if (wire_done(in) && past != NULL && topic_match(past->pattern, topic))
+		hub_replay_one(nats->hub, past->worker, past->worker_tag, recent, frame, n);
+}
+
+static void hear_then_end(struct nats *nats, struct wire_in *in)
+{
+	struct nats_past *past = past_find(nats, wire_get_number(in));
+	const char *text = wire_get_text(in);
+
+	if (wire_done(in) && past != NULL)
+		past_end(nats, past, *text != '\0' ? "UNAVAILABLE" : "", text);
+}
+
+/* ---- what the program says ---------------------------------------------------------------------- */
+
+static void hear_msg(struct nats *nats, struct wire_in *in)
+{
+	struct nats_sub *sub = sub_find(nats, wire_get_number(in));
+	const char *subject = wire_get_text(in), *reply = wire_get_text(in);
+	const char *from = wire_get_text(in), *type = wire_get_text(in);
+	const char *identity = wire_get_text(in), *status = wire_get_text(in);
+	const char *topic = wire_get_text(in);
+	size_t n;
+	const uint8_t *body = wire_get_bytes(in, &n);
+
+	if (!wire_done(in) || sub == NULL || n == 0)
+		return;
+	/* JSON ends with a NUL, a frame has its length before it. */
+	if (sub->kind == NATS_KIND_JSON ? body[n - 1] != '\0' : n <= 4)
+		return;
+	switch (sub->role) {
+	case ROLE_WANT:
+		hear_event(nats, sub, from, topic, body, n);
+		break;
+	case ROLE_RETAIN:
+		hear_retain(nats, from, type, topic, body, n);
+		break;
+	case ROLE_SYNC:
+		hear_sync(nats, from, reply);
+		break;
+	case ROLE_KEPT:
+		if (!hub_is_kept(nats->hub, topic))
+			hub_keep(nats->hub, topic, body, n);
+		break;
+	case ROLE_INBOX:
+		hear_answer(nats, subject, from, type, status, (const char *)body);
+		break;
+	case ROLE_OPERATION:
+		hear_call(nats, sub, reply, from, identity, (const char *)body);
+		break;
+	case ROLE_ABORT:
+		hear_abort(nats, (const char *)body);
+		break;
+	case ROLE_ALIVE:
+		hear_alive(nats, from);
+		break;
+	}
+}
+
+static void connected_now(struct nats *nats)
+{
+	char subject[SUBJECT_MAX], reply[SUBJECT_MAX], kept[32];
+
+	subject_make(nats, subject, "s");
+	snprintf(kept, sizeof(kept), "k.%s", nats->server);
+	subject_make(nats, reply, kept);
+	publish_now(nats, &(struct publication){.subject = subject,
+						.reply = reply,
+						.from = nats->server});
+}
+
+static void hear_state(struct nats *nats, struct wire_in *in)
+{
+	bool connected = wire_get_number(in) != 0;
+	const char *text = wire_get_text(in);
+
+	if (!wire_done(in))
+		return;
+	if (connected != nats->connected)
+		alk_log(connected ? ALK_LOG_INFO : ALK_LOG_WARN,
+			connected ? "bus backend connected" : "bus backend away",
+			ALK_STR(connected ? "server" : "reason", text),
+			ALK_INT("waiting_bytes", (int64_t)nats_link_waiting(nats->link)));
+	else if (!connected)
+		alk_log(ALK_LOG_WARN, "bus backend away", ALK_STR("reason", text));
+	if (connected && nats->connected)
+		return;
+	nats->connected = connected;
+	if (connected) {
+		nats->reconnects++;
+		nats->back_at = alk_loop_now(nats->hub->loop);
+		connected_now(nats);
+		say_alive(nats);
+		flow(nats);
+		return;
+	}
+	nats->flows = false;
+	all_calls_end(nats);
+	nats_link_connected(nats->link, false);
+}
+
+static void hear_lost(struct nats *nats, struct wire_in *in)
+{
+	uint64_t n = wire_get_number(in), now = alk_loop_now(nats->hub->loop);
+	const char *text = wire_get_text(in);
+
+	nats->lost += n;
+	if (nats->lost_logged != 0 && now - nats->lost_logged < 1000)
+		return;
+	nats->lost_logged = now;
+	alk_log(ALK_LOG_WARN, "bus backend", ALK_STR("reason", text),
+		ALK_INT("lost", (int64_t)nats->lost));
+}
+
+static void on_message(void *user, const uint8_t *bytes, size_t n)
+{
+	struct nats *nats = user;
+	struct wire_in in;
+	const char *origin;
+
+	switch ((enum nats_op)wire_open(&in, bytes, n)) {
+	case NATS_STATE:
+		hear_state(nats, &in);
+		break;
+	case NATS_MSG:
+		hear_msg(nats, &in);
+		break;
+	case NATS_FAILED:
+		origin = wire_get_text(&in);
+		tell_refused(nats, origin, wire_get_text(&in));
+		break;
+	case NATS_LOST:
+		hear_lost(nats, &in);
+		break;
+	case NATS_THEN:
+		hear_then(nats, &in);
+		break;
+	case NATS_THEN_END:
+		hear_then_end(nats, &in);
+		break;
+	default:
+		break;
+	}
+}
+
+/* ---- life --------------------------------------------------------------------------------------- */
+
+static void say_start(struct nats *nats)
+{
+	struct wire_out out;
+
+	begin(&out, NATS_START);
+	wire_text(&out, nats->urls);
+	wire_text(&out, nats->credentials);
+	wire_text(&out, nats->ca);
+	nats_link_say(nats->link, &out);
+}
+
+/* The name of the stream comes from the prefix, so that servers of one bus share it. */
+static void say_stream(struct nats *nats)
+{
+	char name[256], subject[SUBJECT_MAX];
+	struct wire_out out;
+	size_t n = 0;
+
+	if (nats->n_durable == 0)
+		return;
+	for (const char *c = nats->prefix; *c != '\0' && n + 1 < sizeof(name); c++)
+		name[n++] = *c == '.' ? '_' : *c;
+	name[n] = '\0';
+	begin(&out, NATS_STREAM);
+	wire_text(&out, name);
+	wire_number(&out, nats->n_durable);
+	for (size_t i = 0; i < nats->n_durable; i++) {
+		if (!subject_topic(nats, subject, "e", nats->durable[i], true))
+			subject[0] = '\0';
+		wire_text(&out, subject);
+	}
+	nats_link_say(nats->link, &out);
+}
+
+static void on_fresh(void *user)
+{
+	struct nats *nats = user;
+
+	nats->connected = nats->flows = false;
+	all_calls_end(nats);
+	while (!TAILQ_EMPTY(&nats->pasts))
+		past_end(nats, TAILQ_FIRST(&nats->pasts), "UNAVAILABLE", "NATS went away");
+	say_start(nats);
+	for (size_t i = 0; i < nats->n_subs; i++)
+		sub_say(nats, nats->subs[i]);
+	say_stream(nats);
+}
+
+static void on_refused(void *user, const char *origin, const char *why)
+{
+	tell_refused(user, origin, why);
+}
+
+static const struct nats_link_ops link_ops = {
+	.fresh = on_fresh,
+	.message = on_message,
+	.refused = on_refused,
+};
+
+static void nats_free(struct nats **at)
+{
+	struct nats *nats = *at;
+	struct hub_want *want;
+
+	*at = NULL;
+	if (nats == NULL)
+		return;
+	all_calls_end(nats);
+	while (!TAILQ_EMPTY(&nats->pasts))
+		past_end(nats, TAILQ_FIRST(&nats->pasts), "UNAVAILABLE",
+			 "NATS is not used any more");
+	TAILQ_FOREACH(want, &nats->hub->wants, entry)
+	{
+		want->nats = 0;
+	}
+	peers_forget(nats, UINT64_MAX);
+	nats_link_free(&nats->link);
+	alk_timer_free(&nats->tick);
+	while (nats->n_subs > 0)
+		sub_free(nats->subs[--nats->n_subs]);
+	free(nats->subs);
+	for (size_t i = 0; i < nats->n_durable; i++)
+		free(nats->durable[i]);
+	free(nats->urls);
+	free(nats->credentials);
+	free(nats->ca);
+	free(nats->prefix);
+	free(nats);
+}
+
+static char *copy(const struct alk_options *options, const char *name)
+{
+	const char *text = alk_options_str(options, name);
+
+	return strdup(text != NULL ? text : "");
+}
+
+static bool fixed_subs(struct nats *nats)
+{
+	static const struct {
+		enum role role;
+		uint64_t kind;
+		const char *part;
+	} fixed[] = {
+		{ROLE_RETAIN, NATS_KIND_FRAME, "r.>"}, {ROLE_SYNC, NATS_KIND_JSON, "s"},
+		{ROLE_KEPT, NATS_KIND_FRAME, "k.%s"},  {ROLE_INBOX, NATS_KIND_JSON, "i.%s.*"},
+		{ROLE_ABORT, NATS_KIND_JSON, "x"},     {ROLE_ALIVE, NATS_KIND_JSON, "alive"},
+	};
+	char subject[SUBJECT_MAX], part[64];
+
+	for (size_t i = 0; i < sizeof(fixed) / sizeof(*fixed); i++) {
+		const char *mark = strstr(fixed[i].part, "%s");
+
+		if (mark != NULL)
+			snprintf(part, sizeof(part), "%.*s%s%s", (int)(mark - fixed[i].part),
+				 fixed[i].part, nats->server, mark + 2);
+		else
+			snprintf(part, sizeof(part), "%s", fixed[i].part);
+		subject_make(nats, subject, part);
+		if (sub_new(nats, fixed[i].role, fixed[i].kind, subject, "") == NULL)
+			return false;
+	}
+	return true;
+}
+
+static struct nats *nats_new(struct hub *hub, const struct alk_options *options)
+{
+	struct nats *nats = calloc(1, sizeof(*nats));
+	uint8_t random[NATS_SERVER_ID / 2];
+	const char *pattern;
+
+	if (nats == NULL)
+		return NULL;
+	nats->hub = hub;
+	TAILQ_INIT(&nats->calls);
+	TAILQ_INIT(&nats->serves);
+	TAILQ_INIT(&nats->pasts);
+	TAILQ_INIT(&nats->peers);
+	nats->urls = copy(options, "backend");
+	nats->credentials = copy(options, "backend_credentials");
+	nats->ca = copy(options, "backend_ca");
+	nats->prefix = copy(options, "backend_prefix");
+	nats->limit = (size_t)alk_options_int(options, "backend_buffer");
+	for (size_t i = 0; (pattern = alk_options_nth(options, "durable", i)) != NULL; i++)
+		if ((nats->durable[nats->n_durable] = strdup(pattern)) != NULL)
+			nats->n_durable++;
+	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random)) {
+		nats_free(&nats);
+		return NULL;
+	}
+	for (size_t i = 0; i < sizeof(random); i++)
+		snprintf(nats->server + 2 * i, 3, "%02x", random[i]);
+	nats->tick = alk_timer_new(hub->loop, "bus nats", on_tick, nats);
+	nats->link = nats_link_new(hub->loop, nats->limit, &link_ops, nats);
+	if (nats->urls == NULL || nats->credentials == NULL || nats->ca == NULL ||
+	    nats->prefix == NULL || nats->tick == NULL || nats->link == NULL || !fixed_subs(nats)) {
+		nats_free(&nats);
+		return NULL;
+	}
+	alk_timer_start(nats->tick, ALIVE_EVERY);
+	return nats;
+}
+
+static bool prefix_valid(const char *prefix)
+{
+	return *prefix != '\0' && strlen(prefix) <= 128 &&
+	       strspn(prefix,
+		      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") ==
+		       strlen(prefix) &&
+	       *prefix != '.' && prefix[strlen(prefix) - 1] != '.' && strstr(prefix, "..") == NULL;
+}
+
+int hub_nats_check(const struct alk_options *options, struct alk_err *err)
+{
+	const char *urls = alk_options_str(options, "backend"), *pattern;
+	size_t i;
+
+	for (i = 0; (pattern = alk_options_nth(options, "durable", i)) != NULL; i++)
+		if (topic_check_pattern(pattern, err) < 0 || strchr(pattern, ':') != NULL)
+			return alk_err_prefix(err, -EINVAL, "durable: %s", pattern);
+	if (i > DURABLE_MAX)
+		return alk_err_set(err, -E2BIG, "durable: more than %d patterns", DURABLE_MAX);
+	if (urls == NULL || *urls == '\0')
+		return i == 0 ? 0
+			      : alk_err_set(
+					err, -EINVAL,
+					"durable: needs a backend that keeps what was published");
+	if (strncmp(urls, "nats://", 7) != 0 && strncmp(urls, "tls://", 6) != 0)
+		return alk_err_set(err, -EINVAL,
+				   "backend: must be nats://HOST:PORT or tls://HOST:PORT");
+	if (!prefix_valid(alk_options_str(options, "backend_prefix")))
+		return alk_err_set(
+			err, -EINVAL,
+			"backend_prefix: must be 1 to 128 letters, digits, _, - and dots");
+	return nats_link_check(err);
+}
+
+static bool same(const struct nats *nats, const struct alk_options *options)
+{
+	const char *names[] = {"backend", "backend_credentials", "backend_ca", "backend_prefix"};
+	const char *values[] = {nats->urls, nats->credentials, nats->ca, nats->prefix};
+	size_t i;
+
+	for (i = 0; i < 4; i++) {
+		const char *now = alk_options_str(options, names[i]);
+
+		if (strcmp(now != NULL ? now : "", values[i]) != 0)
+			return false;
+	}
+	for (i = 0; i < nats->n_durable; i++) {
+		const char *now = alk_options_nth(options, "durable", i);
+
+		if (now == NULL || strcmp(now, nats->durable[i]) != 0)
+			return false;
+	}
+	return alk_options_nth(options, "durable", i) == NULL &&
+	       nats->limit == (size_t)alk_options_int(options, "backend_buffer");
+}
+
+void hub_nats_apply(struct hub *hub, const struct alk_options *options)
+{
+	const char *urls = alk_options_str(options, "backend");
+	bool wanted = urls != NULL && *urls != '\0';
+	struct hub_want *want;
+
+	if (hub->nats != NULL && wanted && same(hub->nats, options))
+		return;
+	nats_free(&hub->nats);
+	if (wanted) {
+		hub->nats = nats_new(hub, options);
+		if (hub->nats == NULL)
+			alk_log(ALK_LOG_ERROR, "no bus backend",
+				ALK_STR("reason", "out of memory"));
+		TAILQ_FOREACH(want, &hub->wants, entry)
+		{
+			hub_nats_want(hub, want);
+		}
+		hub_nats_operations(hub);
+	}
+	hub_tell_peers(hub);
+}
+
+void hub_nats_free(struct hub *hub)
+{
+	nats_free(&hub->nats);
+}
+
+void hub_nats_metrics(const struct hub *hub, FILE *out)
+{
+	const struct nats *nats = hub->nats;
+
+	if (nats == NULL)
+		return;
+	fprintf(out,
+		"# HELP alknet_bus_backend_connected Whether NATS is there.\n"
+		"# TYPE alknet_bus_backend_connected gauge\nalknet_bus_backend_connected %d\n"
+		"# HELP alknet_bus_backend_waiting_bytes Bytes of events that wait for NATS.\n"
+		"# TYPE alknet_bus_backend_waiting_bytes gauge\nalknet_bus_backend_waiting_bytes %zu\n"
+		"# HELP alknet_bus_backend_connects_total Connections to NATS.\n"
+		"# TYPE alknet_bus_backend_connects_total counter\n"
+		"alknet_bus_backend_connects_total %" PRIu64 "\n"
+		"# HELP alknet_bus_backend_refused_total Events that did not reach NATS; their publisher was told.\n"
+		"# TYPE alknet_bus_backend_refused_total counter\n"
+		"alknet_bus_backend_refused_total %" PRIu64 "\n"
+		"# HELP alknet_bus_backend_lost_total Messages from NATS that were no envelope, or too many.\n"
+		"# TYPE alknet_bus_backend_lost_total counter\n"
+		"alknet_bus_backend_lost_total %" PRIu64 "\n",
+		nats->connected, nats_link_waiting(nats->link), nats->reconnects, nats->refused,
+		nats->lost);
+}

@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""Two servers on one NATS are one bus: with the real nats-server, which is killed and started again in the middle."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from harness import natsserver, procs
+from harness.buswire import Peer
+from harness.configured import Configured
+from harness.waiting import wait_until
+from test_bus import Bus, error
+
+POLICY = """
+alknet.operation("/NAME/hello", { input_schema = { type = "object", required = { "who" } },
+	access_control = { required_scopes = { "hello" } } }, function(input, session)
+	return { from = "NAME", who = input.who, id = session.identity.id, scopes = session.identity.scopes }
+end)
+alknet.operation("/any/where", {}, function() return "NAME" end)
+alknet.operation("/slow/NAME", {}, function() alknet.sleep(4) return 1 end)
+return {
+	on_auth = function(request)
+		return "allow", { id = "someone", scopes = { "hello" } }
+	end,
+}
+"""
+
+pytestmark = pytest.mark.skipif(
+    natsserver.program() is None or not os.path.exists(os.path.join(procs.plugin_dir(), "alknet-nats")),
+    reason="no nats-server, or built without libnats")
+
+
+@pytest.fixture
+def mesh(keys, tmp_path, running_programs):
+    made, servers = [], []
+
+    def start(names="ab", workers=1, jetstream=False, policy=POLICY, **bus):
+        nats = natsserver.NatsServer(tmp_path, jetstream)
+        made.append(nats)
+        for name in names:
+            directory = tmp_path / name
+            directory.mkdir()
+            conf = Configured(keys, directory, running_programs, workers=workers, policy=policy.replace("NAME", name),
+                              bus={"backend": nats.url, **bus})
+            servers.append(conf)
+            wait_until(lambda: conf.server.metric("alknet_bus_backend_connected") == 1, 20, "NATS")
+        return (nats, *map(Bus, servers[-len(names):]))
+
+    yield start
+    for one in servers:
+        one.close()
+    for one in made:
+        one.close()
+
+
+def settled(nats, *servers):
+    """Until everything that was said before has reached NATS and come back: a program of its own asks each server."""
+    plain = natsserver.Plain(nats.port)
+    plain.subscribe("settled.*")
+    for n, _ in enumerate(servers):
+        plain.publish(f"alknet.bus.c.{'ab'[n]}.hello", {"who": 1}, f"settled.{n}")
+        plain.next()
+    plain.close()
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_events_reach_the_other_server_once(mesh, workers):
+    nats, a, b = mesh(workers=workers)
+    here, there, sender = a.peer(), b.peer(), a.peer()
+    for peer in (here, there):
+        # Three patterns that match the same, two of which overlap.
+        peer.subscribe("file.*").subscribe("*.new", "second").subscribe("file.new", "third").subscribe("job.>").subscribe("id.x:7")
+    settled(nats, a, b)
+    for n in range(200):
+        sender.send("file.new", str(n % 3), {"n": n})
+    sender.send("job.a.b", "", {"text": "\u00e4\u20ac", "null": None, "list": [None, 1.5]})
+    sender.send("id.x", "7")
+    sender.send("id.x", "8")
+    sender.send("job.end")
+    for peer in (here, there):
+        assert [peer.next()["payload"]["n"] for _ in range(200)] == list(range(200))
+        assert peer.next()["payload"] == {"text": "\u00e4\u20ac", "null": None, "list": [None, 1.5]}
+        assert peer.next()["id"] == "7"
+        assert peer.next()["type"] == "job.end"
+    assert sender.sync() == [] and here.sync() == []
+
+
+NAMES = ["plain", "a b", "x*y", "a>b", "100%", "%20", "$JS.API", "\u00e4.\u20ac", "tab\u00a0x", "a.b-c_d/e"]
+
+
+def test_names_go_there_and_back(mesh):
+    nats, a, b = mesh()
+    there, sender = b.peer(), a.peer()
+    for name in NAMES:
+        there.subscribe(name)
+    settled(nats, a, b)
+    for name in NAMES:
+        sender.send(name, "an id: with . * >", {"name": name})
+    for name in NAMES:
+        assert there.next() == {"type": name, "id": "an id: with . * >", "payload": {"name": name}}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_group_is_one_on_both_servers(mesh, workers):
+    nats, a, b = mesh(workers=workers)
+    members = [server.peer().subscribe("job.*", group="g h") for server in (a, a, b, b)]
+    plain, sender = b.peer().subscribe("job.*"), a.peer()
+    other = natsserver.Plain(nats.port)
+    settled(nats, a, b)
+    for n in range(200):
+        sender.send("job.x", "", {"n": n})
+    assert [plain.next()["payload"]["n"] for _ in range(200)] == list(range(200))
+    sender.sync()
+    settled(nats, a, b)
+    got = []
+    wait_until(lambda: got.extend(sum((member.sync() for member in members), [])) or len(got) >= 200, 20, "all of them")
+    assert sorted(one["payload"]["n"] for one in got) == list(range(200))
+    # A program of its own in the same queue takes its share of the rest.
+    other.subscribe("alknet.bus.e.job.*", "g.g%20h")
+    for n in range(100):
+        sender.send("job.x", "", {"n": n})
+    [plain.next() for _ in range(100)]
+    settled(nats, a, b)
+    mine = []
+    other.write(b"PING\r\n")
+    while not (line := other.line()).startswith(b"PONG"):
+        size = int(line.split()[-1])
+        mine.append(other.file.read(size + 2))
+    theirs = []
+    wait_until(lambda: theirs.extend(sum((member.sync() for member in members), [])) or len(theirs) + len(mine) >= 100, 20, "all")
+    assert len(theirs) + len(mine) == 100 and mine
+    other.close()
+
+
+def test_a_program_of_its_own_on_nats(mesh):
+    nats, a, _ = mesh()
+    peer, plain = a.peer().subscribe("x.*"), natsserver.Plain(nats.port)
+    plain.subscribe("alknet.bus.e.y.>")
+    settled(nats, a)
+    peer.send("y.z", "5", {"n": 1})
+    subject, _, value = plain.next()
+    assert subject == "alknet.bus.e.y.z" and value == {"type": "y.z", "id": "5", "payload": {"n": 1}}
+    for bad in ({"type": "x.other", "id": "", "payload": 1}, {"type": "x.y"}, [1], "x", {"type": "x.y", "id": "", "payload": 1, "more": 2}):
+        plain.publish("alknet.bus.e.x.y", bad)
+    plain.publish("alknet.bus.e.x.y", {"type": "x.y", "id": "", "payload": "good"})
+    assert peer.next() == {"type": "x.y", "id": "", "payload": "good"}
+    wait_until(lambda: a.metric("backend_lost_total") == 5, 20, "the counter")
+    # It has no scope, and may call what needs none.
+    plain.subscribe("answers")
+    plain.publish("alknet.bus.c.any.where", {}, "answers")
+    assert plain.next()[2] in ("a", "b")
+    plain.publish("alknet.bus.c.a.hello", {"who": 1}, "answers")
+    assert plain.next()[2]["code"] == "FORBIDDEN"
+    plain.close()
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_calls_to_the_other_server(mesh, workers):
+    nats, a, b = mesh(workers=workers)
+    caller, dev = a.peer(), b.peer()
+    settled(nats, a, b)
+    answer = caller.call("/b/hello", {"who": "me"})
+    assert answer["payload"] == {"from": "b", "who": "me", "id": "someone", "scopes": ["hello"]}, answer
+    assert caller.call("/any/where")["payload"] == "a"  # the nearest
+    error(caller.call("/b/hello", {}), "INVALID_INPUT", "1", "call.error")
+    error(caller.call("/c/hello", {}), "NOT_FOUND", "1", "call.error")
+    assert dev.register("dev.1", "/fs/read", {"name": "/fs/watch", "op_type": "subscription"})["type"] == "call.responded"
+    settled(nats, a, b)
+    caller.request("/dev.1/fs/read", {"path": "x"})
+    asked = dev.next()
+    assert asked["payload"] == {"operationId": "/fs/read", "input": {"path": "x"}}
+    dev.send("call.responded", asked["id"], {"text": 1})
+    assert caller.next() == {"type": "call.responded", "id": "1", "payload": {"text": 1}}
+    caller.request("/dev.1/fs/watch")
+    asked = dev.next()
+    for n in range(3):
+        dev.send("call.responded", asked["id"], n)
+    dev.send("call.completed", asked["id"])
+    assert [caller.next()["payload"] for _ in range(3)] == [0, 1, 2]
+    assert caller.next()["type"] == "call.completed"
+    # Ends: the caller's, the spoke's, a deadline.
+    caller.request("/dev.1/fs/watch")
+    asked = dev.next()
+    caller.send("call.aborted", "1")
+    assert caller.next()["type"] == "call.aborted"
+    assert dev.next() == {"type": "call.aborted", "id": asked["id"], "payload": {}}
+    other = a.peer()
+    other.request("/dev.1/fs/watch")
+    asked = dev.next()
+    other.wire.close()
+    assert dev.next() == {"type": "call.aborted", "id": asked["id"], "payload": {}}
+    import time
+    caller.request("/dev.1/fs/read", {}, deadline=int(time.time() * 1000) + 300)
+    asked = dev.next()
+    error(caller.next(), "TIMEOUT", "1", "call.error")
+    assert dev.next()["type"] == "call.aborted"
+    dev.send("call.responded", asked["id"], 1)
+    caller.request("/dev.1/fs/read")
+    dev.next()
+    dev.wire.close()
+    error(caller.next(), "UNAVAILABLE", "1", "call.error")
+    assert caller.sync() == []
+
+
+def test_a_server_that_dies_ends_its_calls(mesh):
+    nats, a, b = mesh()
+    caller, dev, far = a.peer(), b.peer(), b.peer()
+    dev.register("dev", {"name": "/watch", "op_type": "subscription"})
+    spoke = a.peer()
+    spoke.register("near", {"name": "/watch", "op_type": "subscription"})
+    settled(nats, a, b)
+    caller.request("/dev/watch")
+    asked = dev.next()
+    dev.send("call.responded", asked["id"], 1)
+    assert caller.next()["payload"] == 1
+    far.request("/near/watch")
+    near = spoke.next()
+    spoke.send("call.responded", near["id"], 1)
+    assert far.next()["payload"] == 1
+    for pid in procs.tree(b.conf.server.pid):
+        os.kill(pid, signal.SIGKILL)
+    b.conf.server.expected_status = None
+    error(caller.next(), "UNAVAILABLE", "1", "call.error")
+    assert spoke.next() == {"type": "call.aborted", "id": near["id"], "payload": {}}
+
+
+def test_nats_dies_and_comes_back(mesh):
+    nats, a, b = mesh(backend_buffer=20000)
+    here, there, sender, caller = a.peer().subscribe("x.>"), b.peer().subscribe("x.>"), a.peer(), a.peer()
+    member = b.peer().subscribe("x.>", group="g")
+    settled(nats, a, b)
+    sender.send("x.y", "", {"n": -1})
+    for peer in (here, there, member):
+        assert peer.next()["payload"]["n"] == -1
+    caller.request("/slow/b")
+    caller.sync()
+    settled(nats, a, b)
+    nats.kill()
+    error(caller.next(), "UNAVAILABLE", "1", "call.error")
+    wait_until(lambda: a.metric("backend_connected") == 0 and b.metric("backend_connected") == 0, 20, "it to be noticed")
+    error(caller.call("/b/hello", {"who": 1}), "UNAVAILABLE", "1", "call.error")
+    assert caller.call("/a/hello", {"who": 1})["payload"]["from"] == "a"
+    # What fits waits; then the publisher is told. Whoever is here has it at once.
+    pad, sent, told = "x" * 500, 0, []
+    while not told:
+        sender.send("x.y", str(sent), {"n": sent, "pad": pad})
+        sent += 1
+        told = sender.sync()
+    # One is told of each, by its id.
+    kept = int(told[0]["id"])
+    while len(told) < sent - kept:
+        told.append(sender.next())
+    assert [error(one, "UNAVAILABLE", str(kept + n)) for n, one in enumerate(told)] == ["NATS is away and the buffer is full"] * len(told)
+    assert 10 < kept < 60
+    assert [here.next()["payload"]["n"] for _ in range(sent)] == list(range(sent))
+    nats.start()
+    assert [there.next()["payload"]["n"] for _ in range(kept)] == list(range(kept))
+    assert [member.next()["payload"]["n"] for _ in range(kept)] == list(range(kept))
+    wait_until(lambda: a.metric("backend_connected") == 1 and b.metric("backend_connected") == 1, 20, "it to be back")
+    wait_until(lambda: caller.call("/b/hello", {"who": 1})["type"] == "call.responded", 20, "calls to go again")
+    assert caller.call("/b/hello", {"who": 1})["payload"]["from"] == "b"
+    sender.send("x.y", "", {"n": 1000})
+    for peer in (here, there, member):
+        assert peer.next()["payload"]["n"] == 1000
+    assert sender.sync() == []
+
+
+def test_the_program_dies_and_is_started_again(mesh):
+    nats, a, b = mesh()
+    there, sender = b.peer().subscribe("x"), a.peer()
+    children = [pid for pid in procs.tree(a.conf.server.pid)
+                if open(f"/proc/{pid}/comm").read().strip() == "alknet-nats"]
+    assert len(children) == 1
+    settled(nats, a, b)
+    os.kill(children[0], signal.SIGKILL)
+    sender.send("x", "", 1)
+    wait_until(lambda: a.metric("backend_connects_total") >= 2, 20, "another one")
+    sender.send("x", "", 2)
+    last = there.next()["payload"]
+    assert last == 2 or (last == 1 and there.next()["payload"] == 2)
+
+
+def test_retained_values_are_everybodys(mesh):
+    nats, a, b = mesh()
+    sender = a.peer()
+    sender.send("state.one", "", {"retain": True, "n": 1})
+    sender.send("state.two", "", {"retain": True, "n": 2})
+    sender.send("state.three", "", {"retain": True, "n": 3})
+    sender.send("state.one", "", {"retain": "forget"})
+    sender.sync()
+    wait_until(lambda: {one["topic"] for one in b.conf.call("bus.topics")["retained"]} == {"state.two", "state.three"}, 20, "them")
+    late = b.peer()
+    late.send("__subscribe", "r", {"topic": "state.*", "replay": "last"})
+    assert late.next()["type"] == "__ok"
+    assert [late.next()["payload"]["n"] for _ in range(2)] == [2, 3]
+
+
+def test_durable_topics(mesh):
+    nats, a, b = mesh(jetstream=True, durable=["order.>"])
+    sender, live = a.peer(), b.peer().subscribe("order.>")
+    for n in range(50):
+        sender.send("order.new", str(n), {"n": n})
+    sender.send("other", "", {})
+    assert [live.next()["payload"]["n"] for _ in range(50)] == list(range(50))
+    late = b.peer()
+    late.send("__subscribe", "r", {"topic": "order.*", "replay": "all"})
+    assert late.next() == {"type": "__ok", "id": "r", "payload": {}}
+    assert [late.next()["payload"]["n"] for _ in range(50)] == list(range(50))
+    # Through a death of NATS.
+    nats.kill()
+    wait_until(lambda: a.metric("backend_connected") == 0, 20, "it to be noticed")
+    sender.send("order.new", "50", {"n": 50})
+    sender.sync()
+    nats.start()
+    assert live.next()["payload"]["n"] == 50
+    assert late.next()["payload"]["n"] == 50
+    later = a.peer()
+    later.send("__subscribe", "r", {"topic": "order.new:50", "replay": "all"})
+    assert later.next()["type"] == "__ok"
+    assert later.next()["payload"]["n"] == 50
+    later.send("__subscribe", "s", {"topic": "order.>", "replay": 4102444800000})
+    assert later.sync() == [{"type": "__ok", "id": "s", "payload": {}}]
+    later.send("__subscribe", "t", {"topic": "order.>", "replay": "nonsense"})
+    error(later.next(), "INVALID_INPUT", "t")
+
+
+def test_bad_options(mesh):
+    nats, a = mesh("a")
+    for options, why in [({"backend": "http://x"}, "nats://"), ({"backend": nats.url, "backend_prefix": "a..b"}, "backend_prefix"),
+                         ({"backend": nats.url, "durable": ["a..b"]}, "durable"), ({"durable": ["a"]}, "durable")]:
+        with pytest.raises(procs.AdminError) as told:
+            a.conf.reload(bus=options)
+        assert why in str(told.value)
+    # Without it, and back again, while the server runs.
+    a.conf.reload(bus={})
+    peer = a.peer()
+    error(peer.call("/b/hello"), "NOT_FOUND", "1", "call.error")
+    a.conf.reload(bus={"backend": nats.url})
+    wait_until(lambda: a.conf.server.metric("alknet_bus_backend_connected") == 1, 20, "NATS")
