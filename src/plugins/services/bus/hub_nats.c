@@ -8,90 +8,11 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define SUBJECT_MAX 1600
 #define ALIVE_EVERY 2000 /* ms */
 #define ALIVE_LOST 8000	 /* a server that was not heard of for so long is gone */
 #define TOGETHER                                                                                   \
 	6000 /* how long others may take to come back before what waits goes out without them */
 #define PEERS_MAX 256
-#define DURABLE_MAX 64
-
-enum role {
-	ROLE_WANT,	/* somebody here subscribed */
-	ROLE_RETAIN,	/* values that other servers retain or forget */
-	ROLE_SYNC,	/* another server asks for what is retained */
-	ROLE_KEPT,	/* and that is what it gets */
-	ROLE_INBOX,	/* answers to calls that went out */
-	ROLE_OPERATION, /* calls that come in */
-	ROLE_ABORT,
-	ROLE_ALIVE,
-};
-
-struct nats_sub {
-	uint64_t id;
-	enum role role;
-	uint64_t kind;
-	char *subject, *queue;
-	struct hub_want *want;
-	char *operation;
-	bool stays; /* while operations are compared */
-};
-
-/* A call that a worker of this server asked for, and another server is to answer. */
-struct nats_call {
-	TAILQ_ENTRY(nats_call) entry;
-	uint64_t number, worker, worker_number, seen;
-	char server[NATS_SERVER_ID + 1]; /* "" until it said so */
-	bool many;
-};
-
-/* A call that another server asked for. */
-struct nats_serve {
-	TAILQ_ENTRY(nats_serve) entry;
-	struct nats *nats;
-	char *reply;
-	char server[NATS_SERVER_ID + 1]; /* "": a program of its own on NATS */
-	uint64_t seen;
-	struct hub_call *call;
-	bool many;
-};
-
-/* A subscription that waits for its history. */
-struct nats_past {
-	TAILQ_ENTRY(nats_past) entry;
-	uint64_t tag, worker, worker_tag;
-	char *pattern;
-};
-
-/* Another server on this NATS. */
-struct nats_peer {
-	TAILQ_ENTRY(nats_peer) entry;
-	char id[NATS_SERVER_ID + 1];
-	uint64_t seen;
-};
-
-struct nats {
-	struct hub *hub;
-	TAILQ_HEAD(, nats_peer) peers;
-	size_t n_peers;
-	uint64_t back_at; /* when the connection was there again */
-	bool flows;	  /* events go out */
-	struct nats_link *link;
-	struct alk_timer *tick;
-	char *urls, *credentials, *ca, *prefix;
-	char *durable[DURABLE_MAX];
-	size_t n_durable;
-	size_t limit;
-	char server[NATS_SERVER_ID + 1];
-	bool connected;
-	struct nats_sub **subs; /* by id */
-	size_t n_subs, size_subs;
-	uint64_t last_sub, last_call, last_past;
-	TAILQ_HEAD(, nats_call) calls;
-	TAILQ_HEAD(, nats_serve) serves;
-	TAILQ_HEAD(, nats_past) pasts;
-	uint64_t reconnects, refused, lost, lost_logged;
-};
 
 /* ---- words -------------------------------------------------------------------------------------- */
 
@@ -100,27 +21,20 @@ static void begin(struct wire_out *out, enum nats_op op)
 	wire_begin(out, (enum wire_op)op);
 }
 
-static void subject_make(const struct nats *nats, char out[SUBJECT_MAX], const char *part)
+void nats_name(const struct nats *nats, char out[NATS_SUBJECT_MAX], const char *part)
 {
-	snprintf(out, SUBJECT_MAX, "%s.%s", nats->prefix, part);
+	snprintf(out, NATS_SUBJECT_MAX, "%s.%s", nats->prefix, part);
 }
 
 /* The subject of a topic or pattern below `part`. */
-static bool subject_topic(const struct nats *nats, char out[SUBJECT_MAX], const char *part,
-			  const char *topic, bool pattern)
+bool nats_topic(const struct nats *nats, char out[NATS_SUBJECT_MAX], const char *part,
+		const char *topic, bool pattern)
 {
-	subject_make(nats, out, part);
-	return nats_subject_add(out, SUBJECT_MAX, topic, pattern);
+	nats_name(nats, out, part);
+	return nats_subject_add(out, NATS_SUBJECT_MAX, topic, pattern);
 }
 
-struct publication {
-	const char *subject, *reply, *from, *type, *identity, *origin;
-	const void *body;
-	size_t n;
-	bool durable;
-};
-
-static void publication_write(struct wire_out *out, const struct publication *p)
+static void publication_write(struct wire_out *out, const struct nats_publication *p)
 {
 	begin(out, NATS_PUB);
 	wire_text(out, p->subject);
@@ -134,7 +48,7 @@ static void publication_write(struct wire_out *out, const struct publication *p)
 }
 
 /* What is of no use later. */
-static void publish_now(struct nats *nats, const struct publication *p)
+void nats_publish(struct nats *nats, const struct nats_publication *p)
 {
 	struct wire_out out;
 
@@ -145,8 +59,8 @@ static void publish_now(struct nats *nats, const struct publication *p)
 }
 
 /* "server/worker/connection": which server, and is it this one? */
-static bool from_read(const struct nats *nats, const char *from, char server[NATS_SERVER_ID + 1],
-		      uint64_t *worker, uint64_t *connection)
+bool nats_from(const struct nats *nats, const char *from, char server[NATS_SERVER_ID + 1],
+	       uint64_t *worker, uint64_t *connection)
 {
 	size_t n = strcspn(from, "/");
 
@@ -165,10 +79,10 @@ static bool from_read(const struct nats *nats, const char *from, char server[NAT
 
 static void sub_say(struct nats *nats, const struct nats_sub *sub)
 {
-	char prefix[SUBJECT_MAX];
+	char prefix[NATS_SUBJECT_MAX];
 	struct wire_out out;
 
-	subject_make(nats, prefix, "e");
+	nats_name(nats, prefix, "e");
 	begin(&out, NATS_SUB);
 	wire_number(&out, sub->id);
 	wire_number(&out, sub->kind);
@@ -178,8 +92,8 @@ static void sub_say(struct nats *nats, const struct nats_sub *sub)
 	nats_link_say(nats->link, &out);
 }
 
-static struct nats_sub *sub_new(struct nats *nats, enum role role, uint64_t kind,
-				const char *subject, const char *queue)
+struct nats_sub *nats_sub_new(struct nats *nats, enum nats_role role, uint64_t kind,
+			      const char *subject, const char *queue)
 {
 	size_t size = nats->size_subs > 0 ? nats->size_subs * 2 : 16;
 	struct nats_sub *sub, **grown;
@@ -240,7 +154,7 @@ static struct nats_sub *sub_find(const struct nats *nats, uint64_t id)
 	return at < nats->n_subs && nats->subs[at]->id == id ? nats->subs[at] : NULL;
 }
 
-static void sub_end(struct nats *nats, uint64_t id)
+void nats_sub_end(struct nats *nats, uint64_t id)
 {
 	size_t at = sub_place(nats, id);
 	struct wire_out out;
@@ -259,38 +173,37 @@ static void sub_end(struct nats *nats, uint64_t id)
 /* One more part of a queue's name, whatever is in it: the escapes of subjects do. */
 static bool queue_part(char *out, const char *text)
 {
-	char path[SUBJECT_MAX];
+	char path[NATS_SUBJECT_MAX];
 
 	snprintf(path, sizeof(path), "/%s", text);
 	for (char *c = path + 1; *c != '\0'; c++)
 		if (*c == '/')
 			*c = '|';
-	return nats_subject_path(out, SUBJECT_MAX, path);
+	return nats_subject_path(out, NATS_SUBJECT_MAX, path);
 }
 
 /* A group is its name and, of a pattern with an id, that id: its members all look at the same events. */
-static bool queue_name(const struct hub_want *want, char out[SUBJECT_MAX])
+static bool queue_name(const struct hub_want *want, char out[NATS_SUBJECT_MAX])
 {
 	const char *colon = strchr(want->pattern, ':');
 
 	out[0] = '\0';
 	if (*want->group == '\0')
 		return true;
-	snprintf(out, SUBJECT_MAX, "g");
+	snprintf(out, NATS_SUBJECT_MAX, "g");
 	return queue_part(out, want->group) && (colon == NULL || queue_part(out, colon + 1));
 }
 
 void hub_nats_want(struct hub *hub, struct hub_want *want)
 {
-	char subject[SUBJECT_MAX], queue[SUBJECT_MAX];
+	char subject[NATS_SUBJECT_MAX], queue[NATS_SUBJECT_MAX];
 	struct nats_sub *sub;
 
 	if (hub->nats == NULL || want->nats != 0)
 		return;
-	if (!subject_topic(hub->nats, subject, "e", want->pattern, true) ||
-	    !queue_name(want, queue))
+	if (!nats_topic(hub->nats, subject, "e", want->pattern, true) || !queue_name(want, queue))
 		return;
-	sub = sub_new(hub->nats, ROLE_WANT, NATS_KIND_EVENT, subject, queue);
+	sub = nats_sub_new(hub->nats, NATS_ROLE_WANT, NATS_KIND_EVENT, subject, queue);
 	if (sub == NULL) {
 		alk_log(ALK_LOG_ERROR, "a pattern is not on NATS",
 			ALK_STR("reason", "out of memory"));
@@ -303,7 +216,7 @@ void hub_nats_want(struct hub *hub, struct hub_want *want)
 void hub_nats_unwant(struct hub *hub, struct hub_want *want)
 {
 	if (hub->nats != NULL && want->nats != 0)
-		sub_end(hub->nats, want->nats);
+		nats_sub_end(hub->nats, want->nats);
 	want->nats = 0;
 }
 
@@ -321,29 +234,30 @@ void hub_nats_event(struct hub *hub, uint64_t worker, uint64_t connection, const
 		    const uint8_t *frame, size_t n, uint64_t retain)
 {
 	struct nats *nats = hub->nats;
-	char subject[SUBJECT_MAX], from[80], origin[TOPIC_MAX + 80];
+	char subject[NATS_SUBJECT_MAX], from[80], origin[TOPIC_MAX + 80];
 	struct wire_out out;
 	bool said;
 
-	if (nats == NULL || !subject_topic(nats, subject, "e", topic, false))
+	if (nats == NULL || !nats_topic(nats, subject, "e", topic, false))
 		return;
 	snprintf(from, sizeof(from), "%s/%" PRIu64 "/%" PRIu64, nats->server, worker, connection);
 	snprintf(origin, sizeof(origin), "%" PRIu64 "/%" PRIu64 "/%s", worker, connection, topic);
-	publication_write(&out, &(struct publication){.subject = subject,
-						      .from = from,
-						      .body = frame + 4,
-						      .n = n - 4,
-						      .origin = origin,
-						      .durable = is_durable(nats, topic)});
+	publication_write(&out, &(struct nats_publication){.subject = subject,
+							   .from = from,
+							   .body = frame + 4,
+							   .n = n - 4,
+							   .origin = origin,
+							   .durable = is_durable(nats, topic)});
 	said = nats_link_publish(nats->link, &out, origin);
-	if (!said || retain == WIRE_RETAIN_NO || !subject_topic(nats, subject, "r", topic, false))
+	if (!said || retain == WIRE_RETAIN_NO || !nats_topic(nats, subject, "r", topic, false))
 		return;
-	publication_write(&out, &(struct publication){.subject = subject,
-						      .from = from,
-						      .type = retain == WIRE_RETAIN_KEEP ? "keep"
-											 : "forget",
-						      .body = frame + 4,
-						      .n = n - 4});
+	publication_write(&out,
+			  &(struct nats_publication){.subject = subject,
+						     .from = from,
+						     .type = retain == WIRE_RETAIN_KEEP ? "keep"
+											: "forget",
+						     .body = frame + 4,
+						     .n = n - 4});
 	nats_link_publish(nats->link, &out, "");
 }
 
@@ -385,7 +299,7 @@ static void hear_event(struct nats *nats, const struct nats_sub *sub, const char
 	struct first_want first = {0};
 	char server[NATS_SERVER_ID + 1];
 	uint64_t worker, connection;
-	bool ours = from_read(nats, from, server, &worker, &connection);
+	bool ours = nats_from(nats, from, server, &worker, &connection);
 
 	if (!topic_match(sub->want->pattern, topic))
 		return;
@@ -407,7 +321,7 @@ static void hear_retain(struct nats *nats, const char *from, const char *type, c
 	char server[NATS_SERVER_ID + 1];
 	uint64_t worker, connection;
 
-	if (from_read(nats, from, server, &worker, &connection) || server[0] == '\0')
+	if (nats_from(nats, from, server, &worker, &connection) || server[0] == '\0')
 		return;
 	if (strcmp(type, "keep") == 0)
 		hub_keep(nats->hub, topic, frame, n);
@@ -421,341 +335,15 @@ static void hear_sync(struct nats *nats, const char *from, const char *reply)
 	uint64_t worker, connection;
 	const struct hub_kept *kept;
 
-	if (from_read(nats, from, server, &worker, &connection) || *reply == '\0')
+	if (nats_from(nats, from, server, &worker, &connection) || *reply == '\0')
 		return;
 	TAILQ_FOREACH(kept, &nats->hub->kept, entry)
 	{
-		publish_now(nats, &(struct publication){.subject = reply,
-							.from = nats->server,
-							.body = kept->packet->bytes + 4,
-							.n = kept->packet->n - 4});
+		nats_publish(nats, &(struct nats_publication){.subject = reply,
+							      .from = nats->server,
+							      .body = kept->packet->bytes + 4,
+							      .n = kept->packet->n - 4});
 	}
-}
-
-/* ---- calls that go out -------------------------------------------------------------------------- */
-
-static void call_free(struct nats *nats, struct nats_call *call)
-{
-	TAILQ_REMOVE(&nats->calls, call, entry);
-	free(call);
-}
-
-static void answer_worker(struct hub *hub, uint64_t worker, uint64_t number, bool many,
-			  const char *type, const char *payload)
-{
-	struct wire_out message, out;
-
-	wire_begin(&message, WIRE_REMOTE);
-	wire_number(&message, number);
-	wire_number(&message, many);
-	wire_text(&message, type);
-	wire_text(&message, payload);
-	wire_begin(&out, WIRE_FROM);
-	wire_number(&out, 0);
-	wire_bytes(&out, message.bytes, message.n);
-	out.bad |= message.bad;
-	wire_free(&message);
-	hub_say(hub, worker, &out);
-}
-
-static void answer_error(struct hub *hub, uint64_t worker, uint64_t number, const char *code,
-			 const char *message)
-{
-	char text[256];
-
-	snprintf(text, sizeof(text), "{\"code\":\"%s\",\"message\":\"%s\",\"retryable\":%s}", code,
-		 message, code_is_retryable(code) ? "true" : "false");
-	answer_worker(hub, worker, number, false, "call.error", text);
-}
-
-static void remote_fail(struct nats *nats, struct nats_call *call, const char *code,
-			const char *message)
-{
-	answer_error(nats->hub, call->worker, call->worker_number, code, message);
-	call_free(nats, call);
-}
-
-void hub_nats_call(struct hub *hub, uint64_t worker, struct wire_in *in)
-{
-	uint64_t number = wire_get_number(in);
-	struct nats *nats = hub->nats;
-	const char *payload, *identity, *name;
-	char subject[SUBJECT_MAX], reply[SUBJECT_MAX], inbox[64];
-	struct nats_call *call;
-	json_t *json;
-
-	wire_get_number(in);
-	wire_get_number(in);
-	payload = wire_get_text(in);
-	identity = wire_get_text(in);
-	if (!wire_done(in))
-		return;
-	if (nats == NULL || !nats->connected) {
-		answer_error(hub, worker, number, "UNAVAILABLE", "NATS is away");
-		return;
-	}
-	json = json_loads(payload, 0, NULL);
-	name = json_string_value(json_object_get(json, "operationId"));
-	subject_make(nats, subject, "c");
-	call = name != NULL && nats_subject_path(subject, sizeof(subject), name)
-		       ? calloc(1, sizeof(*call))
-		       : NULL;
-	json_decref(json);
-	if (call == NULL) {
-		answer_error(hub, worker, number, "NOT_FOUND", "no such operation");
-		return;
-	}
-	call->number = ++nats->last_call;
-	call->worker = worker;
-	call->worker_number = number;
-	TAILQ_INSERT_TAIL(&nats->calls, call, entry);
-	snprintf(inbox, sizeof(inbox), "i.%s.%" PRIu64, nats->server, call->number);
-	subject_make(nats, reply, inbox);
-	publish_now(nats, &(struct publication){.subject = subject,
-						.reply = reply,
-						.from = nats->server,
-						.identity = identity,
-						.body = payload,
-						.n = strlen(payload)});
-}
-
-static void call_abort(struct nats *nats, struct nats_call *call)
-{
-	char subject[SUBJECT_MAX], body[64 + SUBJECT_MAX];
-
-	subject_make(nats, subject, "x");
-	snprintf(body, sizeof(body), "\"%s.i.%s.%" PRIu64 "\"", nats->prefix, nats->server,
-		 call->number);
-	publish_now(nats, &(struct publication){.subject = subject,
-						.from = nats->server,
-						.body = body,
-						.n = strlen(body)});
-	call_free(nats, call);
-}
-
-void hub_nats_abort(struct hub *hub, uint64_t worker, struct wire_in *in)
-{
-	uint64_t number = wire_get_number(in);
-	struct nats_call *call;
-
-	if (hub->nats == NULL || !wire_done(in))
-		return;
-	TAILQ_FOREACH(call, &hub->nats->calls, entry)
-	{
-		if (call->worker == worker && call->worker_number == number) {
-			call_abort(hub->nats, call);
-			return;
-		}
-	}
-}
-
-void hub_nats_worker_down(struct hub *hub, uint64_t worker)
-{
-	struct nats_call *call, *next;
-
-	if (hub->nats == NULL)
-		return;
-	for (call = TAILQ_FIRST(&hub->nats->calls); call != NULL; call = next) {
-		next = TAILQ_NEXT(call, entry);
-		if (call->worker == worker)
-			call_abort(hub->nats, call);
-	}
-}
-
-static void hear_answer(struct nats *nats, const char *subject, const char *from, const char *type,
-			const char *status, const char *payload)
-{
-	const char *dot = strrchr(subject, '.');
-	uint64_t number = dot != NULL ? strtoull(dot + 1, NULL, 10) : 0;
-	struct nats_call *call;
-
-	TAILQ_FOREACH(call, &nats->calls, entry)
-	{
-		if (call->number == number)
-			break;
-	}
-	if (call == NULL) {
-		if (*status == '\0')
-			nats->hub->count[BUS_COUNT_late_answers]++;
-		return;
-	}
-	call->seen = alk_loop_now(nats->hub->loop);
-	if (*status != '\0') {
-		remote_fail(nats, call, "NOT_FOUND", "no such operation");
-	} else if (strncmp(type, "accepted", 8) == 0) {
-		snprintf(call->server, sizeof(call->server), "%s", from);
-		call->many = strcmp(type, "accepted-many") == 0;
-		if (call->many)
-			answer_worker(nats->hub, call->worker, call->worker_number, true, "",
-				      "null");
-	} else {
-		/* A program of its own on NATS answers with JSON alone. */
-		const char *known = *type != '\0' ? type : "call.responded";
-		bool last = !call->many || strcmp(known, "call.responded") != 0;
-
-		answer_worker(nats->hub, call->worker, call->worker_number, call->many, known,
-			      payload);
-		if (last)
-			call_free(nats, call);
-	}
-}
-
-/* ---- calls that come in ------------------------------------------------------------------------- */
-
-static void serve_free(struct nats_serve *serve)
-{
-	TAILQ_REMOVE(&serve->nats->serves, serve, entry);
-	hub_call_cancel(&serve->call);
-	free(serve->reply);
-	free(serve);
-}
-
-static void serve_say(struct nats *nats, const char *reply, const char *type, const char *payload)
-{
-	publish_now(nats, &(struct publication){.subject = reply,
-						.from = nats->server,
-						.type = type,
-						.body = payload,
-						.n = strlen(payload)});
-}
-
-static void on_served(void *user, const char *type, const char *payload, bool last)
-{
-	struct nats_serve *serve = user;
-
-	serve_say(serve->nats, serve->reply, type, payload);
-	if (!last)
-		return;
-	serve->call = NULL;
-	serve_free(serve);
-}
-
-static void serve_error(struct nats *nats, const char *reply, const char *code, const char *message)
-{
-	char text[256];
-
-	snprintf(text, sizeof(text), "{\"code\":\"%s\",\"message\":\"%s\",\"retryable\":%s}", code,
-		 message, code_is_retryable(code) ? "true" : "false");
-	serve_say(nats, reply, "call.error", text);
-}
-
-/* Another server's caller has the scopes that the server says; a program of its own on NATS has none. Its body is the input. */
-static void hear_call(struct nats *nats, const struct nats_sub *sub, const char *reply,
-		      const char *from, const char *identity, const char *body)
-{
-	struct nats_serve *serve;
-	struct hub_target target;
-	const char *wrong = "NOT_FOUND\0no such operation";
-	json_t *json = json_loads(body, JSON_DECODE_ANY, NULL), *input = json;
-	uint64_t worker, connection;
-
-	if (*reply == '\0' || json == NULL || (serve = calloc(1, sizeof(*serve))) == NULL) {
-		json_decref(json);
-		return;
-	}
-	serve->nats = nats;
-	serve->reply = strdup(reply);
-	serve->seen = alk_loop_now(nats->hub->loop);
-	TAILQ_INSERT_TAIL(&nats->serves, serve, entry);
-	from_read(nats, from, serve->server, &worker, &connection);
-	if (serve->server[0] != '\0')
-		input = json_object_get(json, "input");
-	if (input == NULL)
-		input = json_null();
-	if (serve->reply == NULL)
-		wrong = "OVERLOADED\0out of memory";
-	else if (hub_target_find(nats->hub, sub->operation, &target))
-		wrong = hub_call_start(nats->hub, &target, input,
-				       *identity != '\0' ? identity
-							 : "{\"id\":\"nats\",\"scopes\":[]}",
-				       serve->server[0] != '\0' ? 0 : nats->hub->call_timeout,
-				       on_served, serve, &serve->call);
-	json_decref(json);
-	if (wrong != NULL) {
-		serve_error(nats, reply, wrong, wrong + strlen(wrong) + 1);
-		serve_free(serve);
-	} else if (serve->server[0] != '\0') {
-		serve_say(nats, reply, target.many ? "accepted-many" : "accepted", "null");
-	}
-}
-
-static void hear_abort(struct nats *nats, const char *body)
-{
-	json_t *json = json_loads(body, JSON_DECODE_ANY, NULL);
-	const char *reply = json_string_value(json);
-	struct nats_serve *serve;
-
-	TAILQ_FOREACH(serve, &nats->serves, entry)
-	{
-		if (reply != NULL && strcmp(serve->reply, reply) == 0) {
-			serve_free(serve);
-			break;
-		}
-	}
-	json_decref(json);
-}
-
-/* Operations that are here, each a subscription. */
-static void operation_has(struct nats *nats, const char *name)
-{
-	char subject[SUBJECT_MAX];
-	struct nats_sub *sub;
-
-	for (size_t i = 0; i < nats->n_subs; i++)
-		if (nats->subs[i]->role == ROLE_OPERATION &&
-		    strcmp(nats->subs[i]->operation, name) == 0) {
-			nats->subs[i]->stays = true;
-			return;
-		}
-	subject_make(nats, subject, "c");
-	if (!nats_subject_path(subject, sizeof(subject), name))
-		return;
-	sub = sub_new(nats, ROLE_OPERATION, NATS_KIND_JSON, subject, "alknet");
-	if (sub == NULL)
-		return;
-	sub->stays = true;
-	sub->operation = strdup(name);
-	if (sub->operation == NULL)
-		sub_end(nats, sub->id);
-}
-
-static void operations_of(struct nats *nats, const char *json, const char *spoke)
-{
-	json_t *one, *list = json != NULL ? json_loads(json, 0, NULL) : NULL;
-	char name[BUS_NAME_MAX + BUS_SPOKE_MAX];
-	size_t i;
-
-	json_array_foreach(list, i, one)
-	{
-		const char *path = json_string_value(json_object_get(one, "name"));
-
-		if (path == NULL)
-			continue;
-		snprintf(name, sizeof(name), "%s%s%s", *spoke != '\0' ? "/" : "", spoke, path);
-		operation_has(nats, name);
-	}
-	json_decref(list);
-}
-
-void hub_nats_operations(struct hub *hub)
-{
-	struct nats *nats = hub->nats;
-	const struct hub_spoke *s;
-
-	if (nats == NULL)
-		return;
-	for (size_t i = 0; i < nats->n_subs; i++)
-		nats->subs[i]->stays = false;
-	for (size_t i = 0; i < hub->n_workers; i++)
-		operations_of(nats, hub->workers[i]->offers, "");
-	TAILQ_FOREACH(s, &hub->spokes, entry)
-	{
-		if (s->worker != 0)
-			operations_of(nats, s->operations, s->name);
-	}
-	for (size_t i = nats->n_subs; i-- > 0;)
-		if (nats->subs[i]->role == ROLE_OPERATION && !nats->subs[i]->stays)
-			sub_end(nats, nats->subs[i]->id);
 }
 
 /* ---- other servers ------------------------------------------------------------------------------ */
@@ -816,10 +404,10 @@ static void peers_forget(struct nats *nats, uint64_t before)
 
 static void say_alive(struct nats *nats)
 {
-	char subject[SUBJECT_MAX];
+	char subject[NATS_SUBJECT_MAX];
 
-	subject_make(nats, subject, "alive");
-	publish_now(nats, &(struct publication){.subject = subject, .from = nats->server});
+	nats_name(nats, subject, "alive");
+	nats_publish(nats, &(struct nats_publication){.subject = subject, .from = nats->server});
 }
 
 static void hear_alive(struct nats *nats, const char *from)
@@ -855,12 +443,13 @@ static void on_tick(void *user)
 	for (call = TAILQ_FIRST(&nats->calls); call != NULL; call = next_call) {
 		next_call = TAILQ_NEXT(call, entry);
 		if (call->server[0] != '\0' && now - call->seen > ALIVE_LOST)
-			remote_fail(nats, call, "UNAVAILABLE", "the operation's server has gone");
+			nats_call_fail(nats, call, "UNAVAILABLE",
+				       "the operation's server has gone");
 	}
 	for (serve = TAILQ_FIRST(&nats->serves); serve != NULL; serve = next_serve) {
 		next_serve = TAILQ_NEXT(serve, entry);
 		if (serve->server[0] != '\0' && now - serve->seen > ALIVE_LOST)
-			serve_free(serve);
+			nats_serve_free(serve);
 	}
 	alk_timer_start(nats->tick, ALIVE_EVERY);
 }
@@ -869,81 +458,9 @@ static void on_tick(void *user)
 static void all_calls_end(struct nats *nats)
 {
 	while (!TAILQ_EMPTY(&nats->calls))
-		remote_fail(nats, TAILQ_FIRST(&nats->calls), "UNAVAILABLE", "NATS went away");
+		nats_call_fail(nats, TAILQ_FIRST(&nats->calls), "UNAVAILABLE", "NATS went away");
 	while (!TAILQ_EMPTY(&nats->serves))
-		serve_free(TAILQ_FIRST(&nats->serves));
-}
-
-/* ---- history ------------------------------------------------------------------------------------ */
-
-static void past_end(struct nats *nats, struct nats_past *past, const char *code,
-		     const char *message)
-{
-	hub_subscribed(nats->hub, past->worker, past->worker_tag, code, message);
-	TAILQ_REMOVE(&nats->pasts, past, entry);
-	free(past->pattern);
-	free(past);
-}
-
-bool hub_nats_past(struct hub *hub, uint64_t worker, uint64_t tag, const char *pattern,
-		   uint64_t since)
-{
-	struct nats *nats = hub->nats;
-	struct nats_past *past;
-	char subject[SUBJECT_MAX];
-	struct wire_out out;
-
-	if (nats == NULL || nats->n_durable == 0 || !nats->connected ||
-	    !subject_topic(nats, subject, "e", pattern, true))
-		return false;
-	past = calloc(1, sizeof(*past));
-	if (past == NULL || (past->pattern = strdup(pattern)) == NULL) {
-		free(past);
-		return false;
-	}
-	past->tag = ++nats->last_past;
-	past->worker = worker;
-	past->worker_tag = tag;
-	TAILQ_INSERT_TAIL(&nats->pasts, past, entry);
-	begin(&out, NATS_PAST);
-	wire_number(&out, past->tag);
-	wire_text(&out, subject);
-	wire_number(&out, since);
-	nats_link_say(nats->link, &out);
-	return true;
-}
-
-static struct nats_past *past_find(const struct nats *nats, uint64_t tag)
-{
-	struct nats_past *past;
-
-	TAILQ_FOREACH(past, &nats->pasts, entry)
-	{
-		if (past->tag == tag)
-			return past;
-	}
-	return NULL;
-}
-
-static void hear_then(struct nats *nats, struct wire_in *in)
-{
-	struct nats_past *past = past_find(nats, wire_get_number(in));
-	bool recent = wire_get_number(in) != 0;
-	const char *topic = wire_get_text(in);
-	size_t n;
-	const uint8_t *frame = wire_get_bytes(in, &n);
-
-	if (wire_done(in) && past != NULL && topic_match(past->pattern, topic))
-		hub_replay_one(nats->hub, past->worker, past->worker_tag, recent, frame, n);
-}
-
-static void hear_then_end(struct nats *nats, struct wire_in *in)
-{
-	struct nats_past *past = past_find(nats, wire_get_number(in));
-	const char *text = wire_get_text(in);
-
-	if (wire_done(in) && past != NULL)
-		past_end(nats, past, *text != '\0' ? "UNAVAILABLE" : "", text);
+		nats_serve_free(TAILQ_FIRST(&nats->serves));
 }
 
 /* ---- what the program says ---------------------------------------------------------------------- */
@@ -964,29 +481,29 @@ static void hear_msg(struct nats *nats, struct wire_in *in)
 	if (sub->kind == NATS_KIND_JSON ? body[n - 1] != '\0' : n <= 4)
 		return;
 	switch (sub->role) {
-	case ROLE_WANT:
+	case NATS_ROLE_WANT:
 		hear_event(nats, sub, from, topic, body, n);
 		break;
-	case ROLE_RETAIN:
+	case NATS_ROLE_RETAIN:
 		hear_retain(nats, from, type, topic, body, n);
 		break;
-	case ROLE_SYNC:
+	case NATS_ROLE_SYNC:
 		hear_sync(nats, from, reply);
 		break;
-	case ROLE_KEPT:
+	case NATS_ROLE_KEPT:
 		if (!hub_is_kept(nats->hub, topic))
 			hub_keep(nats->hub, topic, body, n);
 		break;
-	case ROLE_INBOX:
-		hear_answer(nats, subject, from, type, status, (const char *)body);
+	case NATS_ROLE_INBOX:
+		nats_hear_answer(nats, subject, from, type, status, (const char *)body);
 		break;
-	case ROLE_OPERATION:
-		hear_call(nats, sub, reply, from, identity, (const char *)body);
+	case NATS_ROLE_OPERATION:
+		nats_hear_call(nats, sub, reply, from, identity, (const char *)body);
 		break;
-	case ROLE_ABORT:
-		hear_abort(nats, (const char *)body);
+	case NATS_ROLE_ABORT:
+		nats_hear_abort(nats, (const char *)body);
 		break;
-	case ROLE_ALIVE:
+	case NATS_ROLE_ALIVE:
 		hear_alive(nats, from);
 		break;
 	}
@@ -994,14 +511,14 @@ static void hear_msg(struct nats *nats, struct wire_in *in)
 
 static void connected_now(struct nats *nats)
 {
-	char subject[SUBJECT_MAX], reply[SUBJECT_MAX], kept[32];
+	char subject[NATS_SUBJECT_MAX], reply[NATS_SUBJECT_MAX], kept[32];
 
-	subject_make(nats, subject, "s");
+	nats_name(nats, subject, "s");
 	snprintf(kept, sizeof(kept), "k.%s", nats->server);
-	subject_make(nats, reply, kept);
-	publish_now(nats, &(struct publication){.subject = subject,
-						.reply = reply,
-						.from = nats->server});
+	nats_name(nats, reply, kept);
+	nats_publish(nats, &(struct nats_publication){.subject = subject,
+						      .reply = reply,
+						      .from = nats->server});
 }
 
 static void hear_state(struct nats *nats, struct wire_in *in)
@@ -1068,10 +585,10 @@ static void on_message(void *user, const uint8_t *bytes, size_t n)
 		hear_lost(nats, &in);
 		break;
 	case NATS_THEN:
-		hear_then(nats, &in);
+		nats_hear_then(nats, &in);
 		break;
 	case NATS_THEN_END:
-		hear_then_end(nats, &in);
+		nats_hear_then_end(nats, &in);
 		break;
 	default:
 		break;
@@ -1094,7 +611,7 @@ static void say_start(struct nats *nats)
 /* The name of the stream comes from the prefix, so that servers of one bus share it. */
 static void say_stream(struct nats *nats)
 {
-	char name[256], subject[SUBJECT_MAX];
+	char name[256], subject[NATS_SUBJECT_MAX];
 	struct wire_out out;
 	size_t n = 0;
 
@@ -1107,7 +624,7 @@ static void say_stream(struct nats *nats)
 	wire_text(&out, name);
 	wire_number(&out, nats->n_durable);
 	for (size_t i = 0; i < nats->n_durable; i++) {
-		if (!subject_topic(nats, subject, "e", nats->durable[i], true))
+		if (!nats_topic(nats, subject, "e", nats->durable[i], true))
 			subject[0] = '\0';
 		wire_text(&out, subject);
 	}
@@ -1121,7 +638,7 @@ static void on_fresh(void *user)
 	nats->connected = nats->flows = false;
 	all_calls_end(nats);
 	while (!TAILQ_EMPTY(&nats->pasts))
-		past_end(nats, TAILQ_FIRST(&nats->pasts), "UNAVAILABLE", "NATS went away");
+		nats_past_end(nats, TAILQ_FIRST(&nats->pasts), "UNAVAILABLE", "NATS went away");
 	say_start(nats);
 	for (size_t i = 0; i < nats->n_subs; i++)
 		sub_say(nats, nats->subs[i]);
@@ -1149,8 +666,8 @@ static void nats_free(struct nats **at)
 		return;
 	all_calls_end(nats);
 	while (!TAILQ_EMPTY(&nats->pasts))
-		past_end(nats, TAILQ_FIRST(&nats->pasts), "UNAVAILABLE",
-			 "NATS is not used any more");
+		nats_past_end(nats, TAILQ_FIRST(&nats->pasts), "UNAVAILABLE",
+			      "NATS is not used any more");
 	TAILQ_FOREACH(want, &nats->hub->wants, entry)
 	{
 		want->nats = 0;
@@ -1180,15 +697,18 @@ static char *copy(const struct alk_options *options, const char *name)
 static bool fixed_subs(struct nats *nats)
 {
 	static const struct {
-		enum role role;
+		enum nats_role role;
 		uint64_t kind;
 		const char *part;
 	} fixed[] = {
-		{ROLE_RETAIN, NATS_KIND_FRAME, "r.>"}, {ROLE_SYNC, NATS_KIND_JSON, "s"},
-		{ROLE_KEPT, NATS_KIND_FRAME, "k.%s"},  {ROLE_INBOX, NATS_KIND_JSON, "i.%s.*"},
-		{ROLE_ABORT, NATS_KIND_JSON, "x"},     {ROLE_ALIVE, NATS_KIND_JSON, "alive"},
+		{NATS_ROLE_RETAIN, NATS_KIND_FRAME, "r.>"},
+		{NATS_ROLE_SYNC, NATS_KIND_JSON, "s"},
+		{NATS_ROLE_KEPT, NATS_KIND_FRAME, "k.%s"},
+		{NATS_ROLE_INBOX, NATS_KIND_JSON, "i.%s.*"},
+		{NATS_ROLE_ABORT, NATS_KIND_JSON, "x"},
+		{NATS_ROLE_ALIVE, NATS_KIND_JSON, "alive"},
 	};
-	char subject[SUBJECT_MAX], part[64];
+	char subject[NATS_SUBJECT_MAX], part[64];
 
 	for (size_t i = 0; i < sizeof(fixed) / sizeof(*fixed); i++) {
 		const char *mark = strstr(fixed[i].part, "%s");
@@ -1198,8 +718,8 @@ static bool fixed_subs(struct nats *nats)
 				 fixed[i].part, nats->server, mark + 2);
 		else
 			snprintf(part, sizeof(part), "%s", fixed[i].part);
-		subject_make(nats, subject, part);
-		if (sub_new(nats, fixed[i].role, fixed[i].kind, subject, "") == NULL)
+		nats_name(nats, subject, part);
+		if (nats_sub_new(nats, fixed[i].role, fixed[i].kind, subject, "") == NULL)
 			return false;
 	}
 	return true;
@@ -1260,8 +780,8 @@ int hub_nats_check(const struct alk_options *options, struct alk_err *err)
 	for (i = 0; (pattern = alk_options_nth(options, "durable", i)) != NULL; i++)
 		if (topic_check_pattern(pattern, err) < 0 || strchr(pattern, ':') != NULL)
 			return alk_err_prefix(err, -EINVAL, "durable: %s", pattern);
-	if (i > DURABLE_MAX)
-		return alk_err_set(err, -E2BIG, "durable: more than %d patterns", DURABLE_MAX);
+	if (i > NATS_DURABLE_MAX)
+		return alk_err_set(err, -E2BIG, "durable: more than %d patterns", NATS_DURABLE_MAX);
 	if (urls == NULL || *urls == '\0')
 		return i == 0 ? 0
 			      : alk_err_set(

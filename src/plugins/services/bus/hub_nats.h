@@ -6,7 +6,9 @@
  * with NATS; this is what the hub says to it and does with what it hears. Without the option `backend` nothing
  * of it is there.
  *
- *   hub_nats.c        what goes over NATS: events, retained values, calls
+ *   hub_nats.c        what goes over NATS: events, retained values; life
+ *   hub_nats_call.c   calls to and from other servers
+ *   hub_nats_past.c   history
  *   hub_nats_link.c   the program: start it, write to it, start it again
  *   alknet_nats.c     the program
  *   nats_subject.c    names as subjects */
@@ -38,5 +40,123 @@ void nats_link_connected(struct nats_link *link, bool connected);
 size_t nats_link_waiting(const struct nats_link *link);
 /* Is there such a program? */
 int nats_link_check(struct alk_err *err);
+
+#define NATS_SUBJECT_MAX 1600
+#define NATS_DURABLE_MAX 64
+
+enum nats_role {
+	NATS_ROLE_WANT,	     /* somebody here subscribed */
+	NATS_ROLE_RETAIN,    /* values that other servers retain or forget */
+	NATS_ROLE_SYNC,	     /* another server asks for what is retained */
+	NATS_ROLE_KEPT,	     /* and that is what it gets */
+	NATS_ROLE_INBOX,     /* answers to calls that went out */
+	NATS_ROLE_OPERATION, /* calls that come in */
+	NATS_ROLE_ABORT,
+	NATS_ROLE_ALIVE,
+};
+
+struct nats_sub {
+	uint64_t id;
+	enum nats_role role;
+	uint64_t kind;
+	char *subject, *queue;
+	struct hub_want *want;
+	char *operation;
+	bool stays; /* while operations are compared */
+};
+
+/* A call that a worker of this server asked for, and another server is to answer. */
+struct nats_call {
+	TAILQ_ENTRY(nats_call) entry;
+	uint64_t number, worker, worker_number, seen;
+	char server[NATS_SERVER_ID + 1]; /* "" until it said so */
+	bool many;
+};
+
+/* A call that another server asked for. */
+struct nats_serve {
+	TAILQ_ENTRY(nats_serve) entry;
+	struct nats *nats;
+	char *reply;
+	char server[NATS_SERVER_ID + 1]; /* "": a program of its own on NATS */
+	uint64_t seen;
+	struct hub_call *call;
+	bool many;
+};
+
+/* A subscription that waits for its history. */
+struct nats_past {
+	TAILQ_ENTRY(nats_past) entry;
+	uint64_t tag, worker, worker_tag;
+	char *pattern;
+};
+
+/* Another server on this NATS. */
+struct nats_peer {
+	TAILQ_ENTRY(nats_peer) entry;
+	char id[NATS_SERVER_ID + 1];
+	uint64_t seen;
+};
+
+struct nats {
+	struct hub *hub;
+	TAILQ_HEAD(, nats_peer) peers;
+	size_t n_peers;
+	uint64_t back_at; /* when the connection was there again */
+	bool flows;	  /* events go out */
+	struct nats_link *link;
+	struct alk_timer *tick;
+	char *urls, *credentials, *ca, *prefix;
+	char *durable[NATS_DURABLE_MAX];
+	size_t n_durable;
+	size_t limit;
+	char server[NATS_SERVER_ID + 1];
+	bool connected;
+	struct nats_sub **subs; /* by id */
+	size_t n_subs, size_subs;
+	uint64_t last_sub, last_call, last_past;
+	TAILQ_HEAD(, nats_call) calls;
+	TAILQ_HEAD(, nats_serve) serves;
+	TAILQ_HEAD(, nats_past) pasts;
+	uint64_t reconnects, refused, lost, lost_logged;
+};
+
+/* Shared by the two files. */
+/* "PREFIX.part". */
+void nats_name(const struct nats *nats, char out[NATS_SUBJECT_MAX], const char *part);
+struct nats_publication {
+	const char *subject, *reply, *from, *type, *identity, *origin;
+	const void *body;
+	size_t n;
+	bool durable;
+};
+/* What is of no use later: thrown away while NATS is not there. */
+void nats_publish(struct nats *nats, const struct nats_publication *p);
+/* "server/worker/connection" of a header: which server, and is it this one? */
+bool nats_from(const struct nats *nats, const char *from, char server[NATS_SERVER_ID + 1],
+	       uint64_t *worker, uint64_t *connection);
+struct nats_sub *nats_sub_new(struct nats *nats, enum nats_role role, uint64_t kind,
+			      const char *subject, const char *queue);
+void nats_sub_end(struct nats *nats, uint64_t id);
+
+/* The subject of a topic or pattern below `part`. False: too long. */
+bool nats_topic(const struct nats *nats, char out[NATS_SUBJECT_MAX], const char *part,
+		const char *topic, bool pattern);
+
+/* hub_nats_past.c */
+void nats_past_end(struct nats *nats, struct nats_past *past, const char *code,
+		   const char *message);
+void nats_hear_then(struct nats *nats, struct wire_in *in);
+void nats_hear_then_end(struct nats *nats, struct wire_in *in);
+
+/* hub_nats_call.c */
+void nats_call_fail(struct nats *nats, struct nats_call *call, const char *code,
+		    const char *message);
+void nats_serve_free(struct nats_serve *serve);
+void nats_hear_answer(struct nats *nats, const char *subject, const char *from, const char *type,
+		      const char *status, const char *payload);
+void nats_hear_call(struct nats *nats, const struct nats_sub *sub, const char *reply,
+		    const char *from, const char *identity, const char *body);
+void nats_hear_abort(struct nats *nats, const char *body);
 
 #endif

@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "hub_nats.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Calls between servers. Each ends once: by an answer, when either end or NATS goes away, or at its deadline. */
+
+/* ---- calls that go out -------------------------------------------------------------------------- */
+
+static void call_free(struct nats *nats, struct nats_call *call)
+{
+	TAILQ_REMOVE(&nats->calls, call, entry);
+	free(call);
+}
+
+static void answer_worker(struct hub *hub, uint64_t worker, uint64_t number, bool many,
+			  const char *type, const char *payload)
+{
+	struct wire_out message, out;
+
+	wire_begin(&message, WIRE_REMOTE);
+	wire_number(&message, number);
+	wire_number(&message, many);
+	wire_text(&message, type);
+	wire_text(&message, payload);
+	wire_begin(&out, WIRE_FROM);
+	wire_number(&out, 0);
+	wire_bytes(&out, message.bytes, message.n);
+	out.bad |= message.bad;
+	wire_free(&message);
+	hub_say(hub, worker, &out);
+}
+
+static void answer_error(struct hub *hub, uint64_t worker, uint64_t number, const char *code,
+			 const char *message)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), "{\"code\":\"%s\",\"message\":\"%s\",\"retryable\":%s}", code,
+		 message, code_is_retryable(code) ? "true" : "false");
+	answer_worker(hub, worker, number, false, "call.error", text);
+}
+
+void nats_call_fail(struct nats *nats, struct nats_call *call, const char *code,
+		    const char *message)
+{
+	answer_error(nats->hub, call->worker, call->worker_number, code, message);
+	call_free(nats, call);
+}
+
+void hub_nats_call(struct hub *hub, uint64_t worker, struct wire_in *in)
+{
+	uint64_t number = wire_get_number(in);
+	struct nats *nats = hub->nats;
+	const char *payload, *identity, *name;
+	char subject[NATS_SUBJECT_MAX], reply[NATS_SUBJECT_MAX], inbox[64];
+	struct nats_call *call;
+	json_t *json;
+
+	wire_get_number(in);
+	wire_get_number(in);
+	payload = wire_get_text(in);
+	identity = wire_get_text(in);
+	if (!wire_done(in))
+		return;
+	if (nats == NULL || !nats->connected) {
+		answer_error(hub, worker, number, "UNAVAILABLE", "NATS is away");
+		return;
+	}
+	json = json_loads(payload, 0, NULL);
+	name = json_string_value(json_object_get(json, "operationId"));
+	nats_name(nats, subject, "c");
+	call = name != NULL && nats_subject_path(subject, sizeof(subject), name)
+		       ? calloc(1, sizeof(*call))
+		       : NULL;
+	json_decref(json);
+	if (call == NULL) {
+		answer_error(hub, worker, number, "NOT_FOUND", "no such operation");
+		return;
+	}
+	call->number = ++nats->last_call;
+	call->worker = worker;
+	call->worker_number = number;
+	TAILQ_INSERT_TAIL(&nats->calls, call, entry);
+	snprintf(inbox, sizeof(inbox), "i.%s.%" PRIu64, nats->server, call->number);
+	nats_name(nats, reply, inbox);
+	nats_publish(nats, &(struct nats_publication){.subject = subject,
+						      .reply = reply,
+						      .from = nats->server,
+						      .identity = identity,
+						      .body = payload,
+						      .n = strlen(payload)});
+}
+
+static void call_abort(struct nats *nats, struct nats_call *call)
+{
+	char subject[NATS_SUBJECT_MAX], body[64 + NATS_SUBJECT_MAX];
+
+	nats_name(nats, subject, "x");
+	snprintf(body, sizeof(body), "\"%s.i.%s.%" PRIu64 "\"", nats->prefix, nats->server,
+		 call->number);
+	nats_publish(nats, &(struct nats_publication){.subject = subject,
+						      .from = nats->server,
+						      .body = body,
+						      .n = strlen(body)});
+	call_free(nats, call);
+}
+
+void hub_nats_abort(struct hub *hub, uint64_t worker, struct wire_in *in)
+{
+	uint64_t number = wire_get_number(in);
+	struct nats_call *call;
+
+	if (hub->nats == NULL || !wire_done(in))
+		return;
+	TAILQ_FOREACH(call, &hub->nats->calls, entry)
+	{
+		if (call->worker == worker && call->worker_number == number) {
+			call_abort(hub->nats, call);
+			return;
+		}
+	}
+}
+
+void hub_nats_worker_down(struct hub *hub, uint64_t worker)
+{
+	struct nats_call *call, *next;
+
+	if (hub->nats == NULL)
+		return;
+	for (call = TAILQ_FIRST(&hub->nats->calls); call != NULL; call = next) {
+		next = TAILQ_NEXT(call, entry);
+		if (call->worker == worker)
+			call_abort(hub->nats, call);
+	}
+}
+
+void nats_hear_answer(struct nats *nats, const char *subject, const char *from, const char *type,
+		      const char *status, const char *payload)
+{
+	const char *dot = strrchr(subject, '.');
+	uint64_t number = dot != NULL ? strtoull(dot + 1, NULL, 10) : 0;
+	struct nats_call *call;
+
+	TAILQ_FOREACH(call, &nats->calls, entry)
+	{
+		if (call->number == number)
+			break;
+	}
+	if (call == NULL) {
+		if (*status == '\0')
+			nats->hub->count[BUS_COUNT_late_answers]++;
+		return;
+	}
+	call->seen = alk_loop_now(nats->hub->loop);
+	if (*status != '\0') {
+		nats_call_fail(nats, call, "NOT_FOUND", "no such operation");
+	} else if (strncmp(type, "accepted", 8) == 0) {
+		snprintf(call->server, sizeof(call->server), "%s", from);
+		call->many = strcmp(type, "accepted-many") == 0;
+		if (call->many)
+			answer_worker(nats->hub, call->worker, call->worker_number, true, "",
+				      "null");
+	} else {
+		/* A program of its own on NATS answers with JSON alone. */
+		const char *known = *type != '\0' ? type : "call.responded";
+		bool last = !call->many || strcmp(known, "call.responded") != 0;
+
+		answer_worker(nats->hub, call->worker, call->worker_number, call->many, known,
+			      payload);
+		if (last)
+			call_free(nats, call);
+	}
+}
+
+/* ---- calls that come in ------------------------------------------------------------------------- */
+
+void nats_serve_free(struct nats_serve *serve)
+{
+	TAILQ_REMOVE(&serve->nats->serves, serve, entry);
+	hub_call_cancel(&serve->call);
+	free(serve->reply);
+	free(serve);
+}
+
+static void serve_say(struct nats *nats, const char *reply, const char *type, const char *payload)
+{
+	nats_publish(nats, &(struct nats_publication){.subject = reply,
+						      .from = nats->server,
+						      .type = type,
+						      .body = payload,
+						      .n = strlen(payload)});
+}
+
+static void on_served(void *user, const char *type, const char *payload, bool last)
+{
+	struct nats_serve *serve = user;
+
+	serve_say(serve->nats, serve->reply, type, payload);
+	if (!last)
+		return;
+	serve->call = NULL;
+	nats_serve_free(serve);
+}
+
+static void serve_error(struct nats *nats, const char *reply, const char *code, const char *message)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), "{\"code\":\"%s\",\"message\":\"%s\",\"retryable\":%s}", code,
+		 message, code_is_retryable(code) ? "true" : "false");
+	serve_say(nats, reply, "call.error", text);
+}
+
+/* Another server's caller has the scopes that the server says; a program of its own on NATS has none. Its body is the input. */
+void nats_hear_call(struct nats *nats, const struct nats_sub *sub, const char *reply,
+		    const char *from, const char *identity, const char *body)
+{
+	struct nats_serve *serve;
+	struct hub_target target;
+	const char *wrong = "NOT_FOUND\0no such operation";
+	json_t *json = json_loads(body, JSON_DECODE_ANY, NULL), *input = json;
+	uint64_t worker, connection;
+
+	if (*reply == '\0' || json == NULL || (serve = calloc(1, sizeof(*serve))) == NULL) {
+		json_decref(json);
+		return;
+	}
+	serve->nats = nats;
+	serve->reply = strdup(reply);
+	serve->seen = alk_loop_now(nats->hub->loop);
+	TAILQ_INSERT_TAIL(&nats->serves, serve, entry);
+	nats_from(nats, from, serve->server, &worker, &connection);
+	if (serve->server[0] != '\0')
+		input = json_object_get(json, "input");
+	if (input == NULL)
+		input = json_null();
+	if (serve->reply == NULL)
+		wrong = "OVERLOADED\0out of memory";
+	else if (hub_target_find(nats->hub, sub->operation, &target))
+		wrong = hub_call_start(nats->hub, &target, input,
+				       *identity != '\0' ? identity
+							 : "{\"id\":\"nats\",\"scopes\":[]}",
+				       serve->server[0] != '\0' ? 0 : nats->hub->call_timeout,
+				       on_served, serve, &serve->call);
+	json_decref(json);
+	if (wrong != NULL) {
+		serve_error(nats, reply, wrong, wrong + strlen(wrong) + 1);
+		nats_serve_free(serve);
+	} else if (serve->server[0] != '\0') {
+		serve_say(nats, reply, target.many ? "accepted-many" : "accepted", "null");
+	}
+}
+
+void nats_hear_abort(struct nats *nats, const char *body)
+{
+	json_t *json = json_loads(body, JSON_DECODE_ANY, NULL);
+	const char *reply = json_string_value(json);
+	struct nats_serve *serve;
+
+	TAILQ_FOREACH(serve, &nats->serves, entry)
+	{
+		if (reply != NULL && strcmp(serve->reply, reply) == 0) {
+			nats_serve_free(serve);
+			break;
+		}
+	}
+	json_decref(json);
+}
+
+/* Operations that are here, each a subscription. */
+static void operation_has(struct nats *nats, const char *name)
+{
+	char subject[NATS_SUBJECT_MAX];
+	struct nats_sub *sub;
+
+	for (size_t i = 0; i < nats->n_subs; i++)
+		if (nats->subs[i]->role == NATS_ROLE_OPERATION &&
+		    strcmp(nats->subs[i]->operation, name) == 0) {
+			nats->subs[i]->stays = true;
+			return;
+		}
+	nats_name(nats, subject, "c");
+	if (!nats_subject_path(subject, sizeof(subject), name))
+		return;
+	sub = nats_sub_new(nats, NATS_ROLE_OPERATION, NATS_KIND_JSON, subject, "alknet");
+	if (sub == NULL)
+		return;
+	sub->stays = true;
+	sub->operation = strdup(name);
+	if (sub->operation == NULL)
+		nats_sub_end(nats, sub->id);
+}
+
+static void operations_of(struct nats *nats, const char *json, const char *spoke)
+{
+	json_t *one, *list = json != NULL ? json_loads(json, 0, NULL) : NULL;
+	char name[BUS_NAME_MAX + BUS_SPOKE_MAX];
+	size_t i;
+
+	json_array_foreach(list, i, one)
+	{
+		const char *path = json_string_value(json_object_get(one, "name"));
+
+		if (path == NULL)
+			continue;
+		snprintf(name, sizeof(name), "%s%s%s", *spoke != '\0' ? "/" : "", spoke, path);
+		operation_has(nats, name);
+	}
+	json_decref(list);
+}
+
+void hub_nats_operations(struct hub *hub)
+{
+	struct nats *nats = hub->nats;
+	const struct hub_spoke *s;
+
+	if (nats == NULL)
+		return;
+	for (size_t i = 0; i < nats->n_subs; i++)
+		nats->subs[i]->stays = false;
+	for (size_t i = 0; i < hub->n_workers; i++)
+		operations_of(nats, hub->workers[i]->offers, "");
+	TAILQ_FOREACH(s, &hub->spokes, entry)
+	{
+		if (s->worker != 0)
+			operations_of(nats, s->operations, s->name);
+	}
+	for (size_t i = nats->n_subs; i-- > 0;)
+		if (nats->subs[i]->role == NATS_ROLE_OPERATION && !nats->subs[i]->stays)
+			nats_sub_end(nats, nats->subs[i]->id);
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "hub_nats.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* What JetStream keeps of durable topics, for a subscriber that asks. */
+
+void nats_past_end(struct nats *nats, struct nats_past *past, const char *code, const char *message)
+{
+	hub_subscribed(nats->hub, past->worker, past->worker_tag, code, message);
+	TAILQ_REMOVE(&nats->pasts, past, entry);
+	free(past->pattern);
+	free(past);
+}
+
+bool hub_nats_past(struct hub *hub, uint64_t worker, uint64_t tag, const char *pattern,
+		   uint64_t since)
+{
+	struct nats *nats = hub->nats;
+	struct nats_past *past;
+	char subject[NATS_SUBJECT_MAX];
+	struct wire_out out;
+
+	if (nats == NULL || nats->n_durable == 0 || !nats->connected ||
+	    !nats_topic(nats, subject, "e", pattern, true))
+		return false;
+	past = calloc(1, sizeof(*past));
+	if (past == NULL || (past->pattern = strdup(pattern)) == NULL) {
+		free(past);
+		return false;
+	}
+	past->tag = ++nats->last_past;
+	past->worker = worker;
+	past->worker_tag = tag;
+	TAILQ_INSERT_TAIL(&nats->pasts, past, entry);
+	wire_begin(&out, (enum wire_op)NATS_PAST);
+	wire_number(&out, past->tag);
+	wire_text(&out, subject);
+	wire_number(&out, since);
+	nats_link_say(nats->link, &out);
+	return true;
+}
+
+static struct nats_past *past_find(const struct nats *nats, uint64_t tag)
+{
+	struct nats_past *past;
+
+	TAILQ_FOREACH(past, &nats->pasts, entry)
+	{
+		if (past->tag == tag)
+			return past;
+	}
+	return NULL;
+}
+
+void nats_hear_then(struct nats *nats, struct wire_in *in)
+{
+	struct nats_past *past = past_find(nats, wire_get_number(in));
+	bool recent = wire_get_number(in) != 0;
+	const char *topic = wire_get_text(in);
+	size_t n;
+	const uint8_t *frame = wire_get_bytes(in, &n);
+
+	if (wire_done(in) && past != NULL && topic_match(past->pattern, topic))
+		hub_replay_one(nats->hub, past->worker, past->worker_tag, recent, frame, n);
+}
+
+void nats_hear_then_end(struct nats *nats, struct wire_in *in)
+{
+	struct nats_past *past = past_find(nats, wire_get_number(in));
+	const char *text = wire_get_text(in);
+
+	if (wire_done(in) && past != NULL)
+		nats_past_end(nats, past, *text != '\0' ? "UNAVAILABLE" : "", text);
+}
