@@ -270,6 +270,7 @@ def test_nats_dies_and_comes_back(mesh):
 def test_the_program_dies_and_is_started_again(mesh):
     nats, a, b = mesh()
     there, sender = b.peer().subscribe("x"), a.peer()
+    settled(nats, a, b)
     children = [pid for pid in procs.tree(a.conf.server.pid)
                 if open(f"/proc/{pid}/comm").read().strip() == "alknet-nats"]
     assert len(children) == 1
@@ -300,6 +301,7 @@ def test_retained_values_are_everybodys(mesh):
 def test_durable_topics(mesh):
     nats, a, b = mesh(jetstream=True, durable=["order.>"])
     sender, live = a.peer(), b.peer().subscribe("order.>")
+    settled(nats, a, b)
     for n in range(50):
         sender.send("order.new", str(n), {"n": n})
     sender.send("other", "", {})

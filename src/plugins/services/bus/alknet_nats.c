@@ -33,6 +33,7 @@ struct sub {
 static LIST_HEAD(, sub) subs = LIST_HEAD_INITIALIZER(subs);
 static natsConnection *connection;
 static jsCtx *js;
+static char stream[256]; /* "": no durable topics */
 static pthread_mutex_t out_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- to the hub --------------------------------------------------------------------------------- */
@@ -225,11 +226,28 @@ static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus statu
 	say_lost(0, natsStatus_GetText(status));
 }
 
+/* A server that has just begun takes a moment until it has its streams; what came earlier would be lost to them. */
+static void stream_wait(void)
+{
+	jsStreamInfo *info = NULL;
+	natsStatus s = NATS_ERR;
+
+	for (int64_t end = nats_Now() + JS_WAIT_MS; s != NATS_OK && nats_Now() < end;) {
+		s = js_GetStreamInfo(&info, js, stream, NULL, NULL);
+		jsStreamInfo_Destroy(info);
+		info = NULL;
+		if (s != NATS_OK)
+			nats_Sleep(50);
+	}
+}
+
 static void on_connected(natsConnection *nc, void *user)
 {
 	char url[256] = "";
 
 	(void)user;
+	if (stream[0] != '\0')
+		stream_wait();
 	natsConnection_GetConnectedUrl(nc, url, sizeof(url));
 	/* A password may be in it. */
 	say_state(true, strrchr(url, '@') != NULL ? strrchr(url, '@') + 1 : url);
@@ -461,6 +479,7 @@ static void do_stream(struct wire_in *in)
 
 	if (n > 64)
 		_exit(1);
+	snprintf(stream, sizeof(stream), "%s", name);
 	for (uint64_t i = 0; i < n; i++)
 		subjects[i] = wire_get_text(in);
 	jsStreamConfig_Init(&conf);
