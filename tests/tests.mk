@@ -82,6 +82,8 @@ UNIT_TESTS = \
 if WITH_SECRET
 UNIT_TESTS += tests/unit/test_secret_derive tests/unit/test_secret_wire
 endif
+UNIT_TESTS += tests/unit/test_iroh_parts
+tests_unit_test_iroh_parts_LDADD = libirohparts.la $(LDADD)
 tests_unit_test_secret_derive_LDADD = libsecretparts.la $(LDADD)
 tests_unit_test_secret_wire_LDADD = libsecretparts.la $(LDADD)
 if WITH_CMOCKA
@@ -92,6 +94,11 @@ AM_DEFAULT_SOURCE_EXT = .c
 LDADD = libcore.la $(CMOCKA_LIBS)
 
 include tests/load/load.mk
+
+# A relay, and endpoints that are not alknet's.
+if WITH_IROH
+check_DATA = cargo/alknet-iroh-testing cargo/alknet-iroh-relay
+endif
 
 # Ring 3. The shipped policies in the real program, and the scripts that mean harm in the engine.
 check_PROGRAMS += tests/policy/run_policy
@@ -138,6 +145,10 @@ FUZZ_TESTS = \
 if WITH_SECRET
 FUZZ_TESTS += tests/fuzz/fuzz_frame tests/fuzz/fuzz_secret_path tests/fuzz/fuzz_secret_wire
 endif
+FUZZ_TESTS += tests/fuzz/fuzz_iroh_head tests/fuzz/fuzz_iroh_id tests/fuzz/fuzz_iroh_packet
+tests_fuzz_fuzz_iroh_head_LDADD = libirohparts.la $(FUZZ_LDADD)
+tests_fuzz_fuzz_iroh_id_LDADD = libirohparts.la $(FUZZ_LDADD)
+tests_fuzz_fuzz_iroh_packet_LDADD = libirohparts.la $(FUZZ_LDADD)
 if WITH_ACME
 FUZZ_TESTS += tests/fuzz/fuzz_acme_ca tests/fuzz/fuzz_acme_port
 endif

@@ -55,17 +55,20 @@ if WITH_IROH
 pkglib_LTLIBRARIES += plugins/iroh.la
 helper_PROGRAMS += plugins/alknet-iroh
 endif
+# Its parsers, which the tests have without cargo too.
+noinst_LTLIBRARIES += libirohparts.la
+libirohparts_la_SOURCES = src/plugins/transports/iroh/iroh_head.c src/plugins/transports/iroh/iroh_head.h \
+	src/plugins/transports/iroh/iroh_id.c src/plugins/transports/iroh/iroh_id.h \
+	src/plugins/transports/iroh/iroh_packet.c src/plugins/transports/iroh/iroh_packet.h
+libirohparts_la_CFLAGS = $(PLUGIN_CFLAGS) $(JANSSON_CFLAGS)
 plugins_iroh_la_SOURCES = src/plugins/transports/iroh/iroh.c src/plugins/transports/iroh/iroh.h \
 	src/plugins/transports/iroh/iroh_dial.c src/plugins/transports/iroh/iroh_endpoint.c \
-	src/plugins/transports/iroh/iroh_head.c src/plugins/transports/iroh/iroh_head.h \
-	src/plugins/transports/iroh/iroh_id.c src/plugins/transports/iroh/iroh_id.h \
 	src/plugins/transports/iroh/iroh_key.c src/plugins/transports/iroh/iroh_listen.c \
-	src/plugins/transports/iroh/iroh_packet.c src/plugins/transports/iroh/iroh_packet.h \
 	src/plugins/transports/iroh/iroh_settings.c src/plugins/transports/iroh/iroh_shim.c \
 	src/plugins/transports/iroh/iroh_spawn.c src/plugins/transports/iroh/iroh_spawn.h
 plugins_iroh_la_CFLAGS = $(PLUGIN_CFLAGS) $(JANSSON_CFLAGS)
 plugins_iroh_la_LDFLAGS = $(PLUGIN_LDFLAGS)
-plugins_iroh_la_LIBADD = libalknet.la $(JANSSON_LIBS)
+plugins_iroh_la_LIBADD = libirohparts.la libalknet.la $(JANSSON_LIBS)
 # Of what the library brings only what is used stays.
 plugins_alknet_iroh_SOURCES = src/plugins/transports/iroh/alknet_iroh.c \
 	src/plugins/transports/iroh/alknet_iroh.h src/plugins/transports/iroh/iroh_spawn.h
@@ -79,15 +82,18 @@ plugins_alknet_iroh_DEPENDENCIES = cargo/libalknet_iroh.a
 IROH_CRATE = $(srcdir)/src/plugins/transports/iroh/crate
 IROH_CARGO = $(MKDIR_P) cargo "$(CARGO_TARGET)" && flock "$(CARGO_TARGET)/.alknet" sh -c '\
 	CARGO_TARGET_DIR="$(CARGO_TARGET)" "$(CARGO)" build --quiet --release --locked \
-		--manifest-path $(IROH_CRATE)/Cargo.toml -p $$1 && \
-	cp "$(CARGO_TARGET)/release/$$2" cargo/' sh
+		--manifest-path $(IROH_CRATE)/Cargo.toml -p $$1 $$2 && \
+	cp "$(CARGO_TARGET)/release/$$3" cargo/' sh
 cargo/libalknet_iroh.a: $(IROH_CRATE)/Cargo.toml $(IROH_CRATE)/Cargo.lock $(wildcard $(IROH_CRATE)/src/*.rs)
 	@echo "  CARGO    $@ (some minutes, if its crates are not built yet)"
-	$(AM_V_at)$(IROH_CARGO) alknet-iroh libalknet_iroh.a
-cargo/alknet-iroh-testing: cargo/libalknet_iroh.a $(IROH_CRATE)/testing/Cargo.toml $(wildcard $(IROH_CRATE)/testing/src/*.rs)
+	$(AM_V_at)$(IROH_CARGO) alknet-iroh --lib libalknet_iroh.a
+cargo/alknet-iroh-testing: cargo/libalknet_iroh.a $(wildcard $(IROH_CRATE)/testing/*.rs)
 	@echo "  CARGO    $@"
-	$(AM_V_at)$(IROH_CARGO) alknet-iroh-testing alknet-iroh-testing
-CLEANFILES = cargo/libalknet_iroh.a cargo/alknet-iroh-testing
+	$(AM_V_at)$(IROH_CARGO) alknet-iroh --bins alknet-iroh-testing
+cargo/alknet-iroh-relay: cargo/alknet-iroh-testing $(IROH_CRATE)/relay/Cargo.toml $(wildcard $(IROH_CRATE)/relay/src/*.rs)
+	@echo "  CARGO    $@"
+	$(AM_V_at)$(IROH_CARGO) alknet-iroh-relay --bins alknet-iroh-relay
+CLEANFILES = cargo/libalknet_iroh.a cargo/alknet-iroh-testing cargo/alknet-iroh-relay
 
 # The web server that a port with `stealth` is: no OpenSSL, no socket; the tests link it too.
 noinst_LTLIBRARIES += libstealth.la

@@ -4,7 +4,11 @@
 import itertools
 import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
+
+import pytest
 
 from . import procs
 
@@ -108,3 +112,42 @@ def hex_id(text):
     bits = "".join(f"{alphabet.index(c):05b}" for c in text)
     assert re.fullmatch("[01]{256}0000", bits)
     return f"{int(bits[:256], 2):064x}"
+
+
+def build_dir():
+    return Path(os.environ.get("ALKNET_BUILDDIR") or procs.ROOT / "build")
+
+
+def tool(name):
+    """A program of crate/, built by `make check`."""
+    path = build_dir() / "cargo" / name
+    if not path.exists():
+        pytest.skip(f"{name} is not built: make {path.parent.name}/{name}")
+    return path
+
+
+class Tool(procs.Program):
+    """One that lives until its input ends."""
+
+    def __init__(self, name, words, log, wrap=()):
+        super().__init__([*wrap, tool(name), *words], log, stdin=subprocess.PIPE)
+
+    def finish(self):
+        self.popen.stdin.close()
+        return self.wait(10)
+
+
+def relay(directory, port=0, name="relay", host="127.0.0.1", wrap=()):
+    """A real relay of iroh's own code, over plain HTTP; `url` is where."""
+    program = Tool("alknet-iroh-relay", [f"{host}:{port}"], directory / f"{name}.log", wrap)
+    program.url = program.wait_log(r"^relay (http://\S+)$")[1].rstrip("/")
+    program.port = int(program.url.rsplit(":", 1)[1])
+    return program
+
+
+def npm_peer():
+    """The argv and the environment of an endpoint that is not alknet's (iroh_peer.cjs)."""
+    node, package = shutil.which("node"), build_dir() / "npm" / "node_modules" / "@number0" / "iroh"
+    if node is None or not package.exists():
+        pytest.skip(f"the npm package @number0/iroh is not in {build_dir() / 'npm'}: ./quickstart check puts it there")
+    return [node, procs.HERE / "iroh_peer.cjs"], procs.environment(IROH_NPM=str(package))

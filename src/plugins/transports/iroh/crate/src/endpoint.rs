@@ -4,6 +4,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    error::Error,
     net::SocketAddr,
     os::fd::{AsRawFd, OwnedFd},
     rc::Rc,
@@ -13,7 +14,10 @@ use std::{
 
 use iroh::{
     address_lookup::{AddrFilter, DnsAddressLookup, PkarrPublisher, PkarrResolver},
-    endpoint::{presets, Connection, Incoming, QuicTransportConfig, VarInt},
+    endpoint::{
+        presets, Connection, ConnectionError, Incoming, QuicTransportConfig, TransportErrorCode,
+        VarInt,
+    },
     Endpoint, EndpointAddr, EndpointId, RelayConfig, RelayMap, RelayMode, RelayUrl, SecretKey,
     TransportAddr, Watcher,
 };
@@ -216,7 +220,7 @@ async fn open(start: &Start) -> Result<(Endpoint, RelayMap), String> {
 
         builder = builder
             .bind_addr(addr)
-            .map_err(|error| format!("{text}: {error:#}"))?;
+            .map_err(|error| format!("{text}: {}", reason(&error)))?;
     }
     if let Some(proxy) = &start.proxy {
         builder = builder.proxy_url(proxy.parse().map_err(|_| "the proxy is no URL")?);
@@ -247,7 +251,7 @@ async fn open(start: &Start) -> Result<(Endpoint, RelayMap), String> {
             start.bind.join(", ")
         };
 
-        format!("UDP on {places}: {error:#}")
+        format!("UDP on {places}: {}", reason(&error))
     })?;
 
     Ok((endpoint, relays))
@@ -440,15 +444,36 @@ fn begin_dial(host: &Rc<Host>, dial: Dial) {
         .insert(number, dialling.abort_handle());
 }
 
+/// What is at the bottom of an error: the layers above it say where in iroh it was met.
+fn reason(error: &(dyn Error + 'static)) -> String {
+    let mut last = error;
+
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}
+
+/// Did the peer answer that it has not got our protocol (no_application_protocol, RFC 7301)?
+fn speaks_other(error: &(dyn Error + 'static)) -> bool {
+    let mut at = Some(error);
+
+    while let Some(error) = at {
+        if let Some(ConnectionError::ConnectionClosed(close)) = error.downcast_ref() {
+            return close.error_code == TransportErrorCode::crypto(120);
+        }
+        at = error.source();
+    }
+    false
+}
+
 async fn reach(host: &Host, addr: EndpointAddr) -> Result<Connection, String> {
     host.endpoint.connect(addr, ALPN).await.map_err(|error| {
-        let text = format!("{error:#}");
-
-        // The alert of RFC 7301.
-        if text.contains("no_application_protocol") || text.contains("no application protocol") {
-            return "the peer is there, but serves no alknet (ALPN alknet-ssh)".into();
+        if speaks_other(&error) {
+            "the peer is there, but serves no alknet (ALPN alknet-ssh)".into()
+        } else {
+            reason(&error)
         }
-        text
     })
 }
 

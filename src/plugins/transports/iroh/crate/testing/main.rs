@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the tests and the benchmark need of iroh besides alknet: a relay, and endpoints without alknet. Each prints a
-//! line when it is ready, and lives until its standard input ends.
+//! What the tests and the benchmark need of iroh besides alknet: endpoints without alknet. Each prints a line
+//! when it is ready, and lives until its standard input ends.
 
 use std::{
     env,
@@ -15,14 +15,11 @@ use iroh::{
     endpoint::{presets, Connection, VarInt},
     Endpoint, EndpointAddr, EndpointId,
 };
-use iroh_relay::server::{RelayConfig, Server, ServerConfig};
 use tokio::io::AsyncReadExt;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 const USAGE: &str = "usage:
-  alknet-iroh-testing relay ADDR:PORT
-      a relay over plain HTTP; prints \"relay URL\"
   alknet-iroh-testing raw
       takes one connection after the other, and moves bytes as its peer asks; prints \"raw ID ADDR:PORT\"
   alknet-iroh-testing move ID ADDR:PORT up|down BYTES
@@ -54,21 +51,6 @@ async fn endpoint(alpns: Vec<Vec<u8>>) -> Outcome<Endpoint> {
         .bind_addr((Ipv4Addr::LOCALHOST, 0))?
         .bind()
         .await?)
-}
-
-async fn relay(addr: &str) -> Outcome<()> {
-    let mut config = ServerConfig::default();
-
-    config.relay = Some(RelayConfig::new(SocketAddr::from_str(addr)?));
-    let server = Server::spawn(config).await?;
-
-    say(&format!(
-        "relay http://{}",
-        server.http_addr().ok_or("no address")?
-    ));
-    input_ends().await;
-    server.shutdown().await?;
-    Ok(())
 }
 
 async fn raw_serve(conn: Connection) -> Outcome<()> {
@@ -191,7 +173,6 @@ async fn hold(id: &str, addr: &str, alpn: &str, stream: bool) -> Outcome<()> {
 
 async fn run(words: &[&str]) -> Outcome<()> {
     match words {
-        ["relay", addr] => relay(addr).await,
         ["raw"] => raw().await,
         ["move", id, addr, way @ ("up" | "down"), total] => carry(id, addr, way, total).await,
         ["hold", id, addr, alpn] => hold(id, addr, alpn, false).await,
