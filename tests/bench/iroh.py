@@ -48,7 +48,10 @@ def raw(lab, total):
 
 
 def over_iroh(lab):
-    ends = iroh.Ends(lab.keys, lab.dir, lab.running)
+    lab.count += 1
+    place = lab.dir / f"iroh{lab.count}"
+    place.mkdir()
+    ends = iroh.Ends(lab.keys, place, lab.running)
     serving = ends.serve()
     connecting = ends.connect(serving)
     serving.user = connecting.user = iroh.USER

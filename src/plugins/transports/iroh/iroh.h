@@ -24,6 +24,7 @@
  * what the helper knows of it. */
 
 #include <jansson.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <alknet/alknet.h>
@@ -102,6 +103,10 @@ struct iroh_shim *iroh_shim_new(struct alk_loop *loop, struct alk_err *err);
 void iroh_shim_free(struct iroh_shim **shim);
 /* Its URL, with the word in it that it asks for. */
 const char *iroh_shim_url(const struct iroh_shim *shim);
+/* For who waits without the loop: what the connections through it wait for, and their turn. */
+#define IROH_SHIM_FDS 128
+size_t iroh_shim_fds(const struct iroh_shim *shim, struct pollfd at[IROH_SHIM_FDS]);
+void iroh_shim_turn(struct iroh_shim *shim);
 
 /* ---- operations of the transport ---- */
 

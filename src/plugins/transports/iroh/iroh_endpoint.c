@@ -43,7 +43,7 @@ struct iroh_endpoint {
 static void endpoint_stop(struct iroh_endpoint *e)
 {
 	alk_io_free(&e->io);
-	iroh_spawn_end(&e->pid, &e->fd);
+	iroh_spawn_end(&e->pid, &e->fd, e->shim);
 	e->ready = false;
 }
 

@@ -5,10 +5,12 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define RELAYS_MAX 32
 #define ADDRESSES_MAX 32
-#define SERVER_KEY "/var/lib/alknet/iroh_key"
+#define SERVER_DIR "/var/lib/alknet"
+#define SERVER_KEY SERVER_DIR "/iroh_key"
 
 /* ---- what each may be ---- */
 
@@ -173,6 +175,9 @@ static int key_add(json_t *start, const struct alk_options *options, bool serve,
 
 	if (path == NULL && !serve)
 		return 0;
+	/* If that fails, the file's error says it. */
+	if (path == NULL)
+		(void)mkdir(SERVER_DIR, 0755);
 	rc = iroh_key_read(path != NULL ? path : SERVER_KEY, hex, err);
 	if (rc == 0 && json_object_set_new(start, "key", json_string(hex)) < 0)
 		rc = alk_err_set(err, -ENOMEM, "out of memory");

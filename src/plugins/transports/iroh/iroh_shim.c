@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,7 @@
 
 #define SHIM_MAGIC 0x69727368u
 #define CONN_MAGIC 0x69727363u
-#define CONNS_MAX 64
+#define CONNS_MAX (IROH_SHIM_FDS / 2)
 #define HEAD_MS 10000
 #define DIAL_MS 30000
 #define BUFFER ((size_t)64 * 1024)
@@ -384,6 +385,38 @@ void iroh_shim_free(struct iroh_shim **at)
 	explicit_bzero(s->url, sizeof(s->url));
 	s->magic = 0;
 	free(s);
+}
+
+size_t iroh_shim_fds(const struct iroh_shim *s, struct pollfd at[IROH_SHIM_FDS])
+{
+	size_t n = 0;
+
+	for (const struct shim_conn *c = s->conns; c != NULL; c = c->next)
+		for (int i = 0; i < 2 && c->open && n < IROH_SHIM_FDS; i++) {
+			int events = alk_io_events(c->io[i]);
+
+			/* A hang-up is told whether it is asked for or not, and would be told for ever. */
+			if (events != 0)
+				at[n++] = (struct pollfd){.fd = c->fd[i],
+							  .events = (short)(((events &
+									      ALK_IO_READ) != 0
+										     ? POLLIN
+										     : 0) |
+									    ((events &
+									      ALK_IO_WRITE) != 0
+										     ? POLLOUT
+										     : 0))};
+		}
+	return n;
+}
+
+void iroh_shim_turn(struct iroh_shim *s)
+{
+	for (struct shim_conn *c = s->conns, *next; c != NULL; c = next) {
+		next = c->next;
+		if (c->open)
+			conn_pump(c);
+	}
 }
 
 const char *iroh_shim_url(const struct iroh_shim *s)

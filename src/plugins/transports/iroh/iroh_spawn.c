@@ -13,8 +13,9 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
-#include <alknet/loop.h>
+#include "iroh.h"
 #include "iroh_packet.h"
 
 #define END_MS 3000
@@ -90,22 +91,46 @@ int iroh_spawn(pid_t *pid, int *fd, struct alk_err *err)
 	return 0;
 }
 
-/* Links say their last, and peers hear of the end: that takes a round trip or three. */
-static void process_wait(pid_t pid)
+static int64_t now_ms(void)
 {
-	struct pollfd at = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+	struct timespec now;
 
-	if (at.fd < 0 || poll(&at, 1, END_MS) != 1)
-		kill(pid, SIGKILL);
-	alk_fd_close(&at.fd);
-	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-		;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-void iroh_spawn_end(pid_t *pid, int *fd)
+/* Links say their last, and peers hear of the end: that takes a round trip or three. The loop does not run meanwhile, so the
+ * shim has its turns here. */
+static bool process_ends(int pidfd, struct iroh_shim *shim)
 {
+	struct pollfd at[1 + IROH_SHIM_FDS] = {{.fd = pidfd, .events = POLLIN}};
+	int64_t until = now_ms() + END_MS, left;
+
+	while ((left = until - now_ms()) > 0) {
+		size_t n = shim != NULL ? iroh_shim_fds(shim, at + 1) : 0;
+
+		if (poll(at, (nfds_t)(1 + n), (int)left) < 0 && errno != EINTR)
+			return false;
+		if (at[0].revents != 0)
+			return true;
+		if (shim != NULL)
+			iroh_shim_turn(shim);
+	}
+	return false;
+}
+
+void iroh_spawn_end(pid_t *pid, int *fd, struct iroh_shim *shim)
+{
+	int pidfd;
+
 	alk_fd_close(fd);
-	if (*pid > 0)
-		process_wait(*pid);
+	if (*pid > 0) {
+		pidfd = (int)syscall(SYS_pidfd_open, *pid, 0);
+		if (pidfd < 0 || !process_ends(pidfd, shim))
+			kill(*pid, SIGKILL);
+		alk_fd_close(&pidfd);
+		while (waitpid(*pid, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
 	*pid = 0;
 }

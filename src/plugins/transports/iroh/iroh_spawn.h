@@ -11,7 +11,9 @@
 
 /* Start it; gives its process and our end of the socket, non-blocking. */
 int iroh_spawn(pid_t *pid, int *fd, struct alk_err *err);
-/* Close the socket, which ends it; what does not end in 3 s is killed. Clears both. */
-void iroh_spawn_end(pid_t *pid, int *fd);
+/* Close the socket, which ends it; what does not end in 3 s is killed. Clears both. Its way out meanwhile may be `shim`,
+ * which is NULL where there is none. */
+struct iroh_shim;
+void iroh_spawn_end(pid_t *pid, int *fd, struct iroh_shim *shim);
 
 #endif

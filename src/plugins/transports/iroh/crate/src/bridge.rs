@@ -7,17 +7,20 @@ use std::{
     io::{self, IoSlice},
     os::fd::{AsRawFd, OwnedFd, RawFd},
     os::unix::net::UnixStream as StdUnixStream,
+    pin::pin,
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use iroh::endpoint::{Connection, RecvStream, SendStream, VarInt, WriteError};
+use iroh::endpoint::{Connection, ReadError, RecvStream, SendStream, VarInt, WriteError};
+use n0_future::future::poll_once;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
         unix::{OwnedReadHalf, OwnedWriteHalf},
         UnixStream,
     },
+    task::yield_now,
     time::{sleep, timeout, Instant},
 };
 
@@ -25,6 +28,9 @@ use tokio::{
 const PIECE: usize = 64 * 1024;
 /// How many packets' contents are written to the pair at once.
 const CHUNKS: usize = 64;
+/// So often it is looked for more before they are written, if there are as many as that already.
+const GATHER: usize = 3;
+const ALONE: usize = 4;
 /// What was sent is waited for, when all else is done.
 const LINGER: Duration = Duration::from_secs(5);
 /// Nothing tells that a link was closed altogether while it is not read: it is looked at, so often where that is the
@@ -125,12 +131,46 @@ async fn write_chunks(to: &mut OwnedWriteHalf, chunks: &[Bytes]) -> io::Result<(
     Ok(())
 }
 
+/// What has come, and what is about to: each write wakes whoever has the link, and the socket may hold more by now.
+/// None: no more comes.
+async fn gather(
+    from: &mut RecvStream,
+    chunks: &mut [Bytes],
+    later: &mut Option<ReadError>,
+) -> Result<Option<usize>, ReadError> {
+    if let Some(error) = later.take() {
+        return Err(error);
+    }
+    let Some(mut n) = from.read_many_chunks(chunks).await? else {
+        return Ok(None);
+    };
+
+    for _ in 0..GATHER {
+        // A lone packet is a keystroke's: it does not wait.
+        if n < ALONE || n >= chunks.len() {
+            break;
+        }
+        yield_now().await;
+        match poll_once(pin!(from.read_many_chunks(&mut chunks[n..]))).await {
+            Some(Ok(Some(more))) => n += more,
+            Some(Err(error)) => {
+                *later = Some(error);
+                break;
+            }
+            // Nothing now; an end comes again.
+            _ => break,
+        }
+    }
+    Ok(Some(n))
+}
+
 /// From the peer to the link, until either does not go on.
 async fn inward(from: &mut RecvStream, to: &mut OwnedWriteHalf) -> Result<(), Broken> {
     let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
+    let mut later = None;
 
     loop {
-        match from.read_many_chunks(&mut chunks).await {
+        match gather(from, &mut chunks, &mut later).await {
             Ok(Some(n)) => {
                 if write_chunks(to, &chunks[..n]).await.is_err() {
                     let _ = from.stop(VarInt::from_u32(0));
