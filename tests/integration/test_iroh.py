@@ -2,8 +2,6 @@
 """The iroh transport: two ends of ours, directly."""
 
 import concurrent.futures
-import hashlib
-import json
 import os
 import signal
 import socket
@@ -82,6 +80,18 @@ def test_the_id_stays(ends, targets, tmp_path):
     asks(tunnel, targets.echo)
     other = ends.serve(key=tmp_path / "other_key")
     assert other.id != first.id
+
+
+@pytest.mark.skipif(not iroh.is_built("secret"), reason="the secret service is not built")
+def test_the_key_out_of_the_secret_service(ends, server, tmp_path):
+    """What it derives for an endpoint is a key file, and the endpoint's id is the public key that it shows."""
+    keeper = server()
+    keeper.call("secret.unlock", mnemonic="legal winner thank year wave sausage worth useful legal winner thank yellow")
+    derived = keeper.call("secret.derive", path="m/74'/0'/0'/0'", private=True)
+    key = tmp_path / "derived_key"
+    key.write_text(derived["private_key"] + "\n")
+    key.chmod(0o600)
+    assert iroh.hex_id(ends.serve(key=key).id) == derived["public_key"]
 
 
 POLICY = """

@@ -15,9 +15,9 @@ from . import procs
 USER = "tester"
 
 
-def is_built():
+def is_built(name="iroh"):
     try:
-        return (Path(procs.plugin_dir()) / "iroh.so").exists()
+        return (Path(procs.plugin_dir()) / f"{name}.so").exists()
     except (FileNotFoundError, TypeError):
         return False
 
