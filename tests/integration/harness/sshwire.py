@@ -89,7 +89,7 @@ class Wire:
     """One connection. Everything raises Closed when the server ends it."""
 
     def __init__(self, port, host="127.0.0.1", timeout=30, start=True, receive_buffer=0):
-        self.sock = socket.socket()
+        self.sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         self.sock.settimeout(scaled(timeout))
         if receive_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
