@@ -26,25 +26,25 @@ def installed(tmp_path_factory):
     return place
 
 
-def serves(argv, directory, keys, running_programs, env=None):
+def serves(argv, directory, keys, targets, running_programs, env=None):
     """It listens, and stock ssh comes in through it."""
     server = procs.Program(
         [*argv, "serve", "--key", "/etc/alknet/host" if argv[0] == "unshare" else keys.path("host"), "--authorized-keys",
          "/etc/alknet/keys" if argv[0] == "unshare" else keys.authorized, "--listen", "127.0.0.1:0", "--admin-socket",
          "none"], directory / "serve.log", env=env)
     running_programs.append(server)
-    listening = re.compile(r"msg=listening .*address=127\.0\.0\.1:(\d+)")
+    listening = re.compile(r'msg="?listening"? .*address=127\.0\.0\.1:(\d+)')
     wait_until(lambda: listening.search(server.log()), 30, "the server to listen")
     port = listening.search(server.log())[1]
     got = subprocess.run(
         ["ssh", "-F", "none", "-i", keys.path("user"), "-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={directory / 'k'}",
-         "-o", "LogLevel=ERROR", "-p", port, "-W", f"127.0.0.1:{port}", "root@127.0.0.1"], stdin=subprocess.DEVNULL,
+         "-o", "LogLevel=ERROR", "-p", port, "-W", f"127.0.0.1:{targets.echo}", "root@127.0.0.1"], input=b"through\n",
         capture_output=True, timeout=scaled(30))
-    assert got.stdout.startswith(b"SSH-2.0-alknet"), (got, server.log())
+    assert got.stdout == b"through\n", (got, server.log())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="chroot needs root")
-def test_root_of_a_container(installed, tmp_path, keys, running_programs):
+def test_root_of_a_container(installed, tmp_path, keys, targets, running_programs):
     root = tmp_path / "root"
     subprocess.run([PACKAGING / "root", installed, root], check=True, capture_output=True, timeout=scaled(60))
     assert not list(root.glob("**/sh")) and not list(root.glob("**/*.h"))
@@ -61,10 +61,10 @@ def test_root_of_a_container(installed, tmp_path, keys, running_programs):
               root, program]
     version = subprocess.run([*inside, "--version"], capture_output=True, text=True)
     assert version.stdout.startswith("alknet "), version
-    serves(inside, tmp_path, keys, running_programs, env={"LC_ALL": "C", "PATH": os.environ["PATH"]})
+    serves(inside, tmp_path, keys, targets, running_programs, env={"LC_ALL": "C", "PATH": os.environ["PATH"]})
 
 
-def test_tarball(installed, tmp_path, keys, running_programs):
+def test_tarball(installed, tmp_path, keys, targets, running_programs):
     if not shutil.which("patchelf"):
         pytest.skip("patchelf is not installed")
     subprocess.run([PACKAGING / "tarball", installed, tmp_path / "alknet-x.tar.xz"], check=True, capture_output=True,
@@ -79,4 +79,4 @@ def test_tarball(installed, tmp_path, keys, running_programs):
         assert not [n for n in outside if not re.search(r"/(libc|libm|libdl|librt|libpthread|libresolv)\.so", n)], (file, outside)
     programs = next(place.iterdir()) / "bin"
     assert subprocess.run([programs / "alknet-admin", "help"], capture_output=True, env={}).returncode == 0
-    serves([programs / "alknet"], tmp_path, keys, running_programs, env={"LC_ALL": "C", "PATH": os.environ["PATH"]})
+    serves([programs / "alknet"], tmp_path, keys, targets, running_programs, env={"LC_ALL": "C", "PATH": os.environ["PATH"]})
