@@ -54,7 +54,9 @@ static void on_closed(void *user, struct alk_embed_client *client, int rc,
 
 int main(int argc, char **argv)
 {
-	static const struct alk_embed_client_ops ops = {sizeof(ops), on_up, on_closed};
+	static const struct alk_embed_client_ops ops = {.size = sizeof(ops),
+							.ready = on_up,
+							.closed = on_closed};
 	struct alk_setting serve[] = {{"listen", "127.0.0.1:0"},
 				      {"key", argv[1]},
 				      {"authorized_keys", argv[3]},

@@ -7,7 +7,7 @@
  *
  *   alk_embed          the loop that everything runs on: the program's own libev loop, or one in a thread of
  *                      the library's. One in a process at a time.
- *   alk_embed_server   what `alknet serve` is with workers = 0. One in an alk_embed.
+ *   alk_embed_server   what `alknet serve` is with workers = 0. Any number.
  *   alk_embed_client   what `alknet connect` is without its listeners: a session that is begun again when it
  *                      ends. Any number.
  *   alk_channel        a stream (alknet/service.h): to any host and port, to a unix socket, to `alknet-*`.
@@ -31,6 +31,7 @@ struct ev_loop; /* <ev.h>, which need not be included */
 struct alk_embed;
 struct alk_embed_server;
 struct alk_embed_client;
+struct alk_link;
 
 /* ---- the loop ---------------------------------------------------------------------------------------- */
 
@@ -48,7 +49,10 @@ ALK_EXPORT void alk_embed_free(struct alk_embed **embed);
 
 /* ---- configuration ----------------------------------------------------------------------------------- */
 
-/* Of the environment ALKNET_PLUGIN_DIR is read, and for a client SSH_AUTH_SOCK; nothing else.
+/* An option that is a file may be given by its content instead: NAME_content, text without a NUL. Then no file is read,
+ * at a reload neither, and sentences call it "(NAME)".
+ *
+ * Of the environment ALKNET_PLUGIN_DIR is read, and for a client SSH_AUTH_SOCK; nothing else.
  *
  * An option of `alknet serve` or `alknet connect` (with underscores) and its value as a flag has it. An option that
  * may be given several times may stand here several times. The last has name NULL. */
@@ -68,8 +72,8 @@ struct alk_embed_server_ops {
 	 * alk_channel_set_ops() and answers now or later with alk_channel_accept() or alk_channel_refuse().
 	 * alk_channel_identity() says who asks. False: refused. `to` is borrowed for the call. */
 	bool (*open)(void *user, struct alk_channel *channel, const struct alk_destination *to);
-	/* It has ended: stopped (status 0), or a failure of its start that came late (the sentence is in the
-	 * log). Free it now or later, not in here. Once, the last. */
+	/* It has ended: stopped (status 0), or a failure of its start that came late (alk_embed_server_failed()
+	 * says which). Free it later, not in here. Once, the last. */
 	void (*closed)(void *user, struct alk_embed_server *server, int status);
 };
 
@@ -83,6 +87,11 @@ ALK_EXPORT struct alk_embed_server *alk_embed_server_new(struct alk_embed *embed
 /* "HOST:PORT" of the n-th listener, with the port that the system chose; NULL past the last. Valid for the server's
  * life. */
 ALK_EXPORT const char *alk_embed_server_address(const struct alk_embed_server *server, unsigned n);
+/* The transport of the n-th listener; NULL past the last. */
+ALK_EXPORT const char *alk_embed_server_transport(const struct alk_embed_server *server,
+						  unsigned n);
+/* In `closed` and after: why the start failed. "" when it did not. */
+ALK_EXPORT const char *alk_embed_server_failed(const struct alk_embed_server *server);
 /* A command of the admin socket (docs/ADMIN_API.md), with its parameters as a JSON object or NULL: "session.list",
  * "session.kill" {"id":1}, "reload", "keys.reload", "drain", "status". `done` runs once with the result as JSON
  * text, or with NULL and why not ("out of memory" may be why); not before this returned. `watch` calls it for each event
@@ -91,6 +100,12 @@ ALK_EXPORT const char *alk_embed_server_address(const struct alk_embed_server *s
 typedef void alk_embed_done(void *user, const char *json, const struct alk_err *err);
 ALK_EXPORT int alk_embed_server_request(struct alk_embed_server *server, const char *method,
 					const char *params, alk_embed_done *done, void *user);
+/* "reload", "keys.reload" or "policy.reload" with other settings: each takes the place of all that were given of its
+ * name (or of its NAME_content). When the reload fails all is as it was. One at a time: -EBUSY. `settings` is copied;
+ * `done` as above. 0; -EBUSY, -EINVAL or -ENOMEM, then `done` does not run. */
+ALK_EXPORT int alk_embed_server_reload(struct alk_embed_server *server, const char *method,
+				       const struct alk_setting *settings, alk_embed_done *done,
+				       void *user);
 /* Take no more connections, end the sessions (at most 3 s); `closed` follows, from the loop. */
 ALK_EXPORT void alk_embed_server_stop(struct alk_embed_server *server);
 /* At once; `closed` does not run, nor `done` of requests that wait. Not inside a callback of this server or of its
@@ -107,6 +122,21 @@ struct alk_embed_client_ops {
 	 * (-EACCES: the key or the host key). Free it now or later, not in here. Once, the last. */
 	void (*closed)(void *user, struct alk_embed_client *client, int rc,
 		       const struct alk_err *err);
+	/* A session that was up has ended, or (`was_up` false) another one could not be begun, for the reason in
+	 * `err`. True: another will be tried, after 1 s, 2 s ... 30 s, as it is without this; false: `closed`
+	 * follows with that reason. */
+	bool (*lost)(void *user, struct alk_embed_client *client, bool was_up,
+		     const struct alk_err *err);
+};
+
+/* What failed, for a program that acts on it. */
+enum alk_embed_failure {
+	ALK_EMBED_NOT,	   /* nothing did */
+	ALK_EMBED_CONNECT, /* the server was not reached, or does not speak SSH as we do */
+	ALK_EMBED_HOSTKEY, /* the server's key is not the one that is known, or not known */
+	ALK_EMBED_AUTH,	   /* the server refused us */
+	ALK_EMBED_TIMEOUT, /* it took too long to come so far */
+	ALK_EMBED_ENDED,   /* a session that was up is over */
 };
 
 /* Options as above, of `alknet connect`. Nobody is asked at a terminal: a host key must be known, pinned or accepted
@@ -125,6 +155,15 @@ ALK_EXPORT struct alk_channel *alk_embed_client_open(struct alk_embed_client *cl
 						     const char *host, uint16_t port,
 						     const struct alk_channel_ops *ops, void *user,
 						     struct alk_err *err);
+/* In `lost`, `closed` and after. */
+ALK_EXPORT enum alk_embed_failure alk_embed_client_failure(const struct alk_embed_client *client);
+/* The link of the session that is up, or of the last one (alknet/transport.h); its fd is not the caller's. Valid for the
+ * client's life. */
+ALK_EXPORT const struct alk_link *alk_embed_client_link(const struct alk_embed_client *client);
+/* "SHA256:..." of the server's host key, or "" before one was seen and found good. */
+ALK_EXPORT const char *alk_embed_client_host_key(const struct alk_embed_client *client);
+/* Do not wait the whole time for another session: somebody wants one. */
+ALK_EXPORT void alk_embed_client_hurry(struct alk_embed_client *client);
 /* End for good: disconnect (at most 2 s); `closed` follows, from the loop. */
 ALK_EXPORT void alk_embed_client_stop(struct alk_embed_client *client);
 /* At once: channels are told `close` within, `closed` does not run. Not inside a callback of this client or

@@ -156,6 +156,11 @@ ALK_EXPORT int alk_channel_ask(struct alk_channel *channel,
 ALK_EXPORT void alk_channel_ask_cancel(struct alk_channel_ask **ask);
 
 ALK_EXPORT const struct alk_identity *alk_channel_identity(const struct alk_channel *channel);
+/* The link of the channel's session (alknet/transport.h; fd is not the caller's), and the session's number
+ * in session.list. On a client NULL and 0. */
+struct alk_link;
+ALK_EXPORT const struct alk_link *alk_channel_link(const struct alk_channel *channel);
+ALK_EXPORT uint64_t alk_channel_session(const struct alk_channel *channel);
 ALK_EXPORT struct alk_loop *alk_channel_loop(const struct alk_channel *channel);
 
 #endif

@@ -13,6 +13,7 @@
 #include "conf.h"
 
 struct alk_client;
+struct alk_link;
 
 enum alk_client_state {
 	ALK_CLIENT_DOWN,
@@ -22,6 +23,16 @@ enum alk_client_state {
 	ALK_CLIENT_UP,
 };
 const char *alk_client_state_str(enum alk_client_state state);
+
+/* Which step of a session failed, for who has to tell them apart. */
+enum alk_client_failure {
+	ALK_CLIENT_FAILED_NOT,
+	ALK_CLIENT_FAILED_DIAL, /* the link, or the SSH handshake */
+	ALK_CLIENT_FAILED_HOSTKEY,
+	ALK_CLIENT_FAILED_AUTH,
+	ALK_CLIENT_FAILED_TIMEOUT, /* any of them took too long */
+	ALK_CLIENT_FAILED_ENDED,   /* a session that was up is over */
+};
 
 struct alk_client_ops {
 	void (*up)(void *user);
@@ -51,6 +62,12 @@ enum alk_client_state alk_client_get_state(const struct alk_client *client);
 struct alk_link_path;
 bool alk_client_path(const struct alk_client *client, struct alk_link_path *path);
 const char *alk_client_server(const struct alk_client *client); /* "HOST:PORT" */
+/* In `down` and after: what failed. */
+enum alk_client_failure alk_client_failure(const struct alk_client *client);
+/* The link of the session, or of the last one; fd is -1. */
+const struct alk_link *alk_client_link(const struct alk_client *client);
+/* "SHA256:..." of the host key that was good last, or "". */
+const char *alk_client_host_key(const struct alk_client *client);
 
 /* Ask for a channel; `opened` or `refused` follows, from the loop, never before this returned, then
  * `close` last. NULL with `err` when the session is not up or has too many channels. */

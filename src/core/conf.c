@@ -289,7 +289,8 @@ static void given_name(const struct alk_option *option, const char *source, char
 			*c = *c == '_' ? '-' : *c;
 	} else if (source != NULL && strcmp(source, "environment") == 0 && option->env != NULL) {
 		snprintf(out, size, "%s", option->env);
-	} else if (source != NULL && strcmp(source, "default") != 0) {
+	} else if (source != NULL && strcmp(source, "default") != 0 &&
+		   strcmp(source, "program") != 0) {
 		snprintf(out, size, "%s: %s", source, option->name);
 	} else {
 		snprintf(out, size, "%s", option->name);
@@ -328,6 +329,34 @@ int alk_conf_set(struct alk_conf *conf, const char *name, const char *value, con
 		alk_err_prefix(err, rc, "%s", shown);
 	}
 	return rc;
+}
+
+int alk_conf_set_content(struct alk_conf *conf, const char *name, const char *bytes, size_t len,
+			 const char *source, struct alk_err *err)
+{
+	const struct alk_option *option = alk_option_find(conf->table, name);
+	int rc;
+
+	if (option == NULL)
+		return name_fail(conf, "", name, NULL, err);
+	rc = alk_options_set_content(conf->values, option, bytes, len, source, err);
+	return rc < 0 ? alk_err_prefix(err, rc, "%s", name) : 0;
+}
+
+bool alk_conf_given(const struct alk_conf *conf, const char *name, size_t n)
+{
+	const struct alk_value *value = alk_options_value(conf->values, name);
+
+	return value != NULL && value->given != NULL && n < value->count &&
+	       value->given[n].bytes != NULL;
+}
+
+void alk_conf_unset(struct alk_conf *conf, const char *name)
+{
+	struct alk_value *value = alk_options_value(conf->values, name);
+
+	if (value != NULL)
+		alk_value_clear(value);
 }
 
 /* --- the end ---------------------------------------------------------------------------------------- */

@@ -34,6 +34,13 @@ int alk_conf_load_text(struct alk_conf *conf, const char *name, const char *text
 /* One value as text. `source` ("flag", "environment") is borrowed for life. */
 int alk_conf_set(struct alk_conf *conf, const char *name, const char *value, const char *source,
 		 struct alk_err *err);
+/* The content of a FILE option itself, instead of a path: nothing is read for it, at a reload neither. */
+int alk_conf_set_content(struct alk_conf *conf, const char *name, const char *bytes, size_t len,
+			 const char *source, struct alk_err *err);
+/* Was the n-th content of a FILE option given, so that its path is none? */
+bool alk_conf_given(const struct alk_conf *conf, const char *name, size_t n);
+/* As if nobody had set it. */
+void alk_conf_unset(struct alk_conf *conf, const char *name);
 /* Defaults, ranges, and what one option says about another (a certificate without its key, --stealth
  * without tls, serve with nobody to let in, ...). */
 int alk_conf_finish(struct alk_conf *conf, struct alk_err *err);

@@ -62,16 +62,20 @@ static int hex_decode(const json_t *text, struct alk_content *content)
 
 static json_t *value_encode(const struct alk_value *value)
 {
-	json_t *text = json_array(), *file = json_array(), *all;
+	json_t *text = json_array(), *file = json_array(), *given = json_array(), *all;
 	int rc = 0;
 
 	for (size_t i = 0; i < value->count; i++) {
 		rc |= json_array_append_new(text, json_string(value->text[i]));
 		if (value->file != NULL)
 			rc |= json_array_append_new(file, hex_encode(&value->file[i]));
+		if (value->given != NULL)
+			rc |= json_array_append_new(given,
+						    json_boolean(value->given[i].bytes != NULL));
 	}
-	all = json_pack("{s:s, s:I, s:o, s:o, s:b}", "source", value->source, "num",
-			(json_int_t)value->num, "text", text, "file", file, "lent", value->lent);
+	all = json_pack("{s:s, s:I, s:o, s:o, s:o, s:b}", "source", value->source, "num",
+			(json_int_t)value->num, "text", text, "file", file, "given", given, "lent",
+			value->lent);
 	if (rc != 0) {
 		json_decref(all);
 		return NULL;
@@ -93,6 +97,28 @@ json_t *alk_options_encode(const struct alk_options *options)
 		}
 	}
 	return all;
+}
+
+/* What was given stays so: what is read again later is not these. */
+static int given_decode(struct alk_value *value, const json_t *given)
+{
+	json_t *element;
+	size_t i;
+
+	if (json_array_size(given) == 0)
+		return 0;
+	if (json_array_size(given) != value->count || value->file == NULL)
+		return -EINVAL;
+	value->given = calloc(value->count, sizeof(*value->given));
+	if (value->given == NULL)
+		return -ENOMEM;
+	json_array_foreach(given, i, element)
+	{
+		if (json_is_true(element) &&
+		    alk_content_copy(&value->given[i], &value->file[i], NULL) < 0)
+			return -ENOMEM;
+	}
+	return 0;
 }
 
 static int value_decode(struct alk_value *value, const json_t *encoded)
@@ -129,7 +155,7 @@ static int value_decode(struct alk_value *value, const json_t *encoded)
 			return rc;
 	}
 	value->lent = value->file != NULL && json_is_true(json_object_get(encoded, "lent"));
-	return 0;
+	return given_decode(value, json_object_get(encoded, "given"));
 }
 
 int alk_options_decode(struct alk_options *options, const json_t *encoded, struct alk_err *err)

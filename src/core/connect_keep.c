@@ -102,7 +102,8 @@ static uint64_t keep_delay(struct alk_keep *keep)
 	if (keep->refused)
 		return alk_backoff_jitter(REFUSED_MS);
 	delay = alk_backoff_next(&keep->backoff);
-	return delay > WANTED_MS && keep->ops->waited_for(keep->user)
+	return delay > WANTED_MS && keep->ops->waited_for != NULL &&
+			       keep->ops->waited_for(keep->user)
 		       ? alk_backoff_jitter(WANTED_MS)
 		       : delay;
 }
@@ -158,7 +159,9 @@ static void on_down(void *user, int rc, const struct alk_err *err)
 	if (why.text[0] == '\0')
 		alk_err_set(&why, rc, "%s",
 			    rc != 0 ? strerror(-rc) : "the server closed the session");
-	if (keep->was_up && !keep->once) {
+	if (keep->was_up && !keep->once &&
+	    (keep->ops->again == NULL ||
+	     keep->ops->again(keep->user, keep->state == ALK_KEEP_UP, &why))) {
 		keep_lost(keep, rc, &why);
 		return;
 	}

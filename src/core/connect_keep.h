@@ -32,8 +32,10 @@ const char *alk_keep_state_str(enum alk_keep_state state);
 struct alk_keep_ops {
 	/* A session is up: the first, or another one. */
 	void (*up)(void *user, bool first);
-	/* Does an application wait for a session? */
+	/* Does an application wait for a session? May be NULL: none does. */
 	bool (*waited_for)(void *user);
+	/* The session has ended, or (`was_up` false) another could not be begun. Begin another? May be NULL: yes. */
+	bool (*again)(void *user, bool was_up, const struct alk_err *err);
 	/* There will be no other session. rc 0: stopped; else the first one failed, or `once` and it ended,
 	 * and `err` says why. Once, from the loop. */
 	void (*over)(void *user, int rc, const struct alk_err *err);

@@ -122,6 +122,16 @@ int alk_content_read(const char *path, bool is_private, struct alk_content *out,
 	return rc;
 }
 
+int alk_content_copy(struct alk_content *to, const struct alk_content *from, struct alk_err *err)
+{
+	to->bytes = malloc(from->len + 1);
+	if (to->bytes == NULL)
+		return alk_err_set(err, -ENOMEM, "out of memory");
+	memcpy(to->bytes, from->bytes, from->len + 1);
+	to->len = from->len;
+	return 0;
+}
+
 void alk_content_deinit(struct alk_content *content)
 {
 	if (content->bytes != NULL)

@@ -23,6 +23,8 @@ struct alk_content {
 /* Gives the content. 0, or -errno; `err` begins with the path. */
 int alk_content_read(const char *path, bool is_private, struct alk_content *out,
 		     struct alk_err *err);
+/* Gives a copy. 0 or -ENOMEM. */
+int alk_content_copy(struct alk_content *to, const struct alk_content *from, struct alk_err *err);
 /* Wipes and frees. */
 void alk_content_deinit(struct alk_content *content);
 

@@ -12,6 +12,8 @@
 #include <unistd.h>
 #include "log_private.h"
 
+#define CONTENT "_content" /* after an option's name: what follows is the file's content */
+
 struct embed_post {
 	void (*fn)(void *user);
 	void *user;
@@ -37,22 +39,31 @@ static struct embed *embed_of(struct alk_embed *pub)
 	return (struct embed *)pub; /* the first member */
 }
 
-int alk_embed_post(struct alk_embed *pub, void (*fn)(void *user), void *user)
+/* Where others wait already the loop has been woken. */
+static void post_add(struct embed *embed, struct embed_post *post)
 {
-	struct embed *embed = embed_of(pub);
-	struct embed_post *post = malloc(sizeof(*post));
 	uint64_t one = 1;
+	bool first;
 
-	if (post == NULL)
-		return -ENOMEM;
-	*post = (struct embed_post){.fn = fn, .user = user};
 	pthread_mutex_lock(&embed->lock);
+	first = embed->posts == NULL;
 	*embed->posts_end = post;
 	embed->posts_end = &post->next;
 	pthread_mutex_unlock(&embed->lock);
 	/* A counter that is full wakes all the same. */
-	while (write(embed->wake, &one, sizeof(one)) < 0 && errno == EINTR)
+	while (first && write(embed->wake, &one, sizeof(one)) < 0 && errno == EINTR)
 		;
+}
+
+int alk_embed_post(struct alk_embed *pub, void (*fn)(void *user), void *user)
+{
+	struct embed *embed = embed_of(pub);
+	struct embed_post *post = malloc(sizeof(*post));
+
+	if (post == NULL)
+		return -ENOMEM;
+	*post = (struct embed_post){.fn = fn, .user = user};
+	post_add(embed, post);
 	return 0;
 }
 
@@ -82,13 +93,10 @@ static void on_wake(void *user, int revents)
 		posts_run(embed);
 }
 
-/* The server wants the loop to end: that is the server's end alone. */
+/* Nothing of ours ends a program's loop. */
 static void on_loop_stop(void *user)
 {
-	struct embed *embed = user;
-
-	if (embed->pub.server != NULL)
-		embed_server_ended(embed->pub.server);
+	(void)user;
 }
 
 static void *thread_main(void *user)
@@ -187,8 +195,8 @@ static void embed_end(void *user)
 
 		alk_embed_client_free(&client);
 	}
-	if (embed->pub.server != NULL) {
-		struct alk_embed_server *server = embed->pub.server;
+	while (embed->pub.servers != NULL) {
+		struct alk_embed_server *server = embed->pub.servers;
 
 		alk_embed_server_free(&server);
 	}
@@ -202,7 +210,6 @@ void alk_embed_free(struct alk_embed **pub)
 {
 	struct embed *embed = *pub != NULL ? embed_of(*pub) : NULL;
 	struct embed_post end = {.fn = embed_end, .user = embed};
-	uint64_t one = 1;
 
 	if (embed == NULL)
 		return;
@@ -214,12 +221,7 @@ void alk_embed_free(struct alk_embed **pub)
 		if (last == NULL)
 			abort();
 		*last = end;
-		pthread_mutex_lock(&embed->lock);
-		*embed->posts_end = last;
-		embed->posts_end = &last->next;
-		pthread_mutex_unlock(&embed->lock);
-		while (write(embed->wake, &one, sizeof(one)) < 0 && errno == EINTR)
-			;
+		post_add(embed, last);
 		pthread_join(embed->thread, NULL);
 	} else {
 		posts_run(embed);
@@ -229,6 +231,28 @@ void alk_embed_free(struct alk_embed **pub)
 }
 
 /* ---- configuration ---- */
+
+bool embed_setting_is(const struct alk_setting *setting, const char *option)
+{
+	size_t len = strlen(option);
+
+	return strncmp(setting->name, option, len) == 0 &&
+	       (setting->name[len] == '\0' || strcmp(setting->name + len, CONTENT) == 0);
+}
+
+int embed_set(struct alk_conf *conf, const struct alk_setting *setting, struct alk_err *err)
+{
+	size_t len = strlen(setting->name), tail = strlen(CONTENT);
+	char option[64];
+
+	if (len <= tail || len - tail >= sizeof(option) ||
+	    strcmp(setting->name + len - tail, CONTENT) != 0)
+		return alk_conf_set(conf, setting->name, setting->value, "program", err);
+	memcpy(option, setting->name, len - tail);
+	option[len - tail] = '\0';
+	return alk_conf_set_content(conf, option, setting->value, strlen(setting->value), "program",
+				    err);
+}
 
 static int conf_give(struct alk_conf *conf, enum alk_role role, const char *table,
 		     const struct alk_setting *settings, struct alk_err *err)
@@ -240,7 +264,7 @@ static int conf_give(struct alk_conf *conf, enum alk_role role, const char *tabl
 	if (table != NULL)
 		rc = alk_conf_load_text(conf, "the configuration", table, strlen(table), err);
 	for (s = settings; rc == 0 && s != NULL && s->name != NULL; s++)
-		rc = alk_conf_set(conf, s->name, s->value, "program", err);
+		rc = embed_set(conf, s, err);
 	if (rc == 0 && plugins != NULL && !alk_options_has(alk_conf_values(conf), "plugin_dir"))
 		rc = alk_conf_set(conf, "plugin_dir", plugins, "environment", err);
 	if (rc == 0 && role == ALK_ROLE_SUPERVISOR) {

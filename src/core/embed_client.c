@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <alknet/transport.h>
 #include "connect_keep.h"
 
 #define HAS(ops_, member_)                                                                         \
@@ -51,10 +52,17 @@ static void on_over(void *user, int rc, const struct alk_err *err)
 	alk_task_queue(client->embed->loop, &client->over);
 }
 
+static bool on_again(void *user, bool was_up, const struct alk_err *err)
+{
+	struct alk_embed_client *client = user;
+
+	return !HAS(client->ops, lost) || client->ops->lost(client->user, client, was_up, err);
+}
+
 static int client_init(struct alk_embed_client *client, const char *table,
 		       const struct alk_setting *settings, struct alk_err *err)
 {
-	static const struct alk_keep_ops ops = {.up = on_up, .over = on_over};
+	static const struct alk_keep_ops ops = {.up = on_up, .again = on_again, .over = on_over};
 
 	client->conf = embed_conf(ALK_ROLE_CLIENT, table, settings, err);
 	if (client->conf == NULL)
@@ -105,6 +113,35 @@ struct alk_channel *alk_embed_client_open(struct alk_embed_client *client, const
 	}
 	memcpy(is_path ? to.path : to.host, host, len);
 	return alk_client_open(alk_keep_client(client->keep), &to, ops, user, err);
+}
+
+enum alk_embed_failure alk_embed_client_failure(const struct alk_embed_client *client)
+{
+	static const enum alk_embed_failure as[] = {
+		[ALK_CLIENT_FAILED_NOT] = ALK_EMBED_NOT,
+		[ALK_CLIENT_FAILED_DIAL] = ALK_EMBED_CONNECT,
+		[ALK_CLIENT_FAILED_HOSTKEY] = ALK_EMBED_HOSTKEY,
+		[ALK_CLIENT_FAILED_AUTH] = ALK_EMBED_AUTH,
+		[ALK_CLIENT_FAILED_TIMEOUT] = ALK_EMBED_TIMEOUT,
+		[ALK_CLIENT_FAILED_ENDED] = ALK_EMBED_ENDED,
+	};
+
+	return as[alk_client_failure(alk_keep_client(client->keep))];
+}
+
+const struct alk_link *alk_embed_client_link(const struct alk_embed_client *client)
+{
+	return alk_client_link(alk_keep_client(client->keep));
+}
+
+const char *alk_embed_client_host_key(const struct alk_embed_client *client)
+{
+	return alk_client_host_key(alk_keep_client(client->keep));
+}
+
+void alk_embed_client_hurry(struct alk_embed_client *client)
+{
+	alk_keep_wanted(client->keep);
 }
 
 void alk_embed_client_stop(struct alk_embed_client *client)

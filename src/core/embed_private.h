@@ -10,14 +10,16 @@
 
 struct alk_embed {
 	struct alk_loop *loop;
-	struct alk_embed_server *server; /* NULL = none */
+	struct alk_embed_server *servers;
 	struct alk_embed_client *clients;
 };
 
 /* A configuration of `role` from what the program gave, its files read and the log set up. NULL with `err`. */
 struct alk_conf *embed_conf(enum alk_role role, const char *table,
 			    const struct alk_setting *settings, struct alk_err *err);
-/* The server ended by itself. */
-void embed_server_ended(struct alk_embed_server *server);
+/* One setting, of an option or of its content. */
+int embed_set(struct alk_conf *conf, const struct alk_setting *setting, struct alk_err *err);
+/* Is the setting this option's, or its content's? */
+bool embed_setting_is(const struct alk_setting *setting, const char *option);
 
 #endif

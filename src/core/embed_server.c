@@ -21,9 +21,12 @@ struct alk_embed_server {
 	struct alk_supervisor *sup;
 	struct alk_task ended;
 	struct embed_request *requests;
-	/* For a reload. */
+	/* For a reload; `other` are those of one that is under way. */
 	char *table;
-	struct alk_setting *settings;
+	struct alk_setting *settings, *other;
+	alk_embed_done *reload_done;
+	void *reload_user;
+	struct alk_embed_server *next, **prev;
 };
 
 /* ---- requests ---- */
@@ -147,8 +150,10 @@ static void on_ended(void *user)
 		server->ops->closed(server->user, server, alk_supervisor_status(server->sup));
 }
 
-void embed_server_ended(struct alk_embed_server *server)
+static void on_over(void *user)
 {
+	struct alk_embed_server *server = user;
+
 	alk_task_queue(server->embed->loop, &server->ended);
 }
 
@@ -160,51 +165,150 @@ static void on_ready(void *user)
 		server->ops->ready(server->user, server);
 }
 
+static const struct alk_setting *settings_now(const struct alk_embed_server *server)
+{
+	return server->other != NULL ? server->other : server->settings;
+}
+
 static struct alk_conf *on_reread(void *user, struct alk_err *err)
 {
 	const struct alk_embed_server *server = user;
 
-	return embed_conf(ALK_ROLE_SUPERVISOR, server->table, server->settings, err);
+	return embed_conf(ALK_ROLE_SUPERVISOR, server->table, settings_now(server), err);
+}
+
+/* Files that a reload of one kind may read again: perhaps they are others now. */
+static int on_amend(void *user, struct alk_conf *conf, struct alk_err *err)
+{
+	static const char *const names[] = {"key", "authorized_keys", "cert_authority",
+					    "revoked_keys", "policy"};
+	const struct alk_embed_server *server = user;
+	int rc = 0;
+
+	for (size_t i = 0; server->other != NULL && i < sizeof(names) / sizeof(*names); i++) {
+		bool first = true;
+
+		for (const struct alk_setting *s = server->other; s->name != NULL && rc == 0; s++) {
+			if (!embed_setting_is(s, names[i]))
+				continue;
+			if (first)
+				alk_conf_unset(conf, names[i]);
+			first = false;
+			rc = embed_set(conf, s, err);
+		}
+	}
+	return rc;
 }
 
 static void settings_free(struct alk_setting *settings)
 {
 	for (struct alk_setting *s = settings; s != NULL && s->name != NULL; s++) {
 		free((char *)(uintptr_t)s->name);
+		if (s->value != NULL)
+			explicit_bzero((char *)(uintptr_t)s->value, strlen(s->value));
 		free((char *)(uintptr_t)s->value);
 	}
 	free(settings);
 }
 
-static int settings_copy(struct alk_embed_server *server, const char *table,
-			 const struct alk_setting *settings)
+static size_t settings_count(const struct alk_setting *settings)
 {
 	size_t n = 0;
 
 	while (settings != NULL && settings[n].name != NULL)
 		n++;
-	server->settings = calloc(n + 1, sizeof(*server->settings));
-	server->table = table != NULL ? strdup(table) : NULL;
-	if (server->settings == NULL || (table != NULL && server->table == NULL))
-		return -ENOMEM;
-	for (size_t i = 0; i < n; i++) {
-		server->settings[i].name = strdup(settings[i].name);
-		server->settings[i].value = strdup(settings[i].value);
-		if (server->settings[i].name == NULL || server->settings[i].value == NULL)
-			return -ENOMEM;
+	return n;
+}
+
+/* Of the same option? */
+static bool setting_replaced(const struct alk_setting *setting, const struct alk_setting *by)
+{
+	char option[64];
+	size_t len;
+
+	for (; by != NULL && by->name != NULL; by++) {
+		len = strlen(by->name);
+		if (len > 8 && strcmp(by->name + len - 8, "_content") == 0)
+			len -= 8;
+		snprintf(option, sizeof(option), "%.*s", (int)len, by->name);
+		if (embed_setting_is(setting, option))
+			return true;
 	}
-	return 0;
+	return false;
+}
+
+/* `from`, but for what `other` has, then `other`. NULL when out of memory. */
+static struct alk_setting *settings_merge(const struct alk_setting *from,
+					  const struct alk_setting *other)
+{
+	size_t before = settings_count(from), n = before + settings_count(other), used = 0;
+	struct alk_setting *merged = calloc(n + 1, sizeof(*merged));
+
+	for (size_t i = 0; merged != NULL && i < n; i++) {
+		const struct alk_setting *s = i < before ? &from[i] : &other[i - before];
+
+		if (i < before && setting_replaced(s, other))
+			continue;
+		merged[used] = (struct alk_setting){strdup(s->name), strdup(s->value)};
+		if (merged[used].name == NULL || merged[used].value == NULL) {
+			free((char *)(uintptr_t)merged[used].name);
+			free((char *)(uintptr_t)merged[used].value);
+			merged[used] = (struct alk_setting){0};
+			settings_free(merged);
+			return NULL;
+		}
+		used++;
+	}
+	return merged;
+}
+
+/* The settings are the server's now, or all is as it was. */
+static void on_reloaded(void *user, const char *json, const struct alk_err *err)
+{
+	struct alk_embed_server *server = user;
+	struct alk_setting *before = json != NULL ? server->settings : server->other;
+
+	if (json != NULL)
+		server->settings = server->other;
+	server->other = NULL;
+	settings_free(before);
+	server->reload_done(server->reload_user, json, err);
+}
+
+int alk_embed_server_reload(struct alk_embed_server *server, const char *method,
+			    const struct alk_setting *settings, alk_embed_done *done, void *user)
+{
+	int rc;
+
+	if (server->other != NULL)
+		return -EBUSY;
+	if (strcmp(method, "reload") != 0 && strcmp(method, "keys.reload") != 0 &&
+	    strcmp(method, "policy.reload") != 0)
+		return -EINVAL;
+	server->other = settings_merge(server->settings, settings);
+	if (server->other == NULL)
+		return -ENOMEM;
+	server->reload_done = done;
+	server->reload_user = user;
+	rc = alk_embed_server_request(server, method, NULL, on_reloaded, server);
+	if (rc < 0) {
+		settings_free(server->other);
+		server->other = NULL;
+	}
+	return rc;
 }
 
 static int server_init(struct alk_embed_server *server, const char *table,
 		       const struct alk_setting *settings, struct alk_err *err)
 {
+	const struct alk_program program = {HAS(server->ops, open) ? server->ops->open : NULL,
+					    server->user};
 	struct alk_loop *loop = server->embed->loop;
 	struct alk_conf *conf;
 
-	if (settings_copy(server, table, settings) < 0 ||
-	    alk_program_set(loop, HAS(server->ops, open) ? server->ops->open : NULL, server->user) <
-		    0)
+	server->settings = settings_merge(NULL, settings);
+	server->table = table != NULL ? strdup(table) : NULL;
+	if (server->settings == NULL || (table != NULL && server->table == NULL))
 		return alk_err_set(err, -ENOMEM, "out of memory");
 	conf = on_reread(server, err);
 	if (conf == NULL)
@@ -214,6 +318,8 @@ static int server_init(struct alk_embed_server *server, const char *table,
 	if (server->sup == NULL)
 		return -EINVAL;
 	alk_supervisor_set_reread(server->sup, on_reread, server);
+	alk_supervisor_set_amend(server->sup, on_amend, server);
+	alk_supervisor_set_program(server->sup, &program, on_over, server);
 	alk_supervisor_set_ready(server->sup, on_ready, server);
 	return 0;
 }
@@ -223,13 +329,8 @@ struct alk_embed_server *alk_embed_server_new(struct alk_embed *embed, const cha
 					      const struct alk_embed_server_ops *ops, void *user,
 					      struct alk_err *err)
 {
-	struct alk_embed_server *server;
+	struct alk_embed_server *server = calloc(1, sizeof(*server));
 
-	if (embed->server != NULL) {
-		alk_err_set(err, -EBUSY, "there is a server already");
-		return NULL;
-	}
-	server = calloc(1, sizeof(*server));
 	if (server == NULL) {
 		alk_err_set(err, -ENOMEM, "out of memory");
 		return NULL;
@@ -238,7 +339,11 @@ struct alk_embed_server *alk_embed_server_new(struct alk_embed *embed, const cha
 	server->ops = ops;
 	server->user = user;
 	server->ended = (struct alk_task){.fn = on_ended, .user = server};
-	embed->server = server;
+	server->next = embed->servers;
+	server->prev = &embed->servers;
+	if (server->next != NULL)
+		server->next->prev = &server->next;
+	embed->servers = server;
 	if (server_init(server, table, settings, err) < 0)
 		alk_embed_server_free(&server);
 	return server;
@@ -247,6 +352,16 @@ struct alk_embed_server *alk_embed_server_new(struct alk_embed *embed, const cha
 const char *alk_embed_server_address(const struct alk_embed_server *server, unsigned n)
 {
 	return alk_supervisor_address(server->sup, n);
+}
+
+const char *alk_embed_server_transport(const struct alk_embed_server *server, unsigned n)
+{
+	return alk_supervisor_transport(server->sup, n);
+}
+
+const char *alk_embed_server_failed(const struct alk_embed_server *server)
+{
+	return alk_supervisor_failed(server->sup);
 }
 
 void alk_embed_server_stop(struct alk_embed_server *server)
@@ -265,9 +380,11 @@ void alk_embed_server_free(struct alk_embed_server **serverp)
 	while (server->requests != NULL)
 		request_free(server->requests);
 	alk_task_cancel(server->embed->loop, &server->ended);
-	alk_program_set(server->embed->loop, NULL, NULL);
-	server->embed->server = NULL;
+	*server->prev = server->next;
+	if (server->next != NULL)
+		server->next->prev = server->prev;
 	free(server->table);
 	settings_free(server->settings);
+	settings_free(server->other);
 	free(server);
 }

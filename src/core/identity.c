@@ -268,6 +268,8 @@ static ssh_key key_decrypt(const char *name, const char *text, const struct enve
 			"%s is encrypted and nobody can be asked for its passphrase here: run this on a "
 			"terminal, or take the passphrase off with `ssh-keygen -p -f %s`",
 			name, name);
+	else if (rc == -EKEYREJECTED)
+		alk_err_set(err, rc, "the passphrase for %s is wrong", name);
 	else if (rc < 0)
 		alk_err_set(err, rc, "no passphrase for %s: %s", name, strerror(-rc));
 	else if (!key)

@@ -17,7 +17,7 @@
 #include "passphrase.h"
 
 /* `text` is the file's content, `name` its path for messages. `ask` may be NULL: then an encrypted key
- * is an error that says so. Up to three tries. Gives the key (ssh_key_free), or NULL with `err`. */
+ * is an error that says so. Up to three tries; `ask` answers -EKEYREJECTED when it knows no other. Gives the key (ssh_key_free), or NULL with `err`. */
 ssh_key alk_identity_parse(const char *name, const char *text, size_t len, alk_passphrase_fn *ask,
 			   void *user, struct alk_err *err);
 /* The public half alone, which needs no passphrase. Gives the blob (free it) and whether the private half is

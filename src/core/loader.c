@@ -16,6 +16,7 @@
 #include <alknet/transport.h>
 #include "loader.h"
 #include "loader_file.h"
+#include "loop_private.h"
 
 #define LOADED_MAGIC 0x616c6c64u
 #define NAME_MAX_BYTES 15 /* struct alk_link keeps 16 with the NUL */
@@ -170,8 +171,16 @@ static const struct alk_plugin *library_find(void *library, size_t *size)
 }
 
 /* Open and check. 0 gives the library and its record. */
-static int library_open(const char *path, void **library, const struct alk_plugin **plugin,
-			struct alk_err *err)
+/* A program may hold an OpenSSL of its own, as node does, whose functions a plugin would find before those of the
+ * libraries that it was linked with. The sanitizers do not go together with it. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define DEEP 0
+#else
+#define DEEP RTLD_DEEPBIND
+#endif
+
+static int library_open(const char *path, int deep, void **library,
+			const struct alk_plugin **plugin, struct alk_err *err)
 {
 	char stem[NAME_MAX_BYTES + 1];
 	size_t size;
@@ -184,7 +193,7 @@ static int library_open(const char *path, void **library, const struct alk_plugi
 		rc = alk_loader_file_try(path, err);
 	if (rc < 0)
 		return rc;
-	*library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	*library = dlopen(path, RTLD_NOW | RTLD_LOCAL | deep);
 	if (*library == NULL)
 		return alk_err_set(err, -ENOEXEC, "%s", dlerror());
 	*plugin = library_find(*library, &size);
@@ -202,7 +211,7 @@ int alk_loader_check_file(const char *path, struct alk_err *err)
 {
 	const struct alk_plugin *plugin;
 	void *library;
-	int rc = library_open(path, &library, &plugin, err);
+	int rc = library_open(path, 0, &library, &plugin, err);
 
 	if (rc == 0)
 		dlclose(library);
@@ -282,7 +291,8 @@ static int loaded_open(struct alk_loaded *loaded, const struct alk_loader *loade
 	/* Again, because a directory's mode may have changed since the program began. */
 	rc = alk_loader_dir_check(loader->dir, err);
 	if (rc == 0)
-		rc = library_open(loaded->path, &loaded->library, &loaded->plugin, err);
+		rc = library_open(loaded->path, alk_loop_is_guest(loader->loop) ? DEEP : 0,
+				  &loaded->library, &loaded->plugin, err);
 	if (rc < 0) {
 		loaded->library = NULL;
 		return alk_err_prefix(err, rc, "plugin %s", name);
@@ -358,6 +368,21 @@ static int is_plugin_file(const struct dirent *entry)
 	return len > 3 && strcmp(entry->d_name + len - 3, ".so") == 0;
 }
 
+/* The option `services`: which of them. */
+static bool scan_wants(const struct alk_loader *loader, enum alk_plugin_kind kind, const char *name)
+{
+	const struct alk_options *values = alk_conf_values(loader->conf);
+	const char *one;
+
+	if (kind != ALK_PLUGIN_SERVICE || loader->role == ALK_ROLE_CLIENT ||
+	    !alk_options_has(values, "services") || strcmp(name, "forward") == 0)
+		return true;
+	for (size_t i = 0; (one = alk_options_nth(values, "services", i)) != NULL; i++)
+		if (strcmp(one, name) == 0)
+			return true;
+	return false;
+}
+
 int alk_loader_scan(struct alk_loader *loader, enum alk_plugin_kind kind, alk_loaded_fn *on_loaded,
 		    alk_loader_refused_fn *on_refused, void *user)
 {
@@ -372,7 +397,8 @@ int alk_loader_scan(struct alk_loader *loader, enum alk_plugin_kind kind, alk_lo
 		char *name = entries[i]->d_name;
 
 		name[strlen(name) - 3] = '\0';
-		rc = loader_load(loader, kind, name, &loaded, &err);
+		rc = scan_wants(loader, kind, name) ? loader_load(loader, kind, name, &loaded, &err)
+						    : -ECANCELED;
 		if (rc == 0)
 			on_loaded(user, loaded);
 		else if (rc != -EPROTOTYPE && rc != -ECANCELED)

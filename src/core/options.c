@@ -82,9 +82,12 @@ void alk_value_clear(struct alk_value *value)
 		free(value->text[i]);
 		if (value->file != NULL)
 			alk_content_deinit(&value->file[i]);
+		if (value->given != NULL)
+			alk_content_deinit(&value->given[i]);
 	}
 	free(value->text);
 	free(value->file);
+	free(value->given);
 	free(value->source);
 	free(value->secret_file);
 	*value = (struct alk_value){0};
@@ -286,6 +289,7 @@ static int value_store(const struct alk_option *option, struct alk_value *value,
 {
 	bool grow = value->source != NULL && (option->flags & ALK_OPT_REPEAT) &&
 		    strcmp(value->source, source) == 0;
+	struct alk_content *given;
 	char **more, *copy;
 
 	if (source_rank(value->source) > source_rank(source))
@@ -306,6 +310,15 @@ static int value_store(const struct alk_option *option, struct alk_value *value,
 		return alk_err_set(err, -ENOMEM, "out of memory");
 	}
 	value->text = more;
+	if (value->given != NULL) {
+		given = realloc(value->given, (value->count + 1) * sizeof(*given));
+		if (given == NULL) {
+			free(copy);
+			return alk_err_set(err, -ENOMEM, "out of memory");
+		}
+		given[value->count] = (struct alk_content){.bytes = NULL};
+		value->given = given;
+	}
 	value->text[value->count++] = copy;
 	return 0;
 }
@@ -353,6 +366,37 @@ int alk_options_set_text(struct alk_options *options, const struct alk_option *o
 		rc = text_check(option, text, err);
 		return rc < 0 ? rc : value_store(option, value, text, 0, source, err);
 	}
+}
+
+int alk_options_set_content(struct alk_options *options, const struct alk_option *option,
+			    const char *bytes, size_t len, const char *source, struct alk_err *err)
+{
+	struct alk_value *value = &options->value[option - options->table];
+	size_t limit = option->flags & ALK_OPT_PRIVATE ? ALK_CONTENT_PRIVATE_MAX : ALK_CONTENT_MAX;
+	char label[80], *copy;
+	int rc;
+
+	if (option->type != ALK_OPT_FILE)
+		return alk_err_set(err, -EINVAL, "has no content");
+	if (len > limit)
+		return alk_err_set(err, -EFBIG, "is larger than %zu KiB", limit / 1024);
+	snprintf(label, sizeof(label), "(%s)", option->name);
+	rc = value_store(option, value, label, 0, source, err);
+	if (rc < 0 || source_rank(value->source) > source_rank(source))
+		return rc;
+	copy = malloc(len + 1);
+	if (copy == NULL)
+		return alk_err_set(err, -ENOMEM, "out of memory");
+	if (value->given == NULL)
+		value->given = calloc(value->count, sizeof(*value->given));
+	if (value->given == NULL) {
+		free(copy);
+		return alk_err_set(err, -ENOMEM, "out of memory");
+	}
+	memcpy(copy, bytes, len);
+	copy[len] = '\0';
+	value->given[value->count - 1] = (struct alk_content){.bytes = copy, .len = len};
+	return 0;
 }
 
 static const char *json_kind(const json_t *value)

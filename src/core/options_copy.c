@@ -36,20 +36,16 @@ static int texts_copy(struct alk_value *to, const struct alk_value *from)
 	return 0;
 }
 
-static int contents_copy(struct alk_value *to, const struct alk_value *from)
+static int contents_copy(struct alk_content **to, const struct alk_content *from, size_t count)
 {
-	if (from->file == NULL)
+	if (from == NULL)
 		return 0;
-	to->file = calloc(from->count, sizeof(*to->file));
-	if (to->file == NULL)
+	*to = calloc(count, sizeof(**to));
+	if (*to == NULL)
 		return -ENOMEM;
-	for (size_t i = 0; i < from->count; i++) {
-		to->file[i].bytes = malloc(from->file[i].len + 1);
-		if (to->file[i].bytes == NULL)
+	for (size_t i = 0; i < count; i++)
+		if (from[i].bytes != NULL && alk_content_copy(&(*to)[i], &from[i], NULL) < 0)
 			return -ENOMEM;
-		memcpy(to->file[i].bytes, from->file[i].bytes, from->file[i].len + 1);
-		to->file[i].len = from->file[i].len;
-	}
 	return 0;
 }
 
@@ -66,7 +62,9 @@ int alk_value_copy(struct alk_value *to, const struct alk_value *from)
 		rc = -ENOMEM;
 	if (rc == 0)
 		rc = texts_copy(to, from);
-	return rc == 0 ? contents_copy(to, from) : rc;
+	if (rc == 0)
+		rc = contents_copy(&to->file, from->file, from->count);
+	return rc == 0 ? contents_copy(&to->given, from->given, from->count) : rc;
 }
 
 void alk_value_unread(struct alk_value *value)
@@ -75,6 +73,26 @@ void alk_value_unread(struct alk_value *value)
 		alk_content_deinit(&value->file[i]);
 	free(value->file);
 	value->file = NULL;
+}
+
+/* What was given keeps its place beside its text: a place before all of them comes or goes. */
+static bool given_shift(struct alk_value *value, bool more)
+{
+	struct alk_content *given;
+
+	if (value->given == NULL)
+		return true;
+	if (!more) {
+		memmove(value->given, value->given + 1, value->count * sizeof(*value->given));
+		return true;
+	}
+	given = calloc(value->count + 1, sizeof(*given));
+	if (given == NULL)
+		return false;
+	memcpy(given + 1, value->given, value->count * sizeof(*given));
+	free(value->given);
+	value->given = given;
+	return true;
 }
 
 static void lent_drop(struct alk_value *value)
@@ -87,6 +105,7 @@ static void lent_drop(struct alk_value *value)
 	/* One behind the last text is NULL. */
 	memmove(value->text, value->text + 1, (value->count + 1) * sizeof(*value->text));
 	memmove(value->file, value->file + 1, value->count * sizeof(*value->file));
+	given_shift(value, false);
 	if (value->count > 0)
 		return;
 	free(value->file);
@@ -112,7 +131,7 @@ int alk_value_lend(struct alk_value *value, const char *name, const char *bytes,
 	if (file != NULL)
 		file[0] = (struct alk_content){.bytes = malloc(len + 1), .len = len};
 	if (text == NULL || text[0] == NULL || file == NULL || file[0].bytes == NULL ||
-	    source == NULL) {
+	    source == NULL || !given_shift(value, true)) {
 		if (text != NULL)
 			free(text[0]);
 		free(text);

@@ -55,8 +55,11 @@ static int files_read(const struct alk_option *option, struct alk_value *value, 
 	if (value->file == NULL)
 		return alk_err_set(err, -ENOMEM, "out of memory");
 	for (size_t i = 0; i < value->count; i++) {
-		int rc = alk_content_read(value->text[i], is_private(option, value->text[i]),
-					  &value->file[i], err);
+		int rc = value->given != NULL && value->given[i].bytes != NULL
+				 ? alk_content_copy(&value->file[i], &value->given[i], err)
+				 : alk_content_read(value->text[i],
+						    is_private(option, value->text[i]),
+						    &value->file[i], err);
 
 		if (rc < 0)
 			return rc;

@@ -16,7 +16,10 @@ struct alk_value {
 	char **text;  /* STRING, ENUM, PATH, FILE: the words; TABLE: one JSON text an element */
 	struct alk_content *file; /* FILE: as many as `count`, once they were read */
 	bool lent;		  /* the first of `file` is in no file: alk_value_lend() */
-	char *secret_file;	  /* NAME_file of a SECRET */
+	/* FILE: contents that were given instead of a path, as many as `count`, or NULL: none was. Of the others
+	 * `bytes` is NULL. */
+	struct alk_content *given;
+	char *secret_file; /* NAME_file of a SECRET */
 };
 
 struct alk_options {
@@ -52,6 +55,9 @@ struct alk_value *alk_options_value(const struct alk_options *options, const cha
  * Errors are sentences that begin with what is wrong, without the name. */
 int alk_options_set_text(struct alk_options *options, const struct alk_option *option,
 			 const char *text, const char *source, struct alk_err *err);
+/* Of a FILE: the content itself, which no file is read for, then or later. In sentences it is "(NAME)". */
+int alk_options_set_content(struct alk_options *options, const struct alk_option *option,
+			    const char *bytes, size_t len, const char *source, struct alk_err *err);
 /* `dir` is what relative paths are relative to; NULL = the working directory. */
 int alk_options_set_json(struct alk_options *options, const struct alk_option *option,
 			 const json_t *value, const char *source, const char *dir,

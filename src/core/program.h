@@ -3,17 +3,15 @@
 #define ALK_PROGRAM_H
 
 /* The program that has this server in itself, as a service: it is offered channels to reserved destinations
- * that no other service has, and those that the policy gives to the service "program". One a loop. */
+ * that no other service has, and those that the policy gives to the service "program". One a server; it goes from
+ * the supervisor to its workers in this process, and from each to its routes. */
 
 #include <alknet/service.h>
 
-/* True: taken, and the channel's ops are set. */
-typedef bool alk_program_open_fn(void *user, struct alk_channel *channel,
-				 const struct alk_destination *to);
-/* NULL takes it back. -ENOMEM. */
-int alk_program_set(struct alk_loop *loop, alk_program_open_fn *open, void *user);
-/* False when there is no program, or it does not want the channel. */
-bool alk_program_offer(struct alk_loop *loop, struct alk_channel *channel,
-		       const struct alk_destination *to);
+struct alk_program {
+	/* True: taken, and the channel's ops are set. NULL: no channel is. */
+	bool (*open)(void *user, struct alk_channel *channel, const struct alk_destination *to);
+	void *user;
+};
 
 #endif

@@ -34,6 +34,7 @@ static const char proxy_key; /* of alk_loop_keep */
 /* A loop's. */
 struct proxy_kept {
 	struct alk_proxy_url url;
+	const struct alk_proxy_url *lent;
 	uint64_t logged; /* when a failure was, 0 = never */
 };
 
@@ -71,10 +72,20 @@ int alk_proxy_set(struct alk_loop *loop, const char *text, struct alk_err *err)
 	return rc;
 }
 
+void alk_proxy_lend(struct alk_loop *loop, const struct alk_proxy_url *url)
+{
+	struct proxy_kept *kept = url != NULL ? kept_of(loop) : alk_loop_kept(loop, &proxy_key);
+
+	if (kept != NULL)
+		kept->lent = url;
+}
+
 const struct alk_proxy_url *alk_proxy_get(const struct alk_loop *loop)
 {
 	const struct proxy_kept *kept = alk_loop_kept(loop, &proxy_key);
 
+	if (kept != NULL && kept->lent != NULL)
+		return kept->lent->kind != ALK_PROXY_NONE ? kept->lent : NULL;
 	return kept != NULL && kept->url.kind != ALK_PROXY_NONE ? &kept->url : NULL;
 }
 

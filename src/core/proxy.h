@@ -14,7 +14,10 @@ struct alk_proxy;
 /* The proxy of what is dialled on this loop from now on; `url` text, NULL or "none" = none. 0, -EINVAL or
  * -ENOMEM with `err`. */
 int alk_proxy_set(struct alk_loop *loop, const char *url, struct alk_err *err);
-/* The loop's, or NULL when it has none; valid until the next alk_proxy_set. */
+/* Until it is taken back with NULL, dials go through this one instead of the loop's (kind ALK_PROXY_NONE: straight
+ * there): around a call that may dial for somebody who shares the loop with others. Borrows `url`. */
+void alk_proxy_lend(struct alk_loop *loop, const struct alk_proxy_url *url);
+/* The one lent, or the loop's, or NULL when it has none; valid until the next alk_proxy_set or _lend. */
 const struct alk_proxy_url *alk_proxy_get(const struct alk_loop *loop);
 
 /* Runs exactly once, from the loop, never before alk_proxy_start returned. rc 0: takes `fd`, which is

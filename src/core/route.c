@@ -6,6 +6,7 @@
 #include <string.h>
 #include "board.h"
 #include "program.h"
+#include "proxy.h"
 #include "route.h"
 
 #define SERVICES_MAX 32
@@ -22,6 +23,8 @@ struct route_service {
 struct alk_route {
 	struct alk_policy *policy;
 	struct alk_loader *loader;
+	const struct alk_program *program;
+	const struct alk_proxy_url *proxy;
 	struct route_service service[SERVICES_MAX];
 	struct alk_err bad; /* why a plugin that the configuration speaks of does not fit */
 };
@@ -111,8 +114,22 @@ static void on_loaded(void *user, struct alk_loaded *loaded)
 		alk_route_hold(user, name, false);
 }
 
+/* What the option `services` names has to be there. */
+static int route_check_wanted(const struct alk_route *route, const struct alk_options *values,
+			      struct alk_err *err)
+{
+	const char *name;
+
+	for (size_t i = 0; (name = alk_options_nth(values, "services", i)) != NULL; i++)
+		if (strcmp(name, "none") != 0 && !route_find(route, name))
+			return alk_err_set(err, -ENOENT,
+					   "services: there is no service %.64s in plugin_dir",
+					   name);
+	return 0;
+}
+
 struct alk_route *alk_route_new(struct alk_policy *policy, struct alk_loader *loader,
-				struct alk_err *err)
+				const struct alk_options *values, struct alk_err *err)
 {
 	struct alk_route *route = calloc(1, sizeof(*route));
 	struct alk_loaded *forward;
@@ -136,8 +153,17 @@ struct alk_route *alk_route_new(struct alk_policy *policy, struct alk_loader *lo
 	} else if (*route->bad.text) {
 		*err = route->bad;
 		alk_route_free(&route);
+	} else if (route_check_wanted(route, values, err) < 0) {
+		alk_route_free(&route);
 	}
 	return route;
+}
+
+void alk_route_set_program(struct alk_route *route, const struct alk_program *program,
+			   const struct alk_proxy_url *proxy)
+{
+	route->program = program;
+	route->proxy = proxy;
 }
 
 void alk_route_free(struct alk_route **route)
@@ -172,15 +198,18 @@ static void on_given_up(void *user, struct alk_channel *channel)
 
 static const struct alk_channel_ops asking_ops = {.close = on_given_up};
 
-static void route_serve(struct route_service *s, struct alk_channel *channel,
-			const struct alk_destination *to)
+static void route_serve(const struct alk_route *route, struct route_service *s,
+			struct alk_channel *channel, const struct alk_destination *to)
 {
+	struct alk_loop *loop = alk_channel_loop(channel);
 	struct alk_err err = {""};
 	void *user = NULL;
 	int rc;
 
 	alk_channel_set_ops(channel, &s->ops, NULL);
+	alk_proxy_lend(loop, route->proxy);
 	rc = ALK_OP(s->table, open)(s->state, channel, to, &user, &err);
+	alk_proxy_lend(loop, NULL);
 	if (rc < 0) {
 		alk_channel_set_ops(channel, NULL, NULL);
 		alk_channel_refuse(channel, alk_open_failure_of(rc), err.text);
@@ -213,6 +242,7 @@ static void on_answer(void *user, const struct alk_answer *answer)
 {
 	struct route_asking *a = user;
 	struct alk_channel *channel = a->channel;
+	const struct alk_program *program = a->route->program;
 	struct route_service *s = NULL;
 	const char *name = FORWARD;
 
@@ -245,9 +275,9 @@ static void on_answer(void *user, const struct alk_answer *answer)
 			s = NULL;
 	}
 	if (s && !s->held)
-		route_serve(s, channel, &a->to);
-	else if (is_program(answer, &a->to) &&
-		 alk_program_offer(alk_channel_loop(channel), channel, &a->to))
+		route_serve(a->route, s, channel, &a->to);
+	else if (is_program(answer, &a->to) && program && program->open &&
+		 program->open(program->user, channel, &a->to))
 		; /* it has the channel */
 	else if (answer->verdict == ALK_VERDICT_SERVICE)
 		alk_channel_refuse(channel, ALK_OPEN_PROHIBITED, "open failed: no such service");

@@ -22,8 +22,14 @@ struct alk_route_session {
 /* Borrows all for life. Loads every service plugin of the loader's directory now; one that does not fit is logged and
  * left out. NULL with `err` when that is one which the configuration speaks of, or `forward`. */
 struct alk_route *alk_route_new(struct alk_policy *policy, struct alk_loader *loader,
-				struct alk_err *err);
+				const struct alk_options *values, struct alk_err *err);
 void alk_route_free(struct alk_route **route);
+/* A server in a program: `program` may be NULL, and `proxy` is what its destinations are reached through, since
+ * the loop is not its own. Borrows both for life. */
+struct alk_program;
+struct alk_proxy_url;
+void alk_route_set_program(struct alk_route *route, const struct alk_program *program,
+			   const struct alk_proxy_url *proxy);
 /* One more service, at run time; it gets no channels until alk_route_hold(..., false). -ENOSPC with `err`. */
 int alk_route_add(struct alk_route *route, struct alk_loaded *loaded, struct alk_err *err);
 /* A service that is held gets no new channels. Nothing happens when there is none of this name. */

@@ -778,6 +778,16 @@ const struct alk_identity *alk_channel_identity(const struct alk_channel *c)
 	return c->s->grant ? &c->s->grant->identity : NULL;
 }
 
+const struct alk_link *alk_channel_link(const struct alk_channel *c)
+{
+	return c->s->from ? c->s->from->link : NULL;
+}
+
+uint64_t alk_channel_session(const struct alk_channel *c)
+{
+	return c->s->from ? c->s->from->id : 0;
+}
+
 struct alk_policy *alk_channel_policy(const struct alk_channel *c,
 				      const struct alk_route_session **from)
 {

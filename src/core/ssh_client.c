@@ -14,6 +14,7 @@
 #include "knownhosts.h"
 #include "loader.h"
 #include "loop_private.h"
+#include "proxy.h"
 #include "ssh_hostkey.h"
 #include "ssh_login.h"
 #include "ssh_session.h"
@@ -36,6 +37,9 @@ struct alk_client {
 	void *transport_state, *dialing;
 	struct alk_ssh ssh;
 	bool ssh_made, connect_begun;
+	struct alk_proxy_url proxy; /* to the server; the loop may be others' too */
+	struct alk_link link;	    /* as the transport said, without its fd */
+	enum alk_client_failure failure;
 	struct alk_timer *deadline, *tick;
 	struct alk_task down; /* a failure before there is a session */
 	int rc;
@@ -51,8 +55,20 @@ const char *alk_client_state_str(enum alk_client_state state)
 
 /* ---- going down --------------------------------------------------------------------------------- */
 
+static enum alk_client_failure client_failed(const struct alk_client *c)
+{
+	if (c->failure == ALK_CLIENT_FAILED_HOSTKEY)
+		return c->failure;
+	if (c->state == ALK_CLIENT_UP)
+		return ALK_CLIENT_FAILED_ENDED;
+	if (c->rc == -ETIMEDOUT)
+		return ALK_CLIENT_FAILED_TIMEOUT;
+	return c->state == ALK_CLIENT_AUTH ? ALK_CLIENT_FAILED_AUTH : ALK_CLIENT_FAILED_DIAL;
+}
+
 static void client_down(struct alk_client *c)
 {
+	c->failure = client_failed(c);
 	c->state = ALK_CLIENT_DOWN;
 	alk_timer_stop(c->deadline);
 	alk_timer_stop(c->tick);
@@ -156,6 +172,8 @@ static int step_handshake(struct alk_client *c)
 	if (ssh_get_server_publickey(c->ssh.ssh, &key) != SSH_OK)
 		return -EPROTO;
 	rc = alk_hostkey_check(&c->hostkey, key, seen, &c->err);
+	if (rc < 0)
+		c->failure = ALK_CLIENT_FAILED_HOSTKEY;
 	ssh_key_free(key);
 	if (rc == 0)
 		rc = alk_login_begin(c->login, &c->ssh, &c->err);
@@ -302,6 +320,8 @@ static void on_link(void *user, int rc, struct alk_link *link, const struct alk_
 		client_fail(c, rc);
 		return;
 	}
+	c->link = *link;
+	c->link.fd = -1;
 	c->ssh_made = true;
 	c->connect_begun = false;
 	c->ssh.max_channels = (unsigned)alk_options_int(c->values, "max_channels");
@@ -363,6 +383,10 @@ static int client_load(struct alk_client *c, struct alk_err *err)
 		snprintf(c->known_hosts, sizeof(c->known_hosts), "%s", path);
 	else if ((rc = alk_knownhosts_default(c->known_hosts, sizeof(c->known_hosts), err)) < 0)
 		return rc;
+	path = alk_options_str(c->values, "proxy");
+	rc = alk_proxy_url_parse(path ? path : "none", &c->proxy, err);
+	if (rc < 0)
+		return alk_err_prefix(err, rc, "proxy");
 	c->login = alk_login_new(c->loop, c->conf, c->server, c->login_name, err);
 	if (!c->login)
 		return -EINVAL;
@@ -399,6 +423,7 @@ struct alk_client *alk_client_new(struct alk_loop *loop, struct alk_conf *conf,
 	c->hostkey.known_hosts = c->known_hosts;
 	c->hostkey.before = c->host_key;
 	c->down = (struct alk_task){.fn = on_down, .user = c};
+	c->link = ALK_LINK_NONE;
 	c->deadline = alk_timer_new(loop, "client handshake", on_deadline, c);
 	c->tick = alk_timer_new(loop, "client keepalive", on_tick, c);
 	if (!c->deadline || !c->tick)
@@ -425,6 +450,7 @@ void alk_client_free(struct alk_client **client)
 	alk_timer_free(&c->tick);
 	alk_loader_free(&c->loader);
 	alk_login_free(&c->login);
+	explicit_bzero(&c->proxy, sizeof(c->proxy));
 	free(c);
 	*client = NULL;
 }
@@ -435,7 +461,10 @@ int alk_client_start(struct alk_client *c, struct alk_err *err)
 		return -EALREADY;
 	c->err.text[0] = '\0';
 	c->rc = 0;
+	c->failure = ALK_CLIENT_FAILED_NOT;
+	alk_proxy_lend(c->loop, &c->proxy);
 	c->dialing = ALK_OP(c->transport, dial)(c->transport_state, c->server, on_link, c, err);
+	alk_proxy_lend(c->loop, NULL);
 	if (!c->dialing)
 		return -EINVAL;
 	c->state = ALK_CLIENT_DIALING;
@@ -501,6 +530,21 @@ bool alk_client_path(const struct alk_client *c, struct alk_link_path *path)
 const char *alk_client_server(const struct alk_client *c)
 {
 	return c->server;
+}
+
+enum alk_client_failure alk_client_failure(const struct alk_client *c)
+{
+	return c->failure;
+}
+
+const struct alk_link *alk_client_link(const struct alk_client *c)
+{
+	return &c->link;
+}
+
+const char *alk_client_host_key(const struct alk_client *c)
+{
+	return c->host_key;
 }
 
 struct alk_channel *alk_client_open(struct alk_client *c, const struct alk_destination *to,

@@ -67,7 +67,7 @@ static int cert_read(struct alk_login *l, const struct alk_conf *conf, const uin
 		return 0; /* the identity is one */
 	if (text)
 		rc = cert_parse(l, path, text, len, err);
-	else if (key)
+	else if (key && !alk_conf_given(conf, "identity", 0))
 		rc = cert_beside(l, err);
 	if (rc < 0 || !l->cert || !key || alk_pubkey_certifies(l->cert, l->cert_len, key, key_len))
 		return rc;
@@ -130,9 +130,25 @@ static bool agent_holds(const struct alk_login *l, const uint8_t *blob, size_t l
 
 /* ---- the identity ---- */
 
+/* The option's; asked for once, then there is no other. */
+static int passphrase_given(void *user, const char *prompt, char *buf, size_t size)
+{
+	const char **passphrase = user;
+
+	(void)prompt;
+	if (!*passphrase)
+		return -EKEYREJECTED;
+	if (strlen(*passphrase) >= size)
+		return -E2BIG;
+	memcpy(buf, *passphrase, strlen(*passphrase) + 1);
+	*passphrase = NULL;
+	return 0;
+}
+
 static int private_read(struct alk_login *l, const struct alk_conf *conf, const char *text,
 			size_t len, struct alk_err *err)
 {
+	const char *passphrase;
 	bool encrypted = false;
 	uint8_t *blob = NULL;
 	size_t blob_len = 0;
@@ -149,8 +165,14 @@ static int private_read(struct alk_login *l, const struct alk_conf *conf, const 
 	free(blob);
 	if (rc < 0)
 		return rc;
-	l->file_key[1] = alk_identity_parse(l->identity, text, len,
-					    l->guest ? NULL : alk_passphrase_tty, NULL, err);
+	passphrase = alk_options_str(alk_conf_values(conf), "identity_passphrase");
+	if (passphrase)
+		l->file_key[1] = alk_identity_parse(l->identity, text, len, passphrase_given,
+						    &passphrase, err);
+	else
+		l->file_key[1] = alk_identity_parse(l->identity, text, len,
+						    l->guest ? NULL : alk_passphrase_tty, NULL,
+						    err);
 	if (!l->file_key[1])
 		return -EINVAL;
 	return l->cert ? cert_attach(l, err) : 0;

@@ -39,7 +39,10 @@ void supervisor_finish(struct alk_supervisor *sup)
 		return;
 	sup->state = SUPERVISOR_STOPPED;
 	alk_timer_stop(sup->deadline);
-	alk_loop_stop(sup->loop);
+	if (sup->over != NULL)
+		sup->over(sup->over_user);
+	else
+		alk_loop_stop(sup->loop);
 }
 
 /* Leaving, and no worker is left? */
@@ -308,6 +311,24 @@ void alk_supervisor_set_ready(struct alk_supervisor *sup, void (*ready)(void *us
 {
 	sup->ready = ready;
 	sup->ready_user = user;
+}
+
+void alk_supervisor_set_program(struct alk_supervisor *sup, const struct alk_program *program,
+				void (*over)(void *user), void *user)
+{
+	sup->program = *program;
+	sup->over = over;
+	sup->over_user = user;
+}
+
+const char *alk_supervisor_failed(const struct alk_supervisor *sup)
+{
+	return sup->failed.text;
+}
+
+const char *alk_supervisor_transport(const struct alk_supervisor *sup, unsigned n)
+{
+	return n < sup->listeners ? sup->listener[n].transport : NULL;
 }
 
 void alk_supervisor_stop(struct alk_supervisor *sup)

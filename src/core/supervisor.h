@@ -24,13 +24,26 @@ struct alk_supervisor *alk_supervisor_new(struct alk_loop *loop, struct alk_conf
 typedef struct alk_conf *alk_supervisor_reread_fn(void *user, struct alk_err *err);
 void alk_supervisor_set_reread(struct alk_supervisor *supervisor, alk_supervisor_reread_fn *reread,
 			       void *user);
+/* Before a reload of one kind reads its files again: change which ones they are, in a copy of the configuration that runs.
+ * 0, or -errno with `err`. */
+typedef int alk_supervisor_amend_fn(void *user, struct alk_conf *conf, struct alk_err *err);
+void alk_supervisor_set_amend(struct alk_supervisor *supervisor, alk_supervisor_amend_fn *amend,
+			      void *user);
 /* For a program that has the server in itself. `ready` runs once, from the loop, when links are taken. */
 void alk_supervisor_set_ready(struct alk_supervisor *supervisor, void (*ready)(void *user),
 			      void *user);
+/* What is the program's goes to it (program.h, copied), and `over` runs instead of the loop's end. */
+struct alk_program;
+void alk_supervisor_set_program(struct alk_supervisor *supervisor,
+				const struct alk_program *program, void (*over)(void *user),
+				void *user);
+/* Why it ended before it was ready; "" = it did not. */
+const char *alk_supervisor_failed(const struct alk_supervisor *supervisor);
 /* Take no more links, end the sessions, stop the loop. */
 void alk_supervisor_stop(struct alk_supervisor *supervisor);
 /* "HOST:PORT" of the n-th listener, NULL past the last. */
 const char *alk_supervisor_address(const struct alk_supervisor *supervisor, unsigned n);
+const char *alk_supervisor_transport(const struct alk_supervisor *supervisor, unsigned n);
 /* A command of the admin socket without one; alk_admin_local() says how it is answered. */
 int alk_supervisor_request(struct alk_supervisor *supervisor, const char *method, json_t *params,
 			   alk_admin_local_fn *answer, void *user);

@@ -36,6 +36,7 @@
 #include "metrics.h"
 #include "metrics_http.h"
 #include "penalty.h"
+#include "program.h"
 #include "shared.h"
 #include "supervisor.h"
 #include "worker_proc.h"
@@ -135,6 +136,9 @@ struct alk_supervisor {
 	int status;
 	void (*ready)(void *user);
 	void *ready_user;
+	void (*over)(void *user); /* instead of stopping the loop, which is a program's */
+	void *over_user;
+	struct alk_err failed; /* why it could not start */
 	uint64_t started, generation;
 	uint64_t drain_timeout, penalty_time;
 
@@ -146,6 +150,7 @@ struct alk_supervisor {
 	unsigned generations;
 	struct alk_task reap;
 	bool in_process, level_changed;
+	struct alk_program program; /* of the program that has the server in itself */
 
 	struct alk_limit_conf limit_conf;
 	struct alk_limit *limit;

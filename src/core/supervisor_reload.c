@@ -27,6 +27,8 @@ struct supervisor_reload {
 	struct alk_supervisor *sup;
 	alk_supervisor_reread_fn *reread;
 	void *reread_user;
+	alk_supervisor_amend_fn *amend;
+	void *amend_user;
 	struct alk_timer *deadline, *pause;
 	struct alk_task begin;
 	uint64_t ended;
@@ -166,7 +168,12 @@ static struct alk_conf *conf_read(struct supervisor_reload *r, struct alk_err *e
 	}
 	if (conf == NULL)
 		return NULL;
-	if (r->kind == SUPERVISOR_RELOAD_POLICY)
+	if (r->amend != NULL &&
+	    (r->kind == SUPERVISOR_RELOAD_POLICY || r->kind == SUPERVISOR_RELOAD_KEYS))
+		rc = r->amend(r->amend_user, conf, err);
+	if (rc < 0)
+		; /* as it is */
+	else if (r->kind == SUPERVISOR_RELOAD_POLICY)
 		rc = alk_conf_read_again(conf, "policy", false, err);
 	else if (r->kind == SUPERVISOR_RELOAD_KEYS)
 		rc = keys_read_again(conf, err);
@@ -205,11 +212,14 @@ static int reload_start(struct supervisor_reload *r, struct alk_err *err)
 	r->new_restart = r->kind == SUPERVISOR_RELOAD_ALL || r->kind == SUPERVISOR_RELOAD_CHECK
 				 ? json_array()
 				 : json_incref(r->restart);
-	if (r->kind == SUPERVISOR_RELOAD_POLICY && !alk_options_has(sup->values, "policy"))
-		return alk_err_set(err, -ENOENT, "there is no policy that could be read again");
 	conf = conf_read(r, err);
 	if (conf == NULL)
 		return -EINVAL;
+	if (r->kind == SUPERVISOR_RELOAD_POLICY &&
+	    !alk_options_has(alk_conf_values(conf), "policy")) {
+		alk_conf_free(&conf);
+		return alk_err_set(err, -ENOENT, "there is no policy that could be read again");
+	}
 	r->setup = supervisor_setup_new(sup, &conf, err);
 	if (r->setup == NULL)
 		return -EINVAL;
@@ -464,6 +474,13 @@ void alk_supervisor_set_reread(struct alk_supervisor *sup, alk_supervisor_reread
 {
 	sup->reload->reread = reread;
 	sup->reload->reread_user = user;
+}
+
+void alk_supervisor_set_amend(struct alk_supervisor *sup, alk_supervisor_amend_fn *amend,
+			      void *user)
+{
+	sup->reload->amend = amend;
+	sup->reload->amend_user = user;
 }
 
 int supervisor_reload_init(struct alk_supervisor *sup, struct alk_err *err)

@@ -184,6 +184,7 @@ static struct supervisor_slot *slot_new(struct alk_supervisor *sup, struct super
 	slot->restart = alk_timer_new(sup->loop, "worker restart", on_slot_timer, slot);
 	if (slot->worker != NULL && slot->restart != NULL) {
 		alk_worker_proc_share(slot->worker, alk_shared_fd(sup->shared));
+		alk_worker_proc_set_program(slot->worker, &sup->program);
 		return slot;
 	}
 	slot_free(slot);

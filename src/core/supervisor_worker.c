@@ -211,13 +211,12 @@ static void end_sentence(const struct alk_worker_proc_end *end, struct alk_err *
 /* A worker that ends before all were ready once: what is wrong is wrong for all, and is told. */
 static void supervisor_fail(struct alk_supervisor *sup, const struct alk_worker_proc_end *end)
 {
-	struct alk_err err;
-
-	end_sentence(end, &err);
+	end_sentence(end, &sup->failed);
 	if (alk_loop_is_guest(sup->loop))
-		alk_log(ALK_LOG_ERROR, "the server cannot start", ALK_STR("error", err.text));
+		alk_log(ALK_LOG_ERROR, "the server cannot start",
+			ALK_STR("error", sup->failed.text));
 	else
-		fprintf(stderr, "alknet: %s\n", err.text);
+		fprintf(stderr, "alknet: %s\n", sup->failed.text);
 	sup->status = end->failed_status != 0 ? end->failed_status : 1;
 	supervisor_unlisten(sup);
 	supervisor_finish(sup);

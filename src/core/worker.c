@@ -10,7 +10,9 @@
 #include "ctl.h"
 #include "log_private.h"
 #include "loader_file.h"
+#include "loop_private.h"
 #include "privileges.h"
+#include "program.h"
 #include "proxy.h"
 #include "server.h"
 #include "shared.h"
@@ -39,6 +41,8 @@ struct alk_worker {
 	struct alk_bus *bus;
 	struct alk_policy *policy;
 	struct alk_loader *loader;
+	const struct alk_program *program; /* in this process: who is offered channels */
+	struct alk_proxy_url proxy;	   /* of the option, in a process that is not ours alone */
 	struct alk_route *route;
 	struct alk_server_host *host;
 	struct alk_worker_plugins plugins; /* the three above */
@@ -203,6 +207,19 @@ static int half_send(void *user, const char *name, uint64_t worker, const void *
 	return rc;
 }
 
+/* The loop is a worker's own, or a program's with others on it. */
+static int worker_proxy(struct alk_worker *w, const char *text, struct alk_err *err)
+{
+	int rc;
+
+	if (!alk_loop_is_guest(w->loop))
+		return alk_proxy_set(w->loop, text, err);
+	rc = alk_proxy_url_parse(text ? text : "none", &w->proxy, err);
+	if (rc == 0)
+		alk_route_set_program(w->route, w->program, &w->proxy);
+	return rc;
+}
+
 /* What a link or an open would load or read later, when the account may not. */
 static int worker_load(struct alk_worker *w, struct alk_err *err)
 {
@@ -216,7 +233,7 @@ static int worker_load(struct alk_worker *w, struct alk_err *err)
 		return -EINVAL;
 	if (!alk_resolver_of(w->loop, err))
 		return -EIO;
-	return alk_proxy_set(w->loop, alk_options_str(alk_conf_values(w->conf), "proxy"), err);
+	return worker_proxy(w, alk_options_str(alk_conf_values(w->conf), "proxy"), err);
 }
 
 /* Plugins that were unloaded at run time. */
@@ -264,7 +281,7 @@ static int worker_start(struct alk_worker *w, const json_t *message, int board_f
 		alk_loader_set_send(w->loader, half_send, w);
 		alk_loader_set_bus(w->loader, w->bus);
 	}
-	w->route = w->loader ? alk_route_new(w->policy, w->loader, err) : NULL;
+	w->route = w->loader ? alk_route_new(w->policy, w->loader, values, err) : NULL;
 	if (!w->route || worker_load(w, err) < 0)
 		return -EINVAL;
 	w->host = alk_server_host_new(w->loop, w->conf, w->auth, w->policy, w->route, w->loader,
@@ -592,6 +609,11 @@ struct alk_worker *alk_worker_new(struct alk_loop *loop, int *fd, bool in_proces
 	return w;
 }
 
+void alk_worker_set_program(struct alk_worker *w, const struct alk_program *program)
+{
+	w->program = program;
+}
+
 void alk_worker_free(struct alk_worker **worker)
 {
 	struct alk_worker *w = *worker;
@@ -617,6 +639,7 @@ void alk_worker_free(struct alk_worker **worker)
 	if (w->board)
 		alk_board_use(NULL);
 	alk_board_free(&w->board);
+	explicit_bzero(&w->proxy, sizeof(w->proxy));
 	free(w);
 	*worker = NULL;
 }

@@ -15,6 +15,9 @@ struct alk_worker;
 struct alk_worker *alk_worker_new(struct alk_loop *loop, int *fd, bool in_process,
 				  void (*done)(void *user, int status), void *user,
 				  struct alk_err *err);
+/* In this process alone, before `start`: borrows for life. */
+struct alk_program;
+void alk_worker_set_program(struct alk_worker *worker, const struct alk_program *program);
 void alk_worker_free(struct alk_worker **worker);
 
 #endif

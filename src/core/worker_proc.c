@@ -23,6 +23,7 @@ struct alk_worker_proc {
 	unsigned index;
 	int shared_fd; /* -1 = none */
 	bool in_process;
+	const struct alk_program *program;
 	uint64_t watchdog_ms;
 
 	enum alk_worker_proc_state state;
@@ -364,6 +365,7 @@ static int proc_start_local(struct alk_worker_proc *w, int *ctl, struct alk_err 
 		alk_fd_close(&fd[1]);
 		return -EIO;
 	}
+	alk_worker_set_program(w->local, w->program);
 	w->pid = 0;
 	*ctl = fd[0];
 	return 0;
@@ -437,6 +439,11 @@ int alk_worker_proc_start(struct alk_worker_proc *w, json_t *start, struct alk_e
 	else
 		w->state = ALK_WORKER_STARTING;
 	return rc;
+}
+
+void alk_worker_proc_set_program(struct alk_worker_proc *w, const struct alk_program *program)
+{
+	w->program = program;
 }
 
 void alk_worker_proc_share(struct alk_worker_proc *worker, int fd)

@@ -74,6 +74,9 @@ void alk_worker_proc_free(struct alk_worker_proc **worker);
 int alk_worker_proc_start(struct alk_worker_proc *worker, json_t *start, struct alk_err *err);
 /* What every life of it gets before its start (shared.h); borrowed. */
 void alk_worker_proc_share(struct alk_worker_proc *worker, int fd);
+/* In this process: the program's operations, for every life of it; borrowed. */
+struct alk_program;
+void alk_worker_proc_set_program(struct alk_worker_proc *worker, const struct alk_program *program);
 /* Send a message; takes `message` and, on failure too, *fd. A worker that cannot take it any more is
  * killed. 0 or -errno. */
 int alk_worker_proc_send(struct alk_worker_proc *worker, json_t *message, int *fd);

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef ALKNET_NODE_BINDING_H
+#define ALKNET_NODE_BINDING_H
+
+/* The addon: alknet/embed.h as a handful of functions for lib/ (JavaScript), which is its only user.
+ *
+ *   addon.c   the functions, their arguments
+ *   home.c    the one alk_embed of the process, shared by all environments (main thread, worker_threads)
+ *   env.c     one environment: what happened on the loop's thread, told in batches on the environment's
+ *   client.c  a session        stream.c  a channel        server.c  a server
+ *
+ * Two threads touch an object: the environment's ("here") and the loop's ("there"). From here to there goes
+ * home_post(); from there to here goes an event (env_tell), and many events are one call. What both touch stands under
+ * a lock and says so. An object is counted: one reference is JavaScript's, one is held while it lives there, one each
+ * event has. */
+
+#define NAPI_VERSION 8
+#include <node_api.h>
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <alknet/alknet.h>
+
+/* ---- home.c ---- */
+
+/* Another user of the loop; the first starts it. Here. 0 or -errno with `err`. */
+int home_enter(struct alk_err *err);
+/* The last one ends it, or (`now`) everybody's: the process exits. Here. */
+void home_leave(bool now);
+/* Run `fn` there. -ESHUTDOWN when the loop has ended, -ENOMEM: then it does not run. */
+int home_post(void (*fn)(void *user), void *user);
+/* There. */
+struct alk_embed *home_embed(void);
+
+/* ---- env.c ---- */
+
+enum kind {
+	EV_UP,	    /* client: a session is up; info */
+	EV_LOST,    /* client: it ended, another one is tried; text */
+	EV_CLOSED,  /* client, server: for good; number is the failure, text why */
+	EV_OPENED,  /* stream */
+	EV_REFUSED, /* stream; number is enum alk_open_failure, text */
+	EV_DATA,    /* stream: bytes */
+	EV_EOF,	    /* stream */
+	EV_WROTE,   /* stream: a write was taken; number is 0 or -errno */
+	EV_ENDED,   /* stream: our end of file was taken */
+	EV_GONE,    /* stream: the last */
+	EV_READY,   /* server; text is a JSON list of addresses */
+	EV_CHANNEL, /* server: a stream came; info */
+	EV_ANSWER,  /* server: number is the request, text its JSON */
+	EV_FAILED,  /* server: number is the request, text why */
+	EV_WATCHED, /* server: text is an event's JSON */
+};
+
+/* How something failed, with the numbers of enum alk_embed_failure, and: */
+#define FAILED_CONFIG 16
+#define FAILED_SHUTDOWN 17
+
+struct info {
+	char remote_addr[64], transport[16], peer_id[80], host_key[64];
+	char host[256];
+	char id[256], user[256], fingerprint[64];
+	uint16_t remote_port, port;
+	double session;
+	char **scopes; /* ends with NULL; or NULL */
+};
+void info_free(struct info *info);
+
+struct env;
+struct stream;
+
+struct event {
+	enum kind kind;
+	double id; /* of the object, JavaScript's */
+	double number;
+	char *text;	       /* or NULL; freed with it */
+	struct info *info;     /* the same */
+	struct stream *stream; /* a reference, or NULL */
+	struct write *write;   /* that was taken, or NULL; freed here */
+	struct event *next;
+};
+
+/* Give an event; takes `event` (malloc'd), which may be NULL (no memory: told as nothing). There. */
+void env_tell(struct env *env, struct event *event);
+/* An event of an object. NULL when out of memory. */
+struct event *event_new(enum kind kind, double id);
+struct event *event_text(enum kind kind, double id, double number, const char *text);
+struct env *env_ref(struct env *env);
+void env_unref(struct env **env);
+/* Give back what waits for `env` and tell nothing more. Here. */
+void env_close(struct env *env, bool now);
+/* A fresh environment; NULL with a pending exception. */
+struct env *env_new(napi_env napi, napi_value dispatch);
+void env_keep_alive(struct env *env, bool alive);
+napi_env env_napi(const struct env *env);
+/* The numbers of objects that come from there. */
+double env_number(struct env *env);
+
+/* What an environment has there, for its end. There. */
+struct belonging {
+	void (*drop)(struct belonging *belonging);
+	struct belonging *next, **prev;
+};
+void env_own(struct env *env, struct belonging *belonging);
+void env_disown(struct belonging *belonging);
+
+/* ---- stream.c ---- */
+
+struct client;
+
+/* Here. A stream that will be asked for. */
+struct stream *stream_new(struct env *env, double id);
+struct stream *stream_ref(struct stream *stream);
+void stream_unref(struct stream **stream);
+/* Here: the bytes that came, as a Buffer, or undefined: then EV_DATA will bring them. */
+napi_value stream_read(napi_env napi, struct stream *stream);
+/* Here, for an event: the same, without asking for more. NULL when there are none. */
+napi_value stream_take(napi_env napi, struct stream *stream);
+/* Here. Write a Buffer or a list of them. False: the loop is gone, or a pending exception. */
+bool stream_write(napi_env napi, struct stream *stream, napi_value chunks);
+bool stream_end(struct stream *stream);
+bool stream_close(struct stream *stream);
+/* There. Ask for a channel; false with `err`, then the stream knows nothing of it. */
+bool stream_open(struct stream *stream, struct alk_embed_client *client, const char *host,
+		 uint16_t port, struct alk_err *err);
+/* There. What a server was offered; it is accepted. Gives a stream with a reference for the event. NULL when out of
+ * memory: not taken. */
+struct stream *stream_take_channel(struct env *env, struct alk_channel *channel);
+double stream_id(const struct stream *stream);
+/* Here. */
+void write_free(napi_env napi, struct write **write);
+
+/* ---- client.c ---- */
+
+/* `settings` is taken, also on failure (settings_free). Here; NULL: the loop is gone or out of memory. */
+struct client *client_new(struct env *env, double id, struct alk_setting *settings, bool again);
+void client_unref(struct client **client);
+/* Open `stream` once a session is up, or now. Here. False as above. */
+bool client_open(struct client *client, struct stream *stream, const char *host, uint16_t port);
+/* Disconnect (`now`: at once and without EV_CLOSED). Here. */
+bool client_close(struct client *client, bool now);
+
+/* ---- server.c ---- */
+
+struct server;
+struct server *server_new(struct env *env, double id, struct alk_setting *settings);
+void server_unref(struct server **server);
+/* Does anybody want channels? Here. */
+void server_accept(struct server *server, bool accept);
+/* Here; `params` and `settings` may be NULL; takes `settings`. */
+bool server_request(struct server *server, double number, const char *method, const char *params,
+		    struct alk_setting *settings);
+bool server_close(struct server *server, bool now);
+
+/* ---- addon.c ---- */
+void settings_free(struct alk_setting **settings);
+
+#endif

@@ -1,0 +1,581 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* One channel.
+ *
+ * In: what comes is gathered in `in` until JavaScript fetches it; when that is full the channel is told to wait, and its
+ * window closes. JavaScript asks (stream_read) and is given what is there at once, or an event when something comes.
+ * Out: writes are a list; what the channel takes is taken there, and each write that was taken whole is an event. */
+#include "binding.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define IN_MAX (256 * 1024)
+#define IN_FIRST 2048
+/* Smaller Buffers are made by copying: one outside of JavaScript's memory costs more. */
+#define OUTSIDE_MIN (16 * 1024)
+/* Smaller writes are copied, and need no reference. */
+#define COPY_MAX (16 * 1024)
+/* Small chunks of one write are joined to so much. */
+#define JOIN_MAX (32 * 1024)
+
+struct piece {
+	const uint8_t *bytes;
+	size_t n;
+};
+
+struct write {
+	bool end; /* the end of file, and nothing to write */
+	napi_ref held;
+	size_t at, count; /* pieces */
+	size_t done;	  /* of the first */
+	struct write *next;
+	struct piece piece[];
+};
+
+struct stream {
+	atomic_uint refs;
+	struct env *env;
+	double id;
+	pthread_mutex_t lock; /* of what follows, up to `posted` */
+	uint8_t *in;
+	size_t in_len, in_size;
+	bool wanted;  /* JavaScript waits for bytes */
+	bool stalled; /* the channel waits for room */
+	struct write *queued, **queued_end;
+	bool close_wanted;
+	bool posted; /* stream_work is on its way */
+	/* There. */
+	struct alk_channel *channel; /* NULL before and after */
+	struct write *writing, **writing_end;
+	bool opened;
+};
+
+/* ---- life ---- */
+
+struct stream *stream_new(struct env *env, double id)
+{
+	struct stream *stream = calloc(1, sizeof(*stream));
+
+	if (stream == NULL)
+		return NULL;
+	stream->refs = 1;
+	stream->env = env_ref(env);
+	stream->id = id;
+	stream->queued_end = &stream->queued;
+	stream->writing_end = &stream->writing;
+	pthread_mutex_init(&stream->lock, NULL);
+	return stream;
+}
+
+struct stream *stream_ref(struct stream *stream)
+{
+	atomic_fetch_add(&stream->refs, 1);
+	return stream;
+}
+
+void write_free(napi_env napi, struct write **write)
+{
+	if (*write != NULL && (*write)->held != NULL && napi != NULL)
+		napi_delete_reference(napi, (*write)->held);
+	free(*write);
+	*write = NULL;
+}
+
+void stream_unref(struct stream **streamp)
+{
+	struct stream *stream = *streamp;
+
+	*streamp = NULL;
+	if (stream == NULL || atomic_fetch_sub(&stream->refs, 1) != 1)
+		return;
+	pthread_mutex_destroy(&stream->lock);
+	env_unref(&stream->env);
+	free(stream->in);
+	free(stream);
+}
+
+double stream_id(const struct stream *stream)
+{
+	return stream->id;
+}
+
+/* ---- there ---- */
+
+static void tell(struct stream *stream, enum kind kind, double number, const char *text)
+{
+	env_tell(stream->env, event_text(kind, stream->id, number, text));
+}
+
+static void tell_data(struct stream *stream)
+{
+	struct event *event = event_new(EV_DATA, stream->id);
+
+	if (event == NULL)
+		return;
+	event->stream = stream_ref(stream);
+	env_tell(stream->env, event);
+}
+
+static void tell_written(struct stream *stream, struct write *write, int rc)
+{
+	struct event *event = event_new(write->end ? EV_ENDED : EV_WROTE, stream->id);
+
+	if (event == NULL)
+		return; /* and its memory goes with the environment */
+	event->number = rc;
+	event->write = write;
+	env_tell(stream->env, event);
+}
+
+static bool in_grow(struct stream *stream, size_t n)
+{
+	size_t size = stream->in_size > 0 ? stream->in_size : IN_FIRST;
+	uint8_t *more;
+
+	while (size < n)
+		size *= 2;
+	if (size == stream->in_size)
+		return true;
+	more = realloc(stream->in, size);
+	if (more == NULL)
+		return false;
+	stream->in = more;
+	stream->in_size = size;
+	return true;
+}
+
+static size_t on_data(void *user, struct alk_channel *channel, const uint8_t *bytes, size_t n)
+{
+	struct stream *stream = user;
+	size_t taken;
+	bool say;
+
+	(void)channel;
+	pthread_mutex_lock(&stream->lock);
+	taken = IN_MAX - stream->in_len < n ? IN_MAX - stream->in_len : n;
+	if (taken > 0 && !in_grow(stream, stream->in_len + taken))
+		taken = 0;
+	if (taken > 0) {
+		memcpy(stream->in + stream->in_len, bytes, taken);
+		stream->in_len += taken;
+	}
+	stream->stalled = taken < n;
+	say = stream->wanted && stream->in_len > 0;
+	if (say)
+		stream->wanted = false;
+	pthread_mutex_unlock(&stream->lock);
+	if (say)
+		tell_data(stream);
+	return taken;
+}
+
+/* Small pieces that follow each other become one. */
+static size_t write_join(const struct write *write, uint8_t *room, size_t size)
+{
+	size_t n = 0;
+
+	for (size_t i = write->at; i < write->count && n < size; i++) {
+		const struct piece *piece = &write->piece[i];
+		size_t from = i == write->at ? write->done : 0, len = piece->n - from;
+
+		if (len > size - n)
+			len = size - n;
+		memcpy(room + n, piece->bytes + from, len);
+		n += len;
+	}
+	return n;
+}
+
+static void write_advance(struct write *write, size_t n)
+{
+	while (write->at < write->count) {
+		size_t left = write->piece[write->at].n - write->done;
+
+		if (n < left) {
+			write->done += n;
+			return;
+		}
+		n -= left;
+		write->at++;
+		write->done = 0;
+	}
+}
+
+/* One call of the channel. 1 = it took what there was, 0 = no room, -errno. */
+static int write_step(struct stream *stream, struct write *write)
+{
+	const struct piece *piece = &write->piece[write->at];
+	const uint8_t *bytes = piece->bytes + write->done;
+	uint8_t joined[JOIN_MAX];
+	size_t n = piece->n - write->done;
+	ssize_t taken;
+
+	if (n < sizeof(joined) && write->at + 1 < write->count) {
+		n = write_join(write, joined, sizeof(joined));
+		bytes = joined;
+	}
+	taken = n > 0 ? alk_channel_write(stream->channel, bytes, n) : 0;
+	if (taken < 0)
+		return (int)taken;
+	write_advance(write, (size_t)taken);
+	return (size_t)taken == n;
+}
+
+static struct write *writing_take(struct stream *stream)
+{
+	struct write *write = stream->writing;
+
+	stream->writing = write->next;
+	if (stream->writing == NULL)
+		stream->writing_end = &stream->writing;
+	write->next = NULL;
+	return write;
+}
+
+static void stream_flush(struct stream *stream)
+{
+	while (stream->writing != NULL && stream->channel != NULL && stream->opened) {
+		struct write *write = stream->writing;
+		int rc = 1;
+
+		if (write->end)
+			alk_channel_eof(stream->channel);
+		while (rc > 0 && write->at < write->count)
+			rc = write_step(stream, write);
+		if (rc == 0)
+			return;
+		tell_written(stream, writing_take(stream), rc < 0 ? rc : 0);
+	}
+}
+
+static void on_drain(void *user, struct alk_channel *channel)
+{
+	(void)channel;
+	stream_flush(user);
+}
+
+static void on_eof(void *user, struct alk_channel *channel)
+{
+	(void)channel;
+	tell(user, EV_EOF, 0, NULL);
+}
+
+static void writing_fail(struct stream *stream)
+{
+	while (stream->writing != NULL)
+		tell_written(stream, writing_take(stream), -EPIPE);
+}
+
+static void on_close(void *user, struct alk_channel *channel)
+{
+	struct stream *stream = user;
+
+	(void)channel;
+	stream->channel = NULL;
+	writing_fail(stream);
+	tell(stream, EV_GONE, 0, NULL);
+	stream_unref(&stream);
+}
+
+static void on_opened(void *user, struct alk_channel *channel)
+{
+	struct stream *stream = user;
+
+	(void)channel;
+	stream->opened = true;
+	tell(stream, EV_OPENED, 0, NULL);
+	stream_flush(stream);
+}
+
+static void on_refused(void *user, struct alk_channel *channel, enum alk_open_failure why,
+		       const char *text)
+{
+	struct stream *stream = user;
+
+	(void)channel;
+	tell(stream, EV_REFUSED, why,
+	     text != NULL && text[0] != '\0' ? text : alk_open_failure_str(why));
+}
+
+static const struct alk_channel_ops stream_ops = {
+	.opened = on_opened,
+	.refused = on_refused,
+	.data = on_data,
+	.drain = on_drain,
+	.eof = on_eof,
+	.close = on_close,
+};
+
+bool stream_open(struct stream *stream, struct alk_embed_client *client, const char *host,
+		 uint16_t port, struct alk_err *err)
+{
+	bool closed;
+
+	pthread_mutex_lock(&stream->lock);
+	closed = stream->close_wanted;
+	pthread_mutex_unlock(&stream->lock);
+	if (closed) {
+		alk_err_set(err, -ECANCELED, "the stream was closed");
+		return false;
+	}
+	stream->channel = alk_embed_client_open(client, host, port, &stream_ops, stream, err);
+	if (stream->channel == NULL)
+		return false;
+	stream_ref(stream);
+	return true;
+}
+
+struct stream *stream_take_channel(struct env *env, struct alk_channel *channel)
+{
+	struct stream *stream = stream_new(env, env_number(env));
+
+	if (stream == NULL)
+		return NULL;
+	stream->channel = channel;
+	stream->opened = true;
+	alk_channel_set_ops(channel, &stream_ops, stream_ref(stream));
+	alk_channel_accept(channel); /* if it cannot be, `close` follows */
+	return stream;
+}
+
+static void stream_work(void *user)
+{
+	struct stream *stream = user;
+	bool resume, close;
+
+	pthread_mutex_lock(&stream->lock);
+	stream->posted = false;
+	resume = stream->stalled && stream->in_len < IN_MAX;
+	if (resume)
+		stream->stalled = false;
+	close = stream->close_wanted;
+	if (stream->queued != NULL) {
+		*stream->writing_end = stream->queued;
+		stream->writing_end = stream->queued_end;
+		stream->queued = NULL;
+		stream->queued_end = &stream->queued;
+	}
+	pthread_mutex_unlock(&stream->lock);
+	if (stream->channel == NULL) {
+		writing_fail(stream);
+	} else {
+		stream_flush(stream);
+		if (resume)
+			alk_channel_resume(stream->channel);
+		if (close)
+			alk_channel_close(stream->channel);
+	}
+	stream_unref(&stream);
+}
+
+/* ---- here ---- */
+
+/* With the lock. */
+static bool stream_post(struct stream *stream)
+{
+	if (stream->posted)
+		return true;
+	stream->posted = true;
+	if (home_post(stream_work, stream_ref(stream)) == 0)
+		return true;
+	stream->posted = false;
+	atomic_fetch_sub(&stream->refs, 1); /* the caller has another one */
+	return false;
+}
+
+static void on_bytes_gone(napi_env napi, void *data, void *hint)
+{
+	(void)napi, (void)hint;
+	free(data);
+}
+
+/* Takes `bytes`. */
+static napi_value bytes_value(napi_env napi, uint8_t *bytes, size_t n)
+{
+	napi_value value = NULL;
+	uint8_t *fits;
+
+	if (n >= OUTSIDE_MIN) {
+		fits = realloc(bytes, n);
+		if (fits != NULL)
+			bytes = fits;
+		if (napi_create_external_buffer(napi, n, bytes, on_bytes_gone, NULL, &value) ==
+		    napi_ok)
+			return value;
+	}
+	/* Small, or a program (Electron) that has no memory outside of JavaScript's. */
+	if (napi_create_buffer_copy(napi, n, bytes, NULL, &value) != napi_ok)
+		value = NULL;
+	free(bytes);
+	return value;
+}
+
+napi_value stream_take(napi_env napi, struct stream *stream)
+{
+	uint8_t *bytes;
+	size_t n;
+
+	pthread_mutex_lock(&stream->lock);
+	bytes = stream->in;
+	n = stream->in_len;
+	if (n > 0) {
+		stream->in = NULL;
+		stream->in_len = stream->in_size = 0;
+		if (stream->stalled)
+			stream_post(stream);
+	}
+	pthread_mutex_unlock(&stream->lock);
+	return n > 0 ? bytes_value(napi, bytes, n) : NULL;
+}
+
+napi_value stream_read(napi_env napi, struct stream *stream)
+{
+	napi_value value = stream_take(napi, stream);
+
+	if (value != NULL)
+		return value;
+	pthread_mutex_lock(&stream->lock);
+	if (stream->in_len > 0) {
+		/* It came just now. */
+		pthread_mutex_unlock(&stream->lock);
+		return stream_take(napi, stream);
+	}
+	stream->wanted = true;
+	pthread_mutex_unlock(&stream->lock);
+	return NULL;
+}
+
+static bool stream_queue(struct stream *stream, struct write *write)
+{
+	struct write **before;
+	bool good;
+
+	pthread_mutex_lock(&stream->lock);
+	before = stream->queued_end;
+	*before = write;
+	stream->queued_end = &write->next;
+	good = stream_post(stream);
+	if (!good) {
+		*before = NULL;
+		stream->queued_end = before;
+	}
+	pthread_mutex_unlock(&stream->lock);
+	return good;
+}
+
+static struct write *write_new(size_t count, size_t extra)
+{
+	struct write *write = calloc(1, sizeof(*write) + count * sizeof(struct piece) + extra);
+
+	if (write != NULL)
+		write->count = count;
+	return write;
+}
+
+/* A copy of all in one. */
+static struct write *write_copy(const struct piece *piece, size_t count, size_t total)
+{
+	struct write *write = write_new(1, total);
+	uint8_t *room;
+
+	if (write == NULL)
+		return NULL;
+	room = (uint8_t *)&write->piece[1];
+	write->piece[0] = (struct piece){room, total};
+	for (size_t i = 0; i < count; i++) {
+		memcpy(room, piece[i].bytes, piece[i].n);
+		room += piece[i].n;
+	}
+	return write;
+}
+
+static struct write *write_of(napi_env napi, napi_value chunks, const struct piece *piece,
+			      size_t count)
+{
+	struct write *write;
+	size_t total = 0;
+
+	for (size_t i = 0; i < count; i++)
+		total += piece[i].n;
+	if (total <= COPY_MAX)
+		return write_copy(piece, count, total);
+	write = write_new(count, 0);
+	if (write == NULL)
+		return NULL;
+	memcpy(write->piece, piece, count * sizeof(*piece));
+	if (napi_create_reference(napi, chunks, 1, &write->held) != napi_ok) {
+		write->held = NULL;
+		write_free(napi, &write);
+	}
+	return write;
+}
+
+static bool piece_get(napi_env napi, napi_value value, struct piece *piece)
+{
+	void *bytes = NULL;
+	bool is = false;
+
+	if (napi_is_buffer(napi, value, &is) != napi_ok || !is ||
+	    napi_get_buffer_info(napi, value, &bytes, &piece->n) != napi_ok)
+		return false;
+	piece->bytes = bytes != NULL ? bytes : (const uint8_t *)"";
+	return true;
+}
+
+bool stream_write(napi_env napi, struct stream *stream, napi_value chunks)
+{
+	struct piece one, *pieces = &one;
+	struct write *write = NULL;
+	uint32_t count = 1;
+	bool list = false, good;
+
+	napi_is_array(napi, chunks, &list);
+	if (list) {
+		napi_get_array_length(napi, chunks, &count);
+		pieces = calloc(count > 0 ? count : 1, sizeof(*pieces));
+	}
+	good = pieces != NULL;
+	for (uint32_t i = 0; good && i < count; i++) {
+		napi_value value = chunks;
+
+		good = (!list || napi_get_element(napi, chunks, i, &value) == napi_ok) &&
+		       piece_get(napi, value, &pieces[i]);
+	}
+	if (good)
+		write = write_of(napi, chunks, pieces, count);
+	if (list)
+		free(pieces);
+	if (write == NULL) {
+		napi_throw_type_error(napi, NULL, good ? "out of memory" : "not a Buffer");
+		return false;
+	}
+	if (stream_queue(stream, write))
+		return true;
+	write_free(napi, &write);
+	return false;
+}
+
+bool stream_end(struct stream *stream)
+{
+	struct write *write = write_new(0, 0);
+
+	if (write == NULL)
+		return false;
+	write->end = true;
+	if (stream_queue(stream, write))
+		return true;
+	free(write);
+	return false;
+}
+
+bool stream_close(struct stream *stream)
+{
+	bool good;
+
+	pthread_mutex_lock(&stream->lock);
+	stream->close_wanted = true;
+	good = stream_post(stream);
+	pthread_mutex_unlock(&stream->lock);
+	return good;
+}
