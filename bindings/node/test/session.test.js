@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+'use strict';
+
+const assert = require('assert');
+const { once } = require('events');
+const { setImmediate: turn } = require('timers/promises');
+const test = require('node:test');
+const h = require('./harness');
+
+const aborted = { name: 'AbortError', code: 'ABORT_ERR' };
+
+test('abort before, while dialing, in the handshake and while opening', async (t) => {
+	const server = await h.serving(t, {}, h.echo);
+	const connections = [];
+	const silent = await h.tcpServer(t, (socket) => connections.push(socket));
+	const waiting = await h.tcpServer(t, () => {});
+	const reason = new Error('because');
+
+	await assert.rejects(h.connect(h.clientOptions(server, { signal: AbortSignal.abort(reason) })),
+		(error) => error.code === 'ABORT_ERR' && error.cause === reason);
+
+	const dial = new AbortController();
+	const dialing = h.connect(h.clientOptions(server, { signal: dial.signal }));
+
+	dial.abort();
+	await assert.rejects(dialing, aborted);
+
+	const handshake = new AbortController();
+	const shaking = h.connect(h.clientOptions(`127.0.0.1:${silent}`, { signal: handshake.signal }));
+
+	while (connections.length === 0)
+		await turn();
+	await once(connections[0], 'data'); // the client's version
+	handshake.abort();
+	await assert.rejects(shaking, aborted);
+	await once(connections[0], 'close');
+
+	// The server answers only when its target is connected: a name that is asked for over a proxy that waits.
+	const proxied = await h.serving(t, { proxy: `http://127.0.0.1:${waiting}` });
+	const open = new AbortController();
+	const opening = h.connect(h.clientOptions(proxied, { destination: 'example.test:80', signal: open.signal }));
+
+	while ((await proxied.sessions())[0]?.channels !== 1)
+		await turn();
+	open.abort();
+	await assert.rejects(opening, aborted);
+	while ((await proxied.sessions()).length > 0)
+		await turn();
+});
+
+test('abort afterwards does nothing, and leaves no listener', async (t) => {
+	const server = await h.serving(t, {}, h.echo);
+	const controller = new AbortController();
+	let listeners = 0;
+	const { signal } = controller;
+	const [add, remove] = [signal.addEventListener, signal.removeEventListener];
+
+	signal.addEventListener = (...args) => (listeners++, add.apply(signal, args));
+	signal.removeEventListener = (...args) => (listeners--, remove.apply(signal, args));
+	const stream = await h.connected(t, server, { signal });
+
+	assert.strictEqual(listeners, 0);
+	controller.abort();
+	await stream.write('x');
+	assert.strictEqual(String(await stream.read(1)), 'x');
+});
+
+test('abort of one stream is not the session\'s', async (t) => {
+	const waiting = await h.tcpServer(t, () => {});
+	const server = await h.serving(t, { proxy: `http://127.0.0.1:${waiting}` }, h.echo);
+	const stream = await h.connected(t, server);
+	const controller = new AbortController();
+	const other = stream.open('example.test:1', { signal: controller.signal });
+
+	controller.abort();
+	await assert.rejects(other, aborted);
+	await assert.rejects(stream.open('example.test:1', { signal: AbortSignal.abort() }), aborted);
+	await stream.write('x');
+	assert.strictEqual(String(await stream.read(1)), 'x');
+});
+
+test('a session ends with its last stream', async (t) => {
+	const server = await h.serving(t, {}, h.echo);
+	const first = await h.connect(h.clientOptions(server));
+	const second = await first.open('alknet-echo:1');
+	const ends = once(first.session, 'close');
+
+	assert.strictEqual(first.session, second.session);
+	assert.ok(first.session.connected);
+	await first.close();
+	await second.write('x');
+	assert.strictEqual(String(await second.read(1)), 'x');
+	await second.close();
+	await ends;
+	await assert.rejects(second.open('alknet-echo:1'), { code: 'ERR_ALKNET_CLOSED' });
+	assert.ok(second.session.closed);
+});
+
+test('session.close ends its streams', async (t) => {
+	const server = await h.serving(t, {}, h.echo);
+	const stream = await h.connect(h.clientOptions(server));
+
+	await Promise.all([stream.session.close(), stream.session.close()]);
+	assert.ok(stream.closed);
+});
+
+test('reconnect: another session, and open() waits for it', async (t) => {
+	const server = await h.serving(t, {}, h.echo);
+	const stream = await h.connect(h.clientOptions(server, { reconnect: true }));
+	const { session } = stream;
+
+	t.after(() => session.close());
+	const down = once(session, 'down');
+	const gone = new Promise((resolve) => stream.on('close', resolve));
+
+	await server.kill((await server.sessions())[0].id);
+	const [error] = await down;
+
+	assert.strictEqual(error.code, 'ERR_ALKNET_CLOSED');
+	await gone;
+	await assert.rejects(stream.read(1), { code: 'ERR_ALKNET_CLOSED' });
+	assert.ok(!session.connected);
+	const again = await session.open('alknet-echo:1'); // it comes by itself
+
+	assert.ok(session.connected);
+	await again.write('x');
+	assert.strictEqual(String(await again.read(1)), 'x');
+	await again.close();
+	assert.ok(!session.closed); // without a stream, too
+});
+
+test('without reconnect a session that is killed is over', async (t) => {
+	const server = await h.serving(t, {}, h.echo);
+	const stream = await h.connected(t, server);
+	const reads = stream.read(1);
+
+	await server.kill((await server.sessions())[0].id);
+	await assert.rejects(reads, { code: 'ERR_ALKNET_CLOSED' });
+	await assert.rejects(stream.open('alknet-echo:1'), { code: 'ERR_ALKNET_CLOSED' });
+});
+
+test('open checks what it is given', async (t) => {
+	const server = await h.serving(t, {}, h.echo);
+	const stream = await h.connected(t, server);
+
+	for (const args of [[1], ['x'], ['x:1', 1], ['x:1', null], ['x:1', { signal: 1 }]])
+		await assert.rejects(stream.open(...args), { code: 'ERR_ALKNET_CONFIG' });
+});
