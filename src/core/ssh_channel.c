@@ -388,6 +388,16 @@ static int channel_open_step(struct alk_channel *c)
 	return rc;
 }
 
+/* An error of asking may be the answer already: the library reads what is there. */
+static bool channel_is_denied(const struct alk_channel *c)
+{
+	unsigned id;
+
+	return sscanf(ssh_get_error(c->s->ssh), "Channel opening failure: channel %u error", &id) ==
+		       1 &&
+	       id == c->ch_id;
+}
+
 static int channel_ask(struct alk_channel *c, const struct alk_destination *to)
 {
 	c->ch = ssh_channel_new(c->s->ssh);
@@ -398,7 +408,8 @@ static int channel_ask(struct alk_channel *c, const struct alk_destination *to)
 	c->state = CHANNEL_ASKING;
 	c->ch_id = FIRST_CHANNEL + c->s->ids++;
 	if (channel_open_step(c) == SSH_ERROR) {
-		c->why = ALK_OPEN_RESOURCE_SHORTAGE;
+		if (!channel_is_denied(c))
+			c->why = ALK_OPEN_RESOURCE_SHORTAGE;
 		channel_work_later(c);
 	}
 	alk_ssh_wrote(c->s);

@@ -213,8 +213,8 @@ static void supervisor_fail(struct alk_supervisor *sup, const struct alk_worker_
 {
 	end_sentence(end, &sup->failed);
 	if (alk_loop_is_guest(sup->loop))
-		alk_log(ALK_LOG_ERROR, "the server cannot start",
-			ALK_STR("error", sup->failed.text));
+		alk_log(ALK_LOG_INFO, "the server cannot start",
+			ALK_STR("error", sup->failed.text)); /* the program is told, too */
 	else
 		fprintf(stderr, "alknet: %s\n", sup->failed.text);
 	sup->status = end->failed_status != 0 ? end->failed_status : 1;

@@ -39,10 +39,14 @@ const reasons = {
 	6: 'unreachable', 7: 'timeout', 8: 'name', 9: 'gone',
 };
 
-// Sentences name the flags of the command; here they are options.
+// Sentences name the options of the command; here they have other names.
+const names = new Map();
+
 function ours(text) {
-	return text.replace(/--([a-z]+(?:-[a-z]+)*)/g, (all, flag) =>
-		flag.replace(/-(.)/g, (dash, letter) => letter.toUpperCase()));
+	return text.replace(/^([a-z_0-9]+)(?=: )/, (name) => names.get(name) ?? name)
+		.replace(/--([a-z]+(?:-[a-z]+)*)/g, (all, flag) =>
+			names.get(flag.replaceAll('-', '_')) ??
+			flag.replace(/-(.)/g, (dash, letter) => letter.toUpperCase()));
 }
 
 function failed(number, text) {
@@ -82,4 +86,4 @@ class AbortError extends Error {
 	}
 }
 
-module.exports = { AlknetError, AbortError, badType, badValue, closed, code, failed, refused };
+module.exports = { AlknetError, AbortError, badType, badValue, closed, code, failed, names, refused };

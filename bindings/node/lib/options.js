@@ -3,7 +3,7 @@
 
 // Options of JavaScript as settings of alknet: [NAME, VALUE, ...].
 const { fileURLToPath } = require('url');
-const { badType, badValue } = require('./errors');
+const { badType, badValue, names } = require('./errors');
 
 function kindOf(value) {
 	if (value === null)
@@ -126,6 +126,9 @@ const serveOptions = {
 	listen: ['listen', put.texts],
 	policy: ['policy', put.file],
 };
+
+for (const [name, [option]] of Object.entries({ ...connectOptions, ...serveOptions }))
+	names.set(option, name);
 
 // Any other option of alknet, by its own name.
 function raw(out, settings) {

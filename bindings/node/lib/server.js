@@ -12,6 +12,8 @@ const { resolvers } = require('./session');
 const notSettings = ['services', 'forwarding', 'settings'];
 const authOptions = ['authorizedKeys', 'certAuthority', 'revokedKeys'];
 
+const nothing = () => undefined;
+
 class Server extends EventEmitter {
 	#id;
 	#handle;
@@ -112,8 +114,8 @@ class Server extends EventEmitter {
 			this.#answer(number)?.resolve(JSON.parse(value));
 			break;
 		case 'failed':
-			this.#answer(number)?.reject(new AlknetError(
-				this.#over || this.#closing ? code.closed : code.config, value));
+			this.#answer(number)?.reject(failed(
+				this.#over || this.#closing ? 0 : 16, value));
 			break;
 		case 'watched':
 			this.#seen(JSON.parse(value));
@@ -206,8 +208,16 @@ class Server extends EventEmitter {
 		return quiet(request.promise);
 	}
 
-	#reload(method, list) {
-		const run = () => this.#request(method, null, list);
+	// What is wrong with its arguments is told at once, as a rejection too.
+	#reload(method, make) {
+		let list;
+
+		try {
+			list = make();
+		} catch (error) {
+			return quiet(Promise.reject(error));
+		}
+		const run = () => this.#request(method, null, list).then(nothing);
 
 		return quiet(this.#reloads = quiet(this.#reloads.then(run, run)));
 	}
@@ -219,10 +229,8 @@ class Server extends EventEmitter {
 		return this.on('connection', listener);
 	}
 
-	async sessions() {
-		const { sessions } = await this.#request('session.list');
-
-		return sessions.map((one) => ({
+	sessions() {
+		return quiet(this.#request('session.list').then(({ sessions }) => sessions.map((one) => ({
 			id: one.id,
 			state: one.state,
 			user: one.user,
@@ -233,35 +241,35 @@ class Server extends EventEmitter {
 			transportKind: one.transport,
 			channels: one.channels,
 			age: one.age,
-		}));
+		}))));
 	}
 
-	async kill(id) {
+	kill(id) {
 		if (!Number.isSafeInteger(id) || id < 0)
-			throw badType('kill: the id must be a whole number, as sessions() has it');
-		await this.#request('session.kill', { id });
+			return quiet(Promise.reject(badType(
+				'kill: the id must be a whole number, as sessions() has it')));
+		return quiet(this.#request('session.kill', { id }).then(nothing));
 	}
 
 	// Other keys, or the same files again. Sessions that are open stay.
-	async reloadAuth(options = {}) {
-		const list = settings(Object.fromEntries(authOptions.map((name) =>
-			[name, serveOptions[name]])), options, [], {});
-
-		await this.#reload('keys.reload', list);
+	reloadAuth(options = {}) {
+		return this.#reload('keys.reload', () => settings(Object.fromEntries(authOptions.map((name) =>
+			[name, serveOptions[name]])), options, [], {}));
 	}
 
 	// Where channels may go from now on.
-	async reloadForwarding(forwarding) {
-		if (this.#scripted)
-			throw badValue('reloadForwarding: the policy script decides where channels go: change ' +
-				'that, and call reloadAll()');
-		await this.#reload('policy.reload', ['policy_content',
-			forwardingPolicy(forwarding, this.#services)]);
+	reloadForwarding(forwarding) {
+		return this.#reload('policy.reload', () => {
+			if (this.#scripted)
+				throw badValue('reloadForwarding: the policy script decides where channels go: ' +
+					'change that, and call reloadAll()');
+			return ['policy_content', forwardingPolicy(forwarding, this.#services)];
+		});
 	}
 
 	// Every file is read again.
-	async reloadAll() {
-		await this.#reload('reload', []);
+	reloadAll() {
+		return this.#reload('reload', () => []);
 	}
 
 	// Take no more, end the sessions.

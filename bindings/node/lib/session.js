@@ -226,7 +226,7 @@ function clientSettings(options) {
 async function connect(options) {
 	const list = clientSettings(options);
 	const { signal, reconnect = false } = options;
-	const name = options.destination ?? CONTROL;
+	const { destination: name = CONTROL } = options;
 
 	checkSignal(signal);
 	if (typeof reconnect !== 'boolean')

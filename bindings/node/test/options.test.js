@@ -243,9 +243,9 @@ test('listen: several, and one that is taken', async (t) => {
 
 test('acmeDomain and irohRelay are handed on', async () => {
 	await assert.rejects(h.serve(h.serverOptions({ acmeDomain: 'example.test' })),
-		{ code: 'ERR_ALKNET_CONFIG', message: /acme_domain/ });
+		{ code: 'ERR_ALKNET_CONFIG', message: /^acmeDomain: / });
 	await assert.rejects(h.serve(h.serverOptions({ irohRelay: 'https://relay.test' })),
-		{ code: 'ERR_ALKNET_CONFIG', message: /iroh_relay/ });
+		{ code: 'ERR_ALKNET_CONFIG', message: /irohRelay/ });
 });
 
 test('options that are none', async () => {
@@ -280,7 +280,7 @@ test('options that are none', async () => {
 		[h.serverOptions({ authorizedKeys: Buffer.from('nonsense') }), /nobody could log in.*\(authorized_keys\):1/],
 		[h.serverOptions({ hostKey: [] }), /hostKey: is an empty list/],
 		[h.serverOptions({ services: 'bus' }), /services: must be an array/],
-		[h.serverOptions({ listen: 'x' }), /listen/], [h.serverOptions({ tlsCert: 'x' }), /tls_cert/],
+		[h.serverOptions({ listen: 'x' }), /listen/], [h.serverOptions({ tlsCert: 'x' }), /^tlsCert: /],
 		[h.serverOptions({ settings: { workers: 2 } }), /workers/],
 		[h.serverOptions({ hostKey: Buffer.from('x') }), /\(key\)/],
 	])

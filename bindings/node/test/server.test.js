@@ -73,7 +73,8 @@ test('reloadForwarding: default and rules', async (t) => {
 		[{ default: 'deny', rules: [{ allow: at, identity: 'somebody' }] }, false],
 		[{ default: 'deny', rules: [{ allow: '10.0.0.0/8' }] }, false],
 		[{ default: 'allow', rules: [{ deny: '127.0.0.1:1-1' }] }, true],
-		[{ rules: [{ deny: '127.*' }, { allow: at }] }, true], // an address is no name
+		[{ rules: [{ deny: '127.*' }, { allow: at }] }, false],
+		[{ rules: [{ deny: '10.*' }, { allow: at }] }, true],
 		[{ rules: [{ deny: '127.0.0.1' }, { allow: at }] }, false],
 		[{ default: 'deny', rules: [{ allow: '[::1]:22' }, { allow: '"]] os.exit() --' }] }, null],
 	]) {

@@ -33,7 +33,8 @@ test('abort before, while dialing, in the handshake and while opening', async (t
 	await once(connections[0], 'data'); // the client's version
 	handshake.abort();
 	await assert.rejects(shaking, aborted);
-	await once(connections[0], 'close');
+	connections[0].resume();
+	await once(connections[0], 'end');
 
 	// The server answers only when its target is connected: a name that is asked for over a proxy that waits.
 	const proxied = await h.serving(t, { proxy: `http://127.0.0.1:${waiting}` });
