@@ -27,6 +27,14 @@ function number(word) {
 /^\[  PASSED  \] [0-9]+ test/ { p += $4 }
 /^\[  FAILED  \] tests: [0-9]+ test/ { f += $5 }
 /^\[  SKIPPED \] tests: [0-9]+ test/ { s += $5 }
+# node --test, which counts what it printed as the Test Anything Protocol
+/^# (tests|pass|fail|cancelled|skipped|todo) [0-9]+$/ {
+	node = node (node == "" ? "" : ", ") $3 " " $2
+	if ($2 == "todo") {
+		closing = closing "node: " node "\n"
+		node = ""
+	}
+}
 # the Test Anything Protocol
 /^ok [0-9]+/ { if (/# SKIP/) s++; else p++ }
 /^not ok [0-9]+/ { f++ }

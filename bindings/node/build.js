@@ -7,6 +7,7 @@
 //     node build.js               build/Release/alknet-napi.node
 //     node build.js --if-needed   the same, unless a prebuilt one loads (npm install)
 //     node build.js --prebuild    prebuilds/linux-x64/: the addon, libalknet and its plugins
+//     node build.js --headers     prints where node_api.h is
 //
 // libalknet is the one of this checkout (../../build, or ALKNET_BUILD), else the installed one (pkg-config alknet).
 // The headers of Node-API are the npm package node-api-headers's, or those in NODE_API_INCLUDE or beside node.
@@ -127,7 +128,9 @@ function prebuiltLoads() {
 	}
 }
 
-if (process.argv.includes('--prebuild'))
+if (process.argv.includes('--headers'))
+	console.log(headers());
+else if (process.argv.includes('--prebuild'))
 	prebuild();
 else if (!process.argv.includes('--if-needed') || !prebuiltLoads())
 	buildHere();

@@ -13,7 +13,8 @@ const begin = `
 	process.on('unhandledRejection', (error) => { console.log('UNHANDLED', error); process.exit(9); });
 	(async () => {
 		const server = await h.serve(h.serverOptions());
-		server.onConnection(h.echo);
+		const others = [];
+		server.onConnection(h.echo).onConnection(({ stream }) => others.push(stream));
 		const stream = await h.connect(h.clientOptions(server));
 		await stream.write('x');
 		await stream.read(1);
@@ -31,13 +32,15 @@ test('nothing keeps node alive after close', async (t) => {
 });
 
 test('a stream and a server that nobody closes keep it alive, unless they are unrefed', async (t) => {
-	const run = h.script(t, `${begin} console.log('up'); setTimeout(() => console.log('alive'), 1).unref();
-		process.stdin.on('data', () => {}).unref?.(); })();`);
+	const run = h.script(t, `${begin} console.log('up'); })();`);
 
 	await run.line(/^up/);
 	run.child.kill('SIGTERM');
 	assert.deepStrictEqual(await run.ended, [null, 'SIGTERM']);
-	await ends(t, 'stream.unref(); stream.session.unref(); server.unref();', [0, null]);
+	await ends(t, `const there = new Promise((resolve) => server.once('connection', ({ stream }) => resolve(stream)));
+		for (const one of [stream, await stream.open('alknet-echo:1'), await there, stream.session, server])
+			one.unref();
+		for (const one of others) one.unref();`, [0, null]);
 });
 
 test('process.exit with open streams, in the middle of what they do', async (t) => {
