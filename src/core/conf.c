@@ -338,7 +338,7 @@ int alk_conf_set_content(struct alk_conf *conf, const char *name, const char *by
 	int rc;
 
 	if (option == NULL)
-		return name_fail(conf, "", name, NULL, err);
+		return name_fail(conf, name, NULL, err);
 	rc = alk_options_set_content(conf->values, option, bytes, len, source, err);
 	return rc < 0 ? alk_err_prefix(err, rc, "%s", name) : 0;
 }
