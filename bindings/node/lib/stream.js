@@ -30,6 +30,7 @@ class AlknetStream extends Duplex {
 	#ending; // callback of _final
 	#readers = []; // of read(n)
 	#piped = 0;
+	#strict = 0; // writes that somebody awaits until the channel has taken them
 	#moved = 0; // writes that were taken, for close()
 	#error = null;
 
@@ -276,9 +277,17 @@ class AlknetStream extends Duplex {
 			done(closed());
 			return;
 		}
-		this.#writing = done;
-		if (!addon.write(this.#handle, chunks))
-			this.#wrote(-1);
+		switch (addon.write(this.#handle, chunks, this.#strict > 0)) {
+		case 0:
+			done(closed());
+			break;
+		case 1:
+			this.#writing = done;
+			break;
+		default:
+			this.#moved++;
+			done();
+		}
 	}
 
 	_write(chunk, encoding, done) {
@@ -310,8 +319,10 @@ class AlknetStream extends Duplex {
 		if (this.destroyed || this.writableEnded)
 			return quiet(Promise.reject(this.destroyed ? this.#reason()
 				: closed('the stream was ended')));
+		this.#strict++;
 		return quiet(new Promise((resolve, reject) => {
 			super.write(chunk, (error) => {
+				this.#strict--;
 				if (!error)
 					resolve();
 				else // of Node.js's own for what had to wait

@@ -316,15 +316,19 @@ static napi_value fn_read(napi_env napi, napi_callback_info info)
 	return value;
 }
 
-/* write(stream, Buffer or list of them) */
+/* write(stream, Buffer or list of them, strict): 0, 1 or 2 as stream_write() */
 static napi_value fn_write(napi_env napi, napi_callback_info info)
 {
 	struct call call;
 	struct stream *stream;
+	napi_value value;
+	bool strict;
 
-	if (!call_begin(&call, napi, info, 2) || (stream = stream_get(&call, 0)) == NULL)
+	if (!call_begin(&call, napi, info, 3) || (stream = stream_get(&call, 0)) == NULL ||
+	    !flag_get(&call, 2, &strict))
 		return NULL;
-	return boolean(napi, stream_write(napi, stream, call.argv[1]));
+	napi_create_int32(napi, stream_write(napi, stream, call.argv[1], strict), &value);
+	return value;
 }
 
 /* finish(stream): the end of file, after what was written */

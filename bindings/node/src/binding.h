@@ -119,8 +119,9 @@ void stream_unref(struct stream **stream);
 napi_value stream_read(napi_env napi, struct stream *stream);
 /* Here, for an event: the same, without asking for more. NULL when there are none. */
 napi_value stream_take(napi_env napi, struct stream *stream);
-/* Here. Write a Buffer or a list of them. False: the loop is gone, or a pending exception. */
-bool stream_write(napi_env napi, struct stream *stream, napi_value chunks);
+/* Here. Write a Buffer or a list of them. 0: the loop is gone, or a pending exception; 1: EV_WROTE will tell; 2: there is
+ * room for it, and nobody will be told, which `strict` forbids. */
+int stream_write(napi_env napi, struct stream *stream, napi_value chunks, bool strict);
 bool stream_end(struct stream *stream);
 bool stream_close(struct stream *stream);
 /* There. Ask for a channel; false with `err`, then the stream knows nothing of it. */

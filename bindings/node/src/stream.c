@@ -14,8 +14,13 @@
 #define IN_FIRST 2048
 /* Smaller Buffers are made by copying: one outside of JavaScript's memory costs more. */
 #define OUTSIDE_MIN (16 * 1024)
+/* V8 looks for garbage once so much memory outside of it has come; what a bulky stream hands over is mostly that. It is
+ * told so many times as much besides, so that it looks sooner and the process stays small. */
+#define WEIGHT 2
 /* Smaller writes are copied, and need no reference. */
 #define COPY_MAX (16 * 1024)
+/* So much may wait for the channel without JavaScript waiting for it. */
+#define QUIET_MAX (128 * 1024)
 /* Small chunks of one write are joined to so much. */
 #define JOIN_MAX (32 * 1024)
 
@@ -25,7 +30,9 @@ struct piece {
 };
 
 struct write {
-	bool end; /* the end of file, and nothing to write */
+	bool end;     /* the end of file, and nothing to write */
+	bool quiet;   /* nobody waits for it */
+	size_t total; /* of all pieces */
 	napi_ref held;
 	size_t at, count; /* pieces */
 	size_t done;	  /* of the first */
@@ -43,6 +50,7 @@ struct stream {
 	bool wanted;  /* JavaScript waits for bytes */
 	bool stalled; /* the channel waits for room */
 	struct write *queued, **queued_end;
+	size_t quiet; /* bytes of quiet writes that the channel has not taken */
 	bool close_wanted;
 	bool posted; /* stream_work is on its way */
 	/* There. */
@@ -119,8 +127,16 @@ static void tell_data(struct stream *stream)
 
 static void tell_written(struct stream *stream, struct write *write, int rc)
 {
-	struct event *event = event_new(write->end ? EV_ENDED : EV_WROTE, stream->id);
+	struct event *event;
 
+	if (write->quiet) {
+		pthread_mutex_lock(&stream->lock);
+		stream->quiet -= write->total;
+		pthread_mutex_unlock(&stream->lock);
+		free(write); /* it holds no Buffer */
+		return;
+	}
+	event = event_new(write->end ? EV_ENDED : EV_WROTE, stream->id);
 	if (event == NULL)
 		return; /* and its memory goes with the environment */
 	event->number = rc;
@@ -386,7 +402,9 @@ static bool stream_post(struct stream *stream)
 
 static void on_bytes_gone(napi_env napi, void *data, void *hint)
 {
-	(void)napi, (void)hint;
+	int64_t now;
+
+	napi_adjust_external_memory(napi, -(int64_t)(uintptr_t)hint, &now);
 	free(data);
 }
 
@@ -395,14 +413,18 @@ static napi_value bytes_value(napi_env napi, uint8_t *bytes, size_t n)
 {
 	napi_value value = NULL;
 	uint8_t *fits;
+	int64_t now;
 
 	if (n >= OUTSIDE_MIN) {
 		fits = realloc(bytes, n);
 		if (fits != NULL)
 			bytes = fits;
-		if (napi_create_external_buffer(napi, n, bytes, on_bytes_gone, NULL, &value) ==
-		    napi_ok)
+		if (napi_create_external_buffer(napi, n, bytes, on_bytes_gone,
+						(void *)(uintptr_t)(WEIGHT * n),
+						&value) == napi_ok) {
+			napi_adjust_external_memory(napi, (int64_t)(WEIGHT * n), &now);
 			return value;
+		}
 	}
 	/* Small, or a program (Electron) that has no memory outside of JavaScript's. */
 	if (napi_create_buffer_copy(napi, n, bytes, NULL, &value) != napi_ok)
@@ -446,7 +468,8 @@ napi_value stream_read(napi_env napi, struct stream *stream)
 	return NULL;
 }
 
-static bool stream_queue(struct stream *stream, struct write *write)
+/* 0 = the loop is gone, 1 = it will be told, 2 = nobody needs to wait. */
+static int stream_queue(struct stream *stream, struct write *write, bool strict)
 {
 	struct write **before;
 	bool good;
@@ -455,13 +478,18 @@ static bool stream_queue(struct stream *stream, struct write *write)
 	before = stream->queued_end;
 	*before = write;
 	stream->queued_end = &write->next;
+	write->quiet = !strict && write->held == NULL && stream->quiet + write->total <= QUIET_MAX;
 	good = stream_post(stream);
 	if (!good) {
 		*before = NULL;
 		stream->queued_end = before;
+	} else if (write->quiet) {
+		stream->quiet += write->total;
 	}
+	/* From here on it is the loop's. */
+	strict = !write->quiet;
 	pthread_mutex_unlock(&stream->lock);
-	return good;
+	return !good ? 0 : strict ? 1 : 2;
 }
 
 static struct write *write_new(size_t count, size_t extra)
@@ -482,6 +510,7 @@ static struct write *write_copy(const struct piece *piece, size_t count, size_t 
 	if (write == NULL)
 		return NULL;
 	room = (uint8_t *)&write->piece[1];
+	write->total = total;
 	write->piece[0] = (struct piece){room, total};
 	for (size_t i = 0; i < count; i++) {
 		memcpy(room, piece[i].bytes, piece[i].n);
@@ -503,6 +532,7 @@ static struct write *write_of(napi_env napi, napi_value chunks, const struct pie
 	write = write_new(count, 0);
 	if (write == NULL)
 		return NULL;
+	write->total = total;
 	memcpy(write->piece, piece, count * sizeof(*piece));
 	if (napi_create_reference(napi, chunks, 1, &write->held) != napi_ok) {
 		write->held = NULL;
@@ -523,12 +553,13 @@ static bool piece_get(napi_env napi, napi_value value, struct piece *piece)
 	return true;
 }
 
-bool stream_write(napi_env napi, struct stream *stream, napi_value chunks)
+int stream_write(napi_env napi, struct stream *stream, napi_value chunks, bool strict)
 {
 	struct piece one, *pieces = &one;
 	struct write *write = NULL;
 	uint32_t count = 1;
 	bool list = false, good;
+	int rc;
 
 	napi_is_array(napi, chunks, &list);
 	if (list) {
@@ -548,12 +579,12 @@ bool stream_write(napi_env napi, struct stream *stream, napi_value chunks)
 		free(pieces);
 	if (write == NULL) {
 		napi_throw_type_error(napi, NULL, good ? "out of memory" : "not a Buffer");
-		return false;
+		return 0;
 	}
-	if (stream_queue(stream, write))
-		return true;
-	write_free(napi, &write);
-	return false;
+	rc = stream_queue(stream, write, strict);
+	if (rc == 0)
+		write_free(napi, &write);
+	return rc;
 }
 
 bool stream_end(struct stream *stream)
@@ -563,7 +594,7 @@ bool stream_end(struct stream *stream)
 	if (write == NULL)
 		return false;
 	write->end = true;
-	if (stream_queue(stream, write))
+	if (stream_queue(stream, write, true) > 0)
 		return true;
 	free(write);
 	return false;

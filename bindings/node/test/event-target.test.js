@@ -283,8 +283,10 @@ function find(name) {
 test('in a bundle for a browser', { skip: find('esbuild') === undefined && 'esbuild is not installed' }, async (t) => {
 	const out = h.keys().at('bundle.js');
 
+	fs.mkdirSync(h.keys().at('node_modules'));
+	fs.symlinkSync(h.top, h.keys().at('node_modules/alknet-napi'));
 	fs.writeFileSync(h.keys().at('page.js'),
-		`import { createEventTarget } from ${JSON.stringify(h.top)};\nglobalThis.made = createEventTarget;\n`);
+		'import { createEventTarget } from "alknet-napi";\nglobalThis.made = createEventTarget;\n');
 	execFileSync(find('esbuild'), [h.keys().at('page.js'), '--bundle', '--platform=browser', '--format=iife',
 		`--outfile=${out}`, '--log-level=error'], { stdio: 'inherit' });
 	const text = fs.readFileSync(out, 'utf8');
