@@ -125,6 +125,7 @@ static void on_helper(void *user, int revents)
 
 	(void)revents;
 	assert(e->magic == ENDPOINT_MAGIC);
+	/* cppcheck-suppress autoVariables */
 	e->freed = &freed;
 	for (unsigned i = 0; i < BUDGET && rc > 0 && e->fd >= 0; i++) {
 		rc = packet_read(e, &packet, &fd);

@@ -38,9 +38,9 @@ static int unz32(const char *text, uint8_t id[IROH_ID_BYTES])
 	for (unsigned i = 0; i < IROH_ID_Z32 - 1; i++) {
 		const char *at = strchr(z32, text[i]);
 
-		held = held << 5 | (unsigned)(at - z32);
 		if (at == NULL)
 			return -EINVAL;
+		held = held << 5 | (unsigned)(at - z32);
 		bits += 5;
 		if (bits < 8)
 			continue;

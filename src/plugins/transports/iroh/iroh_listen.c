@@ -84,6 +84,7 @@ static void link_take(struct alk_listener *l, const struct iroh_packet *packet, 
 	iroh_id_z32(packet->peer, link.remote_addr);
 	snprintf(link.local_addr, sizeof(link.local_addr), "%s", iroh_endpoint_id(l->endpoint));
 	snprintf(link.alpn, sizeof(link.alpn), "alknet-ssh");
+	/* cppcheck-suppress autoVariables */
 	l->freed = &freed;
 	if (l->up.take != NULL)
 		number = l->up.take(l->up.user, &link);
