@@ -204,3 +204,15 @@ def test_between_two_networks_behind_nat(ends, networks, tmp_path, running_progr
     assert path(serving, "relay")["path_via"].rstrip("/") == relay.url
     with pytest.raises(OSError), there.inside():
         socket.create_connection(("192.168.1.1", tunnel.port), 1).close()
+
+
+def test_found_in_the_local_network(ends, namespace):
+    """With mDNS the id alone is enough: no relay, no address, no name server."""
+    namespace.run("ip", "link", "add", "lan", "type", "veth", "peer", "name", "nobody")
+    namespace.run("ip", "link", "set", "nobody", "up")
+    namespace.run("ip", "addr", "add", "10.9.0.1/24", "dev", "lan")
+    namespace.run("ip", "link", "set", "lan", "up", "multicast", "on")
+    namespace.run("ip", "route", "add", "default", "dev", "lan")
+    serving = ends.serve("--iroh-discovery", "mdns", listen=None, wrap=namespace.wrap)
+    ends.connect(serving.id, "--iroh-discovery", "mdns", wrap=namespace.wrap)
+    assert path(serving, "direct")["path_via"]
