@@ -17,3 +17,24 @@
 	}
 #define TAILQ_FOREACH(var, head, field)                                                            \
 	for ((var) = (head)->tqh_first; (var) != NULL; (var) = (var)->field.tqe_next)
+#define LIST_HEAD(name_, type_)                                                                    \
+	struct name_ {                                                                             \
+		struct type_ *lh_first;                                                            \
+	}
+#define LIST_HEAD_INITIALIZER(head_)                                                               \
+	{                                                                                          \
+		0                                                                                  \
+	}
+#define LIST_ENTRY(type_)                                                                          \
+	struct {                                                                                   \
+		struct type_ *le_next;                                                             \
+		struct type_ **le_prev;                                                            \
+	}
+#define LIST_INIT(head_) ((head_)->lh_first = 0)
+#define LIST_EMPTY(head_) ((head_)->lh_first == 0)
+#define LIST_FIRST(head_) ((head_)->lh_first)
+#define LIST_FOREACH(var_, head_, field_)                                                          \
+	for ((var_) = (head_)->lh_first; (var_); (var_) = (var_)->field_.le_next)
+#define LIST_INSERT_HEAD(head_, elm_, field_)                                                      \
+	((elm_)->field_.le_next = (head_)->lh_first, (head_)->lh_first = (elm_))
+#define LIST_REMOVE(elm_, field_) (*(elm_)->field_.le_prev = (elm_)->field_.le_next)
