@@ -9,6 +9,7 @@
 #include "../src/plugins/services/bus/bus.h"
 #include "limit.h"
 #include "metrics.h"
+#include "misdeed.h"
 
 static const char *kind_str(enum alk_metric_kind kind)
 {
@@ -38,10 +39,16 @@ static void tables_print(void)
 	mark = ", ";
 	ALK_BUCKETS_MS(X)
 #undef X
-	printf(" s. `reason` is one of ");
+	printf(" s.\n\n`reason` of `alknet_links_refused_total` is one of ");
 	mark = "";
 	for (int why = 1; why < ALK_REFUSAL_COUNT; why++) {
 		printf("%s`%s`", mark, alk_refusal_str((enum alk_refusal)why));
+		mark = ", ";
+	}
+	printf("; of `alknet_misdeeds_total` ");
+	mark = "";
+	for (int what = 1; what < ALK_MISDEED_COUNT; what++) {
+		printf("%s`%s`", mark, alk_misdeed_str((enum alk_misdeed)what));
 		mark = ", ";
 	}
 	puts(".");

@@ -10,6 +10,8 @@
 
 #include "addr.h"
 #include "admin.h"
+#include "cidr.h"
+#include "misdeed.h"
 #include "proxy_url.h"
 #include "text.h"
 
@@ -81,6 +83,26 @@ static int admin_users_check(const struct alk_conf *conf, struct alk_err *err)
 	return 0;
 }
 
+static int penalties_check(const struct alk_conf *conf, struct alk_err *err)
+{
+	struct alk_misdeed_conf penalties;
+	const char *text, *why;
+	struct alk_cidr net;
+	int rc = alk_misdeed_parse(alk_options_str(conf->values, "source_penalties"), &penalties,
+				   err);
+
+	if (rc < 0)
+		return blame(conf, "source_penalties", rc, err);
+	for (size_t i = 0; (text = alk_options_nth(conf->values, "penalty_exempt", i)) != NULL;
+	     i++) {
+		why = strcmp(text, "none") == 0 ? NULL : alk_cidr_parse(&net, text);
+		if (why != NULL)
+			return blame(conf, "penalty_exempt", alk_err_set(err, -EINVAL, "%s", why),
+				     err);
+	}
+	return 0;
+}
+
 static int serve_check(const struct alk_conf *conf, struct alk_err *err)
 {
 	const struct alk_options *values = conf->values;
@@ -101,6 +123,9 @@ static int serve_check(const struct alk_conf *conf, struct alk_err *err)
 	rc = alk_max_startups_parse(alk_options_str(values, "max_startups"), &startups, err);
 	if (rc < 0)
 		return blame(conf, "max_startups", rc, err);
+	rc = penalties_check(conf, err);
+	if (rc < 0)
+		return rc;
 	if (user != NULL && getpwnam(user) == NULL)
 		return blame(conf, "user",
 			     alk_err_set(err, -ENOENT, "there is no account %s", user), err);

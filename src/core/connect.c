@@ -14,6 +14,7 @@
 #include "log_private.h"
 #include "main.h"
 #include "metrics_http.h"
+#include "notify.h"
 #include "proxy.h"
 #include "proxy_auth.h"
 
@@ -43,6 +44,7 @@ static void connect_stop(struct connect *connect, int status)
 		return;
 	connect->stopping = true;
 	connect->status = status;
+	alk_notify("STOPPING=1\nSTATUS=stopping");
 	alk_bus_front_free(&connect->bus);
 	alk_conn_close_all(&connect->front);
 	alk_accept_close_all(&connect->front);
@@ -53,6 +55,7 @@ static void on_up(void *user, bool first)
 {
 	struct connect *connect = user;
 
+	alk_notify("READY=1\nSTATUS=connected to %.200s", alk_client_server(connect->front.client));
 	if (first && connect->stdio == NULL) {
 		fprintf(stderr, "alknet: connected to %s\n",
 			alk_client_server(connect->front.client));
@@ -302,7 +305,10 @@ static int connect_run(struct connect *connect, struct alk_err *err)
 		rc = alk_bus_front_start(connect->bus);
 	if (rc != 0)
 		return alk_err_set(err, rc, "out of memory");
+	if (alk_notify_watch(connect->front.loop) < 0)
+		return alk_err_set(err, -ENOMEM, "out of memory");
 	alk_loop_run(connect->front.loop);
+	alk_notify_unwatch();
 	return 0;
 }
 
@@ -332,6 +338,7 @@ int alk_main_connect(int argc, char **argv)
 
 	if (alk_stdio_fill() != 0)
 		return 1;
+	alk_notify_init();
 	conf = alk_main_conf(argc, argv, ALK_ROLE_CLIENT, &connect.status);
 	if (conf == NULL)
 		return connect.status;

@@ -19,6 +19,7 @@
 
 /* id, label in metrics and logs, what the limit is called. */
 #define ALK_REFUSALS(X)                                                                            \
+	X(BAN, "ban", "a ban")                                                                     \
 	X(PENALTY, "penalty", "a penalty")                                                         \
 	X(ADDRESS, "max_connections_per_ip", "max_connections_per_ip")                             \
 	X(STARTUPS, "max_startups", "max_startups")                                                \

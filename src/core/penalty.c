@@ -13,6 +13,7 @@ struct penalty {
 	struct penalty *newer, *older; /* in the order they were added */
 	enum alk_penalty_kind kind;
 	uint64_t until;
+	bool counts;
 	char name[NAME_MAX_LEN];
 };
 
@@ -66,29 +67,61 @@ void alk_penalty_free(struct alk_penalty **penalties)
 	*penalties = NULL;
 }
 
-int alk_penalty_add(struct alk_penalty *penalties, enum alk_penalty_kind kind, const char *name,
-		    uint64_t until)
+/* As the newest. NULL when out of memory: then it is gone. */
+static struct penalty *penalty_put(struct alk_penalty *penalties, enum alk_penalty_kind kind,
+				   const char *name, uint64_t until, bool counts)
 {
 	struct penalty **at = penalty_find(penalties, kind, name);
 	struct penalty *p;
 
 	if (*at != NULL)
-		penalty_drop(penalties, at); /* it becomes the newest */
+		penalty_drop(penalties, at);
 	p = calloc(1, sizeof(*p));
 	if (p == NULL)
-		return -ENOMEM;
+		return NULL;
 	if (penalties->count == ALK_PENALTY_MAX)
 		penalty_drop(penalties, penalty_find(penalties, penalties->oldest->kind,
 						     penalties->oldest->name));
 	p->kind = kind;
 	p->until = until;
+	p->counts = counts;
 	memcpy(p->name, name, strnlen(name, sizeof(p->name) - 1));
 	*penalty_find(penalties, kind, p->name) = p;
 	p->older = penalties->newest;
 	*(p->older != NULL ? &p->older->newer : &penalties->oldest) = p;
 	penalties->newest = p;
 	penalties->count++;
-	return 0;
+	return p;
+}
+
+int alk_penalty_add(struct alk_penalty *penalties, enum alk_penalty_kind kind, const char *name,
+		    uint64_t until)
+{
+	return penalty_put(penalties, kind, name, until, true) != NULL ? 0 : -ENOMEM;
+}
+
+bool alk_penalty_grow(struct alk_penalty *penalties, enum alk_penalty_kind kind, const char *name,
+		      uint64_t now, uint64_t more_ms, uint64_t min_ms, uint64_t max_ms)
+{
+	const struct penalty *p = *penalty_find(penalties, kind, name);
+	bool counted = p != NULL && p->until > now && p->counts;
+	uint64_t left = (p != NULL && p->until > now ? p->until - now : 0) + more_ms;
+
+	/* One that was set by other means may be longer than max. */
+	if (left > max_ms)
+		left = p != NULL && p->until > now + max_ms ? p->until - now : max_ms;
+	p = penalty_put(penalties, kind, name, now + left, counted || left >= min_ms);
+	return p != NULL && p->counts && !counted;
+}
+
+bool alk_penalty_remove(struct alk_penalty *penalties, enum alk_penalty_kind kind, const char *name)
+{
+	struct penalty **at = penalty_find(penalties, kind, name);
+
+	if (*at == NULL)
+		return false;
+	penalty_drop(penalties, at);
+	return true;
 }
 
 uint64_t alk_penalty_left(struct alk_penalty *penalties, enum alk_penalty_kind kind,
@@ -99,7 +132,7 @@ uint64_t alk_penalty_left(struct alk_penalty *penalties, enum alk_penalty_kind k
 	if (*at == NULL)
 		return 0;
 	if ((*at)->until > now)
-		return (*at)->until - now;
+		return (*at)->counts ? (*at)->until - now : 0;
 	penalty_drop(penalties, at);
 	return 0;
 }
@@ -110,7 +143,7 @@ void alk_penalty_each(struct alk_penalty *penalties, uint64_t now,
 		      void *user)
 {
 	for (struct penalty *p = penalties->oldest; p != NULL; p = p->newer)
-		if (p->until > now)
+		if (p->until > now && p->counts)
 			fn(user, p->kind, p->name, p->until - now);
 }
 

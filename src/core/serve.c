@@ -15,10 +15,12 @@
 #include "auth.h"
 #include "client.h"
 #include "cmdline.h"
+#include "inherited.h"
 #include "json_wipe.h"
 #include "loader_file.h"
 #include "loader.h"
 #include "log_private.h"
+#include "notify.h"
 #include "policy.h"
 #include "server.h"
 #include "supervisor.h"
@@ -163,8 +165,11 @@ int alk_main_serve(int argc, char **argv)
 	struct alk_loop *loop = NULL;
 	struct alk_err err;
 	int status;
-	struct alk_conf *conf = alk_main_conf(argc, argv, ALK_ROLE_SUPERVISOR, &status);
+	struct alk_conf *conf;
 
+	alk_notify_init();
+	alk_inherited_init();
+	conf = alk_main_conf(argc, argv, ALK_ROLE_SUPERVISOR, &status);
 	if (conf == NULL)
 		return status;
 	loop = alk_loop_new(&err);
@@ -186,8 +191,12 @@ int alk_main_serve(int argc, char **argv)
 		supervisor = alk_supervisor_new(loop, &conf, &err);
 	if (supervisor != NULL) {
 		alk_supervisor_set_reread(supervisor, conf_reread, &line);
+		alk_inherited_close();
+		if (alk_notify_watch(loop) < 0)
+			alk_log(ALK_LOG_WARN, "no memory for the service manager's watchdog");
 		alk_loop_run(loop);
 		status = alk_supervisor_status(supervisor);
+		alk_notify_unwatch();
 		alk_supervisor_free(&supervisor);
 	} else {
 		status = alk_main_fail(2, &err);

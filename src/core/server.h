@@ -9,6 +9,7 @@
  *
  * ssh_server.c. The worker owns the host (what all sessions share) and a list of sessions. */
 
+#include "misdeed.h"
 #include <jansson.h>
 #include "auth.h"
 #include "route.h"
@@ -17,6 +18,8 @@ struct alk_server;
 struct alk_server_host;
 
 struct alk_server_ops {
+	/* The session that ends next did this before it was logged in. */
+	void (*misdeed)(void *user, uint64_t link, enum alk_misdeed misdeed);
 	/* The session is gone, and so is `server`. Once for each, from the loop. */
 	void (*ended)(void *user, uint64_t link);
 	/* For watch; takes `event`. NULL while nobody watches. */

@@ -56,8 +56,20 @@ static void server_close_told(struct alk_server *v, const char *why)
 	}
 }
 
+/* What a session that ends before it was logged in did wrong. */
+static enum alk_misdeed server_misdeed(const struct alk_server *v)
+{
+	/* Before SSH a peer may be a web browser that came to a port which looks like a web server. */
+	if (v->state == SERVER_OPEN || !v->ssh_made || v->innocent)
+		return ALK_MISDEED_NONE;
+	if (v->misdeed != ALK_MISDEED_NONE)
+		return v->misdeed;
+	return v->attempts > 0 ? ALK_MISDEED_AUTHFAIL : ALK_MISDEED_NOAUTH;
+}
+
 void server_free(struct alk_server *v, const char *why)
 {
+	enum alk_misdeed misdeed = server_misdeed(v);
 	struct alk_server_host *host = v->host;
 	uint64_t number = v->number;
 
@@ -84,6 +96,8 @@ void server_free(struct alk_server *v, const char *why)
 	*v->prev = v->next;
 	v->magic = 0;
 	free(v);
+	if (misdeed != ALK_MISDEED_NONE && host->ops->misdeed)
+		host->ops->misdeed(host->user, number, misdeed);
 	host->ops->ended(host->user, number);
 }
 
@@ -93,6 +107,8 @@ static void on_dead(void *user, int rc, const char *why)
 
 	if (v->state != SERVER_OPEN && rc != -ETIMEDOUT)
 		alk_count(ALK_M_HANDSHAKE_ERRORS, 1);
+	if (v->state != SERVER_OPEN && v->ssh.broken)
+		v->misdeed = ALK_MISDEED_GARBAGE;
 	if (rc < 0)
 		alk_log(ALK_LOG_DEBUG, "session ended", ALK_STR("remote_addr", v->link.remote_addr),
 			ALK_STR("reason", why));
@@ -104,6 +120,7 @@ static void on_grace(void *user)
 	struct alk_server *v = user;
 
 	alk_count(ALK_M_HANDSHAKE_TIMEOUTS, 1);
+	v->misdeed = ALK_MISDEED_GRACE;
 	alk_log(ALK_LOG_INFO, "handshake timeout", ALK_STR("remote_addr", v->link.remote_addr));
 	if (v->ssh_made)
 		alk_ssh_die(&v->ssh, -ETIMEDOUT, "not authenticated in time");
@@ -351,6 +368,7 @@ int alk_server_start(struct alk_server_host *host, uint64_t number, struct alk_l
 
 void alk_server_finish(struct alk_server *v, const char *why)
 {
+	v->innocent = true;
 	server_remote_end(v);
 	if (v->ssh_made)
 		alk_ssh_finish(&v->ssh, why);

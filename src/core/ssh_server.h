@@ -72,6 +72,8 @@ struct alk_server {
 	bool proved, user_known;
 	bool refused, waited; /* the answer is no; the time to say so has come */
 	unsigned attempts;
+	enum alk_misdeed misdeed; /* found while it ended; NONE: what its state says */
+	bool innocent;		  /* it is we who end it */
 	uint64_t before_auth,
 		requests; /* packets when authentication began, and those we saw since */
 	/* Remote forwards. */

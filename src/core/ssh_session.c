@@ -52,6 +52,15 @@ void alk_ssh_hold(const struct alk_ssh *s)
 		alk_board_hand(s->link, s->remote_addr, s->grant ? s->grant->identity.id : "");
 }
 
+/* Was it the peer's bytes that ended it, and not that it left? The library gives a socket that was closed a sentence of
+ * its own; some protocol errors have none. */
+static bool ssh_broken(const struct alk_ssh *s)
+{
+	const char *error = ssh_get_error(s->ssh);
+
+	return !strstr(error, "Socket error") && !strstr(error, "SSH_MSG_DISCONNECT");
+}
+
 /* The connection is gone; a peer that said why is quoted. (libssh has a function for that, which answers only
  * when it was us who left.) */
 static void ssh_lost(struct alk_ssh *s)
@@ -60,6 +69,7 @@ static void ssh_lost(struct alk_ssh *s)
 	const char *said = strstr(ssh_get_error(s->ssh), mark);
 	char text[100];
 
+	s->broken = ssh_broken(s);
 	said = said ? strchr(said + strlen(mark), ':') : NULL;
 	if (!said || !said[1]) {
 		alk_ssh_die(s, -ECONNRESET, "connection lost");
@@ -218,8 +228,10 @@ static void ssh_step(struct alk_ssh *s)
 		return;
 	rc = s->ops->step(s->user);
 	s->stepped = s->raw.in_packets;
-	if (rc < 0)
+	if (rc < 0) {
+		s->broken = rc == -EPROTO && ssh_broken(s);
 		alk_ssh_die(s, rc, "%s", "protocol error");
+	}
 }
 
 static void ssh_turn(struct alk_ssh *s, int events)

@@ -65,6 +65,7 @@ struct alk_ssh {
 	uint64_t patient;    /* of the packets in raw, those that may wait */
 	uint64_t stepped;    /* packets received when the owner's step last ran */
 	uint64_t scanned;    /* the same for the channels' scan */
+	bool broken;	     /* it ended because the peer broke the protocol, not because it left */
 	uint64_t idle_since; /* loop time of the last sign of life */
 	uint64_t handed;     /* bytes given to the kernel, before those in sock.out_bytes */
 	uint64_t heard;	     /* sock.in_bytes at the last sign of life */

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include "loop_private.h"
+#include "notify.h"
 #include "proxy.h"
 #include "watchdog.h"
 
@@ -56,10 +57,34 @@ void supervisor_check_end(struct alk_supervisor *sup)
 	supervisor_finish(sup);
 }
 
+/* What `systemctl status` shows, when it changed; sessions at most once in five seconds. */
+void supervisor_tell_manager(struct alk_supervisor *sup)
+{
+	uint64_t now = alk_loop_now(sup->loop), sessions;
+
+	if (!alk_notify_wanted() || sup->state == SUPERVISOR_STARTING)
+		return;
+	sessions = supervisor_authenticated(sup);
+	if (sup->state == sup->told_state &&
+	    (sessions == sup->told_sessions || now - sup->told_at < 5000))
+		return;
+	if (sup->state == SUPERVISOR_RUNNING)
+		alk_notify("%sSTATUS=%llu sessions",
+			   sup->told_state == SUPERVISOR_STARTING ? "READY=1\n" : "",
+			   (unsigned long long)sessions);
+	else
+		alk_notify("STOPPING=1\nSTATUS=%s: %llu sessions", supervisor_state_str(sup->state),
+			   (unsigned long long)sessions);
+	sup->told_state = sup->state;
+	sup->told_sessions = sessions;
+	sup->told_at = now;
+}
+
 static void supervisor_leave(struct alk_supervisor *sup, enum supervisor_state state,
 			     uint64_t deadline_ms)
 {
 	sup->state = state;
+	supervisor_tell_manager(sup);
 	supervisor_unlisten(sup);
 	for (unsigned i = 0; i < sup->slots; i++)
 		if (sup->slot[i].restart != NULL)
@@ -80,16 +105,21 @@ void supervisor_stop(struct alk_supervisor *sup)
 	supervisor_check_end(sup);
 }
 
-void supervisor_drain(struct alk_supervisor *sup)
+static void drain_for(struct alk_supervisor *sup, uint64_t ms)
 {
 	if (sup->state >= SUPERVISOR_DRAINING)
 		return;
 	alk_log(ALK_LOG_INFO, "draining", ALK_INT("links", alk_limit_links(sup->limit)));
-	supervisor_leave(sup, SUPERVISOR_DRAINING, sup->drain_timeout + DRAIN_GRACE_MS);
+	supervisor_leave(sup, SUPERVISOR_DRAINING, ms + DRAIN_GRACE_MS);
 	for (unsigned i = 0; i < sup->slots; i++)
 		if (sup->slot[i].worker != NULL)
-			alk_worker_proc_drain(sup->slot[i].worker, sup->drain_timeout);
+			alk_worker_proc_drain(sup->slot[i].worker, ms);
 	supervisor_check_end(sup);
+}
+
+void supervisor_drain(struct alk_supervisor *sup)
+{
+	drain_for(sup, sup->drain_timeout);
 }
 
 static void on_deadline(void *user)
@@ -117,10 +147,13 @@ static void on_signal(void *user, int signo)
 		supervisor_reload_signal(sup);
 	if (signo != SIGTERM && signo != SIGINT)
 		return;
-	if (sup->state >= SUPERVISOR_STOPPING)
+	if (sup->state >= SUPERVISOR_STOPPING || sup->asked_to_end)
 		supervisor_finish(sup); /* the second one: at once */
+	else if (sup->shutdown_timeout > 0 && sup->state <= SUPERVISOR_RUNNING)
+		drain_for(sup, sup->shutdown_timeout);
 	else
 		supervisor_stop(sup);
+	sup->asked_to_end = true;
 }
 
 static void on_tick(void *user)
@@ -136,6 +169,7 @@ static void on_tick(void *user)
 		if (sup->slot[i].worker != NULL)
 			alk_worker_proc_tick(sup->slot[i].worker, elapsed);
 	supervisor_log_refused(sup);
+	supervisor_tell_manager(sup);
 	alk_timer_start(sup->tick, sup->tick_ms);
 }
 
@@ -159,12 +193,13 @@ static int make_parts(struct alk_supervisor *sup, struct alk_err *err)
 
 	sup->limit = alk_limit_new(&sup->limit_conf);
 	sup->penalty = alk_penalty_new();
+	sup->bans = alk_bans_new();
 	sup->links = alk_linktab_new();
 	sup->tick = alk_timer_new(sup->loop, "supervisor tick", on_tick, sup);
 	sup->deadline = alk_timer_new(sup->loop, "supervisor deadline", on_deadline, sup);
 	sup->thaw = alk_timer_new(sup->loop, "supervisor thaw", on_thaw, sup);
-	if (sup->limit == NULL || sup->penalty == NULL || sup->links == NULL || sup->tick == NULL ||
-	    sup->deadline == NULL || sup->thaw == NULL)
+	if (sup->limit == NULL || sup->penalty == NULL || sup->bans == NULL || sup->links == NULL ||
+	    sup->tick == NULL || sup->deadline == NULL || sup->thaw == NULL)
 		return alk_err_set(err, -ENOMEM, "out of memory");
 	sup->shared = alk_shared_new(err);
 	if (sup->shared == NULL)
@@ -212,10 +247,12 @@ void supervisor_adopt(struct alk_supervisor *sup, struct supervisor_setup *setup
 	if (sup->limit != NULL)
 		alk_limit_set(sup->limit, limits);
 	sup->drain_timeout = (uint64_t)alk_options_int(sup->values, "drain_timeout");
+	sup->shutdown_timeout = (uint64_t)alk_options_int(sup->values, "shutdown_timeout");
 	sup->penalty_time = (uint64_t)alk_options_int(sup->values, "penalty_time");
 	sup->tick_ms = watchdog / 5 < TICK_MS ? watchdog / 5 : TICK_MS;
 	if (sup->in_process)
 		alk_watchdog_limit((unsigned)((watchdog + 999) / 1000));
+	supervisor_abuse_adopt(sup);
 	supervisor_admin_users(sup);
 	/* Checked with the rest of the configuration; with workers in the process it is set there, to the same. */
 	alk_proxy_set(sup->loop, alk_options_str(sup->values, "proxy"), NULL);
@@ -301,6 +338,7 @@ void alk_supervisor_free(struct alk_supervisor **supp)
 	alk_timer_free(&sup->thaw);
 	alk_linktab_free(&sup->links);
 	alk_penalty_free(&sup->penalty);
+	alk_bans_free(&sup->bans);
 	alk_limit_free(&sup->limit);
 	alk_shared_free(&sup->shared);
 	supervisor_setup_unref(&sup->setup);

@@ -325,6 +325,22 @@ static void admin_config_check(void *user, struct alk_admin_call *call, json_t *
 	supervisor_reload(user, SUPERVISOR_RELOAD_CHECK, call);
 }
 
+static void admin_ban_list(void *user, struct alk_admin_call *call, json_t *params)
+{
+	(void)params;
+	supervisor_ban_list(user, call);
+}
+
+static void admin_ban_add(void *user, struct alk_admin_call *call, json_t *params)
+{
+	supervisor_ban_add(user, call, params);
+}
+
+static void admin_ban_remove(void *user, struct alk_admin_call *call, json_t *params)
+{
+	supervisor_ban_remove(user, call, params);
+}
+
 static void admin_drain(void *user, struct alk_admin_call *call, json_t *params)
 {
 	struct alk_supervisor *sup = user;

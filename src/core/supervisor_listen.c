@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "sandbox.h"
 
 /* Which links are taken */
 
@@ -75,12 +76,11 @@ struct supervisor_slot *supervisor_pick_worker(struct alk_supervisor *sup)
 
 static enum alk_refusal admit(struct alk_supervisor *sup, const char *addr)
 {
-	char key[64];
+	enum alk_refusal why = supervisor_abuse_judge(sup, addr);
 
-	alk_limit_key(addr, key, sizeof(key));
-	if (alk_penalty_left(sup->penalty, ALK_PENALTY_ADDRESS, key, alk_loop_now(sup->loop)) > 0)
-		return ALK_REFUSAL_PENALTY;
-	return alk_limit_admit(sup->limit, addr, supervisor_authenticated(sup));
+	return why != ALK_REFUSAL_NONE
+		       ? why
+		       : alk_limit_admit(sup->limit, addr, supervisor_authenticated(sup));
 }
 
 static json_t *link_message(uint64_t id, unsigned listener, const struct alk_link *link)
@@ -314,6 +314,11 @@ void supervisor_log_listening(struct alk_supervisor *sup)
 	for (unsigned i = 0; i < sup->listeners; i++)
 		if (sup->listener[i].listener != NULL)
 			supervisor_tell_listening(&sup->listener[i]);
+	if (!sup->in_process)
+		alk_log(ALK_LOG_INFO, "sandbox of workers",
+			ALK_STR("kind", alk_options_bool(sup->values, "sandbox")
+						? alk_sandbox_describe()
+						: "none: switched off"));
 	if (sup->metrics_http != NULL)
 		alk_log(ALK_LOG_INFO, "metrics served",
 			ALK_STR("address", alk_metrics_http_address(sup->metrics_http)));

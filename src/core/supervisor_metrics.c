@@ -71,6 +71,7 @@ static void write_own(struct alk_metrics_text *out, const struct alk_supervisor 
 			alk_limit_startups(sup->limit, supervisor_authenticated(sup)));
 	alk_metrics_own(out, ALK_OWN_DRAINING, sup->state >= SUPERVISOR_DRAINING);
 	write_refused(out, sup);
+	supervisor_abuse_metrics(sup, out);
 }
 
 void supervisor_metrics(const struct alk_supervisor *sup, struct alk_metrics_text *out)

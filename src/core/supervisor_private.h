@@ -15,6 +15,7 @@
  *   supervisor_admin.c   the admin commands that it answers itself, events
  *   supervisor_metrics.c metrics, and whether it is ready
  *   supervisor_query.c   the admin commands that workers answer
+ *   supervisor_abuse.c   who is turned away: bans, and what sources did wrong
  *   supervisor_remote.c  remote listeners: which session has which port
  *   supervisor_local.c   local sockets of services
  *   supervisor_half.c    plugins that have a half here (alknet/half.h)
@@ -30,11 +31,13 @@
  */
 
 #include "admin.h"
+#include "ban.h"
 #include "limit.h"
 #include "linktab.h"
 #include "loader.h"
 #include "metrics.h"
 #include "metrics_http.h"
+#include "misdeed.h"
 #include "penalty.h"
 #include "program.h"
 #include "shared.h"
@@ -50,6 +53,8 @@
 #define ALK_LISTENERS_MAX 64
 #define ALK_PLACES_MAX                                                                             \
 	(2 * ALK_LISTENERS_MAX) /* those of two configurations, while one follows the other */
+
+#define SUPERVISOR_EXEMPT_MAX 256
 
 enum supervisor_state {
 	SUPERVISOR_STARTING,
@@ -140,7 +145,10 @@ struct alk_supervisor {
 	void *over_user;
 	struct alk_err failed; /* why it could not start */
 	uint64_t started, generation;
-	uint64_t drain_timeout, penalty_time;
+	uint64_t drain_timeout, shutdown_timeout, penalty_time;
+	bool asked_to_end;		  /* by a signal */
+	enum supervisor_state told_state; /* to the service manager */
+	uint64_t told_sessions, told_at;
 
 	struct supervisor_listener listener[ALK_PLACES_MAX];
 	unsigned listeners; /* places that were ever used */
@@ -155,6 +163,11 @@ struct alk_supervisor {
 	struct alk_limit_conf limit_conf;
 	struct alk_limit *limit;
 	struct alk_penalty *penalty;
+	struct alk_bans *bans;
+	struct alk_misdeed_conf misdeeds;
+	struct alk_cidr exempt[SUPERVISOR_EXEMPT_MAX]; /* from penalties */
+	size_t n_exempt;
+	uint64_t misdone[ALK_MISDEED_COUNT];
 	struct alk_linktab *links;
 	struct alk_shared *shared;	/* of the policies of all generations */
 	char *host_key, *host_key_from; /* a plugin's, as an OpenSSH file; NULL: none gave one */
@@ -185,6 +198,8 @@ struct alk_supervisor {
 
 /* supervisor.c */
 void supervisor_drain(struct alk_supervisor *sup);
+/* STATUS and READY of notify.h. */
+void supervisor_tell_manager(struct alk_supervisor *sup);
 void supervisor_stop(struct alk_supervisor *sup);
 /* `message` to all that live. Takes it. */
 void supervisor_broadcast(struct alk_supervisor *sup, json_t *message);
@@ -329,6 +344,21 @@ void supervisor_metrics(const struct alk_supervisor *sup, struct alk_metrics_tex
 const char *supervisor_unready(const struct alk_supervisor *sup);
 /* metrics_listen, if it is set. */
 int supervisor_metrics_open(struct alk_supervisor *sup, struct alk_err *err);
+
+/* supervisor_abuse.c */
+/* Take over source_penalties and penalty_exempt. */
+void supervisor_abuse_adopt(struct alk_supervisor *sup);
+/* A link from `addr` ended in this. */
+void supervisor_misdeed(struct alk_supervisor *sup, const char *addr, enum alk_misdeed misdeed);
+/* NONE, BAN or PENALTY. */
+enum alk_refusal supervisor_abuse_judge(struct alk_supervisor *sup, const char *addr);
+void supervisor_abuse_metrics(const struct alk_supervisor *sup, struct alk_metrics_text *out);
+/* Each answers `call`. */
+void supervisor_ban_list(struct alk_supervisor *sup, struct alk_admin_call *call);
+void supervisor_ban_add(struct alk_supervisor *sup, struct alk_admin_call *call,
+			const json_t *params);
+void supervisor_ban_remove(struct alk_supervisor *sup, struct alk_admin_call *call,
+			   const json_t *params);
 
 /* supervisor_plugin.c */
 /* Load or unload; answers `call` when all workers have done it, or none. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "supervisor_private.h"
+#include "notify.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -75,6 +76,7 @@ static void reload_end(struct supervisor_reload *r)
 	struct alk_supervisor *sup = r->sup;
 
 	alk_timer_stop(r->deadline);
+	alk_notify("READY=1");
 	for (unsigned i = 0; i < sup->slots; i++)
 		if (sup->slot[i].role == SLOT_NEW)
 			supervisor_slot_leave(&sup->slot[i], 0);
@@ -249,6 +251,7 @@ static void on_begin(void *user)
 	r->callers = r->waiting[kind];
 	r->waiting[kind] = NULL;
 	alk_timer_start(r->deadline, RELOAD_MS);
+	alk_notify_reloading();
 	if (reload_start(r, &err) != 0)
 		reload_fail(r, err.text);
 }

@@ -51,6 +51,7 @@ static void on_worker_ready(void *user, struct alk_worker_proc *worker)
 		sup->state = SUPERVISOR_RUNNING;
 		supervisor_log_limit();
 		supervisor_log_listening(sup);
+		supervisor_tell_manager(sup);
 		supervisor_reload_next(sup);
 		if (sup->ready != NULL)
 			sup->ready(sup->ready_user);
@@ -93,6 +94,16 @@ static void on_worker_end(void *user, struct alk_worker_proc *worker, uint64_t l
 {
 	if (link_of(user, worker, link) != NULL)
 		supervisor_release_link(user, link);
+}
+
+static void on_worker_misdeed(void *user, struct alk_worker_proc *worker, uint64_t link,
+			      const char *what)
+{
+	const struct alk_linktab_entry *entry = link_of(user, worker, link);
+	enum alk_misdeed misdeed = alk_misdeed_find(what);
+
+	if (entry != NULL && misdeed != ALK_MISDEED_NONE)
+		supervisor_misdeed(user, entry->addr, misdeed);
 }
 
 static void on_worker_reply(void *user, struct alk_worker_proc *worker, uint64_t id,
@@ -296,6 +307,7 @@ static void on_worker_gone(void *user, struct alk_worker_proc *worker,
 const struct alk_worker_proc_ops supervisor_worker_ops = {
 	.ready = on_worker_ready,
 	.end = on_worker_end,
+	.misdeed = on_worker_misdeed,
 	.reply = on_worker_reply,
 	.event = on_worker_event,
 	.remote = on_worker_remote,

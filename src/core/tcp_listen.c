@@ -14,6 +14,7 @@
 #include <alknet/log.h>
 #include <alknet/transport.h>
 #include "addr.h"
+#include "inherited.h"
 
 #define LISTENER_MAGIC 0x616c6c69u
 #define SOCKETS_MAX 16
@@ -187,24 +188,9 @@ static void socket_set_options(const struct alk_listener *listener, int fd, int 
 	socket_set_keepalive(listener, fd);
 }
 
-static int listener_add(struct alk_listener *listener, const struct sockaddr *sa, socklen_t len)
+/* One more that listens; its fd is set. */
+static int socket_watch(struct alk_listener *listener, struct listen_socket *s)
 {
-	struct listen_socket *s = &listener->sockets[listener->n];
-	int rc;
-
-	s->listener = listener;
-	s->fd = socket(sa->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (s->fd < 0)
-		return -errno;
-	socket_set_options(listener, s->fd, sa->sa_family);
-	/* Whoever comes to a loopback address is here. Later it is too late to be rid of all of it: a connection
-	 * that began with pacing keeps it. */
-	s->local = alk_addr_tune_local(s->fd, sa);
-	if (bind(s->fd, sa, len) < 0 || listen(s->fd, listener->backlog) < 0) {
-		rc = -errno;
-		alk_fd_close(&s->fd);
-		return rc;
-	}
 	s->io = alk_io_new(listener->loop, s->fd, "listener", socket_on_ready, s);
 	if (s->io == NULL) {
 		alk_fd_close(&s->fd);
@@ -212,6 +198,58 @@ static int listener_add(struct alk_listener *listener, const struct sockaddr *sa
 	}
 	listener->n++;
 	return 0;
+}
+
+static int listener_add(struct alk_listener *listener, const struct sockaddr *sa, socklen_t len)
+{
+	struct listen_socket *s = &listener->sockets[listener->n];
+	int rc;
+
+	s->listener = listener;
+	s->fd = alk_inherited_take(sa, len);
+	if (s->fd >= 0) {
+		socket_set_options(listener, s->fd, sa->sa_family);
+		s->local = alk_addr_tune_local(s->fd, sa);
+	} else {
+		s->fd = socket(sa->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		if (s->fd < 0)
+			return -errno;
+		socket_set_options(listener, s->fd, sa->sa_family);
+		/* Whoever comes to a loopback address is here. Later it is too late to be rid of all of it: a
+		 * connection that began with pacing keeps it. */
+		s->local = alk_addr_tune_local(s->fd, sa);
+		if (bind(s->fd, sa, len) < 0 || listen(s->fd, listener->backlog) < 0) {
+			rc = -errno;
+			alk_fd_close(&s->fd);
+			return rc;
+		}
+	}
+	return socket_watch(listener, s);
+}
+
+/* "fd:NAME": all that were inherited with this name. */
+static int listener_open_named(struct alk_listener *listener, const char *name, struct alk_err *err)
+{
+	int fd, rc = 0;
+
+	while (rc == 0 && listener->n < SOCKETS_MAX && (fd = alk_inherited_take_name(name)) >= 0) {
+		struct listen_socket *s = &listener->sockets[listener->n];
+
+		s->listener = listener;
+		s->fd = fd;
+		/* What connections inherit; the family's own option comes too late and changes nothing. */
+		socket_set_options(listener, fd, AF_INET);
+		rc = socket_watch(listener, s);
+	}
+	if (rc == 0 && listener->n == 0)
+		rc = -ENOENT;
+	return rc == 0 ? 0
+		       : alk_err_set(
+				 err, rc,
+				 rc == -ENOENT
+					 ? "cannot listen on fd:%s: no socket of this name was handed over (LISTEN_FDNAMES)"
+					 : "cannot listen on fd:%s: out of memory",
+				 name);
 }
 
 static void listener_clear(struct alk_listener *listener)
@@ -300,6 +338,8 @@ static int listener_open(struct alk_listener *listener, const char *address, str
 	uint16_t port;
 	int rc;
 
+	if (strncmp(address, "fd:", 3) == 0)
+		return listener_open_named(listener, address + 3, err);
 	rc = listener_find(address, &found, &port, err);
 	if (rc < 0)
 		return rc;

@@ -14,6 +14,7 @@
 #include "privileges.h"
 #include "program.h"
 #include "proxy.h"
+#include "sandbox.h"
 #include "server.h"
 #include "shared.h"
 #include "worker.h"
@@ -127,6 +128,15 @@ static void on_ended(void *user, uint64_t link)
 	}
 }
 
+static void on_misdeed(void *user, uint64_t link, enum alk_misdeed misdeed)
+{
+	struct alk_worker *w = user;
+
+	if (!w->done_told)
+		worker_send(w, json_pack("{s:s, s:I, s:s}", "op", "misdeed", "link",
+					 (json_int_t)link, "what", alk_misdeed_str(misdeed)));
+}
+
 static void on_event(void *user, json_t *event)
 {
 	json_object_set_new(event, "op", json_string("event"));
@@ -144,6 +154,7 @@ static void on_remote(void *user, json_t *message)
 }
 
 static const struct alk_server_ops server_ops = {
+	.misdeed = on_misdeed,
 	.ended = on_ended,
 	.event = on_event,
 	.remote = on_remote,
@@ -299,6 +310,14 @@ static int worker_start(struct alk_worker *w, const json_t *message, int board_f
 					       .user = w};
 	if (!w->in_process || alk_options_str(values, "user")) {
 		rc = alk_privileges_drop(alk_options_str(values, "user"), err);
+		if (rc < 0)
+			return rc;
+	}
+	if (!w->in_process && alk_options_bool(values, "sandbox")) {
+		rc = alk_sandbox_enter(&(struct alk_sandbox){.plugin_dir =
+								     alk_options_str(values,
+										     "plugin_dir")},
+				       err);
 		if (rc < 0)
 			return rc;
 	}

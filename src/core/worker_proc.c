@@ -228,6 +228,15 @@ static bool proc_hear(struct alk_worker_proc *w, const char *op, json_t *message
 		w->ops->end(w->user, w, link);
 		return true;
 	}
+	if (strcmp(op, "misdeed") == 0) {
+		const char *what = json_string_value(json_object_get(message, "what"));
+
+		if (what == NULL || !number_of(message, "link", &link))
+			return false;
+		if (w->ops->misdeed != NULL)
+			w->ops->misdeed(w->user, w, link, what);
+		return true;
+	}
 	if (strcmp(op, "reply") == 0)
 		return heard_reply(w, message);
 	if (strcmp(op, "event") == 0) {

@@ -12,6 +12,8 @@
 
 #include "limit.h"
 #include "penalty.h"
+#include "ban.h"
+#include "misdeed.h"
 
 /* THREATS 2: random early drop, as OpenSSH's MaxStartups. */
 static void test_drop_rate(void **state)
@@ -236,18 +238,101 @@ static void test_handshakes(void **state)
 	alk_limit_free(&limits);
 }
 
+/* Misdeeds add up, count from min on, run off, and never exceed max. */
+static void test_penalty_grows(void **state)
+{
+	struct alk_penalty *penalties = alk_penalty_new();
+	const char *who = "192.0.2.1";
+
+	(void)state;
+	assert_non_null(penalties);
+	assert_false(alk_penalty_grow(penalties, ALK_PENALTY_ADDRESS, who, 1000, 10, 15, 40));
+	assert_int_equal(alk_penalty_left(penalties, ALK_PENALTY_ADDRESS, who, 1000), 0);
+	/* 6 of 10 have run off. */
+	assert_false(alk_penalty_grow(penalties, ALK_PENALTY_ADDRESS, who, 1006, 10, 15, 40));
+	assert_true(alk_penalty_grow(penalties, ALK_PENALTY_ADDRESS, who, 1006, 10, 15, 40));
+	assert_int_equal(alk_penalty_left(penalties, ALK_PENALTY_ADDRESS, who, 1006), 24);
+	/* It goes on counting below min, and is told once. */
+	assert_int_equal(alk_penalty_left(penalties, ALK_PENALTY_ADDRESS, who, 1020), 10);
+	assert_false(alk_penalty_grow(penalties, ALK_PENALTY_ADDRESS, who, 1020, 100, 15, 40));
+	assert_int_equal(alk_penalty_left(penalties, ALK_PENALTY_ADDRESS, who, 1020), 40);
+	/* A longer one that was set by other means is not cut. */
+	assert_int_equal(alk_penalty_add(penalties, ALK_PENALTY_ADDRESS, who, 2000), 0);
+	alk_penalty_grow(penalties, ALK_PENALTY_ADDRESS, who, 1020, 1, 15, 40);
+	assert_int_equal(alk_penalty_left(penalties, ALK_PENALTY_ADDRESS, who, 1020), 980);
+	assert_true(alk_penalty_remove(penalties, ALK_PENALTY_ADDRESS, who));
+	assert_false(alk_penalty_remove(penalties, ALK_PENALTY_ADDRESS, who));
+	assert_int_equal(alk_penalty_left(penalties, ALK_PENALTY_ADDRESS, who, 1020), 0);
+	alk_penalty_free(&penalties);
+}
+
+static void test_misdeeds_parse(void **state)
+{
+	static const char *const bad[] = {"authfail",	 "authfail:",	"authfail:x", "authfail:-1",
+					  "authfail:1s", "other:1",	"none:1",     ":5",
+					  "min:2 max:1", "min:99999999"};
+	struct alk_misdeed_conf conf;
+	struct alk_err err;
+
+	(void)state;
+	assert_int_equal(alk_misdeed_parse("garbage:7  min:0", &conf, &err), 0);
+	assert_int_equal(conf.ms[ALK_MISDEED_GARBAGE], 7000);
+	assert_int_equal(conf.ms[ALK_MISDEED_AUTHFAIL], 5000);
+	assert_int_equal(conf.min_ms, 0);
+	assert_int_equal(conf.max_ms, 600000);
+	assert_int_equal(alk_misdeed_parse("none", &conf, &err), 0);
+	for (int i = 0; i < ALK_MISDEED_COUNT; i++)
+		assert_int_equal(conf.ms[i], 0);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_int_equal(alk_misdeed_parse(bad[i], &conf, &err), -EINVAL);
+}
+
+static void test_bans(void **state)
+{
+	struct alk_bans *bans = alk_bans_new();
+	struct alk_ban ban = {.until = 2000}, one = {.until = 0};
+
+	(void)state;
+	assert_non_null(bans);
+	assert_non_null(alk_ban_parse(&ban, "10.0.0.1/8"));
+	assert_non_null(alk_ban_parse(&ban, "example.com"));
+	assert_null(alk_ban_parse(&ban, "2001:db8::/32"));
+	assert_string_equal(ban.text, "2001:db8::/32");
+	assert_null(alk_ban_parse(&one, "192.0.2.7"));
+	assert_string_equal(one.text, "192.0.2.7/32");
+	assert_int_equal(alk_bans_add(bans, &ban, 1000), 0);
+	assert_int_equal(alk_bans_add(bans, &one, 1000), 0);
+	assert_int_equal(alk_bans_add(bans, &one, 1000), 0);
+	assert_int_equal(alk_bans_count(bans, 1000), 2);
+	assert_true(alk_bans_has(bans, "2001:db8:1::5", 1000));
+	assert_true(alk_bans_has(bans, "192.0.2.7", 1000));
+	assert_false(alk_bans_has(bans, "192.0.2.8", 1000));
+	assert_false(alk_bans_has(bans, "an endpoint", 1000));
+	assert_false(alk_bans_has(bans, "2001:db8:1::5", 2000));
+	assert_int_equal(alk_bans_count(bans, 2000), 1);
+	assert_true(alk_bans_remove(bans, &one.net));
+	assert_false(alk_bans_remove(bans, &one.net));
+	for (unsigned i = 0; i < ALK_BANS_MAX; i++) {
+		char text[32];
+
+		snprintf(text, sizeof(text), "10.0.%u.%u", i / 256, i % 256);
+		assert_null(alk_ban_parse(&one, text));
+		assert_int_equal(alk_bans_add(bans, &one, 3000), 0);
+	}
+	assert_null(alk_ban_parse(&one, "192.0.2.7"));
+	assert_int_equal(alk_bans_add(bans, &one, 3000), -ENOSPC);
+	alk_bans_free(&bans);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_drop_rate),
-		cmocka_unit_test(test_handshakes),
-		cmocka_unit_test(test_startups),
-		cmocka_unit_test(test_per_address),
-		cmocka_unit_test(test_many),
-		cmocka_unit_test(test_key),
-		cmocka_unit_test(test_set),
-		cmocka_unit_test(test_penalties),
-		cmocka_unit_test(test_penalties_bound),
+		cmocka_unit_test(test_penalty_grows), cmocka_unit_test(test_misdeeds_parse),
+		cmocka_unit_test(test_bans),	      cmocka_unit_test(test_drop_rate),
+		cmocka_unit_test(test_handshakes),    cmocka_unit_test(test_startups),
+		cmocka_unit_test(test_per_address),   cmocka_unit_test(test_many),
+		cmocka_unit_test(test_key),	      cmocka_unit_test(test_set),
+		cmocka_unit_test(test_penalties),     cmocka_unit_test(test_penalties_bound),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
