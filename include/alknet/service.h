@@ -8,8 +8,8 @@
  * answers how much it took; less than all means "wait", and the service calls alk_channel_resume()
  * when it can take more. Writing: alk_channel_write() answers how much it took; less than all means
  * that `drain` will follow. Each direction ends by itself (`eof`, alk_channel_eof); the channel is
- * gone after `close`, which comes exactly once for every channel whose `open` was called, and is
- * always the last.
+ * gone after `close`, which comes exactly once for every channel whose `open` returned 0 and that was not
+ * attached, and is always the last.
  *
  *              open()                accept()
  *     (none) ─────────▶ OPENING ─────────────▶ OPEN ──eof/alk_channel_eof──▶ (half) ──▶ CLOSED

@@ -23,14 +23,16 @@
 /* Plain data; copied by value. The fd is owned by whoever holds the struct: `alk_link_close`. */
 struct alk_link {
 	int fd;
-	char transport[16];   /* the plugin's name */
-	char remote_addr[64]; /* an address without port, or an endpoint id */
+	char transport[16]; /* the plugin's name */
+	/* An address without port, or an endpoint id; whatever is the same for one peer each time, in ASCII: links are
+	 * counted, slowed down and banned by it. A constant makes all peers one. */
+	char remote_addr[64];
 	uint16_t remote_port; /* 0 where there is none */
 	char local_addr[64];
 	uint16_t local_port;
 	char sni[256]; /* "" where there is none */
 	char alpn[32];
-	char peer_id[80]; /* endpoint id proved by the transport, or "" */
+	char peer_id[80]; /* who the transport proved it to be (ASCII), or "": policies have it */
 };
 
 #define ALK_LINK_NONE ((struct alk_link){.fd = -1})
@@ -59,7 +61,7 @@ struct alk_acceptor {
 	void (*path)(void *user, uint64_t number, const struct alk_link_path *path);
 };
 
-struct alk_listener; /* the transport's own */
+struct alk_listener; /* the transport's own: it defines this, as it likes */
 
 /* One dial or admit that is under way. `done` runs exactly once, from the loop, never before the call
  * that started it returned. rc 0: `link` is good and `done` takes link->fd. Else rc is -errno, `err` has the sentence, and there is no fd. */
@@ -68,22 +70,29 @@ typedef void alk_link_fn(void *user, int rc, struct alk_link *link, const struct
 struct alk_transport_ops {
 	uint32_t size;
 
-	/* Bind and listen on `address` ("ADDR:PORT", "[v6]:PORT", the transport's own form). Gives one
-	 * listener in *out; `up` is copied. 0, or -errno with `err` saying which address and why. */
+	/* Bind and listen on `address`: the text of `listen`, as it stands ("ADDR:PORT", "[v6]:PORT", the
+	 * transport's own form; the host looks at nothing of it). Borrowed for the call. Gives one
+	 * listener in *out, which accepts at once; `up` is copied. 0, or -errno with `err` saying which address and why. */
 	int (*listen)(void *state, const char *address, const struct alk_acceptor *up,
 		      struct alk_listener **out, struct alk_err *err);
+	/* Takes the listener and sets it to NULL. Also from inside `accepted`. */
 	void (*unlisten)(void *state, struct alk_listener **listener);
 	/* Stop taking connections for a while (drain, file descriptors short), or go on. */
 	void (*pause)(void *state, struct alk_listener *listener, bool paused);
 	/* The bound address as text ("127.0.0.1:2222"), for people and for `:0`; several are split by ", ". */
 	void (*describe)(void *state, const struct alk_listener *listener, char *text, size_t size);
 
-	/* Worker half. Takes link->fd. Cancel with `admit_cancel` (then `done` does not run). */
+	/* Worker half. Takes link->fd, always; copies the rest of `link`, which is good for the call alone. Gives a handle,
+	 * and `done` follows, with the link that SSH runs on: the same fd or another, the text as it was or more.
+	 * NULL when out of memory: the fd is closed, `done` does not run. `admit_cancel` takes the handle, sets it to
+	 * NULL and closes the fd; `done` does not run then. There is a deadline over it: the host's (handshake_timeout). */
 	void *(*admit)(void *state, struct alk_link *link, alk_link_fn *done, void *user);
 	void (*admit_cancel)(void *state, void **admission);
 
-	/* Client. `address` is HOST:PORT or an endpoint id. Borrows it for the call alone. NULL with `err`
-	 * when the address cannot be one; else `done` follows. Cancel with `dial_cancel`. */
+	/* Client. `address` is what the user gave as `server`: HOST:PORT (the port is always there) or a path, which
+	 * begins with / and comes as it stands; or as `peer`, as it stands, which a plugin has that has an
+	 * option of that name. Borrows it for the call alone. Gives a handle, and `done` follows; NULL with `err` when the
+	 * address cannot be one or there is no memory. `dial_cancel` takes the handle and sets it to NULL. */
 	void *(*dial)(void *state, const char *address, alk_link_fn *done, void *user,
 		      struct alk_err *err);
 	void (*dial_cancel)(void *state, void **dialing);

@@ -140,6 +140,12 @@ static int server_check(const char *text, struct alk_err *err)
 	char host[256];
 	uint16_t port;
 
+	/* Of a transport that knows servers by paths. */
+	if (text[0] == '/')
+		return len < sizeof(host) ? 0
+					  : alk_err_set(err, -ENAMETOOLONG,
+							"the path is longer than %zu characters",
+							sizeof(host) - 1);
 	if (alk_addr_split(text, host, sizeof(host), &port, false, err) == 0 && host[0] != '\0')
 		return 0;
 	snprintf(host, sizeof(host), "%.*s", (int)(len - (brackets ? 2 : 0)), text + brackets);

@@ -347,8 +347,9 @@ static void client_set_server(struct alk_client *c)
 	c->hostkey.port = 22;
 	snprintf(c->server, sizeof(c->server), "%s",
 		 peer ? peer : alk_options_str(c->values, "server"));
-	if (peer) {
-		snprintf(c->host, sizeof(c->host), "%s", peer);
+	if (peer || c->server[0] == '/') {
+		/* The transport's own form: nothing of it is a port. */
+		snprintf(c->host, sizeof(c->host), "%.255s", c->server);
 		return;
 	}
 	rc = alk_addr_split(c->server, c->host, sizeof(c->host), &c->hostkey.port, false, NULL);

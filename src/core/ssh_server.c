@@ -291,6 +291,8 @@ static void on_admitted(void *user, int rc, struct alk_link *link, const struct 
 
 	v->admission = NULL;
 	if (rc < 0) {
+		alk_log(ALK_LOG_DEBUG, "link refused", ALK_STR("remote_addr", v->link.remote_addr),
+			ALK_STR("transport", v->link.transport), ALK_STR("reason", err->text));
 		server_free(v, err->text);
 		return;
 	}

@@ -47,7 +47,7 @@ tests_load_stub_la_LDFLAGS = $(LOAD_LDFLAGS)
 tests_load_stub_la_LIBADD = libalknet.la
 
 check_PROGRAMS += tests/load/load_check
-TESTS += tests/load/test_skeleton.sh
+TESTS += tests/load/test_skeleton.sh tests/load/test_examples.sh
 if WITH_CMOCKA
 check_PROGRAMS += tests/load/test_loader
 TESTS += tests/load/test_loader

@@ -195,6 +195,12 @@ static void test_sentences_of_the_flags(void **state)
 		{CONNECT("--server", ":22"), "--server: "},
 		{CONNECT("--server", "[::1"), "--server: "},
 		{CONNECT("--server", "a b"), "--server: "},
+		{CONNECT("--server",
+			 "/0123456789012345678901234567890123456789012345678901234567890123456789"
+			 "0123456789012345678901234567890123456789012345678901234567890123456789"
+			 "0123456789012345678901234567890123456789012345678901234567890123456789"
+			 "0123456789012345678901234567890123456789012345678901234567890123456789"),
+		 "--server: the path is longer than 255 characters"},
 		{CONNECT("--socks5", "nowhere"), "--socks5: "},
 		{CONNECT("--socks5", "127.0.0.1:99999"), "--socks5: "},
 		{CONNECT("--forward", "1:h:2", "--forward", "8080"),
@@ -227,9 +233,10 @@ static void test_sentences_of_the_flags(void **state)
 
 static void test_server_forms(void **state)
 {
-	static const char *const good[] = {"host",	"host.example.",   "host:22",
-					   "192.0.2.1", "192.0.2.1:65535", "::1",
-					   "[::1]",	"[::1]:22",	   "fe80::1%lo"};
+	static const char *const good[] = {"host",	   "host.example.",   "host:22",
+					   "192.0.2.1",	   "192.0.2.1:65535", "::1",
+					   "[::1]",	   "[::1]:22",	      "fe80::1%lo",
+					   "/run/ssh.sock"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
