@@ -39,10 +39,11 @@ struct alk_ctl {
 	const struct alk_ctl_ops *ops;
 	void *user;
 	int fd;
-	bool busy;  /* inside a callback of ours: the memory must stay */
-	bool freed; /* alk_ctl_free came meanwhile */
-	bool ended; /* `closed` was told */
-	bool mute;  /* the other end takes nothing any more */
+	bool busy;    /* inside a callback of ours: the memory must stay */
+	bool freed;   /* alk_ctl_free came meanwhile */
+	bool ended;   /* `closed` was told */
+	bool mute;    /* the other end takes nothing any more */
+	bool resting; /* memory was short: nothing is read until `retry` rings */
 
 	struct ctl_frame *head, **tail;
 	size_t pending;
@@ -108,7 +109,7 @@ static void ctl_drop_queue(struct alk_ctl *ctl)
 
 static void ctl_watch(struct alk_ctl *ctl, bool write)
 {
-	alk_io_set(ctl->io, ALK_IO_READ | (write ? ALK_IO_WRITE : 0));
+	alk_io_set(ctl->io, (ctl->resting ? 0 : ALK_IO_READ) | (write ? ALK_IO_WRITE : 0));
 }
 
 /* What a failed write means: wait (0), or the other end is gone. Its last words are still read. */
@@ -391,13 +392,29 @@ static int ctl_hand_bytes(struct alk_ctl *ctl, uint8_t *frame, size_t len)
 	return 0;
 }
 
-/* Hands over what is complete. 0, or -errno when the stream is not ours. */
+/* One message out of the buffer. -ENOMEM: it is there still. -EPROTO: it is none. */
+static int ctl_parse(struct alk_ctl *ctl, const struct ctl_header *header, json_t **message)
+{
+	char *bytes = (char *)ctl->buf + ctl->start + sizeof(*header);
+	json_error_t why;
+
+	*message = json_loadb(bytes, header->len, JSON_REJECT_DUPLICATES, &why);
+	/* Jansson says nothing, or says so, when memory is short. */
+	if (*message == NULL &&
+	    (why.text[0] == '\0' || json_error_code(&why) == json_error_out_of_memory))
+		return -ENOMEM;
+	explicit_bzero(ctl->buf + ctl->start, sizeof(*header) + header->len);
+	ctl->start += sizeof(*header) + header->len;
+	return json_is_string(json_object_get(*message, "op")) ? 0 : -EPROTO;
+}
+
+/* Hands over what is complete. 0, or -errno when the stream is not ours. -ENOMEM: again later. */
 static int ctl_dispatch(struct alk_ctl *ctl)
 {
 	while (!ctl->freed && ctl->end - ctl->start >= sizeof(struct ctl_header)) {
 		struct ctl_header header;
 		json_t *message;
-		int fd = -1;
+		int fd = -1, rc;
 
 		memcpy(&header, ctl->buf + ctl->start, sizeof(header));
 		if (header.len == 0 || header.len > CTL_FRAME_MAX ||
@@ -407,23 +424,20 @@ static int ctl_dispatch(struct alk_ctl *ctl)
 		if (ctl->end - ctl->start < sizeof(header) + header.len)
 			return 0;
 		if (header.flags == CTL_FLAG_BYTES) {
-			int rc = ctl_hand_bytes(ctl, ctl->buf + ctl->start + sizeof(header),
-						header.len);
-
+			rc = ctl_hand_bytes(ctl, ctl->buf + ctl->start + sizeof(header),
+					    header.len);
 			explicit_bzero(ctl->buf + ctl->start, sizeof(header) + header.len);
 			ctl->start += sizeof(header) + header.len;
 			if (rc != 0)
 				return rc;
 			continue;
 		}
-		message = json_loadb((const char *)ctl->buf + ctl->start + sizeof(header),
-				     header.len, JSON_REJECT_DUPLICATES, NULL);
-		explicit_bzero(ctl->buf + ctl->start, sizeof(header) + header.len);
-		ctl->start += sizeof(header) + header.len;
-		if (!json_is_string(json_object_get(message, "op")) ||
-		    ((header.flags & CTL_FLAG_FD) != 0 && ctl->nfds == 0)) {
+		rc = ctl_parse(ctl, &header, &message);
+		if (rc == 0 && (header.flags & CTL_FLAG_FD) != 0 && ctl->nfds == 0)
+			rc = -EPROTO;
+		if (rc < 0) {
 			json_decref(message);
-			return -EPROTO;
+			return rc;
 		}
 		if ((header.flags & CTL_FLAG_FD) != 0)
 			fd = ctl_take_fd(ctl);
@@ -454,6 +468,14 @@ static void ctl_end(struct alk_ctl *ctl, int rc)
 	ctl->ops->closed(ctl->user, ctl, rc);
 }
 
+/* Memory is short: nothing that came is lost, it waits. */
+static void ctl_rest(struct alk_ctl *ctl)
+{
+	ctl->resting = true;
+	ctl_watch(ctl, (alk_io_events(ctl->io) & ALK_IO_WRITE) != 0);
+	alk_timer_start(ctl->retry, CTL_RETRY_MS);
+}
+
 static void ctl_receive(struct alk_ctl *ctl)
 {
 	for (int i = 0; i < CTL_BUDGET && !ctl->freed; i++) {
@@ -463,12 +485,20 @@ static void ctl_receive(struct alk_ctl *ctl)
 
 		if (n == -EAGAIN)
 			return;
+		if (n == -ENOMEM || n == -ENOBUFS) {
+			ctl_rest(ctl);
+			return;
+		}
 		if (n <= 0) {
 			/* Reset: it went with something of ours unread, as one that is killed does. */
 			ctl_end(ctl, n != -ECONNRESET ? (int)n : 0);
 			return;
 		}
 		rc = ctl_dispatch(ctl);
+		if (rc == -ENOMEM && !ctl->freed) {
+			ctl_rest(ctl);
+			return;
+		}
 		if (rc != 0 && !ctl->freed) {
 			ctl_end(ctl, rc);
 			return;
@@ -476,6 +506,21 @@ static void ctl_receive(struct alk_ctl *ctl)
 		if (all)
 			return; /* the loop says when there is more */
 	}
+}
+
+/* After a shortage: what came already first. */
+static void ctl_receive_again(struct alk_ctl *ctl)
+{
+	int rc = ctl_dispatch(ctl);
+
+	if (ctl->freed)
+		return;
+	if (rc == -ENOMEM)
+		ctl_rest(ctl);
+	else if (rc != 0)
+		ctl_end(ctl, rc);
+	else
+		ctl_receive(ctl);
 }
 
 static void on_ready(void *user, int revents)
@@ -494,7 +539,17 @@ static void on_ready(void *user, int revents)
 
 static void on_retry(void *user)
 {
-	ctl_flush(user);
+	struct alk_ctl *ctl = user;
+	bool rested = ctl->resting;
+
+	ctl->resting = false;
+	ctl->busy = true;
+	ctl_flush(ctl);
+	if (rested && !ctl->ended)
+		ctl_receive_again(ctl);
+	ctl->busy = false;
+	if (ctl->freed)
+		ctl_destroy(ctl);
 }
 
 struct alk_ctl *alk_ctl_new(struct alk_loop *loop, int *fd, const struct alk_ctl_ops *ops,
