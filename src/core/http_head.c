@@ -59,7 +59,9 @@ static bool request_line(struct piece line, struct alk_http_head *head)
 
 	if (!piece_cut(&line, ' ', &method) || !piece_cut(&line, ' ', &target))
 		return false;
-	if (!is_token(method) || method.len >= sizeof(head->method))
+	/* A letter first: what else cannot begin a request is refused before its line is there (below). */
+	if (!is_token(method) || !isalpha((unsigned char)method.at[0]) ||
+	    method.len >= sizeof(head->method))
 		return false;
 	if (line.len != 8 || memcmp(line.at, "HTTP/1.", 7) != 0 ||
 	    !isdigit((unsigned char)line.at[7]))
