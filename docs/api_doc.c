@@ -136,6 +136,7 @@ static void examples_print(void)
 	example_print("deny_private", "No private networks");
 	example_print("office_hours", "Office hours");
 	example_print("read_only_bus", "A bus to listen to");
+	example_print("presence", "A service of the bus");
 	example_print("sidecar", "A sidecar that pins its upstreams");
 }
 

@@ -245,3 +245,18 @@ return {
     with pytest.raises(procs.AdminError) as told:
         server.conf.reload(bus={"access": ["fs=x"]})
     assert "access" in str(told.value)
+
+
+@WORKERS
+def test_the_example_knows_who_is_there(bus, workers):
+    """scripts/examples/presence.lua: what a program of one worker says, a caller of another is told."""
+    server = script(bus, workers, (procs.ROOT / "scripts/examples/presence.lua").read_text())
+    speaker, caller = server.peer(), server.peer()
+    speaker.send("presence.dev1", "", {"state": "busy"})
+
+    def there():
+        return caller.call("/presence/list", {"within": 60})["payload"].get("present")
+
+    wait_until(there, 20, "the event to be heard")
+    assert [(one["name"], one["state"]) for one in there()] == [("dev1", "busy")]
+    failed(caller.call("/presence/list", {"within": 0}), "INVALID_INPUT")
