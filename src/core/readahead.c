@@ -21,6 +21,7 @@ struct ahead {
 	bool readable; /* the kernel may have more */
 	bool writable; /* the kernel took all of the last send */
 	bool corked;   /* sends wait */
+	bool deaf;     /* nothing is read any more */
 	bool ended;    /* the next recv gives `end`: 0 or -errno */
 	int end;
 };
@@ -113,6 +114,18 @@ void alk_readahead_cork(int fd, bool corked)
 		a->corked = corked;
 }
 
+void alk_readahead_deafen(int fd)
+{
+	struct ahead *a = ahead_find(fd);
+
+	if (!a)
+		return;
+	if (a->buf)
+		ahead_give_back(a);
+	a->deaf = true;
+	a->corked = false;
+}
+
 void alk_readahead_ready(int fd, int events)
 {
 	struct ahead *a = ahead_find(fd);
@@ -175,7 +188,7 @@ bool alk_readahead_recv(int fd, void *buf, size_t n, int flags, ssize_t *rc)
 
 	if (!a || flags)
 		return false;
-	if (!a->buf && !a->ended) {
+	if (!a->buf && !a->ended && !a->deaf) {
 		a->readable = true;
 		ahead_fill(fd, a);
 	}
@@ -222,7 +235,7 @@ bool alk_readahead_poll(struct pollfd *fds, nfds_t n, int timeout, int *rc)
 
 	if (!a)
 		return false;
-	if (fds->events & POLLIN) {
+	if ((fds->events & POLLIN) && !a->deaf) {
 		ahead_fill(fds->fd, a);
 		if (a->buf || a->ended)
 			revents |= POLLIN;

@@ -27,6 +27,8 @@ bool alk_readahead_active(int fd);
 /* While corked, nothing is sent: libssh's packets gather in its queue, so that those of one turn leave in one
  * system call. A new fd is not. */
 void alk_readahead_cork(int fd, bool corked);
+/* From here on this fd is only written to, and not corked: what was read and not handed on is dropped. */
+void alk_readahead_deafen(int fd);
 /* What the loop knows: `events` is a mask of ALK_IO_READ and ALK_IO_WRITE. */
 void alk_readahead_ready(int fd, int events);
 /* Bytes that were read from the kernel and libssh has not had yet. */

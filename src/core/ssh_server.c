@@ -165,6 +165,7 @@ static void message(struct alk_server *v, ssh_message m)
 
 static int step_kex(struct alk_server *v)
 {
+	bool first = !v->ssh.event;
 	int rc;
 
 	alk_ssh_enter(&v->ssh);
@@ -174,6 +175,10 @@ static int step_kex(struct alk_server *v)
 		return -EPROTO;
 	if (alk_ssh_attach(&v->ssh) < 0)
 		return -ENOMEM;
+	/* Our banner went out before anything was read: the library closes the socket on a peer that begins with
+	 * something else, and what was queued by then is lost. By now the client has said its part. */
+	if (first)
+		alk_readahead_ready(v->ssh.fd, ALK_IO_READ);
 	if (rc == SSH_OK) {
 		v->state = SERVER_AUTH;
 		v->ssh.lockstep = true;
@@ -239,9 +244,6 @@ static int server_begin(struct alk_server *v, struct alk_err *err)
 	rc = alk_ssh_start(&v->ssh, fd, err);
 	if (rc < 0)
 		return rc;
-	/* By now the client has said its part: one look for it, and one send for the answer and our banner. */
-	alk_readahead_cork(fd, true);
-	alk_readahead_ready(fd, ALK_IO_READ);
 	alk_ssh_wrote(&v->ssh);
 	return 0;
 }

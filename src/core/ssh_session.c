@@ -383,6 +383,18 @@ void alk_ssh_up(struct alk_ssh *s)
 		setsockopt(s->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
 }
 
+/* A peer that broke the protocol gets what was said to it before; nothing more of it is read. Why the session ends is
+ * known by now, so this is no matter for alk_ssh_leave. */
+static void ssh_flush_last(struct alk_ssh *s)
+{
+	if (!s->event || s->fd < 0 || !(ssh_get_status(s->ssh) & SSH_WRITE_PENDING) || !s->ahead)
+		return;
+	alk_readahead_deafen(s->fd);
+	alk_ssh_enter(s);
+	ssh_event_dopoll(s->event, 0);
+	s->depth--;
+}
+
 /* Channels first, then the library; the owner still has `s`. */
 static void ssh_end(struct alk_ssh *s)
 {
@@ -403,6 +415,8 @@ static void ssh_end(struct alk_ssh *s)
 		ssh_options_set(s->ssh, SSH_OPTIONS_FD, NULL);
 		ssh_disconnect(s->ssh);
 	}
+	if (s->rc < 0)
+		ssh_flush_last(s);
 	if (s->fd >= 0)
 		alk_readahead_remove(s->fd);
 	if (s->event) {

@@ -13,17 +13,24 @@ from harness.procs import cpu_seconds
 from harness.waiting import scaled, wait_until
 
 
-def closed_within(sock, seconds):
-    """Read until the server closes; gives how long it took."""
-    start = time.monotonic()
+def said_within(sock, seconds):
+    """Read until the server closes; gives what it said."""
+    said = b""
     sock.settimeout(scaled(seconds))
     try:
-        while sock.recv(65536):
-            pass
+        while piece := sock.recv(65536):
+            said += piece
     except ConnectionResetError:
         pass
     except TimeoutError:
         raise AssertionError(f"still open after {scaled(seconds):g} s") from None
+    return said
+
+
+def closed_within(sock, seconds):
+    """Read until the server closes; gives how long it took."""
+    start = time.monotonic()
+    said_within(sock, seconds)
     return time.monotonic() - start
 
 
@@ -90,15 +97,35 @@ def test_t01_a_silent_connection_is_small(server, sanitized):
     ids=["no-newline", "long", "nul", "newlines", "http", "tls", "ssh1", "no-dash", "empty", "ssh9"],
 )
 def test_t03_banner(server, keys, targets, words):
-    """What is no SSH version is cut off, not waited for."""
+    """What is no SSH version is cut off, not waited for; who spoke so still hears what this port speaks."""
     serving = server("--handshake-timeout", "5")
     with net.connect(serving.port) as sock:
         try:
             sock.sendall(words)
         except (ConnectionResetError, BrokenPipeError):
             pass
-        closed_within(sock, 4.5 if len(words) > 2 else 8)
+        assert said_within(sock, 4.5 if len(words) > 2 else 8).startswith(b"SSH-2.0-")
     still_serves(serving, keys, targets)
+
+
+def test_t04_garbage_behind_a_version(server):
+    """The session ends, but our version and KEXINIT, which came before, are not held back for more to go with them."""
+    serving = server("--handshake-timeout", "5")
+    with net.connect(serving.port) as sock:
+        sock.sendall(b"SSH-2.0-Handmade_1\r\n" + b"\xff" * 64)
+        version, rest = said_within(sock, 4.5).split(b"\r\n", 1)
+    assert version.startswith(b"SSH-2.0-") and rest[5] == sshwire.KEXINIT
+
+
+def test_t04_garbage_behind_a_question(server, keys):
+    """What was asked before the session broke is answered."""
+    with sshwire.Wire(server().port) as wire:
+        wire.login(sshwire.load_key(keys.path("user")))
+        asked = bytes([sshwire.GLOBAL_REQUEST]) + sshwire.string("are-you-there@example.com") + b"\1"
+        wire.raw(wire.pack(asked) + b"\xff" * 64)
+        wire.expect(sshwire.REQUEST_FAILURE)
+        with pytest.raises(sshwire.Closed):
+            wire.recv()
 
 
 @pytest.mark.parametrize("length", [0, 1, 5, 262144, 262145, 2**31, 2**32 - 1])
