@@ -503,12 +503,24 @@ void alk_worker_proc_free(struct alk_worker_proc **wp)
 
 /* The watchdog */
 
+/* A process that waited when it was stopped (SIGSTOP) has no pulse and never will have one; one
+ * that was busy is no fault of the session in its hand. */
+static bool proc_is_stopped(const struct alk_worker_proc *w)
+{
+	siginfo_t info = {0};
+
+	return w->pid > 0 &&
+	       waitid(P_PID, (id_t)w->pid, &info, WSTOPPED | WNOHANG | WNOWAIT) == 0 &&
+	       info.si_pid == w->pid;
+}
+
 static void proc_hung(struct alk_worker_proc *w)
 {
-	struct alk_board_hand hand;
+	struct alk_board_hand hand = {0};
 
 	w->hung = true;
-	alk_board_get_hand(w->board, &hand);
+	if (!proc_is_stopped(w))
+		alk_board_get_hand(w->board, &hand);
 	alk_worker_proc_kill(w);
 	w->ops->hung(w->user, w, &hand);
 }
@@ -523,7 +535,7 @@ void alk_worker_proc_tick(struct alk_worker_proc *w, uint64_t elapsed_ms)
 	if (w->in_process || w->state == ALK_WORKER_DEAD || w->ended || w->hung)
 		return;
 	pulse = atomic_load_explicit(&w->board->busy_since, memory_order_relaxed);
-	if (pulse == 0 || pulse != w->pulse) {
+	if (pulse != w->pulse || (pulse == 0 && !proc_is_stopped(w))) {
 		w->pulse = pulse;
 		w->busy_ms = 0;
 	} else {
