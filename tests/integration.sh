@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# The integration ring: pytest over the programs that were built. What it prints goes to the log, and
+# The integration ring (or the ring of faults): pytest over the programs that were built. What it prints goes to the log, and
 # how far it is to the terminal (descriptor 9).
 set -euo pipefail
 if ! "$PYTHON" -c 'import pytest' 2>/dev/null; then
-	echo "pytest is not installed for $PYTHON: the integration tests are skipped"
+	echo "pytest is not installed for $PYTHON: the tests of ${ALKNET_RING:-integration} are skipped"
 	exit 77
 fi
-cd "$ALKNET_SRCDIR/tests/integration"
+cd "$ALKNET_SRCDIR/tests/${ALKNET_RING:-integration}"
 { : >&9; } 2>/dev/null || exec 9>/dev/null
 # A test that hangs says where after five minutes, and the whole ring ends some time.
 PYTHONDONTWRITEBYTECODE=1 timeout --signal=INT --kill-after=30 1500 \

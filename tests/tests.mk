@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# The five rings of tests: unit, load, policy, integration, fuzz. docs/TESTING.md says how to add one.
+# The six rings of tests: unit, load, policy, integration, faults, fuzz. docs/TESTING.md says how to add one.
 
 check_PROGRAMS =
 check_LTLIBRARIES =
-TESTS = scripts/check-includes.sh tests/integration.sh
+TESTS = scripts/check-includes.sh tests/integration.sh tests/faults.sh
 TEST_EXTENSIONS = .sh
 SH_LOG_COMPILER = bash
 LOG_COMPILER = bash $(srcdir)/tests/run-program.sh
