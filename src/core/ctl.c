@@ -16,6 +16,7 @@
 #define CTL_FDS 8
 #define CTL_BUDGET 64 /* reads in one turn: a read ends at each fd */
 #define CTL_RETRY_MS 10
+#define CTL_TRIES 4 /* until what cannot be parsed is no message */
 
 struct ctl_header {
 	uint32_t len;
@@ -39,11 +40,12 @@ struct alk_ctl {
 	const struct alk_ctl_ops *ops;
 	void *user;
 	int fd;
-	bool busy;    /* inside a callback of ours: the memory must stay */
-	bool freed;   /* alk_ctl_free came meanwhile */
-	bool ended;   /* `closed` was told */
-	bool mute;    /* the other end takes nothing any more */
-	bool resting; /* memory was short: nothing is read until `retry` rings */
+	bool busy;	/* inside a callback of ours: the memory must stay */
+	bool freed;	/* alk_ctl_free came meanwhile */
+	bool ended;	/* `closed` was told */
+	bool mute;	/* the other end takes nothing any more */
+	unsigned tries; /* to parse what is first in the buffer */
+	bool resting;	/* memory was short: nothing is read until `retry` rings */
 
 	struct ctl_frame *head, **tail;
 	size_t pending;
@@ -392,23 +394,22 @@ static int ctl_hand_bytes(struct alk_ctl *ctl, uint8_t *frame, size_t len)
 	return 0;
 }
 
-/* One message out of the buffer. -ENOMEM: it is there still. -EPROTO: it is none. */
+/* One message out of the buffer. -EAGAIN: it is there still, memory may have been short: jansson calls that bad
+ * syntax, mostly. -EPROTO: it is none. */
 static int ctl_parse(struct alk_ctl *ctl, const struct ctl_header *header, json_t **message)
 {
 	char *bytes = (char *)ctl->buf + ctl->start + sizeof(*header);
-	json_error_t why;
 
-	*message = json_loadb(bytes, header->len, JSON_REJECT_DUPLICATES, &why);
-	/* Jansson says nothing, or says so, when memory is short. */
-	if (*message == NULL &&
-	    (why.text[0] == '\0' || json_error_code(&why) == json_error_out_of_memory))
-		return -ENOMEM;
+	*message = json_loadb(bytes, header->len, JSON_REJECT_DUPLICATES, NULL);
+	if (*message == NULL && ++ctl->tries < CTL_TRIES)
+		return -EAGAIN;
+	ctl->tries = 0;
 	explicit_bzero(ctl->buf + ctl->start, sizeof(*header) + header->len);
 	ctl->start += sizeof(*header) + header->len;
 	return json_is_string(json_object_get(*message, "op")) ? 0 : -EPROTO;
 }
 
-/* Hands over what is complete. 0, or -errno when the stream is not ours. -ENOMEM: again later. */
+/* Hands over what is complete. 0, or -errno when the stream is not ours. -EAGAIN: the rest later. */
 static int ctl_dispatch(struct alk_ctl *ctl)
 {
 	while (!ctl->freed && ctl->end - ctl->start >= sizeof(struct ctl_header)) {
@@ -495,7 +496,7 @@ static void ctl_receive(struct alk_ctl *ctl)
 			return;
 		}
 		rc = ctl_dispatch(ctl);
-		if (rc == -ENOMEM && !ctl->freed) {
+		if (rc == -EAGAIN && !ctl->freed) {
 			ctl_rest(ctl);
 			return;
 		}
@@ -515,7 +516,7 @@ static void ctl_receive_again(struct alk_ctl *ctl)
 
 	if (ctl->freed)
 		return;
-	if (rc == -ENOMEM)
+	if (rc == -EAGAIN)
 		ctl_rest(ctl);
 	else if (rc != 0)
 		ctl_end(ctl, rc);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -221,8 +222,13 @@ static void io_ready(struct ev_loop *ev, ev_io *watcher, int revents)
 	struct alk_io *io = CONTAINER(watcher, struct alk_io, ev);
 	int events = io->events;
 
-	(void)ev;
 	assert(io->w.magic == WATCHER_IO);
+	if ((revents & EV_ERROR) && fcntl(watcher->fd, F_GETFD) >= 0) {
+		/* The kernel was short of memory for its watch, and libev stopped it: ask again. */
+		ev_io_set(watcher, watcher->fd, watcher->events);
+		ev_io_start(ev, watcher);
+		return;
+	}
 	if (revents & EV_ERROR)
 		io->events =
 			0; /* not an fd any more; libev stopped it, and who uses it now finds out */

@@ -13,13 +13,13 @@ from . import procs
 HERE = Path(__file__).resolve().parent.parent
 
 
-def shared(name, made):
+def shared(name, made, *flags):
     """NAME.c of tests/integration as a shared library."""
     compiler = os.environ.get("CC", "cc").split()
     if not shutil.which(compiler[0]):
         pytest.skip("no C compiler")
     source = HERE / f"{name}.c"
-    subprocess.run([*compiler, "-shared", "-fPIC", "-O1", "-I", procs.ROOT / "include", source, "-o", made], check=True)
+    subprocess.run([*compiler, "-shared", "-fPIC", "-O1", "-I", procs.ROOT / "include", source, "-o", made, *flags], check=True)
     made.chmod(0o755)
     return made
 

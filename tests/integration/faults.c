@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* Loaded before everything else, it fails one call: the n-th of a kind, once. ALKNET_TEST_FAULTS is a file that holds
+ * struct faults, which the test writes while the program runs; ALKNET_TEST_FAULTS_ROLE is the word of the command line
+ * that says which of the processes is meant (serve, worker, connect). harness/faults.py has the same table. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <execinfo.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define KINDS(X)                                                                                   \
+	X(malloc)                                                                                  \
+	X(accept4)                                                                                 \
+	X(socket)                                                                                  \
+	X(connect)                                                                                 \
+	X(recv)                                                                                    \
+	X(send)                                                                                    \
+	X(sendmsg)                                                                                 \
+	X(recvmsg)                                                                                 \
+	X(recvfrom)                                                                                \
+	X(sendto)                                                                                  \
+	X(epoll_ctl)                                                                               \
+	X(epoll_wait)                                                                              \
+	X(fcntl)                                                                                   \
+	X(setsockopt)                                                                              \
+	X(getsockopt)                                                                              \
+	X(getsockname)                                                                             \
+	X(getpeername)                                                                             \
+	X(socketpair)                                                                              \
+	X(read)                                                                                    \
+	X(write)                                                                                   \
+	X(writev)                                                                                  \
+	X(shutdown)                                                                                \
+	X(poll)                                                                                    \
+	X(timerfd_create)                                                                          \
+	X(timerfd_settime)
+
+enum kind {
+#define X(name_) KIND_##name_,
+	KINDS(X)
+#undef X
+	KIND_COUNT
+};
+
+struct faults {
+	uint32_t armed, kind;
+	uint64_t at; /* which call of the kind */
+	int32_t error;
+	uint32_t fired;
+	uint64_t count[32];
+	char site[1024]; /* who called, innermost first */
+};
+
+static struct faults *faults;
+
+#define FRAMES 16
+
+__attribute__((constructor)) static void faults_open(int argc, char **argv)
+{
+	const char *path = getenv("ALKNET_TEST_FAULTS"), *role = getenv("ALKNET_TEST_FAULTS_ROLE");
+	int fd = path != NULL && role != NULL && argc > 1 && strcmp(argv[1], role) == 0
+			 ? open(path, O_RDWR | O_CLOEXEC)
+			 : -1;
+	void *at, *frame[FRAMES];
+
+	if (fd < 0)
+		return;
+	at = mmap(NULL, sizeof(*faults), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	backtrace(frame, FRAMES); /* it loads what it needs at its first call */
+	if (at != MAP_FAILED)
+		faults = at;
+}
+
+static void site_write(struct faults *f)
+{
+	void *frame[FRAMES];
+	size_t used = 0;
+	int n = backtrace(frame, FRAMES);
+
+	for (int i = 2; i < n && used < sizeof(f->site) - 1; i++) {
+		Dl_info info = {0};
+		const char *file = "?", *slash;
+
+		if (dladdr(frame[i], &info) != 0 && info.dli_fname != NULL)
+			file = (slash = strrchr(info.dli_fname, '/')) != NULL ? slash + 1
+									      : info.dli_fname;
+		used += (size_t)snprintf(f->site + used, sizeof(f->site) - used, "%s:%s+%#lx ",
+					 file, info.dli_sname != NULL ? info.dli_sname : "",
+					 (unsigned long)((char *)frame[i] -
+							 (char *)info.dli_fbase));
+	}
+}
+
+static __attribute__((noinline)) bool fails(enum kind kind)
+{
+	struct faults *f = faults;
+	uint64_t n;
+
+	if (f == NULL)
+		return false;
+	n = __atomic_add_fetch(&f->count[kind], 1, __ATOMIC_RELAXED);
+	if (!__atomic_load_n(&f->armed, __ATOMIC_ACQUIRE) || f->kind != kind || n != f->at)
+		return false;
+	faults = NULL; /* what the next lines allocate is not counted */
+	f->armed = 0;
+	site_write(f);
+	__atomic_store_n(&f->fired, 1, __ATOMIC_RELEASE);
+	faults = f;
+	errno = f->error;
+	return true;
+}
+
+/* ---- allocation; what comes before dlsym() has answered is taken from here and never given back ---- */
+
+static _Alignas(16) char early[65536];
+static size_t early_used;
+
+static void *early_take(size_t n)
+{
+	char *at = early + early_used;
+
+	n = (n + 31) & ~(size_t)15;
+	if (n > sizeof(early) - early_used)
+		abort();
+	*(size_t *)(void *)at = n - 16;
+	early_used += n;
+	return at + 16;
+}
+
+static bool is_early(const void *at)
+{
+	return (const char *)at >= early && (const char *)at < early + sizeof(early);
+}
+
+static struct {
+	void *(*malloc)(size_t);
+	void *(*calloc)(size_t, size_t);
+	void *(*realloc)(void *, size_t);
+	void (*free)(void *);
+	bool asking, known;
+} libc;
+
+static bool libc_known(void)
+{
+	if (libc.known || libc.asking)
+		return libc.known;
+	libc.asking = true;
+	*(void **)&libc.malloc = dlsym(RTLD_NEXT, "malloc");
+	*(void **)&libc.calloc = dlsym(RTLD_NEXT, "calloc");
+	*(void **)&libc.realloc = dlsym(RTLD_NEXT, "realloc");
+	*(void **)&libc.free = dlsym(RTLD_NEXT, "free");
+	libc.known = true;
+	libc.asking = false;
+	return true;
+}
+
+void *malloc(size_t n)
+{
+	if (!libc_known())
+		return early_take(n);
+	return fails(KIND_malloc) ? NULL : libc.malloc(n);
+}
+
+void *calloc(size_t n, size_t size)
+{
+	if (!libc_known())
+		return early_take(n * size);
+	return fails(KIND_malloc) ? NULL : libc.calloc(n, size);
+}
+
+void *realloc(void *old, size_t n)
+{
+	void *at;
+
+	if (!libc_known() || is_early(old)) {
+		size_t had = old != NULL ? *(size_t *)(void *)((char *)old - 16) : 0;
+
+		at = libc.known ? libc.malloc(n) : early_take(n);
+		return at != NULL && old != NULL ? memcpy(at, old, had < n ? had : n) : at;
+	}
+	return fails(KIND_malloc) ? NULL : libc.realloc(old, n);
+}
+
+void free(void *at)
+{
+	if (at == NULL || is_early(at) || !libc_known())
+		return;
+	libc.free(at);
+}
+
+/* ---- system calls, as the C library has them ---- */
+
+#define CALL(type_, name_, params_, args_)                                                         \
+	type_ name_ params_                                                                        \
+	{                                                                                          \
+		static type_(*next) params_;                                                       \
+                                                                                                   \
+		if (next == NULL)                                                                  \
+			*(void **)&next = dlsym(RTLD_NEXT, #name_);                                \
+		return fails(KIND_##name_) ? (type_)-1 : next args_;                               \
+	}
+
+CALL(int, accept4, (int fd, __SOCKADDR_ARG sa, socklen_t *restrict len, int flags),
+     (fd, sa, len, flags))
+CALL(int, socket, (int family, int type, int protocol), (family, type, protocol))
+CALL(int, connect, (int fd, __CONST_SOCKADDR_ARG sa, socklen_t len), (fd, sa, len))
+CALL(ssize_t, recv, (int fd, void *at, size_t n, int flags), (fd, at, n, flags))
+CALL(ssize_t, send, (int fd, const void *at, size_t n, int flags), (fd, at, n, flags))
+CALL(ssize_t, sendmsg, (int fd, const struct msghdr *message, int flags), (fd, message, flags))
+CALL(ssize_t, recvmsg, (int fd, struct msghdr *message, int flags), (fd, message, flags))
+CALL(ssize_t, recvfrom,
+     (int fd, void *restrict at, size_t n, int flags, __SOCKADDR_ARG sa, socklen_t *restrict len),
+     (fd, at, n, flags, sa, len))
+CALL(ssize_t, sendto,
+     (int fd, const void *at, size_t n, int flags, __CONST_SOCKADDR_ARG sa, socklen_t len),
+     (fd, at, n, flags, sa, len))
+CALL(int, epoll_ctl, (int epfd, int op, int fd, struct epoll_event *event), (epfd, op, fd, event))
+CALL(int, epoll_wait, (int epfd, struct epoll_event *events, int max, int timeout),
+     (epfd, events, max, timeout))
+CALL(int, setsockopt, (int fd, int level, int name, const void *at, socklen_t len),
+     (fd, level, name, at, len))
+CALL(int, getsockopt, (int fd, int level, int name, void *restrict at, socklen_t *restrict len),
+     (fd, level, name, at, len))
+CALL(int, getsockname, (int fd, __SOCKADDR_ARG sa, socklen_t *restrict len), (fd, sa, len))
+CALL(int, getpeername, (int fd, __SOCKADDR_ARG sa, socklen_t *restrict len), (fd, sa, len))
+CALL(int, socketpair, (int family, int type, int protocol, int pair[2]),
+     (family, type, protocol, pair))
+CALL(ssize_t, read, (int fd, void *at, size_t n), (fd, at, n))
+CALL(ssize_t, write, (int fd, const void *at, size_t n), (fd, at, n))
+CALL(ssize_t, writev, (int fd, const struct iovec *iov, int n), (fd, iov, n))
+CALL(int, shutdown, (int fd, int how), (fd, how))
+CALL(int, poll, (struct pollfd * fds, nfds_t n, int timeout), (fds, n, timeout))
+CALL(int, timerfd_create, (int clock, int flags), (clock, flags))
+CALL(int, timerfd_settime,
+     (int fd, int flags, const struct itimerspec *to, struct itimerspec *before),
+     (fd, flags, to, before))
+
+#define FCNTL(name_)                                                                               \
+	int name_(int fd, int command, ...)                                                        \
+	{                                                                                          \
+		static int (*next)(int, int, ...);                                                 \
+		va_list args;                                                                      \
+		void *arg;                                                                         \
+                                                                                                   \
+		va_start(args, command);                                                           \
+		arg = va_arg(args, void *);                                                        \
+		va_end(args);                                                                      \
+		if (next == NULL)                                                                  \
+			*(void **)&next = dlsym(RTLD_NEXT, #name_);                                \
+		return fails(KIND_fcntl) ? -1 : next(fd, command, arg);                            \
+	}
+FCNTL(fcntl)
+FCNTL(fcntl64)

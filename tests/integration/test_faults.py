@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""The failure walk: in the life of a session (login, open, echo, close) each allocation and each system call fails in turn.
+
+Whatever it is, nothing crashes, nothing stays open, and the next session is served. ALKNET_TEST_FULL=1 takes every
+call; without it each walk takes a sample, spread evenly."""
+
+import errno
+import os
+
+import pytest
+
+from harness import faults, procs, sshwire
+from harness.waiting import Settled, wait_until
+
+FULL = bool(os.environ.get("ALKNET_TEST_FULL"))
+SHIPPED = os.path.join(os.environ.get("ALKNET_SRCDIR", procs.ROOT), "scripts", "policy.lua")
+# These end the process themselves when memory or the kernel fails them: docs/TESTING.md.
+ABORTS = ("libev.so", "libssh.so", "libcrypto.so")
+
+# What each call may well fail with. EAGAIN only where the program has to expect it.
+ERRORS = {
+    "accept4": ("EMFILE", "ENOBUFS", "ECONNABORTED", "EINTR", "EAGAIN"),
+    "socket": ("EMFILE", "ENOBUFS", "ENOMEM"),
+    "connect": ("ECONNREFUSED", "ENOBUFS", "EINTR", "EADDRNOTAVAIL"),
+    "recv": ("ECONNRESET", "ENOMEM", "EINTR", "EAGAIN"),
+    "send": ("ECONNRESET", "ENOBUFS", "EINTR", "EAGAIN"),
+    "sendmsg": ("ENOBUFS", "EINTR", "EAGAIN"),
+    "recvmsg": ("ENOBUFS", "ENOMEM", "EINTR", "EAGAIN"),  # between supervisor and worker: a reset is the other's end
+    "recvfrom": ("ECONNRESET", "ENOMEM"),
+    "sendto": ("ECONNRESET", "ENOBUFS"),
+    "epoll_ctl": ("ENOMEM", "ENOSPC"),
+    "epoll_wait": ("EINTR",),
+    "fcntl": ("EINVAL", "EINTR"),
+    "setsockopt": ("ENOMEM", "EINVAL"),
+    "getsockopt": ("ENOBUFS", "EINVAL"),
+    "getsockname": ("ENOBUFS", "EINVAL"),
+    "getpeername": ("ENOTCONN", "ENOBUFS"),
+    "socketpair": ("EMFILE", "ENOMEM"),
+    "read": ("EIO", "EINTR", "EAGAIN"),
+    "write": ("EIO", "EINTR", "EAGAIN"),
+    "writev": ("ECONNRESET", "ENOBUFS", "EINTR", "EAGAIN"),
+    "shutdown": ("ENOTCONN",),
+    "poll": ("ENOMEM",),
+    "timerfd_create": ("EMFILE", "ENOMEM"),
+    "timerfd_settime": ("EINVAL",),
+}
+
+
+def sample(count, most):
+    """1..count, at most `most` of them, the first and the last among them."""
+    if FULL or count <= most:
+        return range(1, count + 1)
+    return sorted({1 + n * (count - 1) // (most - 1) for n in range(most)})
+
+
+class Walk:
+    """One process of a server, and sessions with it from outside."""
+
+    def __init__(self, serving, keys, targets, shim):
+        self.serving, self.targets, self.shim = serving, targets, shim
+        self.key = sshwire.load_key(keys.path("user"))
+        self.abortions, self.fired, self.lost, self.silent = [], 0, 0, 0
+        self.session()
+        self.session()
+        self.pid = self.look()
+        self.settle(None)
+        self.files = self.baseline()
+
+    def baseline(self):
+        """What is open while nobody asks anything."""
+        wait_until(Settled(lambda: len(self.open()), times=5), 20, "descriptors to settle")
+        return self.open()
+
+    def look(self):
+        """The process that is walked through."""
+        raise NotImplementedError
+
+    def open(self):
+        return sorted(name.split(":")[0] for name in procs.open_files(self.pid))
+
+    def session(self, timeout=20):
+        with sshwire.Wire(self.serving.port, timeout=timeout) as wire:
+            channel, _ = wire.login(self.key).open_channel(1, "127.0.0.1", self.targets.echo)
+            wire.data(channel, b"through it")
+            assert wire.read(10) == b"through it"
+            wire.send(bytes([sshwire.EOF]) + sshwire.u32(channel))
+            wire.expect(sshwire.CLOSE)
+
+    def settle(self, files):
+        """All sessions are gone, for the server too, and what they had open."""
+        wait_until(lambda: not self.serving.sessions(), 20, "the sessions to be gone")
+        if files is not None:
+            wait_until(lambda: self.open() == files, 20, f"{self.open()} to be {files} again")
+
+    def counted(self, kind):
+        self.shim.arm(kind, 0, 0)
+        self.session()
+        self.settle(self.files)
+        return self.shim.count(kind)
+
+    def step(self, kind, at, error):
+        self.shim.arm(kind, at, error)
+        try:
+            self.session(5)
+        except (sshwire.Closed, OSError, PermissionError, EOFError, TypeError):
+            self.lost += 1  # TypeError: the open was refused
+        except AssertionError as silence:
+            # What libssh lacked it said nothing of: this session waits until one of the two gives up. The next does not.
+            assert "said nothing" in str(silence), silence
+            self.silent += 1
+        site = self.shim.disarm()
+        if site is None:
+            return
+        self.fired += 1
+        what = f"{kind} {at} {errno.errorcode.get(error, error)} at {' '.join(site)}"
+        problem = None
+        try:
+            self.session()
+            self.settle(self.files)
+        except Exception as failure:  # the process that was meant may be on its way out
+            problem = failure
+        now = self.ready(what)
+        if now == self.pid:
+            assert problem is None, f"after {what}: {problem!r}\n{self.serving.log()[-3000:]}"
+            return
+        caller = next((frame for frame in site if not frame.startswith("libc.so")), "")
+        assert caller.startswith(ABORTS), f"the process ended: {what}\n{self.serving.log()[-3000:]}"
+        self.abortions.append(what)
+        self.pid = now
+        self.session()
+        self.settle(None)
+        self.files = self.baseline()
+
+    def ready(self, what):
+        """Who serves now."""
+        assert self.serving.running(), f"the server ended {self.serving.popen.poll()}: {what}\n{self.serving.log()[-3000:]}"
+        return self.look()
+
+    def walk(self, kind, errors, most):
+        count = self.counted(kind)
+        for error in errors:
+            for at in sample(count, most):
+                self.step(kind, at, error)
+        return count
+
+
+class WorkerWalk(Walk):
+    def look(self):
+        def one():
+            ready = [w for w in self.serving.call("status")["workers"] if w["state"] == "ready"]
+            return ready[0]["pid"] if ready else None
+
+        return wait_until(one, 20, "a worker")
+
+
+class SupervisorWalk(Walk):
+    def look(self):
+        return self.serving.pid
+
+
+@pytest.fixture
+def walk(server, keys, targets, tmp_path):
+    made = []
+
+    def start(role, kind):
+        if procs.is_sanitized():
+            pytest.skip("a build with sanitizers does not let anything be loaded before them")
+        shim = faults.Faults(tmp_path, role)
+        made.append(shim)
+        serving = server("--policy", SHIPPED, workers=1, env=procs.environment(**shim.environment))
+        return kind(serving, keys, targets, shim)
+
+    yield start
+    for shim in made:
+        shim.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("role,kind", [("worker", WorkerWalk), ("serve", SupervisorWalk)], ids=["worker", "supervisor"])
+def test_each_allocation_fails(walk, role, kind):
+    walking = walk(role, kind)
+    count = walking.walk("malloc", [errno.ENOMEM], 40)
+    print(f"{role}: {walking.fired} of {count} allocations, {walking.lost} sessions ended, {walking.silent} waited, {walking.abortions}")
+    assert not FULL or walking.fired >= count * 9 // 10
+    assert walking.fired > (5 if role == "serve" else 20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("role,kind", [("worker", WorkerWalk), ("serve", SupervisorWalk)], ids=["worker", "supervisor"])
+def test_each_call_fails(walk, role, kind):
+    walking = walk(role, kind)
+    for call, errors in ERRORS.items():
+        count = walking.walk(call, [getattr(errno, name) for name in errors], 3)
+        print(f"{role}: {call} {count}")
+    print(f"{role}: {walking.fired} failed, {walking.lost} sessions ended, {walking.silent} waited, {walking.abortions}")
+    assert walking.fired > 10
