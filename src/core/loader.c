@@ -291,7 +291,9 @@ static int loaded_open(struct alk_loaded *loaded, const struct alk_loader *loade
 	/* Again, because a directory's mode may have changed since the program began. */
 	rc = alk_loader_dir_check(loader->dir, err);
 	if (rc == 0)
-		rc = library_open(loaded->path, alk_loop_is_guest(loader->loop) ? DEEP : 0,
+		rc = library_open(loaded->path,
+				  loader->loop != NULL && alk_loop_is_guest(loader->loop) ? DEEP
+											  : 0,
 				  &loaded->library, &loaded->plugin, err);
 	if (rc < 0) {
 		loaded->library = NULL;
