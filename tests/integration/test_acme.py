@@ -257,7 +257,7 @@ class Failing:
 
 
 def net_port():
-    from harness.nginx import free_port
+    from harness.net import free_port
 
     return free_port()
 

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from harness import iroh, net, netns, proxies
-from harness.remote import free_port
+from harness.net import free_port
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not iroh.is_built(), reason="iroh is not built: configure found no cargo that is new enough")

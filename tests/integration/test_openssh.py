@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 from conftest import USER, ssh_socks
+from harness.net import free_port
 from harness import net, procs
 from harness.waiting import scaled, wait_until
 
@@ -20,11 +21,6 @@ def reachable(port, host="127.0.0.1"):
         return True
     except OSError:
         return False
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 def ssh_listen(ssh, to, flag, spec):

@@ -8,7 +8,7 @@ import pytest
 
 from harness import net, proxies
 from harness.configured import Configured
-from harness.remote import free_port
+from harness.net import free_port
 from harness.waiting import wait_until
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"

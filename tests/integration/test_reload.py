@@ -12,6 +12,7 @@ import threading
 
 import pytest
 
+from harness.net import free_port
 from harness import net, procs, sshwire
 from harness.configured import echoes, lives
 from harness.waiting import Settled, scaled, wait_until
@@ -290,11 +291,6 @@ class Knocking:
         self.enough.set()
         self.thread.join(scaled(30))
         assert self.done > 0 and not self.refused, f"{self.done} were good, then {self.refused[:3]}"
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 def test_listeners_change(configured, targets, workers):

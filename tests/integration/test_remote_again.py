@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness import net, sshwire
-from harness.remote import free_port, held_port, listening, talk
+from harness.net import free_port
+from harness.remote import held_port, listening, talk
 from harness.sshwire import Reader, string, u32
 from harness.waiting import wait_until
 

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from harness import net, procs, sshwire
-from harness.remote import free_port, held_port, listening, talk
+from harness.net import free_port
+from harness.remote import held_port, listening, talk
 from harness.sshhost import Host
 from harness.sshwire import string, u32
 from harness.waiting import scaled, wait_until

@@ -195,7 +195,11 @@ def test_t42_sighup_storm(server, login, targets):
     wire = login(serving)
     for _ in range(50):
         for pid in procs.tree(serving.pid):
-            os.kill(pid, signal.SIGHUP)
+            try:
+                os.kill(pid, signal.SIGHUP)
+            except ProcessLookupError:
+                # Each reload tries a worker, and the one before it goes when its sessions have.
+                assert pid != serving.pid
     echoes(wire, targets)
     echoes(login(serving), targets)
 

@@ -7,13 +7,8 @@ import signal
 import socket
 import subprocess
 
+from .net import free_port
 from .waiting import wait_until
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def program():

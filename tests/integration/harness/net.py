@@ -6,6 +6,7 @@ import ipaddress
 import random
 import socket
 import struct
+from pathlib import Path
 
 from .waiting import scaled
 
@@ -33,6 +34,32 @@ def pattern_sha256(total):
     for piece in pattern(total):
         digest.update(piece)
     return digest.hexdigest()
+
+
+_taken = []
+
+
+def free_port():
+    """A port on 127.0.0.1 for a program that cannot be told 0, or that listens later or again.
+
+    The kernel gives it to nobody who asks for any port or connects somewhere, since it is below that range, and
+    no other run of the tests takes it: the name of a socket, which goes with this process, stands for it."""
+    highest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    lowest = max(int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text(encoding="ascii")), highest - 16384)
+    ports = list(range(lowest, highest))
+    random.shuffle(ports)
+    for port in ports:
+        name = socket.socket(socket.AF_UNIX)
+        try:
+            name.bind(f"\0alknet-test-port-{port}")
+            with socket.socket() as tried:
+                tried.bind(("127.0.0.1", port))
+        except OSError:
+            name.close()
+            continue
+        _taken.append(name)
+        return port
+    raise AssertionError(f"no port from {lowest} to {highest} is free")
 
 
 def connect(port, host="127.0.0.1", timeout=30):

@@ -8,6 +8,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+from .net import free_port
 from .waiting import wait_until
 
 VERSION = "nginx/1.22.1"
@@ -51,12 +52,6 @@ def find():
         return None
     said = subprocess.run([program, "-v"], capture_output=True, text=True, check=True).stderr
     return program if VERSION in said else None
-
-
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 class Nginx:

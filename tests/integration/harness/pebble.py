@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 
 from . import procs
-from .nginx import free_port
+from .net import free_port
 from .tlscerts import Authority
 from .waiting import wait_until
 

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from . import procs
-from .remote import free_port
+from .net import free_port
 from .waiting import wait_until
 
 

@@ -8,28 +8,27 @@ from pathlib import Path
 from . import net
 
 
-def free_port():
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
-
-
 def _address(hexadecimal):
     raw = bytes.fromhex(hexadecimal)
     words = b"".join(raw[i : i + 4][::-1] for i in range(0, len(raw), 4))
     return socket.inet_ntop(socket.AF_INET6 if len(words) == 16 else socket.AF_INET, words)
 
 
-def listening(port):
-    """The addresses that anybody listens on at this port."""
-    found = set()
+def sockets(port):
+    """The sockets that listen at this port, whoever's they are: inode and address."""
+    found = {}
     for name in ("tcp", "tcp6"):
         for line in Path("/proc/net/" + name).read_text().splitlines()[1:]:
             fields = line.split()
             host, number = fields[1].split(":")
             if fields[3] == "0A" and int(number, 16) == port:
-                found.add(_address(host))
+                found[fields[9]] = _address(host)
     return found
+
+
+def listening(port):
+    """The addresses that anybody listens on at this port."""
+    return set(sockets(port).values())
 
 
 def held_port(program, n=0):
