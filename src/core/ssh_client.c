@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 #include <libssh/server.h>
 #include <alknet/dial.h>
 #include <alknet/log.h>
@@ -18,6 +20,9 @@
 #include "ssh_hostkey.h"
 #include "ssh_login.h"
 #include "ssh_session.h"
+
+/* Of a session's beginning: the login, and the first channel. */
+#define ACKNOWLEDGE_TURNS 32
 
 struct alk_client {
 	struct alk_loop *loop;
@@ -37,6 +42,7 @@ struct alk_client {
 	void *transport_state, *dialing;
 	struct alk_ssh ssh;
 	bool ssh_made, connect_begun;
+	unsigned acknowledged;	    /* turns */
 	struct alk_proxy_url proxy; /* to the server; the loop may be others' too */
 	struct alk_link link;	    /* as the transport said, without its fd */
 	enum alk_client_failure failure;
@@ -249,12 +255,26 @@ static void client_message(struct alk_client *c, ssh_message m)
 	ssh_message_free(m);
 }
 
+/* What comes first is acknowledged at once. sshd has Nagle's algorithm on, and what it sends after the login (its
+ * host keys) we do not answer: its next word, that a channel is open, would wait 40 ms for an acknowledgement
+ * that the kernel holds back. On a link that is no TCP this does nothing. */
+static void client_acknowledge(struct alk_client *c)
+{
+	int one = 1;
+
+	if (c->acknowledged == ACKNOWLEDGE_TURNS)
+		return;
+	c->acknowledged++;
+	(void)setsockopt(c->ssh.fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof(one));
+}
+
 static int on_step(void *user)
 {
 	struct alk_client *c = user;
 	ssh_message m;
 	int rc = 0;
 
+	client_acknowledge(c);
 	if (c->state == ALK_CLIENT_HANDSHAKE)
 		rc = step_handshake(c);
 	if (rc == 0 && c->state == ALK_CLIENT_AUTH && !c->ssh.dying)
@@ -324,6 +344,7 @@ static void on_link(void *user, int rc, struct alk_link *link, const struct alk_
 	c->link.fd = -1;
 	c->ssh_made = true;
 	c->connect_begun = false;
+	c->acknowledged = 0;
 	c->ssh.max_channels = (unsigned)alk_options_int(c->values, "max_channels");
 	c->state = ALK_CLIENT_HANDSHAKE;
 	rc = client_options(c, link->fd);
