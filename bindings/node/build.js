@@ -51,6 +51,18 @@ function pkgConfig(what) {
 	}
 }
 
+// The tree that `build` is of. It need not be this one: npm copies the package (--install-links).
+function sourceOf(build) {
+	let found = null;
+
+	try {
+		found = /^abs_top_srcdir = (.*)$/m.exec(fs.readFileSync(path.join(build, 'Makefile'), 'utf8'));
+	} catch {
+		// It has no Makefile.
+	}
+	return found === null ? tree : found[1];
+}
+
 // { cflags, libs, dir of the library, plugins }
 function library() {
 	const build = process.env.ALKNET_BUILD ??
@@ -59,7 +71,7 @@ function library() {
 
 	if (build !== undefined && build !== '' && has(build, '.libs', 'libalknet.so')) {
 		return {
-			cflags: [`-I${path.join(tree, 'include')}`],
+			cflags: [`-I${path.join(sourceOf(build), 'include')}`],
 			libs: [`-L${path.resolve(build, '.libs')}`, '-lalknet'],
 			dir: path.resolve(build, '.libs'),
 			plugins: path.resolve(build, 'plugins', '.libs'),
