@@ -46,6 +46,7 @@ def test_idle_sessions_on_one_worker(server, client, login, targets, root, size,
     wait_until(lambda: serving.metric("alknet_sessions") == 1, 60, "the sessions to be gone")
     wait_until(lambda: files(worker) <= open_before, 20, "descriptors to be closed")
     if not sanitized:
+        wait_until(lambda: serving.call("status")["links"] == 1 and serving.call("status")["startups"] == 0, 60, "the links to be forgotten")
         # The allocator keeps some of it; the next as many are served from that.
         wires = [login(serving) for _ in range(min(many, 1000))]
         assert procs.memory_of_one(worker) - before < (64 << 10) * many + (4 << 20)
