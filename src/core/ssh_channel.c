@@ -54,6 +54,7 @@ struct alk_channel {
 	uint32_t backlog_len, backlog_off, unread;
 	uint64_t id, bytes_in, bytes_out, since;
 	uint64_t asked_us; /* when the peer asked for it */
+	uint64_t asked_at; /* loop time when we did */
 	struct alk_window window;
 	uint32_t widest; /* the most that was ever asked for by a wide window */
 	enum alk_open_failure why;
@@ -406,6 +407,7 @@ static int channel_ask(struct alk_channel *c, const struct alk_destination *to)
 		return -ENOMEM;
 	*c->to = *to;
 	c->state = CHANNEL_ASKING;
+	c->asked_at = alk_loop_now(c->s->loop);
 	c->ch_id = FIRST_CHANNEL + c->s->ids++;
 	if (channel_open_step(c) == SSH_ERROR) {
 		if (!channel_is_denied(c))
@@ -511,6 +513,7 @@ static bool channel_check_open(struct alk_channel *c)
 		}
 	}
 	c->state = CHANNEL_OPEN;
+	alk_ssh_took(c->s, alk_loop_now(c->s->loop) - c->asked_at);
 	c->opened_told = true;
 	free(c->to);
 	c->to = NULL;

@@ -116,14 +116,25 @@ static void ssh_judge_rekey(struct alk_ssh *s, uint64_t packets, uint64_t bytes)
 	}
 }
 
+void alk_ssh_took(struct alk_ssh *s, uint64_t ms)
+{
+	/* 0 = not known */
+	uint32_t took = ms < 1 ? 1 : ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms;
+
+	if (!s->rtt_ms || took < s->rtt_ms)
+		s->rtt_ms = took;
+}
+
 /* The round trip, as the login shows it over any transport, relay or proxy; a user who is asked for a
- * passphrase makes some answers late, not all. */
+ * passphrase makes some answers late, not all. A busy peer may make all of the few late: a channel that is opened
+ * shows it again. */
 static void ssh_answered(struct alk_ssh *s)
 {
 	uint64_t took = alk_loop_now(s->loop) - s->said_at;
 
-	if (s->said_at && took > 0 && (!s->rtt_ms || took < s->rtt_ms))
-		s->rtt_ms = (uint32_t)took;
+	/* In no time came what was on its way already. */
+	if (s->said_at && took > 0)
+		alk_ssh_took(s, took);
 	s->said_at = 0;
 }
 

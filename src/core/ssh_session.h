@@ -79,7 +79,8 @@ struct alk_ssh {
 	unsigned rekeys;		/* key exchanges that the peer began in this minute */
 	uint64_t rekeys_since, moved, sent;
 	uint32_t windows; /* bytes of the channels' windows beyond what libssh keeps open */
-	uint32_t rtt_ms;  /* the shortest answer to anything said in lockstep; 0 = not known */
+	uint32_t
+		rtt_ms; /* the shortest answer to anything said in lockstep or to an open; 0 = not known */
 	uint64_t said_at; /* loop time of what has not been answered yet; 0 = nothing */
 	int rc;		  /* why it died */
 	char why[160];
@@ -112,6 +113,8 @@ static inline void alk_ssh_enter(struct alk_ssh *s)
 void alk_ssh_leave(struct alk_ssh *s);
 /* Write on the board that this session is what the loop works on. */
 void alk_ssh_hold(const struct alk_ssh *s);
+/* The peer's answer to something came after so long: the round trip is no longer than that. */
+void alk_ssh_took(struct alk_ssh *s, uint64_t ms);
 /* End the session soon, from the loop. The first reason stays. */
 void alk_ssh_die(struct alk_ssh *s, int rc, const char *fmt, ...) ALK_PRINTF(3, 4);
 /* Send DISCONNECT once what is queued has gone, at most 2 s, then die with rc 0 and `why`. */
