@@ -596,10 +596,10 @@ const struct alk_option alk_conf_options[] =
 		 .type = ALK_OPT_ENUM,
 		 .flags = BOTH,
 		 .fallback = "stderr",
-		 .choices = "stderr|syslog",
+		 .choices = "stderr|syslog|journal",
 		 .arg = "TARGET",
 		 .group = G_LOG,
-		 .help = "where the log goes: stderr or syslog"},
+		 .help = "log to stderr, syslog or journal"},
 		{0},
 };
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <syslog.h>
@@ -12,7 +13,7 @@
 
 #include "text.h"
 
-#define VALUE_MAX 256
+#define VALUE_MAX ALK_LOG_VALUE_MAX
 /* What may still have to follow the last field. */
 #define LINE_RESERVE (sizeof(",\"truncated\":true}\n") + 1)
 
@@ -177,7 +178,7 @@ static void put_head(struct line *line, enum alk_log_level level)
 	struct tm tm;
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	if (alk_log_sink_is_syslog())
+	if (alk_log_sink_target() == ALK_LOG_SYSLOG)
 		put_syslog_head(line, level, &now);
 	if (log_format == ALK_LOG_JSON) {
 		gmtime_r(&now.tv_sec, &tm);
@@ -238,27 +239,32 @@ bool alk_log_enabled(enum alk_log_level level)
 	return level <= log_level;
 }
 
-static void tell_dropped(uint64_t count)
+static void event_write(enum alk_log_level level, const char *msg, const struct alk_field *fields)
 {
-	const struct alk_field fields[] = {ALK_INT("count", (int64_t)count), {0}};
-	struct line line = {.len = 0};
+	struct alk_log_record record;
+	struct line line;
 
-	line_format(&line, ALK_LOG_WARN, "log lines dropped", fields);
-	alk_log_sink_write(line.text, line.len);
+	line.len = 0;
+	line.full = false;
+	line_format(&line, level, msg, fields);
+	if (alk_log_sink_target() != ALK_LOG_JOURNAL) {
+		alk_log_sink_write(line.text, line.len);
+		return;
+	}
+	alk_log_record_fill(&record, level_priority[level], msg, fields, line.text, line.len - 1);
+	alk_log_sink_write((const char *)&record,
+			   offsetof(struct alk_log_record, bytes) + record.len);
 }
 
 void alk_log_fields(enum alk_log_level level, const char *msg, const struct alk_field *fields)
 {
 	uint64_t dropped = alk_log_sink_dropped();
 	int keep = errno;
-	struct line line;
 
 	if (dropped > 0)
-		tell_dropped(dropped);
-	line.len = 0;
-	line.full = false;
-	line_format(&line, level, msg, fields);
-	alk_log_sink_write(line.text, line.len);
+		event_write(ALK_LOG_WARN, "log lines dropped",
+			    (const struct alk_field[]){ALK_INT("count", (int64_t)dropped), {0}});
+	event_write(level, msg, fields);
 	errno = keep;
 }
 
@@ -295,7 +301,10 @@ int alk_log_setup_options(const struct alk_options *values, struct alk_err *err)
 	if (alk_log_level_parse(alk_options_str(values, "log_level"), &level) < 0)
 		return alk_err_set(err, -EINVAL, "log_level: is none of error, warn, info, debug");
 	return alk_log_setup(level, strcmp(format, "json") == 0 ? ALK_LOG_JSON : ALK_LOG_LOGFMT,
-			     strcmp(target, "syslog") == 0 ? ALK_LOG_SYSLOG : ALK_LOG_STDERR, err);
+			     strcmp(target, "syslog") == 0    ? ALK_LOG_SYSLOG
+			     : strcmp(target, "journal") == 0 ? ALK_LOG_JOURNAL
+							      : ALK_LOG_STDERR,
+			     err);
 }
 
 void alk_log_close(void)

@@ -11,6 +11,7 @@
  *   stream socket    (journald's) send with MSG_DONTWAIT
  *   plain file       write; a full disk is an error like any other
  *   syslog           one datagram a line to /dev/log, MSG_DONTWAIT
+ *   journal          one datagram an event in journald's own protocol (log_journal.c), MSG_DONTWAIT
  * What cannot be written at once waits in one buffer of 64 KiB. When that is full lines are dropped and
  * counted (alknet_log_dropped_total), and a line says how many as soon as there is room again.
  *
@@ -30,10 +31,11 @@ enum alk_log_format {
 enum alk_log_target {
 	ALK_LOG_STDERR,
 	ALK_LOG_SYSLOG,
+	ALK_LOG_JOURNAL,
 };
 
 /* May be called again (a reload, a worker that got its configuration). 0, or -errno with `err` when
- * syslog cannot be reached; then nothing changed. */
+ * syslog or the journal cannot be reached; then nothing changed. */
 int alk_log_setup(enum alk_log_level level, enum alk_log_format format, enum alk_log_target target,
 		  struct alk_err *err);
 /* The same from log_level, log_format and log_target of a program's options. */
@@ -55,10 +57,20 @@ extern const char *alk_log_syslog_path;
 #define ALK_LOG_LINE_MAX PIPE_BUF
 int alk_log_sink_open(enum alk_log_target target, struct alk_err *err);
 void alk_log_sink_close(void);
-/* One line with its end. */
+/* One line with its end; for the journal one record. */
 void alk_log_sink_write(const char *text, size_t len);
 /* How many lines were dropped, once there is room to say so; then it begins at 0 again. */
 uint64_t alk_log_sink_dropped(void);
-bool alk_log_sink_is_syslog(void);
+enum alk_log_target alk_log_sink_target(void);
+
+/* log_journal.c: what journald hears of an event (systemd's "Native Journal Protocol"), after its length. */
+#define ALK_LOG_VALUE_MAX 256
+struct alk_log_record {
+	uint32_t len; /* of bytes */
+	char bytes[2 * ALK_LOG_LINE_MAX];
+};
+/* `line` is its MESSAGE, without an end. */
+void alk_log_record_fill(struct alk_log_record *record, int priority, const char *msg,
+			 const struct alk_field *fields, const char *line, size_t len);
 
 #endif

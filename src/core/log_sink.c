@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -21,6 +23,7 @@ enum sink_kind {
 	SINK_POLL,     /* shared with others: ask first */
 	SINK_STREAM,
 	SINK_SYSLOG,
+	SINK_JOURNAL,
 };
 
 static struct {
@@ -30,19 +33,31 @@ static struct {
 	struct alk_io *io;
 	uint64_t dropped; /* not told yet */
 	size_t used;
-	char pending[PENDING_MAX]; /* whole lines but for the first, which may have begun */
+	char pending
+		[PENDING_MAX]; /* whole lines but for the first, which may have begun; or records */
 } sink = {.fd = -1};
 
 const char *alk_log_syslog_path = "/dev/log";
 
-static int syslog_open(void)
+/* Another socket is that of a namespace of journald's (LogNamespace=). */
+static const char *daemon_path(enum alk_log_target target)
+{
+	const char *path = getenv("ALKNET_JOURNAL_SOCKET");
+
+	if (target == ALK_LOG_SYSLOG)
+		return alk_log_syslog_path;
+	return path != NULL && path[0] != '\0' ? path : "/run/systemd/journal/socket";
+}
+
+static int daemon_open(enum alk_log_target target)
 {
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	const char *path = daemon_path(target);
 	int fd;
 
-	if (strlen(alk_log_syslog_path) >= sizeof(sa.sun_path))
+	if (strlen(path) >= sizeof(sa.sun_path))
 		return -ENAMETOOLONG;
-	strcpy(sa.sun_path, alk_log_syslog_path);
+	strcpy(sa.sun_path, path);
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
@@ -86,8 +101,10 @@ static void sink_close(void)
 	sink.kind = SINK_NONE;
 }
 
-static ssize_t syslog_send(const char *text, size_t len)
+static ssize_t daemon_send(const char *text, size_t len)
 {
+	enum sink_kind kind = sink.kind;
+
 	for (int attempt = 0;; attempt++) {
 		ssize_t n = -1;
 
@@ -96,13 +113,25 @@ static ssize_t syslog_send(const char *text, size_t len)
 		if (n >= 0 || (sink.fd >= 0 && (errno == EAGAIN || errno == ENOBUFS)) ||
 		    attempt == 1)
 			return n >= 0 ? (ssize_t)len : -errno;
-		/* The syslog daemon was restarted: it has a new socket. */
+		/* The daemon was restarted: it has a new socket. */
 		sink_close();
-		sink.kind = SINK_SYSLOG;
-		sink.fd = syslog_open();
+		sink.kind = kind;
+		sink.fd = daemon_open(alk_log_sink_target());
 		if (sink.fd < 0)
 			return sink.fd;
 	}
+}
+
+/* One record; its length comes first. */
+static ssize_t journal_write(const char *record)
+{
+	size_t head = offsetof(struct alk_log_record, bytes);
+	uint32_t len;
+	ssize_t n;
+
+	memcpy(&len, record, sizeof(len));
+	n = daemon_send(record + head, len);
+	return n < 0 ? n : n + (ssize_t)head;
 }
 
 /* Write what goes at once. Returns how many bytes went, or -errno. */
@@ -114,9 +143,11 @@ static ssize_t sink_write(const char *text, size_t len)
 
 	if (sink.kind == SINK_SYSLOG) {
 		end = memchr(text, '\n', len);
-		n = syslog_send(text, (size_t)(end - text));
+		n = daemon_send(text, (size_t)(end - text));
 		return n < 0 ? n : n + 1;
 	}
+	if (sink.kind == SINK_JOURNAL)
+		return journal_write(text);
 	if (sink.kind == SINK_NONE)
 		return -EBADF;
 	if (sink.kind == SINK_STREAM) {
@@ -201,28 +232,31 @@ uint64_t alk_log_sink_dropped(void)
 	if (dropped == 0)
 		return 0;
 	pending_flush();
-	if (sizeof(sink.pending) - sink.used < 2 * ALK_LOG_LINE_MAX)
+	if (sizeof(sink.pending) - sink.used < 2 * sizeof(struct alk_log_record))
 		return 0;
 	sink.dropped = 0;
 	return dropped;
 }
 
-bool alk_log_sink_is_syslog(void)
+enum alk_log_target alk_log_sink_target(void)
 {
-	return sink.kind == SINK_SYSLOG;
+	return sink.kind == SINK_SYSLOG	   ? ALK_LOG_SYSLOG
+	       : sink.kind == SINK_JOURNAL ? ALK_LOG_JOURNAL
+					   : ALK_LOG_STDERR;
 }
 
 int alk_log_sink_open(enum alk_log_target target, struct alk_err *err)
 {
-	enum sink_kind kind = SINK_SYSLOG;
-	bool same = (target == ALK_LOG_SYSLOG) == (sink.kind == SINK_SYSLOG);
+	enum sink_kind kind = target == ALK_LOG_SYSLOG ? SINK_SYSLOG : SINK_JOURNAL;
+	bool same = target == alk_log_sink_target();
 	int fd;
 
-	if (target == ALK_LOG_SYSLOG) {
-		fd = syslog_open();
+	if (target != ALK_LOG_STDERR) {
+		fd = daemon_open(target);
 		if (fd < 0)
-			return alk_err_set(err, fd, "log_target: cannot reach syslog at %s: %s",
-					   alk_log_syslog_path, strerror(-fd));
+			return alk_err_set(err, fd, "log_target: cannot reach %s at %s: %s",
+					   target == ALK_LOG_SYSLOG ? "syslog" : "the journal",
+					   daemon_path(target), strerror(-fd));
 	} else {
 		stderr_open(&kind, &fd);
 	}

@@ -259,3 +259,77 @@ def test_security(units, unit, most):
     """Exposure in tenths, as systemd counts it: 2.0 is OK, 10 is a service that says nothing."""
     done = analyze("security", "--offline=true", f"--threshold={most}", str(units / unit))
     assert done.returncode == 0, done.stdout[-300:] + done.stderr
+
+
+def journal_fields(datagram):
+    """What journald makes of it (systemd's "Native Journal Protocol")."""
+    fields, rest = {}, datagram
+    while rest:
+        line, rest = rest.split(b"\n", 1)
+        name, equals, value = line.partition(b"=")
+        if not equals:
+            size = int.from_bytes(rest[:8], "little")
+            value, rest = rest[8:8 + size], rest[8 + size:]
+            assert rest[:1] == b"\n"
+            rest = rest[1:]
+        assert re.fullmatch(rb"[A-Z][A-Z0-9_]{0,63}", name) and name not in fields
+        fields[name.decode()] = value.decode()
+    return fields
+
+
+class Journal(threading.Thread):
+    """journald's socket."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.sock.bind(str(path))
+        self.heard = []
+        self.start()
+
+    def run(self):
+        while datagram := self.sock.recv(1 << 16):
+            self.heard.append(journal_fields(datagram))
+
+    def find(self, **wanted):
+        return next((one for one in self.heard if wanted.items() <= one.items()), None)
+
+    def close(self):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+            end.sendto(b"", self.sock.getsockname())
+        self.join()
+        self.sock.close()
+
+
+def test_the_journal_hears_fields(server, tmp_path, login):
+    """From the supervisor and from a worker in its sandbox; a name with a line's end forges nothing."""
+    path = tmp_path / "journal.sock"
+    journal = Journal(path)
+    try:
+        serving = server("--log-target", "journal", workers=1, env=procs.environment(ALKNET_JOURNAL_SOCKET=str(path)), wait=False)
+        listening = wait_until(lambda: journal.find(ALKNET_MSG="listening"), 20, "the server to listen")
+        assert listening["PRIORITY"] == "6" and listening["SYSLOG_IDENTIFIER"] == "alknet"
+        serving.port = int(listening["ALKNET_ADDRESS"].rsplit(":", 1)[1])
+        name = "x\nPRIORITY=0\nMESSAGE=forged"
+        with pytest.raises(PermissionError):
+            login(serving, user=name)
+        attempt = wait_until(lambda: journal.find(ALKNET_MSG="auth attempt"), 20, "the login")
+        assert attempt["ALKNET_USER"] == name and attempt["ALKNET_RESULT"] == "reject"
+        assert attempt["ALKNET_REMOTE_ADDR"] == "127.0.0.1"
+        assert attempt["MESSAGE"].startswith('level=info msg="auth attempt" remote_addr=127.0.0.1 user="x\\x0aPRIORITY=0')
+        assert not serving.log()
+        # journald is started anew.
+        journal.close()
+        path.unlink()
+        journal = Journal(path)
+        login(serving).close()
+        wait_until(lambda: journal.find(ALKNET_MSG="auth attempt", ALKNET_USER="tester"), 20, "the next login")
+    finally:
+        journal.close()
+
+
+def test_no_journal_is_an_error(server, tmp_path):
+    serving = server("--log-target", "journal", env=procs.environment(ALKNET_JOURNAL_SOCKET=str(tmp_path / "none")), wait=False)
+    serving.expected_status = 2
+    assert serving.wait() == 2
+    assert "cannot reach the journal at" in serving.log()

@@ -645,6 +645,171 @@ static void test_syslog_is_not_there(void **state)
 	assert_non_null(strstr(err.text, syslog_path));
 }
 
+/* --- journald ---------------------------------------------------------------------------------------- */
+
+/* A datagram read as journald reads it: the value of a field, which must be there once. */
+static size_t journal_find(const char *text, size_t len, const char *name, char *value)
+{
+	const char *at = text, *end = text + len;
+	size_t n = 0, found = 0, value_len = 0;
+
+	while (at < end) {
+		const char *eol = memchr(at, '\n', (size_t)(end - at));
+		const char *equals = memchr(at, '=', (size_t)(end - at)), *body;
+		size_t name_len;
+
+		if (eol == NULL)
+			fail_msg("no end at %zu of %zu: %.*s", (size_t)(at - text), len, (int)len,
+				 text);
+		if (equals != NULL && equals < eol) {
+			name_len = (size_t)(equals - at);
+			body = equals + 1;
+			n = (size_t)(eol - body);
+		} else {
+			name_len = (size_t)(eol - at);
+			n = 0;
+			for (int i = 7; i >= 0; i--)
+				n = n << 8 | (unsigned char)eol[1 + i];
+			body = eol + 9;
+			assert_true(n < (size_t)(end - body));
+			assert_int_equal(body[n], '\n');
+		}
+		assert_true(name_len > 0 && name_len <= 64);
+		for (size_t i = 0; i < name_len; i++)
+			assert_non_null(memchr("ABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789", at[i], 37));
+		if (name_len == strlen(name) && memcmp(at, name, name_len) == 0) {
+			found++;
+			value_len = n;
+			memcpy(value, body, n);
+			value[n] = '\0';
+		}
+		at = body + n + 1;
+	}
+	assert_int_equal(found, 1);
+	return value_len;
+}
+
+static void journal_expect(const char *text, size_t len, const char *name, const char *wanted)
+{
+	char value[8192];
+
+	journal_find(text, len, name, value);
+	assert_string_equal(value, wanted);
+}
+
+static int journal_open(void)
+{
+	int fd;
+
+	alk_log_close(); /* what waits for another daemon is not for this one */
+	fd = syslog_listen();
+	setenv("ALKNET_JOURNAL_SOCKET", syslog_path, 1);
+	assert_int_equal(alk_log_setup(ALK_LOG_INFO, ALK_LOG_LOGFMT, ALK_LOG_JOURNAL, NULL), 0);
+	return fd;
+}
+
+static void test_journal(void **state)
+{
+	char out[8192];
+	int fd = journal_open();
+	size_t n;
+
+	(void)state;
+	alk_log(ALK_LOG_WARN, "auth attempt", ALK_STR("user", "ann"), ALK_STR("gone", NULL),
+		ALK_INT("count", -3), ALK_NUM("duration", 12.5), ALK_YES("again", true));
+	n = syslog_read(fd, out, sizeof(out));
+	journal_expect(out, n, "PRIORITY", "4");
+	journal_expect(out, n, "SYSLOG_IDENTIFIER", "alknet");
+	journal_expect(
+		out, n, "MESSAGE",
+		"level=warn msg=\"auth attempt\" user=ann count=-3 duration=12.5 again=true");
+	journal_expect(out, n, "ALKNET_MSG", "auth attempt");
+	journal_expect(out, n, "ALKNET_USER", "ann");
+	journal_expect(out, n, "ALKNET_COUNT", "-3");
+	journal_expect(out, n, "ALKNET_DURATION", "12.500");
+	journal_expect(out, n, "ALKNET_AGAIN", "true");
+	/* The daemon is started anew. */
+	close(fd);
+	alk_log(ALK_LOG_INFO, "while it is away");
+	fd = syslog_listen();
+	alk_log(ALK_LOG_ERROR, "again");
+	n = syslog_read(fd, out, sizeof(out));
+	journal_expect(out, n, "ALKNET_MSG", "while it is away");
+	n = syslog_read(fd, out, sizeof(out));
+	journal_expect(out, n, "PRIORITY", "3");
+	close(fd);
+}
+
+/* No value makes a field of its own, and no key one of journald's. */
+static void test_t11_journal_hostile(void **state)
+{
+	static const char hostile[] = "x\nPRIORITY=0\nMESSAGE=forged\n";
+	char out[8192], value[8192], longest[2000];
+	int fd = journal_open();
+	struct alk_field many[60] = {{0}};
+	size_t n;
+
+	(void)state;
+	alk_log(ALK_LOG_INFO, "auth attempt", ALK_STR("user", hostile),
+		ALK_STR("a.b=c", "\x01\xff"));
+	n = syslog_read(fd, out, sizeof(out));
+	journal_expect(out, n, "PRIORITY", "6");
+	journal_expect(out, n, "ALKNET_USER", hostile);
+	journal_expect(out, n, "ALKNET_A_B_C", "\x01\xff");
+	journal_find(out, n, "MESSAGE", value);
+	assert_null(strchr(value, '\n'));
+	/* What is too much is cut, and said. */
+	memset(longest, '\n', sizeof(longest) - 1);
+	longest[sizeof(longest) - 1] = '\0';
+	for (size_t i = 0; i < 59; i++)
+		many[i] = ALK_STR(i == 0 ? "first" : "more", longest);
+	alk_log_fields(ALK_LOG_INFO, "many", many);
+	n = syslog_read(fd, out, sizeof(out));
+	assert_int_equal(journal_find(out, n, "ALKNET_FIRST", value), 256);
+	journal_expect(out, n, "ALKNET_TRUNCATED", "true");
+	close(fd);
+}
+
+static void test_t45_stuck_journal(void **state)
+{
+	uint64_t before = dropped();
+	char out[8192], value[8192];
+	int fd = journal_open(), turns = 0;
+	size_t n;
+
+	(void)state;
+	assert_true(flood(1000000) < 1000000);
+	assert_int_equal(dropped(), before + 1);
+	n = syslog_read(fd, out, sizeof(out));
+	journal_expect(out, n, "ALKNET_NUMBER", "0");
+	/* With room it goes on where it was, and says what is missing. */
+	for (bool told = false; !told;) {
+		ssize_t got = recv(fd, out, sizeof(out), MSG_DONTWAIT);
+
+		if (got < 0) {
+			assert_true(++turns < 1000);
+			alk_log(ALK_LOG_INFO, "turn");
+			continue;
+		}
+		n = (size_t)got;
+		journal_find(out, n, "ALKNET_MSG", value);
+		told = strcmp(value, "log lines dropped") == 0;
+	}
+	journal_expect(out, n, "ALKNET_COUNT", "1");
+	close(fd);
+}
+
+static void test_journal_is_not_there(void **state)
+{
+	struct alk_err err = {""};
+
+	(void)state;
+	unlink(syslog_path);
+	assert_int_equal(alk_log_setup(ALK_LOG_INFO, ALK_LOG_LOGFMT, ALK_LOG_JOURNAL, &err),
+			 -ENOENT);
+	assert_non_null(strstr(err.text, syslog_path));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -665,6 +830,10 @@ int main(void)
 		cmocka_unit_test(test_syslog),
 		cmocka_unit_test(test_t45_stuck_syslog),
 		cmocka_unit_test(test_syslog_is_not_there),
+		cmocka_unit_test(test_journal),
+		cmocka_unit_test(test_t11_journal_hostile),
+		cmocka_unit_test(test_t45_stuck_journal),
+		cmocka_unit_test(test_journal_is_not_there),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
