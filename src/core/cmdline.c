@@ -338,7 +338,7 @@ static void groups_print(FILE *out, unsigned role)
 
 static void file_only_print(FILE *out, unsigned role)
 {
-	const char *before = "\nIn the configuration file only: ";
+	const char *before = "\nIn the configuration file only:\n  ";
 
 	for (const struct alk_option *o = alk_conf_options; o->type != ALK_OPT_END; o++) {
 		if ((o->flags & role) && (o->flags & ALK_OPT_NO_FLAG)) {
