@@ -31,6 +31,7 @@ def alone(pid):
 
 def measure(directory, keys, targets, workers, options):
     running = []
+    directory = Path(tempfile.mkdtemp(dir=directory))  # a log is appended to: the next run must not read this one
     try:
         admin = directory / f"admin{workers}.sock"
         argv = [procs.alknet(), "serve", "--key", keys.path("host"), "--authorized-keys", keys.authorized, "--listen", "127.0.0.1:0"]
