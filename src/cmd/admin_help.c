@@ -31,6 +31,7 @@ static const struct {
 	{"socket", "PATH",
 	 "The admin socket of a server, or of a client; " ADMIN_DEFAULT_SOCKET " by default."},
 	{"stdin", NULL, "secret.unlock: read the words and the passphrase, a line each."},
+	{"force", NULL, "upgrade: also while the secret service is unlocked."},
 	{"private", NULL, "secret.derive: show the private part too; asks first."},
 	{"json", NULL, "Print the answer as JSON; watch prints one object a line."},
 	{"help", NULL, "Print the commands and options."},

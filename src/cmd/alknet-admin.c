@@ -285,13 +285,21 @@ static char **words_of(int argc, char **argv, char (*named)[NAMED_SIZE], size_t 
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"help-api", no_argument, NULL, 'a'},	{"socket", required_argument, NULL, 's'},
-		{"json", no_argument, NULL, 'j'},	{"stdin", no_argument, NULL, 'i'},
-		{"private", no_argument, NULL, 'p'},	{"path", required_argument, NULL, 'P'},
-		{"type", required_argument, NULL, 'P'}, {"length", required_argument, NULL, 'P'},
-		{"out", required_argument, NULL, 'P'},	{"words", required_argument, NULL, 'P'},
-		{"help", no_argument, NULL, 'h'},	{"help-man", no_argument, NULL, 'm'},
-		{"version", no_argument, NULL, 'V'},	{0},
+		{"help-api", no_argument, NULL, 'a'},
+		{"socket", required_argument, NULL, 's'},
+		{"json", no_argument, NULL, 'j'},
+		{"stdin", no_argument, NULL, 'i'},
+		{"private", no_argument, NULL, 'p'},
+		{"path", required_argument, NULL, 'P'},
+		{"type", required_argument, NULL, 'P'},
+		{"length", required_argument, NULL, 'P'},
+		{"out", required_argument, NULL, 'P'},
+		{"words", required_argument, NULL, 'P'},
+		{"help", no_argument, NULL, 'h'},
+		{"help-man", no_argument, NULL, 'm'},
+		{"version", no_argument, NULL, 'V'},
+		{"force", no_argument, NULL, 'p'},
+		{0},
 	};
 	struct tool tool = {.socket = ADMIN_DEFAULT_SOCKET, .fd = -1};
 	char named[NAMED_MAX][NAMED_SIZE], **words;

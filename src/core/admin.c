@@ -159,6 +159,18 @@ int alk_admin_user_parse(const char *text, uid_t *uid, struct alk_err *err)
 	return alk_err_set(err, -ENOENT, "there is no account %s", shown);
 }
 
+void alk_admin_pause(struct alk_admin *admin, bool paused)
+{
+	alk_io_set(admin->io, paused ? 0 : ALK_IO_READ);
+}
+
+void alk_admin_leave(struct alk_admin *admin)
+{
+	alk_timer_stop(admin->pause);
+	alk_io_free(&admin->io);
+	alk_admin_socket_leave(&admin->sock);
+}
+
 void alk_admin_free(struct alk_admin **adminp)
 {
 	struct alk_admin *admin = *adminp;

@@ -50,6 +50,10 @@ struct alk_admin *alk_admin_new(struct alk_loop *loop, const char *path,
 void alk_admin_set_users(struct alk_admin *admin, const uid_t *uids, size_t n);
 /* One name or number of a user. 0, or -ENOENT with `err`. */
 int alk_admin_user_parse(const char *text, uid_t *uid, struct alk_err *err);
+/* Take no more clients, or take them again. */
+void alk_admin_pause(struct alk_admin *admin, bool paused);
+/* Another program takes them now, at the same path; those that are there stay. */
+void alk_admin_leave(struct alk_admin *admin);
 /* Closes every client and removes the socket file. */
 void alk_admin_free(struct alk_admin **admin);
 

@@ -14,6 +14,8 @@
 #include <unistd.h>
 #include <alknet/log.h>
 #include <alknet/loop.h>
+#include "inherited.h"
+#include "upgrade.h"
 
 #define BACKLOG 1024
 #define LOCK_TRIES 100
@@ -108,6 +110,28 @@ static int probe(int dir, const char *name)
 	return rc == -ECONNREFUSED || rc == -ENOENT ? 0 : rc;
 }
 
+/* The socket that the program before us had there: 1; 0: there is none. */
+static int inherit(struct alk_admin_socket *sock, const char *path, mode_t mode)
+{
+	struct stat st;
+
+	sock->fd = alk_inherited_take_path(path);
+	if (sock->fd < 0)
+		return 0;
+	if (fstatat(sock->dir, sock->name, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
+	    !S_ISSOCK(st.st_mode)) {
+		alk_fd_close(&sock->fd); /* somebody removed it */
+		return 0;
+	}
+	if (fchmodat(sock->dir, sock->name, mode, 0) != 0)
+		alk_log(ALK_LOG_WARN, "socket keeps its mode", ALK_STR("path", path),
+			ALK_STR("error", strerror(errno)));
+	sock->dev = st.st_dev;
+	sock->ino = st.st_ino;
+	sock->inherited = true;
+	return 1;
+}
+
 /* What is there may be replaced? */
 static int check_place(const char *option, int dir, const char *name, const char *path,
 		       struct alk_err *err)
@@ -189,10 +213,13 @@ int alk_admin_socket_open_as(struct alk_admin_socket *sock, const char *option, 
 	if (sock->dir < 0)
 		return sock->dir;
 	rc = lock_dir(option, sock->dir, path, err);
-	if (rc == 0)
+	if (rc == 0 && !inherit(sock, path, mode)) {
 		rc = check_place(option, sock->dir, sock->name, path, err);
-	if (rc == 0)
-		rc = bind_at(sock, path, mode, gid, err);
+		if (rc == 0)
+			rc = bind_at(sock, path, mode, gid, err);
+	}
+	if (rc == 0 && alk_inherited_offer_path(sock->fd, path) < 0)
+		rc = alk_err_set(err, -ENOMEM, "%s: out of memory", option);
 	flock(sock->dir, LOCK_UN);
 	if (rc != 0) {
 		alk_fd_close(&sock->fd);
@@ -216,12 +243,18 @@ void alk_admin_socket_share(const struct alk_admin_socket *sock, bool shared)
 		alk_log(ALK_LOG_WARN, "admin socket", ALK_STR("error", strerror(errno)));
 }
 
-void alk_admin_socket_close(struct alk_admin_socket *sock)
+void alk_admin_socket_leave(struct alk_admin_socket *sock)
 {
 	if (sock->fd < 0)
 		return;
-	if (socket_is_ours(sock))
-		unlinkat(sock->dir, sock->name, 0);
+	alk_inherited_withdraw(sock->fd);
 	alk_fd_close(&sock->fd);
 	alk_fd_close(&sock->dir);
+}
+
+void alk_admin_socket_close(struct alk_admin_socket *sock)
+{
+	if (sock->fd >= 0 && !(sock->inherited && alk_upgrade_pending()) && socket_is_ours(sock))
+		unlinkat(sock->dir, sock->name, 0);
+	alk_admin_socket_leave(sock);
 }

@@ -7,6 +7,8 @@
  *
  *   open the directory (made 0700 if missing), take its lock, probe what is there, bind under another
  *   name inside that directory, rename.
+ *
+ * A program that follows another (upgrade.h) gets the socket itself: the path is never without one.
  */
 
 #include <stdbool.h>
@@ -16,6 +18,7 @@
 struct alk_admin_socket {
 	const char *option; /* what sentences begin with */
 	int fd;		    /* listens, non-blocking */
+	bool inherited;	    /* from a program that may still need it */
 	int dir;	    /* where it is, held open so that the same file is removed again */
 	dev_t dev;
 	ino_t ino;
@@ -29,6 +32,8 @@ int alk_admin_socket_open_as(struct alk_admin_socket *sock, const char *option, 
 			     mode_t mode, gid_t gid, struct alk_err *err);
 /* May everybody connect, or only the owner? */
 void alk_admin_socket_share(const struct alk_admin_socket *sock, bool shared);
+/* Another program has it now: the file stays. */
+void alk_admin_socket_leave(struct alk_admin_socket *sock);
 /* Removes the file, unless another server has put its own there. */
 void alk_admin_socket_close(struct alk_admin_socket *sock);
 

@@ -253,6 +253,12 @@ int alk_metrics_http_open(struct alk_metrics_http **httpp, struct alk_loop *loop
 	return 0;
 }
 
+void alk_metrics_http_pause(struct alk_metrics_http *http, bool paused)
+{
+	if (http != NULL)
+		alk_tcp_pause(http->listener, paused);
+}
+
 void alk_metrics_http_free(struct alk_metrics_http **httpp)
 {
 	struct alk_metrics_http *http = *httpp;

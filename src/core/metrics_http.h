@@ -29,6 +29,8 @@ struct alk_metrics_http_ops {
 int alk_metrics_http_open(struct alk_metrics_http **http, struct alk_loop *loop,
 			  const char *address, const struct alk_metrics_http_ops *ops, void *user,
 			  struct alk_err *err);
+/* Take no more connections, or take them again. `http` may be NULL. */
+void alk_metrics_http_pause(struct alk_metrics_http *http, bool paused);
 void alk_metrics_http_free(struct alk_metrics_http **http);
 /* Where it listens, "HOST:PORT"; "" when it does not. */
 const char *alk_metrics_http_address(const struct alk_metrics_http *http);

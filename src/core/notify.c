@@ -64,6 +64,32 @@ void alk_notify_init(void)
 	unsetenv("WATCHDOG_PID");
 }
 
+void alk_notify_environment(char *env[ALK_NOTIFY_VARIABLES + 1])
+{
+	static char to[sizeof("NOTIFY_SOCKET=") + sizeof(notify.to.sun_path)];
+	static char usec[sizeof("WATCHDOG_USEC=") + 24];
+	bool abstract = notify.to.sun_path[0] == '\0';
+	size_t n = 0;
+
+	if (notify.fd >= 0) {
+		snprintf(to, sizeof(to), "NOTIFY_SOCKET=%s%.*s", abstract ? "@" : "",
+			 (int)sizeof(notify.to.sun_path) - abstract, notify.to.sun_path + abstract);
+		env[n++] = to;
+	}
+	if (notify.fd >= 0 && notify.watchdog_ms > 0) {
+		snprintf(usec, sizeof(usec), "WATCHDOG_USEC=%llu",
+			 (unsigned long long)notify.watchdog_ms * 1000);
+		env[n++] = usec;
+	}
+	env[n] = NULL;
+}
+
+void alk_notify_end(void)
+{
+	alk_notify_unwatch();
+	alk_fd_close(&notify.fd);
+}
+
 bool alk_notify_wanted(void)
 {
 	return notify.fd >= 0;

@@ -11,6 +11,11 @@
 /* Take what stands in the environment, which children then do not see. Once, early in main. */
 void alk_notify_init(void);
 bool alk_notify_wanted(void);
+/* What a program that follows this one is to find in its environment, ended by NULL; ours. */
+#define ALK_NOTIFY_VARIABLES 2
+void alk_notify_environment(char *env[ALK_NOTIFY_VARIABLES + 1]);
+/* From now on that one speaks. */
+void alk_notify_end(void);
 /* "READY=1\nSTATUS=..." */
 void alk_notify(const char *fmt, ...) ALK_PRINTF(1, 2);
 /* "RELOADING=1" with the time that newer managers want beside it; READY=1 ends it. */

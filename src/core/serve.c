@@ -25,6 +25,7 @@
 #include "server.h"
 #include "supervisor.h"
 #include "text.h"
+#include "upgrade.h"
 #include "watchdog.h"
 #include "worker.h"
 
@@ -34,6 +35,7 @@
 int alk_main_fail(int status, const struct alk_err *err)
 {
 	fprintf(stderr, "alknet: %s\n", err->text);
+	alk_upgrade_failed(err->text);
 	return status;
 }
 
@@ -169,12 +171,19 @@ int alk_main_serve(int argc, char **argv)
 
 	alk_notify_init();
 	alk_inherited_init();
+	if (alk_upgrade_init(argc, argv) < 0) {
+		alk_err_set(&err, -ENOMEM, "out of memory");
+		return alk_main_fail(1, &err);
+	}
 	conf = alk_main_conf(argc, argv, ALK_ROLE_SUPERVISOR, &status);
-	if (conf == NULL)
+	if (conf == NULL) {
+		alk_upgrade_deinit();
 		return status;
+	}
 	loop = alk_loop_new(&err);
 	if (loop == NULL) {
 		alk_conf_free(&conf);
+		alk_upgrade_deinit();
 		return alk_main_fail(1, &err);
 	}
 	alk_log_attach(loop);
@@ -205,6 +214,7 @@ int alk_main_serve(int argc, char **argv)
 	alk_log_attach(NULL);
 	alk_loop_free(&loop);
 	alk_log_close();
+	alk_upgrade_deinit();
 	return status;
 }
 

@@ -91,6 +91,7 @@ static void supervisor_leave(struct alk_supervisor *sup, enum supervisor_state s
 			alk_timer_stop(sup->slot[i].restart);
 	alk_timer_start(sup->deadline, deadline_ms);
 	supervisor_reload_cancel(sup);
+	supervisor_upgrade_cancel(sup);
 }
 
 void supervisor_stop(struct alk_supervisor *sup)
@@ -170,6 +171,7 @@ static void on_tick(void *user)
 			alk_worker_proc_tick(sup->slot[i].worker, elapsed);
 	supervisor_log_refused(sup);
 	supervisor_tell_manager(sup);
+	supervisor_upgrade_tick(sup);
 	alk_timer_start(sup->tick, sup->tick_ms);
 }
 
@@ -324,6 +326,7 @@ void alk_supervisor_free(struct alk_supervisor **supp)
 		supervisor_unlisten_free(&sup->listener[i]);
 	supervisor_free_slots(sup);
 	supervisor_half_close(sup);
+	supervisor_upgrade_free(sup);
 	supervisor_proxy_free(sup);
 	supervisor_local_free(sup);
 	supervisor_query_free(sup);

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "log_private.h"
+#include "upgrade.h"
 
 /* Events */
 
@@ -267,6 +268,11 @@ static void admin_reload(void *user, struct alk_admin_call *call, json_t *params
 	supervisor_reload(user, SUPERVISOR_RELOAD_ALL, call);
 }
 
+static void admin_upgrade(void *user, struct alk_admin_call *call, json_t *params)
+{
+	supervisor_upgrade(user, call, json_is_true(json_object_get(params, "force")));
+}
+
 static void admin_policy_reload(void *user, struct alk_admin_call *call, json_t *params)
 {
 	(void)params;
@@ -451,6 +457,9 @@ int supervisor_admin_open(struct alk_supervisor *sup, struct alk_err *err)
 		return 0;
 	sup->admin = alk_admin_new(sup->loop, path, commands, sup, err);
 	supervisor_admin_users(sup);
+	/* The program before this one is still asked. */
+	if (sup->admin != NULL && alk_upgrade_pending())
+		alk_admin_pause(sup->admin, true);
 	return sup->admin != NULL ? 0 : -EINVAL;
 }
 

@@ -132,6 +132,15 @@ void supervisor_local_gone(struct alk_supervisor *sup, uint64_t link)
 	}
 }
 
+void supervisor_local_leave(struct alk_supervisor *sup)
+{
+	for (struct alk_local_listener *l = sup->local_listeners; l != NULL; l = l->next) {
+		alk_timer_stop(l->pause);
+		alk_io_set(l->io, 0);
+		alk_admin_socket_leave(&l->sock);
+	}
+}
+
 void supervisor_local_free(struct alk_supervisor *sup)
 {
 	while (sup->locals != NULL)

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include "upgrade.h"
 
 /* The dead's counters and what stands on the living's boards. */
 void supervisor_sum_metrics(const struct alk_supervisor *sup, struct alk_metrics *sum)
@@ -106,7 +107,12 @@ int supervisor_metrics_open(struct alk_supervisor *sup, struct alk_err *err)
 	static const struct alk_metrics_http_ops ops = {.metrics = on_metrics,
 							.unready = on_unready};
 
-	return alk_metrics_http_open(&sup->metrics_http, sup->loop,
-				     alk_options_str(sup->values, "metrics_listen"), &ops, sup,
-				     err);
+	int rc = alk_metrics_http_open(&sup->metrics_http, sup->loop,
+				       alk_options_str(sup->values, "metrics_listen"), &ops, sup,
+				       err);
+
+	/* The program before this one still answers. */
+	if (rc == 0 && alk_upgrade_pending())
+		alk_metrics_http_pause(sup->metrics_http, true);
+	return rc;
 }

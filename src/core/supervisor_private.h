@@ -18,6 +18,7 @@
  *   supervisor_abuse.c   who is turned away: bans, and what sources did wrong
  *   supervisor_remote.c  remote listeners: which session has which port
  *   supervisor_local.c   local sockets of services
+ *   supervisor_upgrade.c another program that takes over
  *   supervisor_half.c    plugins that have a half here (alknet/half.h)
  *
  *   STARTING ──all workers ready──▶ RUNNING ──drain()──▶ DRAINING ──▶ STOPPED
@@ -125,6 +126,7 @@ struct supervisor_watcher;
 struct supervisor_proxied;
 struct supervisor_reload;
 struct supervisor_plugin_change;
+struct supervisor_upgrade;
 struct supervisor_local;
 struct alk_local_listener;
 
@@ -183,7 +185,8 @@ struct alk_supervisor {
 
 	struct supervisor_reload *reload;
 	struct supervisor_plugin_change *change;
-	json_t *unloaded; /* names of plugins, NULL = none ever was */
+	struct supervisor_upgrade *upgrade; /* NULL: none is under way */
+	json_t *unloaded;		    /* names of plugins, NULL = none ever was */
 	struct alk_admin *admin;
 	struct alk_metrics_http *metrics_http;
 	struct supervisor_remote *remotes;
@@ -402,7 +405,20 @@ void supervisor_half_metrics(const struct alk_supervisor *sup, struct alk_metric
 void supervisor_local_carry(struct alk_supervisor *sup, struct alk_loader *loader);
 void supervisor_local_accept(struct alk_supervisor *sup, bool ready);
 void supervisor_local_gone(struct alk_supervisor *sup, uint64_t link);
+/* Another program has the sockets now. */
+void supervisor_local_leave(struct alk_supervisor *sup);
 void supervisor_local_free(struct alk_supervisor *sup);
+
+/* supervisor_upgrade.c */
+/* Answers `call` when another program serves, or will not. */
+void supervisor_upgrade(struct alk_supervisor *sup, struct alk_admin_call *call, bool force);
+/* It follows, and links that were waiting may have gone. */
+void supervisor_upgrade_tick(struct alk_supervisor *sup);
+/* The server leaves for another reason. */
+void supervisor_upgrade_cancel(struct alk_supervisor *sup);
+void supervisor_upgrade_free(struct alk_supervisor *sup);
+/* This program is the one that follows, and serves. */
+void supervisor_upgrade_ready(struct alk_supervisor *sup);
 
 /* supervisor_show.c. New references. */
 /* {"options": [{"option", "value", "source"}, ...]} of all, or of one option or plugin. */

@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include "log_private.h"
+#include "upgrade.h"
 #include "worker_spawn.h"
 
 static struct supervisor_slot *slot_of(struct alk_supervisor *sup,
@@ -52,6 +53,7 @@ static void on_worker_ready(void *user, struct alk_worker_proc *worker)
 		supervisor_log_limit();
 		supervisor_log_listening(sup);
 		supervisor_tell_manager(sup);
+		supervisor_upgrade_ready(sup);
 		supervisor_reload_next(sup);
 		if (sup->ready != NULL)
 			sup->ready(sup->ready_user);
@@ -228,6 +230,7 @@ static void supervisor_fail(struct alk_supervisor *sup, const struct alk_worker_
 			ALK_STR("error", sup->failed.text)); /* the program is told, too */
 	else
 		fprintf(stderr, "alknet: %s\n", sup->failed.text);
+	alk_upgrade_failed(sup->failed.text);
 	sup->status = end->failed_status != 0 ? end->failed_status : 1;
 	supervisor_unlisten(sup);
 	supervisor_finish(sup);

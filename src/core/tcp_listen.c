@@ -189,10 +189,11 @@ static void socket_set_options(const struct alk_listener *listener, int fd, int 
 }
 
 /* One more that listens; its fd is set. */
-static int socket_watch(struct alk_listener *listener, struct listen_socket *s)
+static int socket_watch(struct alk_listener *listener, struct listen_socket *s, const char *name)
 {
 	s->io = alk_io_new(listener->loop, s->fd, "listener", socket_on_ready, s);
-	if (s->io == NULL) {
+	if (s->io == NULL || alk_inherited_offer(s->fd, listener->transport, name) < 0) {
+		alk_io_free(&s->io);
 		alk_fd_close(&s->fd);
 		return -ENOMEM;
 	}
@@ -206,7 +207,7 @@ static int listener_add(struct alk_listener *listener, const struct sockaddr *sa
 	int rc;
 
 	s->listener = listener;
-	s->fd = alk_inherited_take(sa, len);
+	s->fd = alk_inherited_take(listener->transport, sa, len);
 	if (s->fd >= 0) {
 		socket_set_options(listener, s->fd, sa->sa_family);
 		s->local = alk_addr_tune_local(s->fd, sa);
@@ -224,7 +225,7 @@ static int listener_add(struct alk_listener *listener, const struct sockaddr *sa
 			return rc;
 		}
 	}
-	return socket_watch(listener, s);
+	return socket_watch(listener, s, NULL);
 }
 
 /* "fd:NAME": all that were inherited with this name. */
@@ -239,7 +240,7 @@ static int listener_open_named(struct alk_listener *listener, const char *name, 
 		s->fd = fd;
 		/* What connections inherit; the family's own option comes too late and changes nothing. */
 		socket_set_options(listener, fd, AF_INET);
-		rc = socket_watch(listener, s);
+		rc = socket_watch(listener, s, name);
 	}
 	if (rc == 0 && listener->n == 0)
 		rc = -ENOENT;
@@ -256,6 +257,7 @@ static void listener_clear(struct alk_listener *listener)
 {
 	for (; listener->n > 0; listener->n--) {
 		alk_io_free(&listener->sockets[listener->n - 1].io);
+		alk_inherited_withdraw(listener->sockets[listener->n - 1].fd);
 		alk_fd_close(&listener->sockets[listener->n - 1].fd);
 	}
 }
