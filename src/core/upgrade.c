@@ -30,6 +30,7 @@ static struct {
 	char program
 		[PATH_MAX]; /* the name that it had when it was started; whoever replaced it has that now */
 	int before;	    /* the process that this one follows; -1: none, or it has its answer */
+	bool given_up; /* it was told that this one failed */
 } self = {.before = -1};
 
 struct alk_upgrade {
@@ -75,7 +76,7 @@ void alk_upgrade_deinit(void)
 
 bool alk_upgrade_pending(void)
 {
-	return self.before >= 0;
+	return self.before >= 0 || self.given_up;
 }
 
 static void before_tell(const char *word, const char *text)
@@ -97,8 +98,10 @@ void alk_upgrade_ready(void)
 	before_tell("ready", PACKAGE_VERSION);
 }
 
+/* What is inherited stays the other one's, also while this one takes itself apart. */
 void alk_upgrade_failed(const char *why)
 {
+	self.given_up |= self.before >= 0;
 	before_tell("failed", why);
 }
 

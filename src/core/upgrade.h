@@ -38,7 +38,7 @@ struct alk_upgrade *alk_upgrade_start(struct alk_loop *loop, const int *fds,
 /* Before `fn` ran: the new process is ended. */
 void alk_upgrade_free(struct alk_upgrade **upgrade);
 
-/* In the new process: the one before still serves. */
+/* In the new process: the one before still serves, because this one is not ready or has failed. */
 bool alk_upgrade_pending(void);
 /* It serves: the one before may go. */
 void alk_upgrade_ready(void);
