@@ -91,6 +91,13 @@ def children(pid):
         return []
 
 
+def arguments(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except OSError:
+        return []
+
+
 def tree(pid):
     found = [pid]
     for child in children(pid):
@@ -255,7 +262,8 @@ class Server(Alknet):
         self.port = int(match.group(1).strip('"').rsplit(":", 1)[1])
 
     def workers(self):
-        return children(self.pid)
+        """Not the children that try out a plugin, which have the name of their parent."""
+        return [pid for pid in children(self.pid) if arguments(pid)[1:2] == ["worker"]]
 
     def metric(self, name):
         answer = self.call("metrics")
