@@ -77,6 +77,7 @@ static void put_quoted(struct line *line, const char *text, size_t len)
 {
 	put(line, "\"", 1);
 	for (size_t i = 0; i < len; i++) {
+		/* cppcheck-suppress uninitvar ; alk_text_escape filled it */
 		if (text[i] == '"' || (text[i] == '\\' && log_format == ALK_LOG_JSON))
 			put(line, "\\", 1);
 		put(line, text + i, 1);

@@ -90,6 +90,7 @@ void alk_log_record_fill(struct alk_log_record *record, int priority, const char
 			 const struct alk_field *fields, const char *line, size_t len)
 {
 	bool all;
+	/* cppcheck-suppress ctuuninitvar ; it is written here, not read */
 	int n = snprintf(record->bytes, sizeof(record->bytes),
 			 "PRIORITY=%d\nSYSLOG_IDENTIFIER=alknet\n", priority);
 
