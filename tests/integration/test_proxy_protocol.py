@@ -98,6 +98,22 @@ def test_ssh_may_follow_at_once(behind, keys):
             assert sock.recv(1), "the key exchange goes on"
 
 
+def test_a_header_of_a_stranger_says_nothing(behind):
+    """One who is not a named balancer is refused, however good the header is; its address is the one that counts."""
+    serving = behind(networks='"192.0.2.0/24", "127.0.0.2"')
+    with net.connect(serving.port) as sock:
+        sock.sendall(header("192.0.2.9"))
+        # Closed with the header unread.
+        with pytest.raises(ConnectionResetError):
+            assert sock.recv(64) == b""
+            raise ConnectionResetError
+    serving.wait_log("connection refused.*remote_addr=127.0.0.1.*proxy_protocol")
+    assert "192.0.2.9" not in serving.log()
+    with socket.create_connection(("127.0.0.1", serving.port), timeout=30, source_address=("127.0.0.2", 0)) as sock:
+        sock.sendall(header("192.0.2.9"))
+        assert banner(sock) == b"SSH-"
+
+
 def test_others_are_refused(behind):
     """From a network that is not named not a byte is read."""
     serving = behind(networks='"10.0.0.0/8", "fd00::/8"')
