@@ -11,8 +11,8 @@
  * found, without a system call; a send that the kernel would not take is "0 sent", which libssh
  * understands, and not EAGAIN, which it takes for the end of the session.
  *
- * In a program that does not link it (a Node addon) libssh's calls reach libc and everything works,
- * slower. ALKNET_READAHEAD=0 in the environment switches it off. Memory: a buffer is lent to an fd
+ * In a program that does not link it libssh's calls reach libc and everything works, slower; the Node.js
+ * addon has its own way to come first (bindings/node/src/ahead.c). ALKNET_READAHEAD=0 in the environment switches it off. Memory: a buffer is lent to an fd
  * only while there are bytes in it; an idle fd has none. */
 
 #include <poll.h>
