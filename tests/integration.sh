@@ -10,7 +10,7 @@ fi
 cd "$ALKNET_SRCDIR/tests/${ALKNET_RING:-integration}"
 { : >&9; } 2>/dev/null || exec 9>/dev/null
 # A test that hangs says where after five minutes, and the whole ring ends some time.
-PYTHONDONTWRITEBYTECODE=1 timeout --signal=INT --kill-after=30 1500 \
+PYTHONDONTWRITEBYTECODE=1 timeout --signal=INT --kill-after=30 3000 \
 	"$PYTHON" -m pytest -rfE -o faulthandler_timeout=300 "$@" 2>&1 | while IFS= read -r line; do
 	printf '%s\n' "$line"
 	[[ ! $line =~ %\]$|[0-9]\ (passed|failed) ]] || printf '    pytest: %s\n' "$line" >&9
