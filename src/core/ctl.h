@@ -30,6 +30,8 @@
  *   worker → supervisor
  *     ready    {pid}                  started, privileges dropped
  *     failed   {error, status}        cannot start; exits with status after it: 2 when the configuration is wrong, 1 otherwise
+ *     login    {link}                 its session is authenticated: no start-up any more
+ *     misdeed  {link, what}           what it did wrong before that (misdeed.h); `end` follows
  *     end      {link}                 this link is gone
  *     reply    {id, result | error:{code,message}, more?:true}
  *     event    {event, ...}           for watch: session.open, session.close, auth, channel.open, ...

@@ -14,13 +14,14 @@
 
 struct source {
 	struct source *next;
-	unsigned links;
+	unsigned links, startups;
 	char key[KEY_MAX];
 };
 
 struct alk_limit {
 	struct alk_limit_conf conf;
-	unsigned links;
+	unsigned links, startups;
+	unsigned starting;	    /* sources that have start-ups */
 	uint64_t tokens, filled_at; /* handshakes that may begin, in thousandths; loop time, ms */
 	struct source **bucket;
 	size_t buckets, sources;
@@ -165,20 +166,30 @@ unsigned alk_limit_drop_rate(const struct alk_limit_conf *conf, unsigned startup
 	       (100 - conf->rate) * (startups - conf->start) / (conf->full - conf->start);
 }
 
-static bool startup_dropped(struct alk_limit *limits, uint64_t authenticated)
+/* Has a source with `mine` start-ups got its share? */
+static bool share_is_used(const struct alk_limit *limits, unsigned mine)
 {
-	unsigned rate = alk_limit_drop_rate(&limits->conf,
-					    alk_limit_startups(limits, authenticated));
+	unsigned sources = limits->starting + (mine == 0);
 
-	if (rate == 0 || rate == 100)
-		return rate == 100;
+	return limits->startups >= limits->conf.full + limits->conf.start ||
+	       mine >= limits->conf.start / sources;
+}
+
+static bool startup_dropped(struct alk_limit *limits, unsigned mine)
+{
+	unsigned rate = alk_limit_drop_rate(&limits->conf, limits->startups);
+
+	if (rate == 0 || !share_is_used(limits, mine))
+		return false;
+	if (rate == 100)
+		return true;
 	limits->random ^= limits->random << 13;
 	limits->random ^= limits->random >> 7;
 	limits->random ^= limits->random << 17;
 	return (limits->random >> 11) % 100 < rate;
 }
 
-enum alk_refusal alk_limit_admit(struct alk_limit *limits, const char *addr, uint64_t authenticated)
+enum alk_refusal alk_limit_admit(struct alk_limit *limits, const char *addr)
 {
 	struct source **at, *source;
 	char key[KEY_MAX];
@@ -191,7 +202,7 @@ enum alk_refusal alk_limit_admit(struct alk_limit *limits, const char *addr, uin
 	if (source != NULL && limits->conf.per_address != 0 &&
 	    source->links >= limits->conf.per_address)
 		return ALK_REFUSAL_ADDRESS;
-	if (startup_dropped(limits, authenticated))
+	if (startup_dropped(limits, source != NULL ? source->startups : 0))
 		return ALK_REFUSAL_STARTUPS;
 	if (source == NULL) {
 		source = calloc(1, sizeof(*source));
@@ -204,10 +215,26 @@ enum alk_refusal alk_limit_admit(struct alk_limit *limits, const char *addr, uin
 	}
 	source->links++;
 	limits->links++;
+	limits->startups++;
+	limits->starting += source->startups++ == 0;
 	return ALK_REFUSAL_NONE;
 }
 
-void alk_limit_end(struct alk_limit *limits, const char *addr)
+static void startup_over(struct alk_limit *limits, struct source *source)
+{
+	limits->startups--;
+	limits->starting -= --source->startups == 0;
+}
+
+void alk_limit_login(struct alk_limit *limits, const char *addr)
+{
+	char key[KEY_MAX];
+
+	alk_limit_key(addr, key, sizeof(key));
+	startup_over(limits, *source_find(limits, key));
+}
+
+void alk_limit_end(struct alk_limit *limits, const char *addr, bool authenticated)
 {
 	struct source **at, *source;
 	char key[KEY_MAX];
@@ -215,12 +242,14 @@ void alk_limit_end(struct alk_limit *limits, const char *addr)
 	alk_limit_key(addr, key, sizeof(key));
 	at = source_find(limits, key);
 	source = *at;
-	if (source != NULL && --source->links == 0) {
-		*at = source->next;
-		free(source);
-		limits->sources--;
-	}
+	if (!authenticated)
+		startup_over(limits, source);
 	limits->links--;
+	if (--source->links > 0)
+		return;
+	*at = source->next;
+	free(source);
+	limits->sources--;
 }
 
 /* Handshakes: a token each, a second's worth at most. */
@@ -260,7 +289,7 @@ unsigned alk_limit_links(const struct alk_limit *limits)
 	return limits->links;
 }
 
-unsigned alk_limit_startups(const struct alk_limit *limits, uint64_t authenticated)
+unsigned alk_limit_startups(const struct alk_limit *limits)
 {
-	return limits->links > authenticated ? limits->links - (unsigned)authenticated : 0;
+	return limits->startups;
 }

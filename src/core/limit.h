@@ -6,7 +6,7 @@
  * penalties. No I/O and no clock here: the supervisor says what time it is.
  *
  * A link is counted from alk_limit_admit() to alk_limit_end(); it is a start-up in flight until
- * its session is authenticated, which the caller counts. IPv6 addresses are counted by their /64, which one host has all to itself; text
+ * alk_limit_login() says that its session is authenticated. IPv6 addresses are counted by their /64, which one host has all to itself; text
  * that is no IP address (an endpoint id) counts as it stands.
  *
  * Start here if you add a reason to refuse a link: a line in ALK_REFUSALS and a check in
@@ -42,7 +42,9 @@ struct alk_limit_conf {
 	unsigned per_address;
 	unsigned sessions;
 	/* Start-ups in flight: from `start` on a link is refused with `rate` percent, more the more there
-	 * are, and always from `full` on. */
+	 * are, and always from `full` on. A source that has less than its share, which is `start` divided by the number of
+	 * sources that have some, is not: few sources cannot shut out the others. So there may be more than
+	 * `full`, by `start` at most. */
 	unsigned start, rate, full;
 	unsigned handshakes; /* that may begin a second; as many at once at most */
 };
@@ -54,20 +56,20 @@ struct alk_limit *alk_limit_new(const struct alk_limit_conf *conf);
 void alk_limit_free(struct alk_limit **limits);
 /* Other limits from now on; what is counted stays. */
 void alk_limit_set(struct alk_limit *limits, const struct alk_limit_conf *conf);
-/* May one more link from `addr` come, while so many of those counted are authenticated? ALK_REFUSAL_NONE: it is
- * counted. Out of memory refuses. */
-enum alk_refusal alk_limit_admit(struct alk_limit *limits, const char *addr,
-				 uint64_t authenticated);
+/* May one more link from `addr` come? ALK_REFUSAL_NONE: it is counted, as a start-up. Out of memory refuses. */
+enum alk_refusal alk_limit_admit(struct alk_limit *limits, const char *addr);
+/* A counted link is authenticated. Once for each, at most. */
+void alk_limit_login(struct alk_limit *limits, const char *addr);
 /* THREATS 5: a handshake costs a millisecond or two, whoever asks for it. One begins. */
 void alk_limit_begin(struct alk_limit *limits, uint64_t now);
 /* Milliseconds until the next may; 0 = at once. Accepting waits so long, nobody is refused. */
 uint64_t alk_limit_wait(struct alk_limit *limits, uint64_t now);
-/* A counted link is gone. */
-void alk_limit_end(struct alk_limit *limits, const char *addr);
+/* A counted link is gone; `authenticated`: alk_limit_login() was called for it. */
+void alk_limit_end(struct alk_limit *limits, const char *addr, bool authenticated);
 unsigned alk_limit_links(const struct alk_limit *limits);
-/* Those that are not authenticated; never below 0, whatever the caller counted. */
-unsigned alk_limit_startups(const struct alk_limit *limits, uint64_t authenticated);
-/* Percent of links that are refused with `startups` in flight. */
+/* Those that are not authenticated. */
+unsigned alk_limit_startups(const struct alk_limit *limits);
+/* Percent of links that are refused with `startups` in flight, of sources that have their share. */
 unsigned alk_limit_drop_rate(const struct alk_limit_conf *conf, unsigned startups);
 
 /* What an address is counted as: itself, or its /64. */

@@ -13,6 +13,7 @@ struct alk_linktab_entry {
 	struct alk_linktab_entry *chain; /* the table's */
 	uint64_t id;
 	unsigned worker;
+	bool authenticated;
 	char addr[64];
 };
 

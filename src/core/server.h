@@ -18,6 +18,8 @@ struct alk_server;
 struct alk_server_host;
 
 struct alk_server_ops {
+	/* It is authenticated. */
+	void (*login)(void *user, uint64_t link);
 	/* The session that ends next did this before it was logged in. */
 	void (*misdeed)(void *user, uint64_t link, enum alk_misdeed misdeed);
 	/* The session is gone, and so is `server`. Once for each, from the loop. */

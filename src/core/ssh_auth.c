@@ -97,6 +97,7 @@ static void auth_accept(struct alk_server *v, struct alk_grant *grant)
 	if (!v->host->recheck)
 		server_key_drop(v);
 	alk_count(ALK_M_SESSIONS_AUTHENTICATED, 1);
+	v->host->ops->login(v->host->user, v->number);
 	alk_observe(ALK_H_HANDSHAKE, alk_board_now_us() - v->since_us);
 	auth_log(v, "accept");
 	alk_ssh_wrote(&v->ssh);

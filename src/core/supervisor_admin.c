@@ -163,10 +163,7 @@ static void admin_status(void *user, struct alk_admin_call *call, json_t *params
 		json_object_update_new(result,
 				       json_pack("{s:i, s:i, s:I, s:I, s:I, s:I, s:i, s:b}",
 						 "links", (int)alk_limit_links(sup->limit),
-						 "startups",
-						 (int)alk_limit_startups(sup->limit,
-									 supervisor_authenticated(
-										 sup)),
+						 "startups", (int)alk_limit_startups(sup->limit),
 						 "sessions", (json_int_t)sum.total[ALK_M_SESSIONS],
 						 "channels", (json_int_t)sum.total[ALK_M_CHANNELS],
 						 "links_refused", (json_int_t)refused_total(sup),

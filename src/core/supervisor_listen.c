@@ -78,9 +78,7 @@ static enum alk_refusal admit(struct alk_supervisor *sup, const char *addr)
 {
 	enum alk_refusal why = supervisor_abuse_judge(sup, addr);
 
-	return why != ALK_REFUSAL_NONE
-		       ? why
-		       : alk_limit_admit(sup->limit, addr, supervisor_authenticated(sup));
+	return why != ALK_REFUSAL_NONE ? why : alk_limit_admit(sup->limit, addr);
 }
 
 static json_t *link_message(uint64_t id, unsigned listener, const struct alk_link *link)
@@ -108,7 +106,7 @@ uint64_t supervisor_take_link(struct alk_supervisor *sup, unsigned listener, str
 	}
 	if (alk_linktab_add(sup->links, ++sup->last_link, (unsigned)(slot - sup->slot),
 			    link->remote_addr) == NULL) {
-		alk_limit_end(sup->limit, link->remote_addr);
+		alk_limit_end(sup->limit, link->remote_addr, false);
 		supervisor_refuse(sup, ALK_REFUSAL_WORKER, link->remote_addr);
 		goto out;
 	}

@@ -76,7 +76,7 @@ static void link_gone(void *user, const struct alk_linktab_entry *entry)
 	struct alk_supervisor *sup = user;
 
 	if (entry->addr[0] != '\0')
-		alk_limit_end(sup->limit, entry->addr);
+		alk_limit_end(sup->limit, entry->addr, entry->authenticated);
 	else
 		supervisor_local_gone(sup, entry->id);
 	sup->slot[entry->worker].links--;
@@ -90,6 +90,17 @@ void supervisor_release_link(struct alk_supervisor *sup, uint64_t link)
 		return;
 	link_gone(sup, entry);
 	alk_linktab_remove(sup->links, link);
+}
+
+static void on_worker_login(void *user, struct alk_worker_proc *worker, uint64_t link)
+{
+	struct alk_supervisor *sup = user;
+	struct alk_linktab_entry *entry = link_of(sup, worker, link);
+
+	if (entry == NULL || entry->authenticated || entry->addr[0] == '\0')
+		return;
+	entry->authenticated = true;
+	alk_limit_login(sup->limit, entry->addr);
 }
 
 static void on_worker_end(void *user, struct alk_worker_proc *worker, uint64_t link)
@@ -309,6 +320,7 @@ static void on_worker_gone(void *user, struct alk_worker_proc *worker,
 
 const struct alk_worker_proc_ops supervisor_worker_ops = {
 	.ready = on_worker_ready,
+	.login = on_worker_login,
 	.end = on_worker_end,
 	.misdeed = on_worker_misdeed,
 	.reply = on_worker_reply,

@@ -128,6 +128,14 @@ static void on_ended(void *user, uint64_t link)
 	}
 }
 
+static void on_login(void *user, uint64_t link)
+{
+	struct alk_worker *w = user;
+
+	if (!w->done_told)
+		worker_send(w, json_pack("{s:s, s:I}", "op", "login", "link", (json_int_t)link));
+}
+
 static void on_misdeed(void *user, uint64_t link, enum alk_misdeed misdeed)
 {
 	struct alk_worker *w = user;
@@ -154,6 +162,7 @@ static void on_remote(void *user, json_t *message)
 }
 
 static const struct alk_server_ops server_ops = {
+	.login = on_login,
 	.misdeed = on_misdeed,
 	.ended = on_ended,
 	.event = on_event,

@@ -222,6 +222,13 @@ static bool proc_hear(struct alk_worker_proc *w, const char *op, json_t *message
 {
 	uint64_t link;
 
+	if (strcmp(op, "login") == 0) {
+		if (!number_of(message, "link", &link))
+			return false;
+		if (w->ops->login != NULL)
+			w->ops->login(w->user, w, link);
+		return true;
+	}
 	if (strcmp(op, "end") == 0) {
 		if (!number_of(message, "link", &link))
 			return false;

@@ -47,6 +47,8 @@ struct alk_worker_proc_end {
 /* The supervisor's side. `worker` in all of them is the one that speaks. */
 struct alk_worker_proc_ops {
 	void (*ready)(void *user, struct alk_worker_proc *worker);
+	/* The link's session is authenticated. May be NULL. */
+	void (*login)(void *user, struct alk_worker_proc *worker, uint64_t link);
 	void (*end)(void *user, struct alk_worker_proc *worker, uint64_t link);
 	/* Before `end`: the link was given up for this (misdeed.h). May be NULL. */
 	void (*misdeed)(void *user, struct alk_worker_proc *worker, uint64_t link,

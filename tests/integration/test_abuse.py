@@ -9,7 +9,7 @@ import struct
 
 import pytest
 
-from harness import net, sshwire
+from harness import net, procs, sshwire
 from harness.procs import AdminError
 from harness.waiting import scaled, wait_until
 
@@ -304,3 +304,23 @@ def test_counters_go_down(server, keys, targets, workers, seed):
             pass
     for sock in held:
         sock.close()
+
+
+def test_sessions_that_ended_are_no_startups(server, login):
+    """Many end while the supervisor does something else: who comes next is not turned away for them."""
+    serving = server("--max-startups", "10:100:10", workers=1)
+    wires = []
+    for n in range(60):
+        wires.append(login(serving))
+        wait_until(lambda n=n: serving.call("status")["startups"] == 0, 20, "it to be no start-up")
+    worker = serving.workers()[0]
+    open_before = len(procs.open_files(worker))
+    os.kill(serving.pid, signal.SIGSTOP)
+    for wire in wires:
+        wire.close()
+    wait_until(lambda: len(procs.open_files(worker)) <= open_before - 60, 20, "the worker to see them go")
+    next_ones = [net.connect(serving.port) for _ in range(9)]
+    os.kill(serving.pid, signal.SIGCONT)
+    for sock in next_ones:
+        with sock:
+            assert sock.recv(4) == b"SSH-"

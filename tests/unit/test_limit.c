@@ -44,13 +44,13 @@ static void test_startups(void **state)
 	(void)state;
 	assert_non_null(limits);
 	for (int i = 0; i < 10; i++)
-		assert_int_equal(alk_limit_admit(limits, "192.0.2.1", 0), ALK_REFUSAL_NONE);
+		assert_int_equal(alk_limit_admit(limits, "192.0.2.1"), ALK_REFUSAL_NONE);
 	for (int i = 0; i < 10000; i++) {
-		enum alk_refusal why = alk_limit_admit(limits, "192.0.2.1", 0);
+		enum alk_refusal why = alk_limit_admit(limits, "192.0.2.1");
 
 		if (why == ALK_REFUSAL_NONE) {
 			admitted++;
-			alk_limit_end(limits, "192.0.2.1");
+			alk_limit_end(limits, "192.0.2.1", false);
 		} else {
 			assert_int_equal(why, ALK_REFUSAL_STARTUPS);
 			refused++;
@@ -59,16 +59,55 @@ static void test_startups(void **state)
 	/* 30 % of 10000, give or take ten standard deviations. */
 	assert_in_range(refused, 3000 - 460, 3000 + 460);
 	assert_int_equal(admitted + refused, 10000);
-	while (alk_limit_startups(limits, 0) < 20)
-		alk_limit_admit(limits, "192.0.2.2", 0);
+	while (alk_limit_startups(limits) < 20)
+		alk_limit_admit(limits, "192.0.2.1");
 	for (int i = 0; i < 100; i++)
-		assert_int_equal(alk_limit_admit(limits, "192.0.2.3", 0), ALK_REFUSAL_STARTUPS);
-	assert_int_equal(alk_limit_startups(limits, 20), 0);
-	assert_int_equal(alk_limit_startups(limits, 21), 0);
+		assert_int_equal(alk_limit_admit(limits, "192.0.2.1"), ALK_REFUSAL_STARTUPS);
+	for (int i = 0; i < 20; i++)
+		alk_limit_login(limits, "192.0.2.1");
+	assert_int_equal(alk_limit_startups(limits), 0);
 	assert_int_equal(alk_limit_links(limits), 20);
-	assert_int_equal(alk_limit_admit(limits, "192.0.2.3", 20), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.1"), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_startups(limits), 1);
+	for (int i = 0; i < 20; i++)
+		alk_limit_end(limits, "192.0.2.1", true);
+	assert_int_equal(alk_limit_startups(limits), 1);
+	alk_limit_end(limits, "192.0.2.1", false);
+	assert_int_equal(alk_limit_startups(limits), 0);
+	assert_int_equal(alk_limit_links(limits), 0);
 	alk_limit_free(&limits);
 	assert_null(limits);
+}
+
+/* THREATS 2: a few sources that hold all they can get do not shut out another. */
+static void test_share(void **state)
+{
+	struct alk_limit_conf conf = {.start = 10, .rate = 30, .full = 100};
+	struct alk_limit *limits = alk_limit_new(&conf);
+	char addr[32];
+	unsigned n = 0;
+
+	(void)state;
+	assert_non_null(limits);
+	while (alk_limit_startups(limits) < 100) {
+		snprintf(addr, sizeof(addr), "198.51.100.%u", n++ % 3);
+		alk_limit_admit(limits, addr);
+	}
+	/* Ten for four are two for each; what it logs in with makes place for the next. */
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(alk_limit_admit(limits, "192.0.2.1"), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.1"), ALK_REFUSAL_STARTUPS);
+	assert_int_equal(alk_limit_admit(limits, "198.51.100.1"), ALK_REFUSAL_STARTUPS);
+	alk_limit_login(limits, "192.0.2.1");
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.1"), ALK_REFUSAL_NONE);
+	/* Many sources have a share of nothing, and all of them together never more than full and start. */
+	for (n = 0; n < 1000; n++) {
+		snprintf(addr, sizeof(addr), "10.0.%u.%u", n / 250, n % 250);
+		alk_limit_admit(limits, addr);
+	}
+	assert_in_range(alk_limit_startups(limits), 102, 110);
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.77"), ALK_REFUSAL_STARTUPS);
+	alk_limit_free(&limits);
 }
 
 static void test_per_address(void **state)
@@ -77,18 +116,18 @@ static void test_per_address(void **state)
 	struct alk_limit *limits = alk_limit_new(&conf);
 
 	(void)state;
-	assert_int_equal(alk_limit_admit(limits, "192.0.2.1", 0), ALK_REFUSAL_NONE);
-	assert_int_equal(alk_limit_admit(limits, "192.0.2.1", 0), ALK_REFUSAL_NONE);
-	assert_int_equal(alk_limit_admit(limits, "192.0.2.1", 0), ALK_REFUSAL_ADDRESS);
-	assert_int_equal(alk_limit_admit(limits, "192.0.2.10", 0), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.1"), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.1"), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.1"), ALK_REFUSAL_ADDRESS);
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.10"), ALK_REFUSAL_NONE);
 	/* One /64 is one source, two are two. */
-	assert_int_equal(alk_limit_admit(limits, "2001:db8:1:2::1", 0), ALK_REFUSAL_NONE);
-	assert_int_equal(alk_limit_admit(limits, "2001:db8:1:2:ffff::2", 0), ALK_REFUSAL_NONE);
-	assert_int_equal(alk_limit_admit(limits, "2001:db8:1:2::3", 0), ALK_REFUSAL_ADDRESS);
-	assert_int_equal(alk_limit_admit(limits, "2001:db8:1:3::3", 0), ALK_REFUSAL_NONE);
-	assert_int_equal(alk_limit_admit(limits, "2001:db8:1:4::3", 0), ALK_REFUSAL_SESSIONS);
-	alk_limit_end(limits, "192.0.2.1");
-	assert_int_equal(alk_limit_admit(limits, "192.0.2.1", 0), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "2001:db8:1:2::1"), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "2001:db8:1:2:ffff::2"), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "2001:db8:1:2::3"), ALK_REFUSAL_ADDRESS);
+	assert_int_equal(alk_limit_admit(limits, "2001:db8:1:3::3"), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "2001:db8:1:4::3"), ALK_REFUSAL_SESSIONS);
+	alk_limit_end(limits, "192.0.2.1", false);
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.1"), ALK_REFUSAL_NONE);
 	alk_limit_free(&limits);
 }
 
@@ -102,16 +141,16 @@ static void test_many(void **state)
 	(void)state;
 	for (int i = 0; i < 5000; i++) {
 		snprintf(addr, sizeof(addr), "10.%d.%d.1", i / 256, i % 256);
-		assert_int_equal(alk_limit_admit(limits, addr, 0), ALK_REFUSAL_NONE);
-		assert_int_equal(alk_limit_admit(limits, addr, 0), ALK_REFUSAL_ADDRESS);
+		assert_int_equal(alk_limit_admit(limits, addr), ALK_REFUSAL_NONE);
+		assert_int_equal(alk_limit_admit(limits, addr), ALK_REFUSAL_ADDRESS);
 	}
 	assert_int_equal(alk_limit_links(limits), 5000);
 	for (int i = 0; i < 5000; i++) {
 		snprintf(addr, sizeof(addr), "10.%d.%d.1", i / 256, i % 256);
-		alk_limit_end(limits, addr);
+		alk_limit_end(limits, addr, false);
 	}
 	assert_int_equal(alk_limit_links(limits), 0);
-	assert_int_equal(alk_limit_startups(limits, 0), 0);
+	assert_int_equal(alk_limit_startups(limits), 0);
 	alk_limit_free(&limits);
 }
 
@@ -194,15 +233,15 @@ static void test_set(void **state)
 	struct alk_limit *limits = alk_limit_new(&conf);
 
 	(void)state;
-	assert_int_equal(alk_limit_admit(limits, "192.0.2.1", 0), ALK_REFUSAL_NONE);
-	assert_int_equal(alk_limit_admit(limits, "192.0.2.1", 0), ALK_REFUSAL_NONE);
-	assert_int_equal(alk_limit_admit(limits, "192.0.2.1", 0), ALK_REFUSAL_SESSIONS);
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.1"), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.1"), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.1"), ALK_REFUSAL_SESSIONS);
 	conf = (struct alk_limit_conf){.per_address = 3};
 	alk_limit_set(limits, &conf);
 	assert_int_equal(alk_limit_links(limits), 2);
-	assert_int_equal(alk_limit_admit(limits, "192.0.2.1", 0), ALK_REFUSAL_NONE);
-	assert_int_equal(alk_limit_admit(limits, "192.0.2.1", 0), ALK_REFUSAL_ADDRESS);
-	alk_limit_end(limits, "192.0.2.1");
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.1"), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_admit(limits, "192.0.2.1"), ALK_REFUSAL_ADDRESS);
+	alk_limit_end(limits, "192.0.2.1", false);
 	assert_int_equal(alk_limit_links(limits), 2);
 	alk_limit_free(&limits);
 }
@@ -327,12 +366,19 @@ static void test_bans(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_penalty_grows), cmocka_unit_test(test_misdeeds_parse),
-		cmocka_unit_test(test_bans),	      cmocka_unit_test(test_drop_rate),
-		cmocka_unit_test(test_handshakes),    cmocka_unit_test(test_startups),
-		cmocka_unit_test(test_per_address),   cmocka_unit_test(test_many),
-		cmocka_unit_test(test_key),	      cmocka_unit_test(test_set),
-		cmocka_unit_test(test_penalties),     cmocka_unit_test(test_penalties_bound),
+		cmocka_unit_test(test_penalty_grows),
+		cmocka_unit_test(test_misdeeds_parse),
+		cmocka_unit_test(test_bans),
+		cmocka_unit_test(test_drop_rate),
+		cmocka_unit_test(test_handshakes),
+		cmocka_unit_test(test_startups),
+		cmocka_unit_test(test_share),
+		cmocka_unit_test(test_per_address),
+		cmocka_unit_test(test_many),
+		cmocka_unit_test(test_key),
+		cmocka_unit_test(test_set),
+		cmocka_unit_test(test_penalties),
+		cmocka_unit_test(test_penalties_bound),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
