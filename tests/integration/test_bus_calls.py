@@ -150,6 +150,44 @@ def test_a_caller_that_dies(bus, workers):
     assert dev.sync() == []
 
 
+def worker_of(server, peer):
+    """The process that serves it: the kernel knows both ends of a connection."""
+    ends = [peer.wire.sock.getpeername()[1], peer.wire.sock.getsockname()[1]]
+    with open("/proc/net/tcp", encoding="ascii") as table:
+        rows = [line.split() for line in table.readlines()[1:]]
+    inode = next(row[9] for row in rows if [int(at.rsplit(":", 1)[1], 16) for at in row[1:3]] == ends)
+    for pid in server.conf.server.workers():
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                if os.readlink(f"/proc/{pid}/fd/{fd}") == f"socket:[{inode}]":
+                    return pid
+    raise AssertionError("no worker serves it")
+
+
+def test_a_registration_holds_in_every_worker(bus):
+    """Also in one that gets to hear of it only after the call, or after the question."""
+    server = bus(2)
+    caller, *peers = (server.peer() for _ in range(8))
+    slow = worker_of(server, caller)
+    asker = next(peer for peer in peers if worker_of(server, peer) == slow)
+    devs = [peer for peer in peers if worker_of(server, peer) != slow]
+    assert len(devs) > 2
+    for n, dev in enumerate(devs):
+        os.kill(slow, signal.SIGSTOP)
+        try:
+            assert dev.register(f"s{n}", READ)["type"] == "call.responded"
+            caller.request(f"/s{n}/fs/read", {"path": "x"})
+            asker.request("/services/schema", {"name": f"/s{n}/fs/read"})
+        finally:
+            os.kill(slow, signal.SIGCONT)
+        dev.send("call.responded", dev.next()["id"], n)
+        assert caller.next()["payload"] == n
+        assert asker.next()["payload"]["input_schema"] == SCHEMA
+    failed(caller.call("/none/of/them"), "NOT_FOUND")
+    listed = asker.call("/services/list", {"prefix": "/s"})["payload"]["operations"]
+    assert {f"/s{n}/fs/read" for n in range(len(devs))} <= {one["name"] for one in listed}
+
+
 def test_a_worker_that_dies(bus):
     server = bus(2)
     peers = [server.peer() for _ in range(6)]
@@ -161,7 +199,9 @@ def test_a_worker_that_dies(bus):
     for peer in peers:
         for _ in range(6):
             assert peer.next()["type"] == "call.requested"
-    os.kill(server.conf.server.workers()[0], signal.SIGKILL)
+    killed = server.conf.server.workers()[0]
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: killed not in server.conf.server.workers(), 20, "the worker to be gone")
     came = {}
     for n, peer in enumerate(peers):
         with contextlib.suppress(sshwire.Closed, OSError):

@@ -19,7 +19,8 @@
  *
  * An event goes from the channel it came on straight to this worker's subscribers; the hub gets it too while another
  * worker may have some (PEERS). Subscriptions and registrations hold from the moment that the hub has them, which
- * is before they are answered.
+ * is before they are answered: a worker that does not know an operation hears the hub out (conn_hear_out) before it
+ * says so, because it may have been registered in another worker just now.
  *
  * Start here if you add another way in: it makes connections (conn_new) with a struct conn_way and gives them bytes, as
  * local.c does. */
@@ -186,6 +187,7 @@ struct conn {
 	conn_then *then;
 	uint64_t tag;
 	bool waiting, stalled, eof;
+	bool heard; /* what the hub had said when the frame came */
 	double tokens;
 	uint64_t tokens_at;
 	struct alk_timer *pause;
@@ -259,6 +261,9 @@ void conn_error(struct conn *c, const char *type, const char *id, const char *co
 void conn_close_slow(struct conn *c);
 /* Put the frame to the policy; `then` runs now or later, with c->frame as it is. Nothing is read before. */
 void conn_ask(struct conn *c, const struct alk_channel_question *question, conn_then *then);
+/* Has this worker heard all that the hub had said when the frame came? False: `then` runs when it has. */
+bool conn_hear_out(struct conn *c, conn_then *then);
+void conn_heard(struct bus *bus, uint64_t tag);
 struct conn *conn_find(const struct bus *bus, uint64_t number);
 bool code_is_retryable(const char *code);
 void bus_count(struct bus *bus, enum bus_counter counter, uint64_t n);
@@ -305,8 +310,9 @@ struct operation_at {
 	const struct spoke *spoke;
 	const struct operation *operation;
 };
-/* Is it one of the hub's own? Then it was answered (register: later). */
-bool spoke_hub_call(struct conn *c, const char *id, const char *operation, json_t *input);
+/* Is it one of the hub's own? Then it was answered, or waits for the hub; `again` is what calls this. */
+bool spoke_hub_call(struct conn *c, const char *id, const char *operation, json_t *input,
+		    conn_then *again);
 bool spoke_find(const struct bus *bus, const char *name, struct operation_at *at);
 /* May the channel's identity call it? */
 bool spoke_may(const struct conn *c, const struct operation *operation);

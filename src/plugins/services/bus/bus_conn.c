@@ -305,21 +305,26 @@ void conn_error(struct conn *c, const char *type, const char *id, const char *co
 
 /* Frames in */
 
+/* What the frame waited for is there. */
+static void conn_then_run(struct conn *c, bool allowed, const char *reason)
+{
+	c->waiting = false;
+	if (c->state == CONN_OPEN)
+		c->then(c, allowed, reason);
+	if (c->waiting)
+		return; /* for the hub now */
+	c->waiting = true;
+	conn_go_on(c);
+}
+
 static void on_asked(void *user, bool allowed, const char *reason)
 {
 	struct conn *c = user;
 
 	c->ask = NULL;
-	c->waiting = false;
-	if (c->state == CONN_OPEN) {
-		if (!allowed)
-			bus_count(c->bus, BUS_COUNT_denied, 1);
-		c->then(c, allowed, reason);
-	}
-	if (c->waiting)
-		return; /* for the hub now */
-	c->waiting = true;
-	conn_go_on(c);
+	if (c->state == CONN_OPEN && !allowed)
+		bus_count(c->bus, BUS_COUNT_denied, 1);
+	conn_then_run(c, allowed, reason);
 }
 
 void conn_ask(struct conn *c, const struct alk_channel_question *question, conn_then *then)
@@ -332,6 +337,35 @@ void conn_ask(struct conn *c, const struct alk_channel_question *question, conn_
 		then(c, true, "");
 	else if (rc < 0)
 		then(c, false, "out of memory");
+}
+
+bool conn_hear_out(struct conn *c, conn_then *then)
+{
+	struct wire_out out;
+
+	if (c->heard)
+		return true;
+	c->tag = ++c->bus->last_tag;
+	wire_begin(&out, WIRE_SYNC);
+	wire_number(&out, c->tag);
+	c->then = then;
+	c->waiting = true;
+	if (bus_say(c->bus, &out))
+		return false;
+	c->waiting = false;
+	return true;
+}
+
+void conn_heard(struct bus *bus, uint64_t tag)
+{
+	struct conn *c = bus->conns;
+
+	while (c != NULL && (c->tag != tag || !c->waiting))
+		c = c->next;
+	if (c == NULL)
+		return;
+	c->heard = true;
+	conn_then_run(c, true, "");
 }
 
 static void conn_invalid(struct conn *c, const char *id, const char *why)
@@ -401,6 +435,7 @@ static void conn_frame_done(struct conn *c)
 {
 	frame_clear(&c->frame);
 	frame_reader_clear(&c->reader);
+	c->heard = false;
 }
 
 /* A frame is whole. */

@@ -417,10 +417,13 @@ static void request_now(struct conn *c, bool allowed, const char *reason)
 		call_fail(c, id, "FORBIDDEN", "not for this identity");
 		return;
 	}
-	if (spoke_hub_call(c, id, r.operation, r.input))
+	if (!c->heard)
+		bus_count(c->bus, BUS_COUNT_calls, 1);
+	if (spoke_hub_call(c, id, r.operation, r.input, request_now))
 		return;
-	bus_count(c->bus, BUS_COUNT_calls, 1);
 	if (!operation_find(c->bus, r.operation, &at)) {
+		if (!conn_hear_out(c, request_now))
+			return;
 		if (c->bus->backend && !(r.limited && r.left == 0)) {
 			request_remote(c, &r);
 			return;

@@ -139,6 +139,9 @@ void bus_hear(struct bus *bus, const uint8_t *bytes, size_t n)
 	case WIRE_REGISTERED:
 		on_answer(bus, &in, spoke_registered);
 		break;
+	case WIRE_SYNC:
+		conn_heard(bus, wire_get_number(&in));
+		break;
 	case WIRE_LOST:
 		event_lost(bus, wire_get_number(&in));
 		break;

@@ -435,6 +435,18 @@ static void hear_offers(struct hub_worker *from, struct wire_in *in)
 	from->offers = offers;
 }
 
+static void hear_sync(struct hub *hub, const struct hub_worker *from, struct wire_in *in)
+{
+	uint64_t tag = wire_get_number(in);
+	struct wire_out out;
+
+	if (!wire_done(in))
+		return;
+	wire_begin(&out, WIRE_SYNC);
+	wire_number(&out, tag);
+	hub_say(hub, from->number, &out);
+}
+
 static void hear_counts(struct hub *hub, struct wire_in *in)
 {
 	uint64_t n[BUS_COUNTER_COUNT];
@@ -478,6 +490,9 @@ void hub_hear(struct hub *hub, uint64_t worker, const uint8_t *bytes, size_t n)
 	case WIRE_OFFERS:
 		hear_offers(from, &in);
 		hub_nats_operations(hub);
+		break;
+	case WIRE_SYNC:
+		hear_sync(hub, from, &in);
 		break;
 	case WIRE_COUNTS:
 		hear_counts(hub, &in);

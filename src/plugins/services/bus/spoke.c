@@ -199,12 +199,13 @@ static int register_check(const struct conn *c, const json_t *input, struct alk_
 	return 0;
 }
 
-static void hub_register(struct conn *c, const char *id, const json_t *input)
+static void hub_register(struct conn *c, const char *id, const json_t *input, conn_then *again)
 {
 	struct alk_err err = {""};
 	struct wire_out out;
 	char *text;
 
+	(void)again;
 	if (register_check(c, input, &err) < 0) {
 		call_fail(c, id, "INVALID_INPUT", err.text);
 		return;
@@ -365,12 +366,15 @@ static bool list_add(json_t *list, const char *spoke, const char *name, const ch
 				     json_pack("{s:s, s:s}", "name", full, "op_type", type)) == 0;
 }
 
-static void hub_list(struct conn *c, const char *id, const json_t *input)
+static void hub_list(struct conn *c, const char *id, const json_t *input, conn_then *again)
 {
 	const char *prefix = json_string_value(json_object_get(input, "prefix"));
-	json_t *list = json_array();
 	struct packet *packet;
+	json_t *list;
 
+	if (!conn_hear_out(c, again))
+		return;
+	list = json_array();
 	prefix = prefix != NULL ? prefix : "";
 	for (size_t i = 0; i < sizeof(own) / sizeof(*own); i++)
 		list_add(list, "", own[i], i < 2 ? "query" : "mutation", prefix);
@@ -396,7 +400,7 @@ static json_t *shown(json_t *value)
 	return value != NULL ? json_incref(value) : json_object();
 }
 
-static void hub_schema(struct conn *c, const char *id, const json_t *input)
+static void hub_schema(struct conn *c, const char *id, const json_t *input, conn_then *again)
 {
 	const char *name = json_string_value(json_object_get(input, "name"));
 	struct operation_at at = {NULL, name != NULL ? inner_find(c->bus, name) : NULL};
@@ -405,8 +409,9 @@ static void hub_schema(struct conn *c, const char *id, const json_t *input)
 		call_fail(c, id, "INVALID_INPUT", "name: must be text");
 		return;
 	}
-	if ((at.operation == NULL && !spoke_find(c->bus, name, &at)) ||
-	    !spoke_may(c, at.operation)) {
+	if (at.operation == NULL && !spoke_find(c->bus, name, &at) && !conn_hear_out(c, again))
+		return;
+	if (at.operation == NULL || !spoke_may(c, at.operation)) {
 		call_fail(c, id, "NOT_FOUND", "no such operation");
 		return;
 	}
@@ -417,15 +422,15 @@ static void hub_schema(struct conn *c, const char *id, const json_t *input)
 			   shown(at.operation->access)));
 }
 
-bool spoke_hub_call(struct conn *c, const char *id, const char *operation, json_t *input)
+bool spoke_hub_call(struct conn *c, const char *id, const char *operation, json_t *input,
+		    conn_then *again)
 {
-	static void (*const serve[])(struct conn *, const char *,
-				     const json_t *) = {hub_list, hub_schema, hub_register};
+	static void (*const serve[])(struct conn *, const char *, const json_t *,
+				     conn_then *) = {hub_list, hub_schema, hub_register};
 
 	for (size_t i = 0; i < sizeof(own) / sizeof(*own); i++)
 		if (strcmp(operation, own[i]) == 0) {
-			bus_count(c->bus, BUS_COUNT_calls, 1);
-			serve[i](c, id, input);
+			serve[i](c, id, input, again);
 			return true;
 		}
 	return false;
