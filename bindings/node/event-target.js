@@ -307,7 +307,9 @@ class AlknetEventTarget extends EventTarget {
 
 	constructor({ stream } = {}) {
 		super();
-		this.#pipe = pipeOf(stream, (bytes) => this.#feed(bytes), (error) => this.#end(error));
+		// After close() nothing of this is heard. Without it an end is not ours, and nobody shall take it for one.
+		this.#pipe = pipeOf(stream, (bytes) => this.#feed(bytes),
+			(error) => this.#end(error ?? new Error('the other end closed the stream')));
 	}
 
 	get closed() {

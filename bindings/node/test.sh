@@ -17,5 +17,5 @@ fi
 env -u LD_PRELOAD ALKNET_BUILD="$ALKNET_BUILDDIR" ALKNET_NAPI_OUT="$dir" CFLAGS="$flags" "$node" "$ALKNET_SRCDIR/bindings/node/build.js"
 [ -z "${LD_PRELOAD:-}" ] || export LD_PRELOAD
 cd "$ALKNET_SRCDIR/bindings/node"
-# A file that hangs ends after five minutes, with the name of its test; whatever else was started is told to.
+# test/harness.js ends a file that hangs, with the name of its test.
 timeout --kill-after=10 1200 "$node" --test --test-reporter=tap test/*.test.js

@@ -655,6 +655,11 @@ void alk_ssh_channels_end(struct alk_ssh *s)
 			c->asked = NULL;
 		}
 		channel_tell_close(c);
+		/* Freed by libssh with its session: ssh_channel_free would send an EOF, and what was cut off would
+		 * look whole to the peer. */
+		if (c->ch)
+			ssh_remove_channel_callbacks(c->ch, &c->cb);
+		c->ch = NULL;
 		channel_delete(c);
 	}
 	s->work = NULL;

@@ -68,6 +68,19 @@ def test_sessions_and_channels(server, login, targets, keys, workers):
     assert second.is_alive()
 
 
+def test_a_session_that_is_ended_looks_cut_off(server, keys, targets):
+    """Its channels get no EOF, which would make a part of a transfer look like the whole, and the peer hears why."""
+    serving = server()
+    with sshwire.Wire(serving.port).login(sshwire.load_key(keys.path("user"))) as wire:
+        channel, _ = wire.open_channel(0, "127.0.0.1", targets.echo)
+        wire.data(channel, b"half of it")
+        assert wire.read(10) == b"half of it"
+        serving.call("session.kill", id=rows(serving.call("session.list"))[0]["id"])
+        with pytest.raises(sshwire.Closed, match="ended by the operator"):
+            while True:
+                assert wire.recv()[0] not in (sshwire.EOF, sshwire.CLOSE)
+
+
 @pytest.mark.parametrize("method", ["session.show", "session.kill"])
 def test_no_such_session(server, method):
     with pytest.raises(AdminError) as error:
