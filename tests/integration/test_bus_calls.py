@@ -150,27 +150,13 @@ def test_a_caller_that_dies(bus, workers):
     assert dev.sync() == []
 
 
-def worker_of(server, peer):
-    """The process that serves it: the kernel knows both ends of a connection."""
-    ends = [peer.wire.sock.getpeername()[1], peer.wire.sock.getsockname()[1]]
-    with open("/proc/net/tcp", encoding="ascii") as table:
-        rows = [line.split() for line in table.readlines()[1:]]
-    inode = next(row[9] for row in rows if [int(at.rsplit(":", 1)[1], 16) for at in row[1:3]] == ends)
-    for pid in server.conf.server.workers():
-        for fd in os.listdir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(FileNotFoundError):
-                if os.readlink(f"/proc/{pid}/fd/{fd}") == f"socket:[{inode}]":
-                    return pid
-    raise AssertionError("no worker serves it")
-
-
 def test_a_registration_holds_in_every_worker(bus):
     """Also in one that gets to hear of it only after the call, or after the question."""
     server = bus(2)
     caller, *peers = (server.peer() for _ in range(8))
-    slow = worker_of(server, caller)
-    asker = next(peer for peer in peers if worker_of(server, peer) == slow)
-    devs = [peer for peer in peers if worker_of(server, peer) != slow]
+    slow = server.conf.worker_of(caller.wire)
+    asker = next(peer for peer in peers if server.conf.worker_of(peer.wire) == slow)
+    devs = [peer for peer in peers if server.conf.worker_of(peer.wire) != slow]
     assert len(devs) > 2
     for n, dev in enumerate(devs):
         os.kill(slow, signal.SIGSTOP)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """A server whose configuration is a file that the test writes again and again."""
 
+import contextlib
 import os
 import shutil
 
@@ -73,6 +74,19 @@ class Configured:
     def alone(self):
         """Wait until the old generations have left."""
         wait_until(lambda: len({w["generation"] for w in self.status()["workers"]}) == 1, 20, "the old workers to leave")
+
+    def worker_of(self, wire):
+        """The process that serves this link: the kernel knows both of its ends."""
+        ends = [wire.sock.getpeername()[1], wire.sock.getsockname()[1]]
+        with open("/proc/net/tcp", encoding="ascii") as table:
+            rows = [line.split() for line in table.readlines()[1:]]
+        inode = next(row[9] for row in rows if [int(at.rsplit(":", 1)[1], 16) for at in row[1:3]] == ends)
+        for pid in self.server.workers():
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(FileNotFoundError):
+                    if os.readlink(f"/proc/{pid}/fd/{fd}") == f"socket:[{inode}]":
+                        return pid
+        raise AssertionError("no worker serves it")
 
     def login(self, key="user", port=None):
         wire = sshwire.Wire(port or self.port)

@@ -34,7 +34,8 @@
 
 #define BUS_CONN_MAGIC 0x626e6f63u
 #define BUS_ANSWERS_MAX ((size_t)256 << 10) /* queued answers past which a channel is not read */
-#define BUS_HUB_WINDOW ((size_t)4 << 20)    /* bytes of events on their way to or from the hub */
+#define BUS_HUB_WINDOW                                                                             \
+	((size_t)4 << 20) /* bytes of events and calls on their way to or from the hub */
 #define BUS_INPUT ((size_t)64 << 10)
 #define BUS_OUTPUT ((size_t)64 << 10) /* bytes that are written at once */
 #define BUS_OPERATIONS_MAX 256	      /* of a spoke */
@@ -70,6 +71,13 @@ struct queued {
 	struct queued *next;
 	struct packet *packet;
 	bool event; /* may be dropped */
+};
+
+/* Bytes of one connection on their way to the hub. */
+struct flight {
+	struct flight *next;
+	uint64_t end; /* bus.said after the last of them */
+	size_t n;
 };
 
 struct conn;
@@ -191,6 +199,8 @@ struct conn {
 	double tokens;
 	uint64_t tokens_at;
 	struct alk_timer *pause;
+	struct flight *flights, *last_flight;
+	size_t to_hub; /* bytes of all of them */
 };
 
 #define BUS_CALL_BUCKETS 1024
@@ -226,8 +236,8 @@ struct bus {
 	struct operation **operations; /* of this worker */
 	size_t n_operations, size_operations;
 	uint64_t forbidden, forbidden_at; /* calls since it was logged */
-	size_t to_hub;			  /* bytes of events that the hub has not taken */
-	size_t from_hub;		  /* bytes that it was not told of yet */
+	uint64_t said, taken; /* bytes of events and calls for the hub, in all; of them it took */
+	size_t from_hub;      /* bytes that it was not told of yet */
 	uint64_t count[BUS_COUNTER_COUNT], told[BUS_COUNTER_COUNT];
 	struct alk_timer *tell;
 };
@@ -353,6 +363,11 @@ void call_inner_answered(void *user, enum alk_operation_answer kind, const char 
 void bus_hear(struct bus *bus, const uint8_t *bytes, size_t n);
 /* Say and free; false: it could not be said. */
 bool bus_say(struct bus *bus, struct wire_out *out);
-bool bus_say_to(struct bus *bus, uint64_t worker, struct wire_out *out);
+/* The same with an event's or a call's bytes, which are on their way until the hub has taken them; `by` may be NULL. */
+bool bus_say_by(struct bus *bus, struct conn *by, struct wire_out *out);
+bool bus_say_to(struct bus *bus, struct conn *by, uint64_t worker, struct wire_out *out);
+/* May it put more on the way to the hub? As much as is free, so that there is always a share left for one more. */
+bool conn_has_share(struct conn *c);
+void conn_forget_share(struct conn *c);
 
 #endif

@@ -460,7 +460,7 @@ size_t conn_data(struct conn *c, const uint8_t *bytes, size_t n)
 	while (taken < n && c->state == CONN_OPEN) {
 		if (c->waiting || alk_timer_active(c->pause))
 			return taken;
-		c->stalled = c->answers >= BUS_ANSWERS_MAX || c->bus->to_hub >= BUS_HUB_WINDOW;
+		c->stalled = c->answers >= BUS_ANSWERS_MAX || !conn_has_share(c);
 		if (c->stalled || (frame_reader_idle(&c->reader) && !conn_may_publish(c)))
 			return taken;
 		rc = frame_feed(&c->reader, bytes + taken, n - taken, &some, &err);
@@ -563,6 +563,7 @@ void conn_free(struct conn **conn)
 	call_forget(c);
 	spoke_forget(c);
 	queue_clear(c);
+	conn_forget_share(c);
 	frame_clear(&c->frame);
 	frame_reader_clear(&c->reader);
 	alk_timer_free(&c->timer);

@@ -151,7 +151,7 @@ static void call_tell(struct call *call, const char *type, json_t *payload)
 	wire_text(&out, type);
 	wire_text(&out, text != NULL ? text : "null");
 	free(text);
-	bus_say_to(call->bus, call->from_worker, &out);
+	bus_say_to(call->bus, call->server, call->from_worker, &out);
 }
 
 /* Takes `payload`; NULL: there is nobody to tell. */
@@ -182,7 +182,7 @@ static void call_stop_server(struct call *call)
 	} else if (call->to_worker != 0 || call->remote) {
 		wire_begin(&out, WIRE_ABORT);
 		wire_number(&out, call->number);
-		bus_say_to(call->bus, call->to_worker, &out);
+		bus_say_to(call->bus, NULL, call->to_worker, &out);
 	}
 }
 
@@ -271,7 +271,7 @@ static void request_send(struct call *call, const struct spoke *spoke, json_t *p
 	wire_text(&out, text != NULL ? text : "{}");
 	wire_text(&out, ""); /* who may was looked at here */
 	free(text);
-	if (!bus_say_to(call->bus, spoke->worker, &out))
+	if (!bus_say_to(call->bus, call->caller, spoke->worker, &out))
 		call_end(call, "call.error", failure("UNAVAILABLE", "the hub does not answer"));
 }
 
@@ -365,7 +365,7 @@ static void request_remote(struct conn *c, const struct request *r)
 		wire_number(&out, 0);
 		wire_text(&out, text);
 		wire_text(&out, who);
-		if (!bus_say_to(c->bus, 0, &out))
+		if (!bus_say_to(c->bus, c, 0, &out))
 			call_end(call, "call.error",
 				 failure("UNAVAILABLE", "the hub does not answer"));
 	}

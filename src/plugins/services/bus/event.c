@@ -510,12 +510,10 @@ static uint64_t retain_of(const json_t *payload)
 	return WIRE_RETAIN_NO;
 }
 
-static void publish_tell_hub(struct bus *bus, const struct conn *c, uint64_t retain,
-			     const char *topic, const struct packet *packet,
-			     const struct wire_out *served, uint64_t n)
+static void publish_tell_hub(struct conn *c, uint64_t retain, const char *topic,
+			     const struct packet *packet, const struct wire_out *served, uint64_t n)
 {
 	struct wire_out out;
-	size_t size;
 
 	wire_begin(&out, WIRE_EVENT);
 	wire_number(&out, retain);
@@ -524,9 +522,7 @@ static void publish_tell_hub(struct bus *bus, const struct conn *c, uint64_t ret
 	wire_bytes(&out, packet->bytes, packet->n);
 	wire_number(&out, n);
 	wire_append(&out, served);
-	size = out.n;
-	if (bus_say(bus, &out))
-		bus->to_hub += size;
+	bus_say_by(c->bus, c, &out);
 }
 
 static void publish_packet(struct conn *c, const char *topic, struct packet *packet,
@@ -546,7 +542,7 @@ static void publish_packet(struct conn *c, const char *topic, struct packet *pac
 	bus->event++;
 	topics_each(bus->topics, topic, on_wanted, &d);
 	if (bus->peers || retain != WIRE_RETAIN_NO)
-		publish_tell_hub(bus, c, retain, topic, packet, &served, d.n);
+		publish_tell_hub(c, retain, topic, packet, &served, d.n);
 	bus_count(bus, BUS_COUNT_published, 1);
 	wire_free(&served);
 }

@@ -13,7 +13,66 @@ bool bus_say(struct bus *bus, struct wire_out *out)
 	return said;
 }
 
-bool bus_say_to(struct bus *bus, uint64_t worker, struct wire_out *out)
+/* The hub takes all in order, so a connection needs to know no more than where its own bytes end. */
+static void flight_add(struct conn *c, size_t n)
+{
+	struct flight *last = c->last_flight;
+	uint64_t end = c->bus->said;
+
+	if (last == NULL || last->end / CREDIT_EVERY != end / CREDIT_EVERY) {
+		last = calloc(1, sizeof(*last));
+		if (last == NULL)
+			return;
+		if (c->last_flight != NULL)
+			c->last_flight->next = last;
+		else
+			c->flights = last;
+		c->last_flight = last;
+	}
+	last->end = end;
+	last->n += n;
+	c->to_hub += n;
+}
+
+static void flights_land(struct conn *c, uint64_t taken)
+{
+	struct flight *first;
+
+	while ((first = c->flights) != NULL && first->end <= taken) {
+		c->to_hub -= first->n;
+		c->flights = first->next;
+		if (c->flights == NULL)
+			c->last_flight = NULL;
+		free(first);
+	}
+}
+
+void conn_forget_share(struct conn *c)
+{
+	flights_land(c, UINT64_MAX);
+}
+
+bool conn_has_share(struct conn *c)
+{
+	uint64_t under_way = c->bus->said - c->bus->taken;
+
+	flights_land(c, c->bus->taken);
+	return under_way < BUS_HUB_WINDOW && c->to_hub < BUS_HUB_WINDOW - under_way;
+}
+
+bool bus_say_by(struct bus *bus, struct conn *by, struct wire_out *out)
+{
+	size_t n = out->n;
+
+	if (!bus_say(bus, out))
+		return false;
+	bus->said += n;
+	if (by != NULL)
+		flight_add(by, n);
+	return true;
+}
+
+bool bus_say_to(struct bus *bus, struct conn *by, uint64_t worker, struct wire_out *out)
 {
 	struct wire_out to;
 
@@ -22,10 +81,10 @@ bool bus_say_to(struct bus *bus, uint64_t worker, struct wire_out *out)
 	wire_bytes(&to, out->bytes, out->n);
 	to.bad |= out->bad;
 	wire_free(out);
-	return bus_say(bus, &to);
+	return bus_say_by(bus, by, &to);
 }
 
-/* Events of the hub are paid back, so that it knows how many this worker has not taken. */
+/* Events and calls of the hub are paid back, so that it knows how many this worker has not taken. */
 static void half_pay(struct bus *bus, size_t n)
 {
 	struct wire_out out;
@@ -43,9 +102,7 @@ static void on_credit(struct bus *bus, struct wire_in *in)
 {
 	uint64_t n = wire_get_number(in);
 
-	bus->to_hub -= n < bus->to_hub ? n : bus->to_hub;
-	if (bus->to_hub >= BUS_HUB_WINDOW / 2)
-		return;
+	bus->taken += n < bus->said - bus->taken ? n : bus->said - bus->taken;
 	for (struct conn *c = bus->conns; c != NULL; c = c->next)
 		if (c->stalled)
 			conn_go_on(c);
@@ -156,6 +213,7 @@ void bus_hear(struct bus *bus, const uint8_t *bytes, size_t n)
 		break;
 	case WIRE_FROM:
 		on_from(bus, &in);
+		half_pay(bus, n);
 		break;
 	default:
 		break;

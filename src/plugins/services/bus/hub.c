@@ -21,6 +21,31 @@ struct hub_worker *hub_worker_of(const struct hub *hub, uint64_t number)
 	return NULL;
 }
 
+bool hub_has_room(const struct hub *hub, uint64_t worker)
+{
+	const struct hub_worker *w = hub_worker_of(hub, worker);
+
+	return w == NULL || w->owed <= HUB_OWED_CALLS;
+}
+
+bool hub_say_from(struct hub *hub, uint64_t from, uint64_t worker, const uint8_t *bytes, size_t n)
+{
+	struct hub_worker *to = hub_worker_of(hub, worker);
+	struct wire_out out;
+	size_t size;
+
+	if (to == NULL)
+		return false;
+	wire_begin(&out, WIRE_FROM);
+	wire_number(&out, from);
+	wire_bytes(&out, bytes, n);
+	size = out.n;
+	if (!hub_say(hub, worker, &out))
+		return false;
+	to->owed += size;
+	return true;
+}
+
 void hub_tell_peers(struct hub *hub)
 {
 	bool backend = hub->nats != NULL;
@@ -178,7 +203,7 @@ static void hear_subscribe(struct hub *hub, struct hub_worker *from, struct wire
 			want_free(hub, want);
 		code = "OVERLOADED";
 		message = "out of memory";
-	} else if (replay != 0 && from->owed > 2 * BUS_HUB_WINDOW) {
+	} else if (replay != 0 && from->owed > HUB_OWED_EVENTS) {
 		want_remove(hub, want, from->number, false);
 		code = "OVERLOADED";
 		message = "too much is being replayed";
@@ -219,7 +244,7 @@ void hub_replay_one(struct hub *hub, uint64_t worker, uint64_t tag, bool recent,
 
 	if (to == NULL)
 		return;
-	if (to->owed > 2 * BUS_HUB_WINDOW) {
+	if (to->owed > HUB_OWED_EVENTS) {
 		to->lost++;
 		return;
 	}
@@ -312,7 +337,7 @@ static void event_send(struct hub *hub, struct hub_worker *w, const char *topic,
 	struct wire_out out;
 	size_t size;
 
-	if (w->owed > 2 * BUS_HUB_WINDOW) {
+	if (w->owed > HUB_OWED_EVENTS) {
 		w->lost++;
 		return;
 	}
@@ -486,6 +511,7 @@ void hub_hear(struct hub *hub, uint64_t worker, const uint8_t *bytes, size_t n)
 		break;
 	case WIRE_TO:
 		hub_carry(hub, from, &in);
+		hub_pay(hub, from, n);
 		break;
 	case WIRE_OFFERS:
 		hear_offers(from, &in);

@@ -21,13 +21,16 @@
 #define HUB_SPOKES_MAX 4096    /* names, of which some are remembered for who had them */
 #define HUB_IDENTITY_SPOKES 64 /* of one identity */
 #define HUB_CALLS_MAX 4096     /* that come from outside of the workers */
+/* Bytes that a worker may owe: past it no event, past it no call either, so that events stand in no call's way. */
+#define HUB_OWED_EVENTS (2 * BUS_HUB_WINDOW)
+#define HUB_OWED_CALLS (4 * BUS_HUB_WINDOW)
 
 struct hub_worker {
 	uint64_t number;
-	size_t owed; /* bytes of events that it has not taken */
+	size_t owed; /* bytes of events and calls that it has not taken */
 	uint64_t lost, subscriptions;
 	char *offers;	     /* its own operations as JSON */
-	uint64_t from_it;    /* bytes of its events that it was not paid for */
+	uint64_t from_it;    /* bytes of its events and calls that it was not paid for */
 	bool peers, backend; /* what it was told */
 	/* Of the event at hand: */
 	bool plain;
@@ -111,6 +114,10 @@ char *hub_metrics(struct hub *hub);
 
 /* Say and free. */
 bool hub_say(struct hub *hub, uint64_t worker, struct wire_out *out);
+/* A message of another worker's, or of the hub's own (0), about a call. */
+bool hub_say_from(struct hub *hub, uint64_t from, uint64_t worker, const uint8_t *bytes, size_t n);
+/* Is there room for a call or an answer? */
+bool hub_has_room(const struct hub *hub, uint64_t worker);
 struct hub_worker *hub_worker_of(const struct hub *hub, uint64_t number);
 /* To all that want it but `from` (NULL: to all); `served` names the groups that have it. */
 void hub_event(struct hub *hub, const struct hub_worker *from, const char *topic,

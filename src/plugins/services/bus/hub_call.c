@@ -85,14 +85,10 @@ bool hub_target_find(const struct hub *hub, const char *name, struct hub_target 
 
 static bool say_from_hub(struct hub *hub, uint64_t worker, struct wire_out *message)
 {
-	struct wire_out out;
+	bool said = !message->bad && hub_say_from(hub, 0, worker, message->bytes, message->n);
 
-	wire_begin(&out, WIRE_FROM);
-	wire_number(&out, 0);
-	wire_bytes(&out, message->bytes, message->n);
-	out.bad |= message->bad;
 	wire_free(message);
-	return hub_say(hub, worker, &out);
+	return said;
 }
 
 static bool call_send(const struct hub_call *call, const struct hub_target *target,
@@ -164,6 +160,8 @@ const char *hub_call_start(struct hub *hub, const struct hub_target *target, con
 	*out = NULL;
 	if (hub->n_calls >= HUB_CALLS_MAX)
 		return "OVERLOADED\0too many calls are under way";
+	if (!hub_has_room(hub, target->worker))
+		return "OVERLOADED\0the operation's server does not keep up";
 	call = calloc(1, sizeof(*call));
 	if (call == NULL)
 		return "OVERLOADED\0out of memory";

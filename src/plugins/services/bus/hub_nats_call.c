@@ -19,19 +19,16 @@ static void call_free(struct nats *nats, struct nats_call *call)
 static void answer_worker(struct hub *hub, uint64_t worker, uint64_t number, bool many,
 			  const char *type, const char *payload)
 {
-	struct wire_out message, out;
+	struct wire_out message;
 
 	wire_begin(&message, WIRE_REMOTE);
 	wire_number(&message, number);
 	wire_number(&message, many);
 	wire_text(&message, type);
 	wire_text(&message, payload);
-	wire_begin(&out, WIRE_FROM);
-	wire_number(&out, 0);
-	wire_bytes(&out, message.bytes, message.n);
-	out.bad |= message.bad;
+	if (!message.bad)
+		hub_say_from(hub, 0, worker, message.bytes, message.n);
 	wire_free(&message);
-	hub_say(hub, worker, &out);
 }
 
 static void answer_error(struct hub *hub, uint64_t worker, uint64_t number, const char *code,
@@ -169,6 +166,12 @@ void nats_hear_answer(struct nats *nats, const char *subject, const char *from, 
 		const char *known = *type != '\0' ? type : "call.responded";
 		bool last = !call->many || strcmp(known, "call.responded") != 0;
 
+		if (!hub_has_room(nats->hub, call->worker)) {
+			answer_error(nats->hub, call->worker, call->worker_number, "OVERLOADED",
+				     "the answers were not read");
+			call_abort(nats, call);
+			return;
+		}
 		answer_worker(nats->hub, call->worker, call->worker_number, call->many, known,
 			      payload);
 		if (last)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define OPERATIONS_MAX ((size_t)512 << 10)
+#define ANSWER_SHORT 1024
 
 static struct hub_spoke *spoke_of(const struct hub *hub, const char *name)
 {
@@ -209,24 +210,61 @@ static void hear_own(struct hub *hub, uint64_t worker, const uint8_t *bytes, siz
 	}
 }
 
+static void say_overloaded(struct hub *hub, uint64_t from, uint64_t to, uint64_t call,
+			   const char *message)
+{
+	struct wire_out out;
+	char text[128];
+
+	snprintf(text, sizeof(text),
+		 "{\"code\":\"OVERLOADED\",\"message\":\"%s\",\"retryable\":true}", message);
+	wire_begin(&out, WIRE_ANSWER);
+	wire_number(&out, call);
+	wire_text(&out, "call.error");
+	wire_text(&out, text);
+	hub_say_from(hub, from, to, out.bytes, out.n);
+	wire_free(&out);
+}
+
+/* A worker does not keep up: it gets no call, and in the place of a long answer a short error. False: it is to be carried,
+ * as is what ends a call. */
+static bool carry_refuse(struct hub *hub, uint64_t from, uint64_t to, const uint8_t *bytes,
+			 size_t n)
+{
+	struct wire_out out;
+	struct wire_in in;
+	uint64_t call;
+
+	switch (wire_open(&in, bytes, n)) {
+	case WIRE_CALL:
+		say_overloaded(hub, to, from, wire_get_number(&in),
+			       "the operation's server does not keep up");
+		return true;
+	case WIRE_ANSWER:
+		if (n <= ANSWER_SHORT)
+			return false;
+		call = wire_get_number(&in);
+		say_overloaded(hub, from, to, call, "the answers were not read");
+		wire_begin(&out, WIRE_ABORT);
+		wire_number(&out, call);
+		hub_say_from(hub, to, from, out.bytes, out.n);
+		wire_free(&out);
+		return true;
+	default:
+		return false;
+	}
+}
+
 void hub_carry(struct hub *hub, const struct hub_worker *from, struct wire_in *in)
 {
 	uint64_t to = wire_get_number(in);
 	size_t n;
 	const uint8_t *bytes = wire_get_bytes(in, &n);
-	struct wire_out out;
 
 	if (!wire_done(in))
 		return;
-	if (to == 0) {
+	if (to == 0)
 		hear_own(hub, from->number, bytes, n);
-		return;
-	}
-	wire_begin(&out, WIRE_FROM);
-	wire_number(&out, from->number);
-	wire_bytes(&out, bytes, n);
-	if (hub_worker_of(hub, to) != NULL)
-		hub_say(hub, to, &out);
-	else
-		wire_free(&out);
+	else if (hub_has_room(hub, to) || !carry_refuse(hub, from->number, to, bytes, n))
+		hub_say_from(hub, from->number, to, bytes, n);
 }

@@ -285,12 +285,12 @@ static int on_publish(void *user, void *cookie, const char *topic, const char *p
 		      struct alk_err *err)
 {
 	json_t *json = json_loads(payload, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
-	struct bus *bus = user;
 	int rc;
 
+	(void)user;
 	if (json == NULL)
 		return alk_err_set(err, -EINVAL, "the payload is not JSON");
-	if (bus->to_hub >= BUS_HUB_WINDOW)
+	if (!conn_has_share(cookie))
 		rc = alk_err_set(err, -ENOBUFS, "the bus does not keep up");
 	else
 		rc = event_publish_inner(cookie, topic, json, err);

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""What is on its way between workers and the hub is bounded, and one connection does not take all of it."""
+
+import contextlib
+import os
+import signal
+import threading
+
+from harness.buslocal import Local
+from test_bus import bus, error  # noqa: F401
+
+WINDOW = 4 << 20
+
+
+@contextlib.contextmanager
+def stopped(pid):
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_flood_leaves_a_share_to_others(bus, tmp_path):
+    """Nothing is taken by the hub, so the flood stands still; who sends little at the same worker does not."""
+    path, size, count = tmp_path / "bus.sock", 64 << 10, 160
+    server = bus(1, bus={"listen": f"unix:{path}", "max_queue": "64M"})
+    hears, flood, other = (Local(path) for _ in range(3))
+    hears.subscribe("flood").subscribe("other")
+    payload = {"text": "x" * size, "retain": True}  # what is retained goes to the hub
+    sender = threading.Thread(target=lambda: [flood.send("flood", str(n), payload) for n in range(count)])
+    came = []
+    with stopped(server.conf.server.pid):
+        sender.start()
+        while len(came) < WINDOW // 2 // (size + 200):
+            came.append(hears.next())
+        for n in range(20):
+            other.send("other", str(n), {"retain": True})
+            while (one := hears.next())["type"] == "flood":
+                came.append(one)
+            assert one["id"] == str(n)
+        assert len(came) * size < WINDOW // 2 + 2 * size
+    while len(came) < count:
+        came.append(hears.next())
+    sender.join()
+    assert [one["id"] for one in came] == [str(n) for n in range(count)]
+    assert hears.sync() == [] and flood.sync() == []
+
+
+def apart(server):
+    """One channel, and one at another worker, and the worker of the first."""
+    first, *peers = (server.peer() for _ in range(4))
+    slow = server.conf.worker_of(first.wire)
+    return first, next(peer for peer in peers if server.conf.worker_of(peer.wire) != slow), slow
+
+
+BIG, COUNT = "x" * 500_000, 60  # 30 MB, and 16 MiB may wait for a worker
+
+
+def test_calls_to_a_worker_that_does_not_keep_up(bus):
+    server = bus(2, bus={"max_queue": "64M"})
+    dev, caller, slow = apart(server)
+    dev.register("dev", "/x")
+    got = []
+    with stopped(slow):
+        for n in range(COUNT):
+            caller.request("/dev/x", BIG, str(n))
+            got += caller.sync()
+    assert 0 < len(got) < COUNT
+    for one in got:
+        error(one, "OVERLOADED", type_="call.error")
+    for asked in [dev.next() for _ in range(COUNT - len(got))]:
+        dev.send("call.responded", asked["id"], 1)
+        got.append(caller.next())
+    assert sorted(int(one["id"]) for one in got) == list(range(COUNT))
+    assert dev.sync() == [] and caller.sync() == []
+    assert slow in server.conf.server.workers()
+    # It keeps up again.
+    caller.request("/dev/x")
+    dev.send("call.responded", dev.next()["id"], 2)
+    assert caller.next()["payload"] == 2
+
+
+def test_answers_to_a_worker_that_does_not_keep_up(bus):
+    server = bus(2, bus={"max_queue": "64M"})
+    caller, dev, slow = apart(server)
+    dev.register("dev", {"name": "/x", "op_type": "subscription"})
+    caller.request("/dev/x")
+    asked, told = dev.next()["id"], []
+    with stopped(slow):
+        for _ in range(COUNT):
+            dev.send("call.responded", asked, BIG)
+            told += dev.sync()
+    assert told == [{"type": "call.aborted", "id": asked, "payload": {}}]
+    got = 0
+    while (one := caller.next())["type"] == "call.responded":
+        got += 1
+    error(one, "OVERLOADED", "1", "call.error")
+    assert 0 < got < COUNT
+    assert dev.sync() == [] and caller.sync() == []
+    assert slow in server.conf.server.workers()
