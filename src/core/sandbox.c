@@ -18,7 +18,12 @@
 #include <seccomp.h>
 #endif
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifndef __has_feature /* clang's */
+#define __has_feature(name_) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) ||                               \
+	__has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||                     \
+	__has_feature(memory_sanitizer)
 #define SANITIZED true
 #else
 #define SANITIZED false
@@ -50,7 +55,7 @@ static const char *const libraries[] = {
 /* A build for coverage writes what it counted at its end. */
 extern void __gcov_dump(void) __attribute__((weak));
 
-static bool traced(void)
+bool alk_sandbox_valgrind(void)
 {
 	const char *preload = getenv("LD_PRELOAD");
 
@@ -65,27 +70,52 @@ static int landlock_abi(void)
 	return abi < 0 ? 0 : (int)abi;
 }
 
+/* What keeps all of it from being used, or NULL. */
+static const char *hindrance(void)
+{
+	if (SANITIZED)
+		return "built with sanitizers, which need more";
+	if (&__gcov_dump != NULL)
+		return "built for coverage, which needs more";
+	return alk_sandbox_valgrind() ? "under valgrind, which needs more" : NULL;
+}
+
+/* Why there is no filter of system calls, or NULL. */
+static const char *no_seccomp(void)
+{
+#ifdef HAVE_SECCOMP
+	return prctl(PR_GET_SECCOMP, 0, 0, 0, 0) < 0 ? "no seccomp in this kernel" : NULL;
+#else
+	return "no seccomp in this build";
+#endif
+}
+
 bool alk_sandbox_usable(void)
 {
-	return !SANITIZED && !traced() && &__gcov_dump == NULL;
+	return hindrance() == NULL;
+}
+
+bool alk_sandbox_whole(void)
+{
+	return alk_sandbox_usable() && no_seccomp() == NULL && landlock_abi() > 0;
 }
 
 const char *alk_sandbox_describe(void)
 {
 	static char text[96];
-	int abi = landlock_abi();
-#ifdef HAVE_SECCOMP
-	const char *calls = "seccomp";
-#else
-	const char *calls = "no seccomp in this build";
-#endif
+	const char *why = hindrance(), *calls = no_seccomp();
+	int abi = why == NULL ? landlock_abi() : 0;
 
-	if (!alk_sandbox_usable())
-		return "none: valgrind, sanitizers and coverage need more";
-	if (abi > 0)
-		snprintf(text, sizeof(text), "%s, landlock %d", calls, abi);
+	if (why != NULL)
+		snprintf(text, sizeof(text), "none: %s", why);
+	else if (calls == NULL && abi > 0)
+		snprintf(text, sizeof(text), "seccomp, landlock %d", abi);
+	else if (calls == NULL)
+		snprintf(text, sizeof(text), "partial: seccomp, but no landlock in this kernel");
+	else if (abi > 0)
+		snprintf(text, sizeof(text), "partial: landlock %d, but %s", abi, calls);
 	else
-		snprintf(text, sizeof(text), "%s, no landlock in this kernel", calls);
+		snprintf(text, sizeof(text), "none: %s, and no landlock in this kernel", calls);
 	return text;
 }
 
@@ -227,9 +257,13 @@ static int seccomp_enter(struct alk_err *err)
 #include "sandbox_calls.def"
 #undef CALL
 	};
-	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-	int rc = filter != NULL ? 0 : -ENOMEM;
+	scmp_filter_ctx filter;
+	int rc;
 
+	if (no_seccomp() != NULL)
+		return 0;
+	filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+	rc = filter != NULL ? 0 : -ENOMEM;
 	for (size_t i = 0; rc == 0 && i < sizeof(calls) / sizeof(calls[0]); i++)
 		rc = call_allow(filter, calls[i]);
 	if (rc == 0)
@@ -238,9 +272,6 @@ static int seccomp_enter(struct alk_err *err)
 		rc = seccomp_load(filter);
 	if (filter != NULL)
 		seccomp_release(filter);
-	/* A kernel without it. */
-	if (rc == -EINVAL && prctl(PR_GET_SECCOMP, 0, 0, 0, 0) < 0)
-		return 0;
 	return rc == 0 ? 0 : alk_err_set(err, rc, "sandbox: seccomp: %s", strerror(-rc));
 }
 #else

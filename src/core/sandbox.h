@@ -20,10 +20,14 @@ struct alk_sandbox {
 	const char *plugin_dir;
 };
 
-/* What this process could use: "seccomp, landlock 3", "seccomp; no landlock in this kernel", "none: ...". */
+/* What this process could use: "seccomp, landlock 3", "partial: seccomp, but no landlock in this kernel", "none: ...".
+ * Static. */
 const char *alk_sandbox_describe(void);
-/* Can it be used at all? */
+/* Can it be used at all? And all of it? */
 bool alk_sandbox_usable(void);
+bool alk_sandbox_whole(void);
+/* Does this process run under valgrind? */
+bool alk_sandbox_valgrind(void);
 /* For good. 0; -errno with `err` when the kernel has it and refuses. What it does not have is left out. */
 int alk_sandbox_enter(const struct alk_sandbox *sandbox, struct alk_err *err);
 

@@ -304,6 +304,12 @@ void supervisor_accept(struct alk_supervisor *sup)
 	}
 }
 
+static void log_sandbox(bool wanted)
+{
+	alk_log(wanted && !alk_sandbox_whole() ? ALK_LOG_WARN : ALK_LOG_INFO, "sandbox of workers",
+		ALK_STR("kind", wanted ? alk_sandbox_describe() : "none: switched off"));
+}
+
 void supervisor_log_listening(struct alk_supervisor *sup)
 {
 	if (!alk_options_has(sup->values, "key"))
@@ -313,10 +319,7 @@ void supervisor_log_listening(struct alk_supervisor *sup)
 		if (sup->listener[i].listener != NULL)
 			supervisor_tell_listening(&sup->listener[i]);
 	if (!sup->in_process)
-		alk_log(ALK_LOG_INFO, "sandbox of workers",
-			ALK_STR("kind", alk_options_bool(sup->values, "sandbox")
-						? alk_sandbox_describe()
-						: "none: switched off"));
+		log_sandbox(alk_options_bool(sup->values, "sandbox"));
 	if (sup->metrics_http != NULL)
 		alk_log(ALK_LOG_INFO, "metrics served",
 			ALK_STR("address", alk_metrics_http_address(sup->metrics_http)));

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -10,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <alknet/loop.h>
+#include "sandbox.h"
 
 static void child_close_from(int first)
 {
@@ -41,10 +43,22 @@ static void child_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* Between fork and exec: only what is async-signal-safe. */
-static void __attribute__((noreturn)) child_run(int ctl)
+/* This program, also when another file has its name by now. Under valgrind that would be valgrind, which has an
+ * answer of its own for who reads the link. */
+static const char *own_program(char *path, size_t size)
 {
-	char arg0[] = "alknet", arg1[] = "worker", exe[] = "/proc/self/exe";
+	ssize_t n = alk_sandbox_valgrind() ? readlink("/proc/self/exe", path, size - 1) : -1;
+
+	if (n < 0)
+		return "/proc/self/exe";
+	path[n] = '\0';
+	return path;
+}
+
+/* Between fork and exec: only what is async-signal-safe. */
+static void __attribute__((noreturn)) child_run(const char *exe, int ctl)
+{
+	char arg0[] = "alknet", arg1[] = "worker";
 	char *const argv[] = {arg0, arg1, NULL};
 	int null;
 
@@ -62,6 +76,8 @@ static void __attribute__((noreturn)) child_run(int ctl)
 int alk_worker_spawn(pid_t *pid, int *pidfd, int *ctl, struct alk_err *err)
 {
 	sigset_t all, before;
+	char path[PATH_MAX];
+	const char *exe = own_program(path, sizeof(path));
 	int fd[2], rc;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) != 0)
@@ -72,7 +88,7 @@ int alk_worker_spawn(pid_t *pid, int *pidfd, int *ctl, struct alk_err *err)
 	sigprocmask(SIG_SETMASK, &all, &before);
 	*pid = fork();
 	if (*pid == 0)
-		child_run(fd[1]);
+		child_run(exe, fd[1]);
 	rc = -errno;
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	alk_fd_close(&fd[1]);

@@ -4,6 +4,7 @@
 import errno
 import os
 import re
+import shutil
 import signal
 
 import pytest
@@ -68,15 +69,17 @@ def kind_of(configured):
 def test_what_a_worker_cannot_do(keys, probed):
     configured = probed(workers=1)
     kind = kind_of(configured)
-    if "seccomp" not in kind or "no seccomp" in kind:
+    if kind.startswith("none"):
         pytest.skip(f"no sandbox here: {kind}")
-    wanted = {what: errors[0] for what, errors in TRIED.items()}
-    if re.search(r"landlock \d", kind):
-        wanted |= {what: errors[0] for what, errors in FILES.items()}
+    calls, files = "no seccomp" not in kind, "no landlock" not in kind
+    wanted = {what: errors[0] for what, errors in TRIED.items() if calls}
+    wanted |= {what: errors[0] for what, errors in FILES.items() if files}
     assert attempt(keys, configured, wanted) == wanted
+    assert kind.startswith("partial") == (not calls or not files)
+    assert bool(configured.server.lines("level=warn", "sandbox of workers")) == kind.startswith("partial")
     (worker,) = configured.server.workers()
     status = open(f"/proc/{worker}/status").read()
-    assert re.search(r"^Seccomp:\s+2$", status, re.M) and re.search(r"^NoNewPrivs:\s+1$", status, re.M)
+    assert re.search(rf"^Seccomp:\s+{2 if calls else 0}$", status, re.M) and re.search(r"^NoNewPrivs:\s+1$", status, re.M)
     assert re.search(r"^Seccomp:\s+0$", open(f"/proc/{configured.server.pid}/status").read(), re.M)
 
 
@@ -113,3 +116,25 @@ def test_workers_that_come_later_have_it_too(server, sanitized):
     wait_until(lambda: serving.call("status")["workers"][0]["state"] == "ready", 20, "it to be ready")
     serving.call("reload")
     assert all(filtered(worker["pid"]) for worker in serving.call("status")["workers"] if worker["state"] == "ready")
+
+
+@pytest.mark.parametrize("children", ["no", "yes"])
+def test_under_valgrind(keys, tmp_path, running_programs, targets, sanitized, children):
+    """It starts all the same, without a sandbox, and says so; whether valgrind runs the workers too or not."""
+    if sanitized or not shutil.which("valgrind"):
+        pytest.skip("sanitizers and valgrind exclude each other" if sanitized else "valgrind is not installed")
+    argv = [
+        "valgrind", "-q", f"--trace-children={children}", procs.real_binary(), "serve", "--key", keys.path("host"), "--authorized-keys",
+        keys.authorized, "--listen", "127.0.0.1:0", "--workers", "1", "--admin-socket", tmp_path / "admin.sock",
+    ]
+    libraries = os.environ.get("ALKNET_LIBDIR", procs.real_binary().parent)
+    serving = procs.Server(argv, tmp_path / "serve.log", env=procs.environment(LD_LIBRARY_PATH=str(libraries)))
+    serving.admin = tmp_path / "admin.sock"
+    running_programs.append(serving)
+    serving.find_port()
+    assert serving.wait_log(r'level=warn msg="sandbox of workers" kind="none: under valgrind')
+    wire = sshwire.Wire(serving.port).login(sshwire.load_key(keys.path("user")))
+    assert wire.open_channel(1, "127.0.0.1", targets.echo)
+    wire.close()
+    worker = serving.call("status")["workers"][0]["pid"]
+    assert ("memcheck" in os.readlink(f"/proc/{worker}/exe")) == (children == "yes")
