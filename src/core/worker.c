@@ -25,6 +25,8 @@
 #define WORKER_MAGIC 0x574b5252u
 #define TICK_MAX_MS 5000
 #define STOP_MS 2500 /* for the last words to peers */
+#define LOGINS_MAX 16
+#define LOGIN_MS 20
 #define LISTEN_MAX 64
 
 struct alk_worker {
@@ -50,6 +52,10 @@ struct alk_worker {
 	struct alk_worker_locals locals;
 	struct alk_worker_evals *evals; /* questions of policy.eval under way */
 	struct alk_timer *tick, *end;
+	/* Links that are authenticated, which the supervisor has not heard yet. */
+	uint64_t login[LOGINS_MAX];
+	unsigned logins;
+	struct alk_timer *login_due;
 	uint64_t starved; /* when the last link without a descriptor was logged */
 	uint64_t tick_ms; /* a third of the keepalive time, at most TICK_MAX_MS */
 	struct alk_task leave;
@@ -114,26 +120,60 @@ static void worker_send(struct alk_worker *w, json_t *message)
 		worker_leave(w, 1);
 }
 
+/* Without memory for it a link counts as a start-up until its end. */
+static void logins_tell(void *user)
+{
+	struct alk_worker *w = user;
+
+	for (unsigned i = 0; i < w->logins && !w->done_told; i++) {
+		json_t *message = json_pack("{s:s, s:I}", "op", "login", "link",
+					    (json_int_t)w->login[i]);
+
+		if (message)
+			worker_send(w, message);
+	}
+	w->logins = 0;
+}
+
+/* The supervisor counts by it and nobody waits for it, so it is not woken for each. */
+static void on_login(void *user, uint64_t link)
+{
+	struct alk_worker *w = user;
+
+	if (w->logins == LOGINS_MAX)
+		logins_tell(w);
+	if (w->logins == 0)
+		alk_timer_start(w->login_due, LOGIN_MS);
+	w->login[w->logins++] = link;
+}
+
+/* A short session's end says it all. */
+static void login_forget(struct alk_worker *w, uint64_t link)
+{
+	unsigned i = 0;
+
+	while (i < w->logins && w->login[i] != link)
+		i++;
+	if (i == w->logins)
+		return;
+	w->login[i] = w->login[--w->logins];
+	if (w->logins == 0)
+		alk_timer_stop(w->login_due);
+}
+
 static void on_ended(void *user, uint64_t link)
 {
 	struct alk_worker *w = user;
 
 	if (w->done_told)
 		return;
+	login_forget(w, link);
 	worker_send(w, json_pack("{s:s, s:I}", "op", "end", "link", (json_int_t)link));
 	if (w->draining && worker_empty(w)) {
 		if (!w->stopping)
 			worker_send(w, json_pack("{s:s}", "op", "drained"));
 		worker_leave(w, 0);
 	}
-}
-
-static void on_login(void *user, uint64_t link)
-{
-	struct alk_worker *w = user;
-
-	if (!w->done_told)
-		worker_send(w, json_pack("{s:s, s:I}", "op", "login", "link", (json_int_t)link));
 }
 
 static void on_misdeed(void *user, uint64_t link, enum alk_misdeed misdeed)
@@ -632,7 +672,8 @@ struct alk_worker *alk_worker_new(struct alk_loop *loop, int *fd, bool in_proces
 	w->tick = alk_timer_new(loop, "worker tick", on_tick, w);
 	w->end = alk_timer_new(loop, "worker end", on_end, w);
 	w->ctl = alk_ctl_new(loop, fd, &ctl_ops, w, err);
-	if (!w->tick || !w->end || !w->ctl)
+	w->login_due = alk_timer_new(loop, "worker logins", logins_tell, w);
+	if (!w->tick || !w->end || !w->login_due || !w->ctl)
 		alk_worker_free(&w);
 	return w;
 }
@@ -663,6 +704,7 @@ void alk_worker_free(struct alk_worker **worker)
 	alk_conf_free(&w->conf);
 	alk_timer_free(&w->tick);
 	alk_timer_free(&w->end);
+	alk_timer_free(&w->login_due);
 	alk_ctl_free(&w->ctl);
 	if (w->board)
 		alk_board_use(NULL);
