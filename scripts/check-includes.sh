@@ -14,7 +14,7 @@ only '(lua|lualib|lauxlib)\.h' '(policy[a-z_]*|conf_lua)\.[ch]'
 only 'libssh/' '(ssh_[a-z_]+|knownhosts|knownhosts_add|identity)\.[ch]'
 only 'ev\.h' 'loop\.c'
 only 'ares\.h' '(resolver|dial)\.[ch]'
-only 'openssl/' '(cert|krl)[a-z_]*\.[ch]' 'transports/tls/[a-z0-9_]+\.[ch]|services/secret/[a-z0-9_]+\.[ch]'
+only 'openssl/' '(cert|krl|pkey)[a-z_]*\.[ch]' 'transports/tls/[a-z0-9_]+\.[ch]|services/secret/[a-z0-9_]+\.[ch]'
 only 'seccomp\.h' 'sandbox\.c'
 only 'curl/' 'none' 'transports/tls/acme_[a-z]+\.[ch]'
 # A file that nobody can read as a whole is several.

@@ -65,6 +65,7 @@ UNIT_TESTS = \
 	tests/unit/test_log \
 	tests/unit/test_loop \
 	tests/unit/test_options \
+	tests/unit/test_pkey_keep \
 	tests/unit/test_policy \
 	tests/unit/test_policy_api \
 	tests/unit/test_policy_engine \

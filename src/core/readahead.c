@@ -29,7 +29,8 @@ struct ahead {
 /* By fd number, so that a call on a stranger's fd costs one comparison. */
 static struct ahead **aheads;
 static int aheads_size, aheads_count;
-static uint8_t *spare; /* one buffer is kept, so that a busy session does not fault pages in anew */
+static uint8_t *
+	spare; /* one buffer is kept for good, so that neither a busy session nor the next login faults pages in anew */
 static bool enabled;
 /* Only the loop's thread has fds here; a helper thread's calls must not look at the table. */
 static __thread bool mine;
@@ -95,9 +96,7 @@ void alk_readahead_remove(int fd)
 	if (--aheads_count > 0)
 		return;
 	free(aheads);
-	free(spare);
 	aheads = NULL;
-	spare = NULL;
 	aheads_size = 0;
 }
 

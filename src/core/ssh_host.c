@@ -6,6 +6,7 @@
 #include <time.h>
 #include <alknet/log.h>
 #include "identity.h"
+#include "pkey_keep.h"
 #include "ssh_server.h"
 
 static int host_set(ssh_bind bind, enum ssh_bind_options_e option, const char *value,
@@ -213,6 +214,7 @@ void alk_server_host_free(struct alk_server_host **host)
 	alk_timer_free(&(*host)->recheck);
 	if ((*host)->bind)
 		ssh_bind_free((*host)->bind);
+	alk_pkey_keep_forget();
 	alk_remote_table_free(&(*host)->remotes);
 	free(*host);
 	*host = NULL;

@@ -9,6 +9,9 @@
 #include "ssh_server.h"
 
 #define SERVER_MAGIC 0x53525652u
+/* KEXINIT and the client's half of the exchange; a NEWKEYS that is not encrypted yet, with the least padding. */
+#define KEX_PACKETS 2
+#define NEWKEYS_BYTES 16
 
 /* ---- the end ------------------------------------------------------------------------------------ */
 
@@ -163,6 +166,19 @@ static void message(struct alk_server *v, ssh_message m)
 	ssh_message_free(m);
 }
 
+/* After our half of the exchange the client says NEWKEYS, to which there is no answer, and then what it wants. It is
+ * enough to wake up for that. Only once: what comes may be another packet, and the rest of it as short as it likes. */
+static void kex_wait(struct alk_server *v, bool again)
+{
+	if (v->wakes_late)
+		alk_ssh_wake_at(&v->ssh, 1);
+	v->wakes_late = again && !v->woke_late && v->ssh.raw.in_packets == KEX_PACKETS;
+	if (v->wakes_late) {
+		alk_ssh_wake_at(&v->ssh, NEWKEYS_BYTES + 1);
+		v->woke_late = true;
+	}
+}
+
 static int step_kex(struct alk_server *v)
 {
 	bool first = !v->ssh.event;
@@ -179,6 +195,7 @@ static int step_kex(struct alk_server *v)
 	 * something else, and what was queued by then is lost. By now the client has said its part. */
 	if (first)
 		alk_readahead_ready(v->ssh.fd, ALK_IO_READ);
+	kex_wait(v, rc == SSH_AGAIN);
 	if (rc == SSH_OK) {
 		v->state = SERVER_AUTH;
 		v->ssh.lockstep = true;
@@ -226,6 +243,7 @@ static int server_begin(struct alk_server *v, struct alk_err *err)
 	if (rc < 0)
 		return rc;
 	v->ssh_made = true;
+	v->ssh.serves = true;
 	v->ssh.link = v->number;
 	v->ssh.remote_addr = v->link.remote_addr;
 	v->ssh.max_channels = (unsigned)alk_options_int(host->values, "max_channels");

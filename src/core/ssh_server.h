@@ -54,6 +54,7 @@ struct alk_server {
 	double rtt;
 	struct alk_ssh ssh;
 	bool ssh_made;
+	bool wakes_late, woke_late; /* now, once: not woken by the client's NEWKEYS alone */
 	struct alk_timer *grace, *answer;
 	struct alk_policy_asked *asked;
 	void *admission;

@@ -35,6 +35,9 @@
 /* Packets that may wait for others to go with do so for this long, while so little comes in that no window runs
  * out meanwhile (the library opens one with 64000 bytes and again when 640000 are left). */
 #define LATER_MS 5
+/* The same before the login is over: what may wait there goes with an answer that the peer is about to ask for, and a
+ * stock ssh looks through its keys first. */
+#define LATER_LOGIN_MS 200
 #define LATER_BYTES 4096
 #define WINDOW_ADJUST_BYTES 9
 /* A KEXINIT has more payload than this. So many exchanges a minute are allowed, and one more for each of so
@@ -79,9 +82,16 @@ static void ssh_lost(struct alk_ssh *s)
 	alk_ssh_die(s, -ECONNRESET, "the peer ended the session: %s", text);
 }
 
-void alk_ssh_leave(struct alk_ssh *s)
+static void ssh_left(struct alk_ssh *s)
 {
 	s->depth--;
+	if (s->serves && s->depth == 0)
+		alk_pkey_keep_work(false);
+}
+
+void alk_ssh_leave(struct alk_ssh *s)
+{
+	ssh_left(s);
 	if (s->fd < 0 || ssh_get_fd(s->ssh) == s->fd)
 		return;
 	alk_io_free(&s->io);
@@ -188,7 +198,7 @@ static bool ssh_waits(struct alk_ssh *s, uint64_t came)
 	if (!s->later)
 		s->later = alk_timer_new(s->loop, "ssh later", on_later, s);
 	if (s->later && !alk_timer_active(s->later))
-		alk_timer_start(s->later, LATER_MS);
+		alk_timer_start(s->later, s->up ? LATER_MS : LATER_LOGIN_MS);
 	return s->later != NULL;
 }
 
@@ -371,6 +381,12 @@ int alk_ssh_start(struct alk_ssh *s, int fd, struct alk_err *err)
 	return 0;
 }
 
+void alk_ssh_wake_at(struct alk_ssh *s, int bytes)
+{
+	if (s->fd >= 0)
+		setsockopt(s->fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof(bytes));
+}
+
 int alk_ssh_attach(struct alk_ssh *s)
 {
 	if (s->event)
@@ -403,7 +419,7 @@ static void ssh_flush_last(struct alk_ssh *s)
 	alk_readahead_deafen(s->fd);
 	alk_ssh_enter(s);
 	ssh_event_dopoll(s->event, 0);
-	s->depth--;
+	ssh_left(s);
 }
 
 /* Channels first, then the library; the owner still has `s`. */

@@ -12,7 +12,8 @@
  *   2 step       the owner's: handshake, messages, answers. May call libssh.
  *   3 channels   what was flagged: rest of data, eof, close, drain.
  *   4 flush      what all that wrote, in one send; wait for EV_WRITE if the kernel is full. Packets that
- *                nobody waits for (alk_ssh_may_wait) go with the next ones, or after 5 ms.
+ *                nobody waits for (alk_ssh_may_wait) go with the next ones, or after 5 ms; 200 before the login is
+ *                over.
  * Every call that may dispatch stands between alk_ssh_enter and alk_ssh_leave. Inside, writes are refused as
  * "full" and done in 3.
  * The session dies only in its own task, never inside a turn. */
@@ -20,6 +21,7 @@
 #include <libssh/callbacks.h>
 #include <libssh/libssh.h>
 #include "channel.h"
+#include "pkey_keep.h"
 #include "policy.h"
 #include "route.h"
 
@@ -86,7 +88,8 @@ struct alk_ssh {
 	char why[160];
 	bool lockstep; /* keys are exchanged, the login is not over: each side waits for the other */
 	bool up;       /* authenticated: set by the owner; a step is needed only for packets */
-	bool ahead; /* the fd is read ahead: there is something to dispatch only if that says so */
+	bool ahead;  /* the fd is read ahead: there is something to dispatch only if that says so */
+	bool serves; /* set by the owner: libssh may ask for keys that are kept (pkey_keep.h) */
 	bool starved; /* a channel found the queue full: scan again once it is empty */
 	bool turning, dying, dead, finishing;
 };
@@ -109,10 +112,15 @@ void alk_ssh_deinit(struct alk_ssh *s);
 static inline void alk_ssh_enter(struct alk_ssh *s)
 {
 	s->depth++;
+	if (s->serves)
+		alk_pkey_keep_work(true);
 }
 void alk_ssh_leave(struct alk_ssh *s);
 /* Write on the board that this session is what the loop works on. */
 void alk_ssh_hold(const struct alk_ssh *s);
+/* From now on fewer than `bytes` bytes do not wake the session; its end does, and so does any byte of a link that is
+ * no TCP. 1 is what it begins with. */
+void alk_ssh_wake_at(struct alk_ssh *s, int bytes);
 /* The peer's answer to something came after so long: the round trip is no longer than that. */
 void alk_ssh_took(struct alk_ssh *s, uint64_t ms);
 /* End the session soon, from the loop. The first reason stays. */

@@ -2,6 +2,9 @@
 """Stock OpenSSH tools through alknet: -L, -D, -W, -J, ProxyCommand, scp, git; and alknet against sshd."""
 
 import hashlib
+import os
+import platform
+import re
 import shlex
 import shutil
 import socket
@@ -194,3 +197,14 @@ def test_connection_sharing_survives_a_refused_command(server, ssh, targets, tmp
         assert out.returncode != 0
         net.ask_echo(sock)
     assert program.running()
+
+
+def test_libssh_finds_the_program_first(sanitized):
+    """What the program defines ahead of the libraries is what libssh calls; else all works, slower, and nobody sees it."""
+    env = {**os.environ, "LD_BIND_NOW": "1", "LD_DEBUG": "bindings"}
+    out = subprocess.run([procs.alknet(), "--version"], env=env, capture_output=True, text=True, timeout=scaled(60), check=True)
+    bound = set(re.findall(r"binding file \S*/libssh\.so\S* \[0\] to \S*alknet \[0\]: normal symbol `(\w+)'", out.stderr))
+    ours = {"recv", "send", "poll", "ssh_get_random", "EVP_PKEY_new_raw_private_key", "EVP_PKEY_get_raw_private_key"}
+    if platform.machine() == "x86_64" and not sanitized:
+        ours.add("memcpy")
+    assert ours <= bound, ours - bound
