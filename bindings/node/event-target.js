@@ -620,11 +620,11 @@ class AlknetEventTarget extends EventTarget {
 				for await (const value of result) {
 					if (abort.signal.aborted)
 						break;
-					answer('call.responded', value);
+					answer('call.responded', { output: value ?? null });
 				}
 				answer('call.completed', {});
 			} else {
-				answer('call.responded', (await result) ?? null);
+				answer('call.responded', { output: (await result) ?? null });
 			}
 		} catch (error) {
 			this.#serveFailed(answer, error);
@@ -676,7 +676,7 @@ class AlknetEventTarget extends EventTarget {
 			this.#serve(id, payload);
 			return;
 		case 'call.responded':
-			this.#calls.get(id)?.answer(payload);
+			this.#calls.get(id)?.answer(payload?.output);
 			return;
 		case 'call.completed':
 			this.#calls.get(id)?.end();

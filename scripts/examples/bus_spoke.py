@@ -26,10 +26,10 @@ say("call.requested", "register", {"operationId": "/hub/services/register", "inp
 while head := stream.read(4):
     asked = json.loads(stream.read(struct.unpack(">I", head)[0]))
     if asked["type"] == "call.requested" and asked["payload"]["operationId"] == "/clock/now":
-        say("call.responded", asked["id"], {"time": time.time()})
+        say("call.responded", asked["id"], {"output": {"time": time.time()}})
     elif asked["type"] == "call.requested":
         for n in range(asked["payload"]["input"]["to"]):
-            say("call.responded", asked["id"], n + 1)
+            say("call.responded", asked["id"], {"output": n + 1})
         say("call.completed", asked["id"], {})
     else:
         print(json.dumps(asked), flush=True)

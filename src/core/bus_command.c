@@ -573,7 +573,8 @@ static int call_is_many(struct command *c, const char *operation, bool *many, st
 		if (rc < 0)
 			break;
 		done = strcmp(frame.id, "schema") == 0;
-		type = json_string_value(json_object_get(frame.payload, "op_type"));
+		type = json_string_value(
+			json_object_get(json_object_get(frame.payload, "output"), "op_type"));
 		*many = done && type != NULL && strcmp(type, "subscription") == 0;
 		if (!done && strcmp(frame.type, "error") == 0)
 			rc = error_set(c, "", frame.payload, err);
@@ -591,7 +592,7 @@ static int call_frame(const struct command *c, const char *operation, const stru
 	if (strcmp(frame->id, "call") != 0)
 		return 0;
 	if (strcmp(frame->type, "call.responded") == 0) {
-		print_value(frame->payload);
+		print_value(json_object_get(frame->payload, "output"));
 		return many ? 0 : 1;
 	}
 	if (strcmp(frame->type, "call.completed") == 0)

@@ -243,7 +243,8 @@ static void op_ask(struct bus_memory *m, const char *name, struct bus_bytes *bef
 static void op_answered(struct bus_memory *m, const struct frame *f)
 {
 	uint64_t query = strtoull(f->id + strlen(QUERY), NULL, 10);
-	const char *type = json_string_value(json_object_get(f->payload, "op_type"));
+	const json_t *output = json_object_get(f->payload, "output");
+	const char *type = json_string_value(json_object_get(output, "op_type"));
 
 	for (struct bus_memory_op **at = &m->operations; *at != NULL; at = &(*at)->next) {
 		struct bus_memory_op *op = *at;

@@ -324,7 +324,7 @@ static void *replier(void *arg)
 		id += 6;
 		snprintf(
 			text, sizeof(text),
-			"{\"type\":\"call.responded\",\"id\":\"%.*s\",\"payload\":\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"}",
+			"{\"type\":\"call.responded\",\"id\":\"%.*s\",\"payload\":{\"output\":\"xxxxxxxxxxxxxxxxxxxx\"}}",
 			(int)strcspn(id, "\""), id);
 		put(p->fd, out, frame(out, text));
 	}

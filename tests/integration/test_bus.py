@@ -398,5 +398,5 @@ def test_plain_ssh(bus, keys):
         + frame({"type": "from.ssh", "id": "", "payload": {"n": 1}}), timeout=30)
     assert other.next()["payload"] == {"n": 1}
     (answer,) = unpack(out)
-    assert {"name": "/services/list", "op_type": "query"} in answer["payload"]["operations"]
+    assert {"name": "/services/list", "op_type": "query"} in answer["payload"]["output"]["operations"]
     assert ssh.returncode == 0

@@ -164,7 +164,7 @@ def test_t63_ids_names_and_references(way):
         peer.send("call.requested", "c", payload)
         error(peer.next(), "INVALID_INPUT", "c")
     error(peer.call("/none/here"), "NOT_FOUND")
-    peer.send("call.responded", "~99", {})  # nobody's answer: dropped
+    peer.respond("~99", {})  # nobody's answer: dropped
     assert peer.subscribe("a", "mine").sync() == []
     peer.send("a", "", 1)  # and nobody hears himself
     assert everything.next()["type"] == "a"

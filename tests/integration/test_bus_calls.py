@@ -27,7 +27,7 @@ WATCH = {"name": "/fs/watch", "op_type": "subscription"}
 def spoke(server, name="dev1", *operations, key="user"):
     peer = server.peer(key)
     answer = peer.register(name, *(operations or (READ, WATCH)))
-    assert answer == {"type": "call.responded", "id": "register", "payload": {"spoke": name}}, answer
+    assert answer == {"type": "call.responded", "id": "register", "payload": {"output": {"spoke": name}}}, answer
     return peer
 
 
@@ -41,10 +41,10 @@ def test_a_call_and_its_answer(bus, workers):
             asked = dev.next()
             assert asked["type"] == "call.requested"
             assert asked["payload"] == {"operationId": "/fs/read", "input": {"path": f"/{n}"}}
-            dev.send("call.responded", asked["id"], {"text": n})
-            assert caller.next() == {"type": "call.responded", "id": "same", "payload": {"text": n}}
+            dev.respond(asked["id"], {"text": n})
+            assert caller.next() == {"type": "call.responded", "id": "same", "payload": {"output": {"text": n}}}
     # A second answer comes too late.
-    dev.send("call.responded", asked["id"], {"text": 0})
+    dev.respond(asked["id"], {"text": 0})
     dev.send("call.error", asked["id"], {})
     assert dev.sync() == [] and callers[2].sync() == []
     wait_until(lambda: server.metric("late_answers_total") == 2, 20, "the counter")
@@ -58,9 +58,9 @@ def test_answers_in_any_order(bus, workers):
         caller.request("/dev1/fs/read", {"path": str(n)}, str(n))
     asked = [dev.next() for _ in range(20)]
     for one in reversed(asked):
-        dev.send("call.responded", one["id"], one["payload"]["input"])
+        dev.respond(one["id"], one["payload"]["input"])
     got = [caller.next() for _ in range(20)]
-    assert [(one["id"], one["payload"]["path"]) for one in got] == [(str(n), str(n)) for n in reversed(range(20))]
+    assert [(one["id"], one["payload"]["output"]["path"]) for one in got] == [(str(n), str(n)) for n in reversed(range(20))]
 
 
 @WORKERS
@@ -70,10 +70,10 @@ def test_a_subscription(bus, workers):
     caller.request("/dev1/fs/watch")
     asked = dev.next()
     for n in range(5):
-        dev.send("call.responded", asked["id"], n)
+        dev.respond(asked["id"], n)
     dev.send("call.completed", asked["id"])
-    dev.send("call.responded", asked["id"], 9)
-    assert [caller.next()["payload"] for _ in range(5)] == list(range(5))
+    dev.respond(asked["id"], 9)
+    assert [caller.output() for _ in range(5)] == list(range(5))
     assert caller.next()["type"] == "call.completed"
     assert dev.sync() == [] and caller.sync() == []
 
@@ -88,9 +88,23 @@ def test_errors_and_aborts(bus, workers):
     caller.request("/dev1/fs/watch")
     dev.send("call.error", dev.next()["id"], "nonsense")
     failed(caller.next(), "INTERNAL")
+    told = {"code": "NO_FILE", "message": "it is not there", "retryable": True, "details": {"path": "x"}}
+    caller.request("/dev1/fs/watch")
+    dev.send("call.error", dev.next()["id"], {**told, "more": 1})
+    assert caller.next() == {"type": "call.error", "id": "1", "payload": told}
     caller.request("/dev1/fs/read", {"path": "x"})
     dev.send("call.completed", dev.next()["id"])
     failed(caller.next(), "INTERNAL")
+    # An answer has an output, were it null.
+    for answer in ({}, [], "text", {"result": 1}):
+        caller.request("/dev1/fs/watch")
+        asked = dev.next()
+        dev.send("call.responded", asked["id"], answer)
+        failed(caller.next(), "INTERNAL")
+        assert dev.next() == {"type": "call.aborted", "id": asked["id"], "payload": {}}
+    caller.request("/dev1/fs/read", {"path": "x"})
+    dev.respond(dev.next()["id"], None)
+    assert caller.output() is None
     # Either side may abort.
     caller.request("/dev1/fs/watch")
     dev.send("call.aborted", dev.next()["id"])
@@ -134,8 +148,8 @@ def test_a_spoke_that_dies(bus, workers):
     wait_until(lambda: caller.call("/dev1/fs/read", {"path": "x"})["payload"]["code"] == "NOT_FOUND", 20, "the caller's worker to forget it")
     again = spoke(server)
     caller.request("/dev1/fs/read", {"path": "x"})
-    again.send("call.responded", again.next()["id"], 1)
-    assert caller.next()["payload"] == 1
+    again.respond(again.next()["id"], 1)
+    assert caller.output() == 1
 
 
 @WORKERS
@@ -166,11 +180,11 @@ def test_a_registration_holds_in_every_worker(bus):
             asker.request("/services/schema", {"name": f"/s{n}/fs/read"})
         finally:
             os.kill(slow, signal.SIGCONT)
-        dev.send("call.responded", dev.next()["id"], n)
-        assert caller.next()["payload"] == n
-        assert asker.next()["payload"]["input_schema"] == SCHEMA
+        dev.respond(dev.next()["id"], n)
+        assert caller.output() == n
+        assert asker.output()["input_schema"] == SCHEMA
     failed(caller.call("/none/of/them"), "NOT_FOUND")
-    listed = asker.call("/services/list", {"prefix": "/s"})["payload"]["operations"]
+    listed = asker.get("/services/list", {"prefix": "/s"})["operations"]
     assert {f"/s{n}/fs/read" for n in range(len(devs))} <= {one["name"] for one in listed}
 
 
@@ -238,9 +252,9 @@ def test_input_is_checked(bus):
 def test_discovery(bus):
     server = bus()
     dev, caller = spoke(server, "dev1", READ, WATCH, {"name": "/root", "access_control": {"required_scopes": ["admin"]}}), server.peer()
-    listed = caller.call("/services/list", {"prefix": "/dev1/"})["payload"]["operations"]
+    listed = caller.get("/services/list", {"prefix": "/dev1/"})["operations"]
     assert sorted(listed, key=str) == [{"name": "/dev1/fs/read", "op_type": "query"}, {"name": "/dev1/fs/watch", "op_type": "subscription"}]
-    shown = caller.call("/services/schema", {"name": "/dev1/fs/read"})["payload"]
+    shown = caller.get("/services/schema", {"name": "/dev1/fs/read"})
     assert shown["input_schema"] == SCHEMA and shown["op_type"] == "query"
     failed(caller.call("/services/schema", {"name": "/dev1/root"}), "NOT_FOUND")
     failed(caller.call("/services/schema", {}), "INVALID_INPUT")
@@ -269,8 +283,8 @@ def test_scopes_and_the_policy(bus):
     for name, good in (("both", True), ("more", False), ("any", True), ("none", False)):
         caller.request(f"/dev1/{name}")
         if good:
-            dev.send("call.responded", dev.next()["id"], name)
-            assert caller.next()["payload"] == name
+            dev.respond(dev.next()["id"], name)
+            assert caller.output() == name
         else:
             failed(caller.next(), "FORBIDDEN")
 
@@ -333,7 +347,7 @@ def test_admin_calls(bus):
     thread.start()
     asked = dev.next()
     assert asked["payload"] == {"operationId": "/fs/read", "input": {"path": "x"}}
-    dev.send("call.responded", asked["id"], {"n": 7})
+    dev.respond(asked["id"], {"n": 7})
     thread.join()
     assert result == [{"n": 7}]
     with pytest.raises(procs.AdminError, match="NOT_FOUND"):
@@ -348,8 +362,8 @@ def test_a_spoke_that_sends_no_more_ends_its_calls(bus, workers):
     dev.subscribe("x")
     caller.request("/dev1/fs/watch")
     asked = dev.next()
-    dev.send("call.responded", asked["id"], 1)
-    assert caller.next()["payload"] == 1
+    dev.respond(asked["id"], 1)
+    assert caller.output() == 1
     dev.end()
     failed(caller.next(), "UNAVAILABLE")
     caller.send("x")

@@ -106,16 +106,16 @@ def test_registrations_are_made_again_and_calls_end_once(front):
     spoke, caller = bus.local(), bus.local()
     operations = ["/get", {"name": "/watch", "op_type": "subscription"}]
     assert spoke.register("dev1", *operations)["type"] == "call.responded"
-    assert spoke.call("/services/list", {"prefix": "/dev1/"})["payload"]["operations"] != []
+    assert spoke.get("/services/list", {"prefix": "/dev1/"})["operations"] != []
     # Answered and over: nothing is to come. One that goes on, and one that was not answered.
     caller.request("/dev1/get", 1, "done")
     first = spoke.next()
-    spoke.send("call.responded", first["id"], "one")
-    assert caller.next()["payload"] == "one"
+    spoke.respond(first["id"], "one")
+    assert caller.output() == "one"
     caller.request("/dev1/watch", 2, "many")
     second = spoke.next()
-    spoke.send("call.responded", second["id"], "two")
-    assert caller.next()["payload"] == "two"
+    spoke.respond(second["id"], "two")
+    assert caller.output() == "two"
     caller.request("/dev1/get", 3, "open")
     third = spoke.next()
     bus.lose()
@@ -127,11 +127,11 @@ def test_registrations_are_made_again_and_calls_end_once(front):
     assert sorted(one["id"] for one in told) == sorted([second["id"], third["id"]])
     # An answer to what has ended is nobody's, although the numbers begin again.
     wait_until(lambda: "/dev1/get" in str(caller.call("/services/list", {"prefix": "/dev1/"}, "list")), 30, "the spoke")
-    spoke.send("call.responded", third["id"], "late")
+    spoke.respond(third["id"], "late")
     caller.request("/dev1/get", 4, "again")
     again = spoke.next()
-    spoke.send("call.responded", again["id"], "fresh")
-    assert caller.next() == {"type": "call.responded", "id": "again", "payload": "fresh"}
+    spoke.respond(again["id"], "fresh")
+    assert caller.next() == {"type": "call.responded", "id": "again", "payload": {"output": "fresh"}}
     assert caller.sync() == [] and spoke.sync() == []
 
 
@@ -237,7 +237,7 @@ def test_call(place):
     calling = call("/dev1/get", '{"path": "x"}')
     asked = spoke.next()
     assert asked["payload"]["input"] == {"path": "x"}
-    spoke.send("call.responded", asked["id"], {"ok": [1, 2]})
+    spoke.respond(asked["id"], {"ok": [1, 2]})
     assert (calling.communicate(timeout=scaled(30)), calling.returncode) == (('{"ok":[1,2]}\n', ""), 0)
     calling = call("/dev1/watch", "-")
     calling.stdin.write("[1]")
@@ -246,7 +246,7 @@ def test_call(place):
     asked = spoke.next()
     assert asked["payload"]["input"] == [1]
     for n in range(3):
-        spoke.send("call.responded", asked["id"], n)
+        spoke.respond(asked["id"], n)
     spoke.send("call.completed", asked["id"], {})
     assert (calling.communicate(timeout=scaled(30)), calling.returncode) == (("0\n1\n2\n", ""), 0)
     calling = call("--timeout", "3s", "/dev1/get")

@@ -84,12 +84,12 @@ def test_calls_cross_the_socket(bus, workers):
     server = bus(workers)
     spoke, caller = server.local(), server.peer()
     assert spoke.register("dev1", "/fs/read")["type"] == "call.responded"
-    wait_until(lambda: len(caller.call("/services/list", {"prefix": "/dev1/"})["payload"]["operations"]) == 1, 20, "the spoke")
+    wait_until(lambda: len(caller.get("/services/list", {"prefix": "/dev1/"})["operations"]) == 1, 20, "the spoke")
     caller.request("/dev1/fs/read", {"path": "x"}, "c")
     asked = spoke.next()
     assert asked["payload"] == {"operationId": "/fs/read", "input": {"path": "x"}}
-    spoke.send("call.responded", asked["id"], "text")
-    assert caller.next() == {"type": "call.responded", "id": "c", "payload": "text"}
+    spoke.respond(asked["id"], "text")
+    assert caller.next() == {"type": "call.responded", "id": "c", "payload": {"output": "text"}}
     caller.request("/dev1/fs/read", {}, "d")
     spoke.next()
     spoke.close()
@@ -129,7 +129,7 @@ def test_another_user(bus, tmp_path):
     other = subprocess.Popen([sys.executable, "-c", code, str(server.socket)], stdout=subprocess.PIPE, text=True,
                              user=NOBODY, group=NOBODY, extra_groups=[])
     asked = spoke.next()
-    spoke.send("call.responded", asked["id"], {"ok": True})
+    spoke.respond(asked["id"], {"ok": True})
     assert '"ok":true' in other.communicate(timeout=60)[0]
 
 

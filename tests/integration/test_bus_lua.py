@@ -61,18 +61,18 @@ def test_operations(bus, workers):
     server = script(bus, workers, SCRIPT)
     for peer in [who(server, "alice") for _ in range(2 * max(workers, 1))]:
         peer.request("/math/add", {"a": 2, "b": 3})
-        assert peer.next() == {"type": "call.responded", "id": "1", "payload": {"sum": 5}}
+        assert peer.next() == {"type": "call.responded", "id": "1", "payload": {"output": {"sum": 5}}}
         peer.request("/math/add", {"a": "2", "b": 3})
         assert "a" in failed(peer.next(), "INVALID_INPUT")
         # What does not fit its own schema is the operation's mistake.
         peer.request("/math/add", {"a": 0.5, "b": 0.25})
         failed(peer.next(), "INTERNAL")
         peer.request("/who/am", [1, 2])
-        assert peer.next()["payload"] == {"id": "alice", "scopes": ["who"], "link": True, "input": [1, 2]}
+        assert peer.output() == {"id": "alice", "scopes": ["who"], "link": True, "input": [1, 2]}
         peer.request("/slow/sleep", {"seconds": 0.01})
-        assert peer.next()["payload"] == "slept"
+        assert peer.output() == "slept"
         peer.request("/slow/resolve", "127.0.0.1")
-        assert peer.next()["payload"] == ["127.0.0.1"]
+        assert peer.output() == ["127.0.0.1"]
         peer.request("/bad/error")
         assert "secret" not in failed(peer.next(), "INTERNAL")
         peer.request("/bad/loop")
@@ -83,7 +83,7 @@ def test_operations(bus, workers):
         peer.request("/bad/code")
         assert failed(peer.next(), "NO_SUCH_USER") == "who is that?"
         peer.request("/bad/nothing")
-        assert peer.next()["payload"] is None
+        assert peer.output() is None
         peer.request("/who/am", [None])
         failed(peer.next(), "INVALID_INPUT")
         peer.request("/math/nothing")
@@ -94,11 +94,11 @@ def test_operations(bus, workers):
     bob.request("/who/am")
     failed(bob.next(), "FORBIDDEN")
     bob.request("/services/list", {"prefix": "/who/"})
-    assert bob.next()["payload"] == {"operations": []}
+    assert bob.output() == {"operations": []}
     bob.request("/services/list", {"prefix": "/math/"})
-    assert bob.next()["payload"] == {"operations": [{"name": "/math/add", "op_type": "query"}]}
+    assert bob.output() == {"operations": [{"name": "/math/add", "op_type": "query"}]}
     bob.request("/services/schema", {"name": "/math/add"})
-    assert bob.next()["payload"]["input_schema"]["required"] == ["a", "b"]
+    assert bob.output()["input_schema"]["required"] == ["a", "b"]
     # The name is taken, by the server.
     answer = bob.register("math", {"name": "/add"})
     error(answer, "INVALID_INPUT", "register", "call.error")
@@ -185,19 +185,19 @@ def test_they_come_and_go_with_the_policy(bus):
     server = script(bus, 2, 'alknet.operation("/v/one", {}, function() return 1 end)\nreturn {}\n')
     old = server.peer()
     old.request("/v/one")
-    assert old.next()["payload"] == 1
+    assert old.output() == 1
     path = server.conf.policy
     path.write_text('alknet.operation("/v/one", {}, function() return 2 end)\n'
                     'alknet.operation("/v/two", {}, function() return 2 end)\nreturn {}\n')
     server.conf.call("policy.reload")
     new = server.peer()
     new.request("/v/one")
-    assert new.next()["payload"] == 2
+    assert new.output() == 2
     new.request("/v/two")
-    assert new.next()["payload"] == 2
+    assert new.output() == 2
     # Who came before is served by what it came to.
     old.request("/v/one")
-    assert old.next()["payload"] == 1
+    assert old.output() == 1
     assert server.conf.call("operation.call", operation="/v/one") == 2
     path.write_text("return {}\n")
     server.conf.call("policy.reload")
@@ -231,11 +231,11 @@ return {
 """
     server = script(bus, workers, text, bus={"access": ["/*/fs/*=fs,root", "/db/**=@", "/hub/services/register=spoke"]})
     alice, bob, carol = (who(server, user) for user in ("alice", "bob", "carol"))
-    assert alice.call("/a/fs/read")["payload"] == "a"
+    assert alice.get("/a/fs/read") == "a"
     failed(bob.call("/a/fs/read"), "FORBIDDEN")
-    assert alice.call("/a/b/fs/read")["payload"] == "b"
+    assert alice.get("/a/b/fs/read") == "b"
     assert failed(bob.call("/a/b/fs/read"), "FORBIDDEN") == "only alice"
-    assert bob.call("/db/one/get")["payload"] == "c"
+    assert bob.get("/db/one/get") == "c"
     failed(alice.call("/db/one/get"), "FORBIDDEN")
     error(alice.register("dev", "/x"), "FORBIDDEN", "register", "call.error")
     assert carol.register("dev", "/fs/x", "/y")["type"] == "call.responded"
@@ -255,7 +255,7 @@ def test_the_example_knows_who_is_there(bus, workers):
     speaker.send("presence.dev1", "", {"state": "busy"})
 
     def there():
-        return caller.call("/presence/list", {"within": 60})["payload"].get("present")
+        return caller.get("/presence/list", {"within": 60}).get("present")
 
     wait_until(there, 20, "the event to be heard")
     assert [(one["name"], one["state"]) for one in there()] == [("dev1", "busy")]

@@ -153,6 +153,20 @@ def test_a_program_of_its_own_on_nats(mesh):
     assert plain.next()[2] in ("a", "b")
     plain.publish("alknet.bus.c.a.hello", {"who": 1}, "answers")
     assert plain.next()[2]["code"] == "FORBIDDEN"
+    # And serve: what it answers is the output.
+    plain.subscribe("alknet.bus.c.prog.add", "alknet")
+    caller = a.peer()
+    for answer in (7, None, {"output": 1}):
+        caller.request("/prog/add", {"n": 1})
+        _, reply, asked = plain.next()
+        assert asked == {"operationId": "/prog/add", "input": {"n": 1}}
+        plain.publish(reply, answer)
+        assert caller.output() == answer
+    caller.request("/prog/add")
+    plain.write(f"PUB {plain.next()[1]} 2\r\n{{x\r\n".encode())
+    error(caller.next(), "INTERNAL", "1", "call.error")
+    plain.write(b"PUB alknet.bus.c.any.where answers 2\r\n{x\r\n")
+    assert plain.next()[2]["code"] == "INVALID_INPUT"
     plain.close()
 
 
@@ -162,8 +176,8 @@ def test_calls_to_the_other_server(mesh, workers):
     caller, dev = a.peer(), b.peer()
     settled(nats, a, b)
     answer = caller.call("/b/hello", {"who": "me"})
-    assert answer["payload"] == {"from": "b", "who": "me", "id": "someone", "scopes": ["hello"]}, answer
-    assert caller.call("/any/where")["payload"] == "a"  # the nearest
+    assert answer["payload"]["output"] == {"from": "b", "who": "me", "id": "someone", "scopes": ["hello"]}, answer
+    assert caller.get("/any/where") == "a"  # the nearest
     error(caller.call("/b/hello", {}), "INVALID_INPUT", "1", "call.error")
     error(caller.call("/c/hello", {}), "NOT_FOUND", "1", "call.error")
     assert dev.register("dev.1", "/fs/read", {"name": "/fs/watch", "op_type": "subscription"})["type"] == "call.responded"
@@ -171,14 +185,14 @@ def test_calls_to_the_other_server(mesh, workers):
     caller.request("/dev.1/fs/read", {"path": "x"})
     asked = dev.next()
     assert asked["payload"] == {"operationId": "/fs/read", "input": {"path": "x"}}
-    dev.send("call.responded", asked["id"], {"text": 1})
-    assert caller.next() == {"type": "call.responded", "id": "1", "payload": {"text": 1}}
+    dev.respond(asked["id"], {"text": 1})
+    assert caller.next() == {"type": "call.responded", "id": "1", "payload": {"output": {"text": 1}}}
     caller.request("/dev.1/fs/watch")
     asked = dev.next()
     for n in range(3):
-        dev.send("call.responded", asked["id"], n)
+        dev.respond(asked["id"], n)
     dev.send("call.completed", asked["id"])
-    assert [caller.next()["payload"] for _ in range(3)] == [0, 1, 2]
+    assert [caller.output() for _ in range(3)] == [0, 1, 2]
     assert caller.next()["type"] == "call.completed"
     # Ends: the caller's, the spoke's, a deadline.
     caller.request("/dev.1/fs/watch")
@@ -196,7 +210,7 @@ def test_calls_to_the_other_server(mesh, workers):
     asked = dev.next()
     error(caller.next(), "TIMEOUT", "1", "call.error")
     assert dev.next()["type"] == "call.aborted"
-    dev.send("call.responded", asked["id"], 1)
+    dev.respond(asked["id"], 1)
     caller.request("/dev.1/fs/read")
     dev.next()
     dev.wire.close()
@@ -213,12 +227,12 @@ def test_a_server_that_dies_ends_its_calls(mesh):
     settled(nats, a, b)
     caller.request("/dev/watch")
     asked = dev.next()
-    dev.send("call.responded", asked["id"], 1)
-    assert caller.next()["payload"] == 1
+    dev.respond(asked["id"], 1)
+    assert caller.output() == 1
     far.request("/near/watch")
     near = spoke.next()
-    spoke.send("call.responded", near["id"], 1)
-    assert far.next()["payload"] == 1
+    spoke.respond(near["id"], 1)
+    assert far.output() == 1
     for pid in procs.tree(b.conf.server.pid):
         os.kill(pid, signal.SIGKILL)
     b.conf.server.expected_status = None
@@ -241,7 +255,7 @@ def test_nats_dies_and_comes_back(mesh):
     error(caller.next(), "UNAVAILABLE", "1", "call.error")
     wait_until(lambda: a.metric("backend_connected") == 0 and b.metric("backend_connected") == 0, 20, "it to be noticed")
     error(caller.call("/b/hello", {"who": 1}), "UNAVAILABLE", "1", "call.error")
-    assert caller.call("/a/hello", {"who": 1})["payload"]["from"] == "a"
+    assert caller.get("/a/hello", {"who": 1})["from"] == "a"
     # What fits waits; then the publisher is told. Whoever is here has it at once.
     pad, sent, told = "x" * 500, 0, []
     while not told:
@@ -260,7 +274,7 @@ def test_nats_dies_and_comes_back(mesh):
     assert [member.next()["payload"]["n"] for _ in range(kept)] == list(range(kept))
     wait_until(lambda: a.metric("backend_connected") == 1 and b.metric("backend_connected") == 1, 20, "it to be back")
     wait_until(lambda: caller.call("/b/hello", {"who": 1})["type"] == "call.responded", 20, "calls to go again")
-    assert caller.call("/b/hello", {"who": 1})["payload"]["from"] == "b"
+    assert caller.get("/b/hello", {"who": 1})["from"] == "b"
     sender.send("x.y", "", {"n": 1000})
     for peer in (here, there, member):
         assert peer.next()["payload"]["n"] == 1000

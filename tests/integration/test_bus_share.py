@@ -70,15 +70,15 @@ def test_calls_to_a_worker_that_does_not_keep_up(bus):
     for one in got:
         error(one, "OVERLOADED", type_="call.error")
     for asked in [dev.next() for _ in range(COUNT - len(got))]:
-        dev.send("call.responded", asked["id"], 1)
+        dev.respond(asked["id"], 1)
         got.append(caller.next())
     assert sorted(int(one["id"]) for one in got) == list(range(COUNT))
     assert dev.sync() == [] and caller.sync() == []
     assert slow in server.conf.server.workers()
     # It keeps up again.
     caller.request("/dev/x")
-    dev.send("call.responded", dev.next()["id"], 2)
-    assert caller.next()["payload"] == 2
+    dev.respond(dev.next()["id"], 2)
+    assert caller.output() == 2
 
 
 def test_answers_to_a_worker_that_does_not_keep_up(bus):
@@ -89,7 +89,7 @@ def test_answers_to_a_worker_that_does_not_keep_up(bus):
     asked, told = dev.next()["id"], []
     with stopped(slow):
         for _ in range(COUNT):
-            dev.send("call.responded", asked, BIG)
+            dev.respond(asked, BIG)
             told += dev.sync()
     assert told == [{"type": "call.aborted", "id": asked, "payload": {}}]
     got = 0

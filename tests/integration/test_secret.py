@@ -536,14 +536,14 @@ def test_the_operations_are_on_the_bus_behind_their_scopes(secret, workers):
     assert reader.call("/secret/deriveEd25519", {"path": 7})["payload"]["code"] == "INVALID_INPUT"
     assert reader.call("/secret/deriveEd25519", {"path": "m/0"})["payload"]["code"] == "INVALID_INPUT"
     assert reader.call("/secret/nothing")["payload"]["code"] == "NOT_FOUND"
-    listed = reader.call("/services/list", {"prefix": "/secret/"})["payload"]["operations"]
+    listed = reader.get("/services/list", {"prefix": "/secret/"})["operations"]
     assert sorted(one["name"] for one in listed) == ["/secret/deriveEd25519", "/secret/status"]
     for user in ("nobody", "other"):
         one = peer(user)
         for operation in ("deriveEd25519", "deriveEncryptionKey", "deriveEthereumKey", "derivePassword", "encrypt", "decrypt",
                           "lock", "unlock", "reencrypt", "status"):
             assert one.call(f"/secret/{operation}")["payload"]["code"] == "FORBIDDEN"
-        assert one.call("/services/list", {"prefix": "/secret/"})["payload"]["operations"] == []
+        assert one.get("/services/list", {"prefix": "/secret/"})["operations"] == []
     everything = peer("all")
     sealed = everything.call("/secret/encrypt", {"plaintext": "hi", "key_version": 1})["payload"]["output"]
     assert everything.call("/secret/decrypt", sealed)["payload"]["output"] == {"plaintext": "hi"}

@@ -95,6 +95,19 @@ class Peer:
         self.request(operation, input_, id_, **more)
         return self.next()
 
+    def respond(self, id_, output):
+        self.send("call.responded", id_, {"output": output})
+
+    def output(self):
+        """Of a call; the next frame must be its answer."""
+        one = self.next()
+        assert one["type"] == "call.responded" and list(one["payload"]) == ["output"], one
+        return one["payload"]["output"]
+
+    def get(self, operation, input_=None, **more):
+        self.request(operation, input_, **more)
+        return self.output()
+
     def register(self, spoke, *operations):
         operations = [one if isinstance(one, dict) else {"name": one} for one in operations]
         return self.call("/hub/services/register", {"spoke": spoke, "operations": operations}, "register")

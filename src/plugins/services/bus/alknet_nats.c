@@ -166,20 +166,19 @@ static const char *put_frame(struct wire_out *out, const void *body, size_t n, c
 	return wrong;
 }
 
-/* The text as jansson writes it, so that it has an end. */
-static const char *put_json(struct wire_out *out, const char *body, size_t n)
+/* The text as jansson writes it, so that it has an end. What is no JSON has a status that says so: somebody waits for what
+ * comes of it. */
+static void put_json(struct wire_out *out, const char *status, const char *body, size_t n)
 {
 	json_t *json = n > 0 ? json_loadb(body, n, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL)
 			     : json_null();
 	char *text = json != NULL ? json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
 
 	json_decref(json);
-	if (text == NULL)
-		return "a message is no JSON";
+	wire_text(out, text != NULL ? status : NATS_STATUS_NO_JSON);
 	wire_text(out, "");
-	wire_bytes(out, text, strlen(text) + 1);
+	wire_text(out, text != NULL ? text : "null");
 	free(text);
-	return NULL;
 }
 
 static const char *header(natsMsg *msg, const char *name)
@@ -192,7 +191,8 @@ static const char *header(natsMsg *msg, const char *name)
 static void on_message(natsConnection *nc, natsSubscription *nats, natsMsg *msg, void *user)
 {
 	const struct sub *sub = user;
-	const char *subject = natsMsg_GetSubject(msg), *reply = natsMsg_GetReply(msg), *wrong;
+	const char *subject = natsMsg_GetSubject(msg), *reply = natsMsg_GetReply(msg);
+	const char *status = natsMsg_IsNoResponders(msg) ? NATS_STATUS_NOBODY : "", *wrong = NULL;
 	const char *body = natsMsg_GetData(msg);
 	size_t n = (size_t)natsMsg_GetDataLength(msg);
 	struct wire_out out;
@@ -205,12 +205,13 @@ static void on_message(natsConnection *nc, natsSubscription *nats, natsMsg *msg,
 	wire_text(&out, header(msg, "Alknet-From"));
 	wire_text(&out, header(msg, "Alknet-Type"));
 	wire_text(&out, header(msg, "Alknet-Identity"));
-	wire_text(&out, natsMsg_IsNoResponders(msg) ? "503" : "");
-	if (sub->kind == NATS_KIND_JSON)
-		wrong = put_json(&out, body, n);
-	else
+	if (sub->kind == NATS_KIND_JSON) {
+		put_json(&out, status, body, n);
+	} else {
+		wire_text(&out, status);
 		wrong = put_frame(&out, body, n, sub->kind == NATS_KIND_EVENT ? sub->prefix : NULL,
 				  subject);
+	}
 	if (wrong != NULL) {
 		wire_free(&out);
 		say_lost(1, wrong);

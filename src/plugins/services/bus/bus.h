@@ -314,6 +314,8 @@ void call_forget_served(struct conn *c);
 void call_forget(struct conn *c);
 void call_worker_gone(struct bus *bus, uint64_t worker);
 void call_fail(struct conn *c, const char *id, const char *code, const char *message);
+/* The payload of `call.responded`. Takes `output`. */
+json_t *call_output(json_t *output);
 
 /* spoke.c */
 struct operation_at {

@@ -122,6 +122,11 @@ static struct call *call_new(struct bus *bus, struct conn *caller, const char *i
 	return call;
 }
 
+json_t *call_output(json_t *output)
+{
+	return json_pack("{s:o}", "output", output);
+}
+
 static json_t *failure(const char *code, const char *message)
 {
 	return json_pack("{s:s, s:s, s:b}", "code", code, "message", message, "retryable",
@@ -484,18 +489,22 @@ static enum answer answer_of(const char *type)
 	return ANSWER_NONE;
 }
 
-/* A server's error as it may go on: a code and a message. */
+/* A server's error as it may go on: a code and a message, perhaps details. */
 static json_t *answer_error(const json_t *payload)
 {
 	const json_t *code = json_object_get(payload, "code");
 	const json_t *message = json_object_get(payload, "message");
+	json_t *details = json_object_get(payload, "details"), *error;
 
 	if (!json_is_string(code) || json_string_length(code) == 0 ||
 	    json_string_length(code) > 64 || !json_is_string(message) ||
 	    json_string_length(message) > 1024)
 		return failure("INTERNAL", "the operation failed and does not say how");
-	return json_pack("{s:O, s:O, s:b}", "code", code, "message", message, "retryable",
-			 json_is_true(json_object_get(payload, "retryable")));
+	error = json_pack("{s:O, s:O, s:b}", "code", code, "message", message, "retryable",
+			  json_is_true(json_object_get(payload, "retryable")));
+	if (error != NULL && details != NULL)
+		json_object_set(error, "details", details);
+	return error;
 }
 
 /* Takes `payload`. */
@@ -505,6 +514,13 @@ static void call_answer(struct call *call, enum answer answer, json_t *payload)
 
 	switch (answer) {
 	case ANSWER_ONE:
+		if (json_object_get(payload, "output") == NULL) {
+			json_decref(payload);
+			call_stop_server(call);
+			call_end(call, "call.error",
+				 failure("INTERNAL", "the operation's answer has no output"));
+			return;
+		}
 		if (!call->many) {
 			call_end(call, "call.responded", payload);
 			return;
@@ -594,11 +610,12 @@ void call_inner_answered(void *user, enum alk_operation_answer kind, const char 
 		call_stop_server(call);
 		call_end(call, "call.error", failure("INTERNAL", "the operation failed"));
 	} else if (kind == ALK_OPERATION_RESPONDED && call->many) {
-		call_tell(call, "call.responded", payload);
+		call_tell(call, "call.responded", call_output(payload));
 		call_end(call, "call.completed", json_object());
+	} else if (kind == ALK_OPERATION_COMPLETED) {
+		call_answer(call, ANSWER_LAST, payload);
 	} else {
-		call_answer(call, kind == ALK_OPERATION_COMPLETED ? ANSWER_LAST : ANSWER_ONE,
-			    payload);
+		call_answer(call, ANSWER_ONE, call_output(payload));
 	}
 }
 

@@ -188,6 +188,8 @@ const char *hub_call_start(struct hub *hub, const struct hub_target *target, con
 			   const char *identity, uint64_t timeout, hub_call_answered *answered,
 			   void *user, struct hub_call **out);
 void hub_call_cancel(struct hub_call **call);
+/* The output in the payload of a `call.responded`, as JSON text that the caller frees. NULL: there is none. */
+char *hub_call_output(const char *payload);
 void hub_answered(struct hub *hub, uint64_t worker, const uint8_t *bytes, size_t n);
 void hub_calls_down(struct hub *hub, uint64_t worker);
 void hub_calls_free(struct hub *hub);

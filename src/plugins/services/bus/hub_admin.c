@@ -252,7 +252,13 @@ static void on_called(void *user, const char *type, const char *payload, bool la
 
 	(void)last;
 	if (strcmp(type, "call.responded") == 0) {
-		alk_call_result(&call, payload);
+		char *output = hub_call_output(payload);
+
+		if (output != NULL)
+			alk_call_result(&call, output);
+		else
+			alk_call_fail(&call, "INTERNAL: the operation's answer has no output");
+		free(output);
 		return;
 	}
 	error = json_loads(payload, JSON_DECODE_ANY, NULL);

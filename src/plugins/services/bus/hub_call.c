@@ -188,6 +188,16 @@ const char *hub_call_start(struct hub *hub, const struct hub_target *target, con
 	return NULL;
 }
 
+char *hub_call_output(const char *payload)
+{
+	json_t *json = json_loads(payload, JSON_DECODE_ANY, NULL);
+	const json_t *output = json_object_get(json, "output");
+	char *text = output != NULL ? json_dumps(output, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+
+	json_decref(json);
+	return text;
+}
+
 void hub_call_cancel(struct hub_call **call)
 {
 	struct hub_call *c = *call;

@@ -156,7 +156,7 @@ void nats_serve_free(struct nats_serve *serve);
 void nats_hear_answer(struct nats *nats, const char *subject, const char *from, const char *type,
 		      const char *status, const char *payload);
 void nats_hear_call(struct nats *nats, const struct nats_sub *sub, const char *reply,
-		    const char *from, const char *identity, const char *body);
+		    const char *from, const char *identity, const char *status, const char *body);
 void nats_hear_abort(struct nats *nats, const char *body);
 
 #endif

@@ -135,6 +135,23 @@ void hub_nats_worker_down(struct hub *hub, uint64_t worker)
 	}
 }
 
+/* A program of its own on NATS answers with the output alone, once. */
+static void answer_program(struct nats *nats, struct nats_call *call, const char *body)
+{
+	json_t *output = json_loads(body, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
+	json_t *payload = output != NULL ? json_pack("{s:o}", "output", output) : NULL;
+	char *text = payload != NULL ? json_dumps(payload, JSON_COMPACT) : NULL;
+
+	json_decref(payload);
+	if (text == NULL) {
+		nats_call_fail(nats, call, "INTERNAL", "the answer is not JSON");
+		return;
+	}
+	answer_worker(nats->hub, call->worker, call->worker_number, false, "call.responded", text);
+	free(text);
+	call_free(nats, call);
+}
+
 void nats_hear_answer(struct nats *nats, const char *subject, const char *from, const char *type,
 		      const char *status, const char *payload)
 {
@@ -153,7 +170,9 @@ void nats_hear_answer(struct nats *nats, const char *subject, const char *from, 
 		return;
 	}
 	call->seen = alk_loop_now(nats->hub->loop);
-	if (*status != '\0') {
+	if (strcmp(status, NATS_STATUS_NO_JSON) == 0) {
+		nats_call_fail(nats, call, "INTERNAL", "the answer is not JSON");
+	} else if (*status != '\0') {
 		nats_call_fail(nats, call, "NOT_FOUND", "no such operation");
 	} else if (strncmp(type, "accepted", 8) == 0) {
 		snprintf(call->server, sizeof(call->server), "%s", from);
@@ -161,10 +180,10 @@ void nats_hear_answer(struct nats *nats, const char *subject, const char *from, 
 		if (call->many)
 			answer_worker(nats->hub, call->worker, call->worker_number, true, "",
 				      "null");
+	} else if (*type == '\0') {
+		answer_program(nats, call, payload);
 	} else {
-		/* A program of its own on NATS answers with JSON alone. */
-		const char *known = *type != '\0' ? type : "call.responded";
-		bool last = !call->many || strcmp(known, "call.responded") != 0;
+		bool last = !call->many || strcmp(type, "call.responded") != 0;
 
 		if (!hub_has_room(nats->hub, call->worker)) {
 			answer_error(nats->hub, call->worker, call->worker_number, "OVERLOADED",
@@ -172,7 +191,7 @@ void nats_hear_answer(struct nats *nats, const char *subject, const char *from, 
 			call_abort(nats, call);
 			return;
 		}
-		answer_worker(nats->hub, call->worker, call->worker_number, call->many, known,
+		answer_worker(nats->hub, call->worker, call->worker_number, call->many, type,
 			      payload);
 		if (last)
 			call_free(nats, call);
@@ -201,8 +220,12 @@ static void serve_say(struct nats *nats, const char *reply, const char *type, co
 static void on_served(void *user, const char *type, const char *payload, bool last)
 {
 	struct nats_serve *serve = user;
+	char *output = NULL;
 
-	serve_say(serve->nats, serve->reply, type, payload);
+	if (serve->server[0] == '\0' && strcmp(type, "call.responded") == 0)
+		output = hub_call_output(payload);
+	serve_say(serve->nats, serve->reply, type, output != NULL ? output : payload);
+	free(output);
 	if (!last)
 		return;
 	serve->call = NULL;
@@ -220,7 +243,7 @@ static void serve_error(struct nats *nats, const char *reply, const char *code, 
 
 /* Another server's caller has the scopes that the server says; a program of its own on NATS has none. Its body is the input. */
 void nats_hear_call(struct nats *nats, const struct nats_sub *sub, const char *reply,
-		    const char *from, const char *identity, const char *body)
+		    const char *from, const char *identity, const char *status, const char *body)
 {
 	struct nats_serve *serve;
 	struct hub_target target;
@@ -228,7 +251,10 @@ void nats_hear_call(struct nats *nats, const struct nats_sub *sub, const char *r
 	json_t *json = json_loads(body, JSON_DECODE_ANY, NULL), *input = json;
 	uint64_t worker, connection;
 
-	if (*reply == '\0' || json == NULL || (serve = calloc(1, sizeof(*serve))) == NULL) {
+	if (*status != '\0' && *reply != '\0')
+		serve_error(nats, reply, "INVALID_INPUT", "the input is not JSON");
+	if (*status != '\0' || *reply == '\0' || json == NULL ||
+	    (serve = calloc(1, sizeof(*serve))) == NULL) {
 		json_decref(json);
 		return;
 	}

@@ -14,6 +14,10 @@
 #define NATS_KIND_JSON 2  /* any JSON, or nothing */
 #define NATS_KIND_FRAME 3 /* an envelope */
 
+/* The status of a message, else "". */
+#define NATS_STATUS_NOBODY "503" /* nobody serves the subject of a request */
+#define NATS_STATUS_NO_JSON "400"
+
 /* To the program, then from it. */
 #define NATS_OPS(X)                                                                                \
 	X(START)    /* URLs with commas, credentials file, CA file */                              \

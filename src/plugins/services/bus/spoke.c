@@ -243,7 +243,8 @@ void spoke_registered(struct bus *bus, uint64_t tag, const char *code, const cha
 		call_fail(c, c->frame.id, code, message);
 	else
 		conn_say(c, "call.responded", c->frame.id,
-			 json_pack("{s:s}", "spoke", c->spoke != NULL ? c->spoke->name : ""));
+			 call_output(json_pack("{s:s}", "spoke",
+					       c->spoke != NULL ? c->spoke->name : "")));
 	conn_go_on(c);
 }
 
@@ -387,7 +388,8 @@ static void hub_list(struct conn *c, const char *id, const json_t *input, conn_t
 			if (spoke_may(c, &s->operations[i]))
 				list_add(list, s->name, s->operations[i].name,
 					 s->operations[i].type, prefix);
-	packet = packet_make("call.responded", id, json_pack("{s:o}", "operations", list));
+	packet = packet_make("call.responded", id,
+			     call_output(json_pack("{s:o}", "operations", list)));
 	if (packet == NULL || packet->n > c->bus->frame_max + 4)
 		call_fail(c, id, "OVERLOADED", "too many for one frame: give a prefix");
 	else
@@ -416,10 +418,11 @@ static void hub_schema(struct conn *c, const char *id, const json_t *input, conn
 		return;
 	}
 	conn_say(c, "call.responded", id,
-		 json_pack("{s:s, s:s, s:o, s:o, s:o}", "name", name, "op_type", at.operation->type,
-			   "input_schema", shown(at.operation->input), "output_schema",
-			   shown(at.operation->output), "access_control",
-			   shown(at.operation->access)));
+		 call_output(json_pack("{s:s, s:s, s:o, s:o, s:o}", "name", name, "op_type",
+				       at.operation->type, "input_schema",
+				       shown(at.operation->input), "output_schema",
+				       shown(at.operation->output), "access_control",
+				       shown(at.operation->access))));
 }
 
 bool spoke_hub_call(struct conn *c, const char *id, const char *operation, json_t *input,

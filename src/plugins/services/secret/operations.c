@@ -103,7 +103,7 @@ void secret_operation_answer(struct secret_ask *ask, const uint8_t *bytes, size_
 			 (const char *)answer.text.bytes);
 		alk_operation_fail(&call, secret_call_code(answer.fault, &retryable), text);
 	} else {
-		output = json_pack("{s:o}", "output", secret_call_output(ask->op, &answer));
+		output = secret_call_output(ask->op, &answer);
 		json = output != NULL ? json_dumps(output, JSON_COMPACT) : NULL;
 		json_decref(output);
 		if (json != NULL)
