@@ -415,6 +415,7 @@ static void on_sub_done(void *user)
 static void do_unsub(struct wire_in *in)
 {
 	uint64_t id = wire_get_number(in);
+	natsSubscription *nats;
 	struct sub *sub;
 
 	LIST_FOREACH(sub, &subs, entry)
@@ -425,9 +426,10 @@ static void do_unsub(struct wire_in *in)
 	if (sub == NULL)
 		return;
 	LIST_REMOVE(sub, entry);
-	natsSubscription_SetOnCompleteCB(sub->nats, on_sub_done, sub);
-	natsSubscription_Unsubscribe(sub->nats);
-	natsSubscription_Destroy(sub->nats);
+	nats = sub->nats; /* the other thread may be done with `sub` at once */
+	natsSubscription_SetOnCompleteCB(nats, on_sub_done, sub);
+	natsSubscription_Unsubscribe(nats);
+	natsSubscription_Destroy(nats);
 }
 
 static natsStatus msg_make(natsMsg **msg, const char *const headers[6], const char *subject,
