@@ -221,7 +221,6 @@ void alk_addr_format(const struct sockaddr *sa, socklen_t len, char *host, size_
 	struct sockaddr_in6 in6;
 	uint16_t found = 0;
 
-	snprintf(host, size, "%s", "unknown");
 	if (len >= sizeof(sa->sa_family) && sa->sa_family == AF_UNIX) {
 		snprintf(host, size, "%s", "unix");
 	} else if (len >= sizeof(in) && sa->sa_family == AF_INET) {
@@ -232,6 +231,8 @@ void alk_addr_format(const struct sockaddr *sa, socklen_t len, char *host, size_
 		memcpy(&in6, sa, sizeof(in6));
 		addr_format_v6(&in6, host, size);
 		found = ntohs(in6.sin6_port);
+	} else {
+		snprintf(host, size, "%s", "unknown");
 	}
 	if (port != NULL)
 		*port = found;

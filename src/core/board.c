@@ -165,3 +165,39 @@ void alk_board_get_hand(const struct alk_board *board, struct alk_board_hand *ha
 	text_copy(hand->addr, sizeof(hand->addr), board->in_hand_addr);
 	text_copy(hand->identity, sizeof(hand->identity), board->in_hand_identity);
 }
+
+bool alk_board_end(struct alk_board *board, uint64_t link)
+{
+	struct alk_board_ended *ended = &board->ended;
+	uint32_t written = atomic_load_explicit(&ended->written, memory_order_relaxed);
+
+	if (written - atomic_load_explicit(&ended->read, memory_order_acquire) >= ALK_BOARD_ENDED)
+		return false;
+	atomic_store_explicit(&ended->link[written % ALK_BOARD_ENDED], link, memory_order_relaxed);
+	atomic_store_explicit(&ended->written, written + 1, memory_order_release);
+	return true;
+}
+
+bool alk_board_ended_waits(const struct alk_board *board)
+{
+	return atomic_load_explicit(&board->ended.written, memory_order_relaxed) !=
+	       atomic_load_explicit(&board->ended.read, memory_order_relaxed);
+}
+
+int alk_board_ended_next(struct alk_board *board, uint32_t *read, uint64_t *link)
+{
+	struct alk_board_ended *ended = &board->ended;
+	uint32_t written = atomic_load_explicit(&ended->written, memory_order_acquire);
+	int rc = written - *read > ALK_BOARD_ENDED ? -EPROTO : 0;
+
+	*link = 0;
+	if (rc < 0) {
+		*read = written;
+	} else if (written != *read) {
+		*link = atomic_load_explicit(&ended->link[*read % ALK_BOARD_ENDED],
+					     memory_order_relaxed);
+		++*read;
+	}
+	atomic_store_explicit(&ended->read, *read, memory_order_release);
+	return rc;
+}

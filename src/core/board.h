@@ -14,6 +14,7 @@
  * metrics_histograms.def and alk_observe(ALK_H_..., us). "make docs" then. */
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <alknet/err.h>
 
@@ -75,6 +76,16 @@ struct alk_board_histogram {
 	_Atomic uint64_t bucket[ALK_BUCKET_COUNT], sum_us;
 };
 
+/* Links that have ended, from the worker to the supervisor: a flood of links that come to nothing would wake it for each.
+ * It looks here before it takes the next link; a worker that has waited for it for a while says so over the control
+ * socket. Each counter has one writer, and counts for ever. */
+#define ALK_BOARD_ENDED 256
+struct alk_board_ended {
+	_Atomic uint32_t written; /* the worker's */
+	_Atomic uint32_t read;	  /* the supervisor's, who does not believe it itself */
+	_Atomic uint64_t link[ALK_BOARD_ENDED];
+};
+
 struct alk_board {
 	uint32_t magic, size;
 	_Atomic uint64_t busy_since; /* alk_board_now() when the loop woke, 0 while it waits */
@@ -82,6 +93,7 @@ struct alk_board {
 	_Atomic uint64_t in_hand_link;
 	char in_hand_addr[64];
 	char in_hand_identity[128];
+	struct alk_board_ended ended;
 	_Atomic uint64_t metric[ALK_METRIC_COUNT];
 	struct alk_board_histogram histogram[ALK_HISTOGRAM_COUNT];
 };
@@ -112,6 +124,13 @@ struct alk_board_hand {
 	char identity[128];
 };
 void alk_board_get_hand(const struct alk_board *board, struct alk_board_hand *hand);
+
+/* Worker: this link has ended. False: there is no place for it. */
+bool alk_board_end(struct alk_board *board, uint64_t link);
+/* Worker: is there one that the supervisor has not looked at? */
+bool alk_board_ended_waits(const struct alk_board *board);
+/* Supervisor: the next one that ended, 0 = no more. `read` is its own count, of this board alone. More than there can be: -EPROTO, once. */
+int alk_board_ended_next(struct alk_board *board, uint32_t *read, uint64_t *link);
 
 /* The process's own board; a private one until alk_board_use() was called. Never NULL. */
 extern struct alk_board *alk_board_self;

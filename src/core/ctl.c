@@ -24,6 +24,7 @@ struct ctl_header {
 };
 #define CTL_FLAG_FD 1u
 #define CTL_FLAG_BYTES 2u
+#define CTL_FLAG_LINK 4u
 #define CTL_NAME 16 /* of a plugin, before its bytes */
 
 struct ctl_frame {
@@ -265,6 +266,25 @@ int alk_ctl_send_bytes(struct alk_ctl *ctl, const char *name, const void *bytes,
 	return rc;
 }
 
+int alk_ctl_send_link(struct alk_ctl *ctl, uint64_t number, struct alk_link *link)
+{
+	struct alk_ctl_link frame = {.number = number,
+				     .remote_port = link->remote_port,
+				     .local_port = link->local_port};
+	int rc = -EPIPE;
+
+	memcpy(frame.transport, link->transport, sizeof(frame.transport));
+	memcpy(frame.remote_addr, link->remote_addr, sizeof(frame.remote_addr));
+	memcpy(frame.local_addr, link->local_addr, sizeof(frame.local_addr));
+	memcpy(frame.alpn, link->alpn, sizeof(frame.alpn));
+	memcpy(frame.peer_id, link->peer_id, sizeof(frame.peer_id));
+	if (!ctl->ended && !ctl->freed && !ctl->mute)
+		rc = ctl_send_text(ctl, CTL_FLAG_LINK, (const char *)&frame, sizeof(frame),
+				   &link->fd);
+	alk_fd_close(&link->fd);
+	return rc;
+}
+
 size_t alk_ctl_pending(const struct alk_ctl *ctl)
 {
 	return ctl->pending;
@@ -394,6 +414,34 @@ static int ctl_hand_bytes(struct alk_ctl *ctl, uint8_t *frame, size_t len)
 	return 0;
 }
 
+static void text_take(char *to, const char *from, size_t size)
+{
+	memcpy(to, from, size - 1);
+	to[size - 1] = '\0';
+}
+
+/* A link, with its fd or the news that it was lost. -EPROTO as above. */
+static int ctl_hand_link(struct alk_ctl *ctl, const uint8_t *bytes, const struct ctl_header *header)
+{
+	struct alk_link link = ALK_LINK_NONE;
+	struct alk_ctl_link frame;
+
+	if (header->len != sizeof(frame) || (header->flags & CTL_FLAG_FD) == 0 || ctl->nfds == 0 ||
+	    ctl->ops->link == NULL)
+		return -EPROTO;
+	memcpy(&frame, bytes, sizeof(frame));
+	text_take(link.transport, frame.transport, sizeof(link.transport));
+	text_take(link.remote_addr, frame.remote_addr, sizeof(link.remote_addr));
+	text_take(link.local_addr, frame.local_addr, sizeof(link.local_addr));
+	text_take(link.alpn, frame.alpn, sizeof(link.alpn));
+	text_take(link.peer_id, frame.peer_id, sizeof(link.peer_id));
+	link.remote_port = frame.remote_port;
+	link.local_port = frame.local_port;
+	link.fd = ctl_take_fd(ctl);
+	ctl->ops->link(ctl->user, ctl, frame.number, &link);
+	return 0;
+}
+
 /* One message out of the buffer. -EAGAIN: it is there still, memory may have been short: jansson calls that bad
  * syntax, mostly. -EPROTO: it is none. */
 static int ctl_parse(struct alk_ctl *ctl, const struct ctl_header *header, json_t **message)
@@ -419,14 +467,16 @@ static int ctl_dispatch(struct alk_ctl *ctl)
 
 		memcpy(&header, ctl->buf + ctl->start, sizeof(header));
 		if (header.len == 0 || header.len > CTL_FRAME_MAX ||
-		    (header.flags & ~(CTL_FLAG_FD | CTL_FLAG_BYTES)) != 0 ||
-		    header.flags == (CTL_FLAG_FD | CTL_FLAG_BYTES))
+		    (header.flags & ~(CTL_FLAG_FD | CTL_FLAG_BYTES | CTL_FLAG_LINK)) != 0 ||
+		    ((header.flags & CTL_FLAG_BYTES) != 0 && header.flags != CTL_FLAG_BYTES))
 			return -EPROTO;
 		if (ctl->end - ctl->start < sizeof(header) + header.len)
 			return 0;
-		if (header.flags == CTL_FLAG_BYTES) {
-			rc = ctl_hand_bytes(ctl, ctl->buf + ctl->start + sizeof(header),
-					    header.len);
+		if ((header.flags & (CTL_FLAG_BYTES | CTL_FLAG_LINK)) != 0) {
+			uint8_t *bytes = ctl->buf + ctl->start + sizeof(header);
+
+			rc = header.flags == CTL_FLAG_BYTES ? ctl_hand_bytes(ctl, bytes, header.len)
+							    : ctl_hand_link(ctl, bytes, &header);
 			explicit_bzero(ctl->buf + ctl->start, sizeof(header) + header.len);
 			ctl->start += sizeof(header) + header.len;
 			if (rc != 0)

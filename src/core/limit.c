@@ -97,9 +97,12 @@ void alk_limit_key(const char *addr, char *key, size_t size)
 	struct in6_addr in6;
 	char net[INET6_ADDRSTRLEN];
 	char plain[INET6_ADDRSTRLEN];
-	size_t n = strcspn(addr, "%"); /* fe80::1%eth0 */
+	size_t n;
 
-	if (strchr(addr, ':') == NULL || n >= sizeof(plain))
+	if (strchr(addr, ':') == NULL)
+		goto as_it_stands;
+	n = strcspn(addr, "%"); /* fe80::1%eth0 */
+	if (n >= sizeof(plain))
 		goto as_it_stands;
 	memcpy(plain, addr, n);
 	plain[n] = '\0';
@@ -109,7 +112,9 @@ void alk_limit_key(const char *addr, char *key, size_t size)
 	snprintf(key, size, "%s/64", inet_ntop(AF_INET6, &in6, net, sizeof(net)));
 	return;
 as_it_stands:
-	snprintf(key, size, "%s", addr);
+	n = strnlen(addr, size - 1);
+	memcpy(key, addr, n);
+	key[n] = '\0';
 }
 
 /* FNV-1a with a secret start, so that nobody can choose addresses that share a bucket. */

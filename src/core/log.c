@@ -120,6 +120,10 @@ static void put_real(struct line *line, double real)
 		return;
 	}
 	/* Milliseconds are as fine as anything here gets; 12.300 is 12.3. */
+	if (real == 0) { /* of a visitor that came to nothing; and -0 is 0 */
+		put(line, "0", 1);
+		return;
+	}
 	len = (size_t)snprintf(text, sizeof(text), "%.3f", real);
 	while (text[len - 1] == '0')
 		len--;

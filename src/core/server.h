@@ -24,6 +24,8 @@ struct alk_server_ops {
 	void (*misdeed)(void *user, uint64_t link, enum alk_misdeed misdeed);
 	/* The session is gone, and so is `server`. Once for each, from the loop. */
 	void (*ended)(void *user, uint64_t link);
+	/* The same of a link that never came to SSH, instead of `ended`. May be NULL. */
+	void (*visited)(void *user, uint64_t link);
 	/* For watch; takes `event`. NULL while nobody watches. */
 	void (*event)(void *user, json_t *event);
 	/* A remote listener came, went or is wanted (remote_listener.h); takes `message`. */

@@ -75,6 +75,7 @@ void server_free(struct alk_server *v, const char *why)
 	enum alk_misdeed misdeed = server_misdeed(v);
 	struct alk_server_host *host = v->host;
 	uint64_t number = v->number;
+	bool visited = !v->ssh_made && host->ops->visited;
 
 	server_close_told(v, why);
 	if (v->asked)
@@ -101,7 +102,10 @@ void server_free(struct alk_server *v, const char *why)
 	free(v);
 	if (misdeed != ALK_MISDEED_NONE && host->ops->misdeed)
 		host->ops->misdeed(host->user, number, misdeed);
-	host->ops->ended(host->user, number);
+	if (visited)
+		host->ops->visited(host->user, number);
+	else
+		host->ops->ended(host->user, number);
 }
 
 static void on_dead(void *user, int rc, const char *why)

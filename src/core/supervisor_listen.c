@@ -81,21 +81,21 @@ static enum alk_refusal admit(struct alk_supervisor *sup, const char *addr)
 	return why != ALK_REFUSAL_NONE ? why : alk_limit_admit(sup->limit, addr);
 }
 
-static json_t *link_message(uint64_t id, unsigned listener, const struct alk_link *link)
+void supervisor_look(const struct alk_supervisor *sup)
 {
-	return json_pack("{s:s, s:I, s:i, s:s, s:s, s:i, s:s, s:i, s:s, s:s}", "op", "link", "link",
-			 (json_int_t)id, "listener", (int)listener, "transport", link->transport,
-			 "remote_addr", link->remote_addr, "remote_port", link->remote_port,
-			 "local_addr", link->local_addr, "local_port", link->local_port, "alpn",
-			 link->alpn, "peer_id", link->peer_id);
+	for (unsigned i = 0; i < sup->slots; i++)
+		if (sup->slot[i].worker != NULL)
+			alk_worker_proc_look(sup->slot[i].worker);
 }
 
-uint64_t supervisor_take_link(struct alk_supervisor *sup, unsigned listener, struct alk_link *link)
+uint64_t supervisor_take_link(struct alk_supervisor *sup, struct alk_link *link)
 {
-	struct supervisor_slot *slot = supervisor_pick_worker(sup);
+	struct supervisor_slot *slot;
 	enum alk_refusal why = ALK_REFUSAL_WORKER;
 	uint64_t number = 0;
 
+	supervisor_look(sup);
+	slot = supervisor_pick_worker(sup);
 	if (sup->state == SUPERVISOR_RUNNING && !alk_options_has(sup->values, "key"))
 		why = ALK_REFUSAL_KEY;
 	else if (sup->state == SUPERVISOR_RUNNING && slot != NULL)
@@ -113,8 +113,7 @@ uint64_t supervisor_take_link(struct alk_supervisor *sup, unsigned listener, str
 	slot->links++;
 	alk_limit_begin(sup->limit, alk_loop_now(sup->loop));
 	number = sup->last_link;
-	if (alk_worker_proc_send(slot->worker, link_message(number, listener, link), &link->fd) !=
-	    0)
+	if (alk_worker_proc_send_link(slot->worker, number, link) != 0)
 		supervisor_release_link(sup, number);
 	if (alk_limit_wait(sup->limit, alk_loop_now(sup->loop)) > 0)
 		supervisor_accept(sup);
@@ -130,7 +129,7 @@ static uint64_t on_taken(void *user, struct alk_link *link)
 	listener->accepted++;
 	if (supervisor_proxy_expects(listener, link))
 		return 0;
-	return supervisor_take_link(listener->sup, listener->index, link);
+	return supervisor_take_link(listener->sup, link);
 }
 
 static void on_accepted(void *user, struct alk_link *link)

@@ -76,6 +76,7 @@ static void local_take(struct alk_local_listener *listener, int *fd)
 	if (getsockopt(*fd, SOL_SOCKET, SO_PEERCRED, &who, &len) != 0)
 		return;
 	snprintf(name, sizeof(name), "uid:%lu", (unsigned long)who.uid);
+	supervisor_look(listener->sup);
 	if (listener->sup->state != SUPERVISOR_RUNNING)
 		supervisor_refuse(listener->sup, ALK_REFUSAL_WORKER, name);
 	else if (!local_may_come(listener->sup, who.uid))

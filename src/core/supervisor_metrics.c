@@ -10,6 +10,7 @@
 /* The dead's counters and what stands on the living's boards. */
 void supervisor_sum_metrics(const struct alk_supervisor *sup, struct alk_metrics *sum)
 {
+	supervisor_look(sup);
 	*sum = sup->dead;
 	/* What this process counts: lines that its log dropped, and all of workers that are in it. */
 	alk_metrics_add(sum, alk_board_self, true);

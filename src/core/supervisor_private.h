@@ -317,9 +317,11 @@ void supervisor_restart_add(json_t *restart, const char *name);
 /* Names of options that the file says otherwise than the server runs; a new reference. */
 json_t *supervisor_reload_restart(const struct alk_supervisor *sup);
 
+/* Hear of links that ended and of which the boards alone tell: before links are counted. */
+void supervisor_look(const struct alk_supervisor *sup);
 /* Apply the limits to a link and hand it to a worker. Takes link->fd. */
 /* The link's number; 0: it was refused. */
-uint64_t supervisor_take_link(struct alk_supervisor *sup, unsigned listener, struct alk_link *link);
+uint64_t supervisor_take_link(struct alk_supervisor *sup, struct alk_link *link);
 void supervisor_refuse(struct alk_supervisor *sup, enum alk_refusal why, const char *addr);
 
 /* supervisor_proxy.c */

@@ -20,7 +20,6 @@
 struct supervisor_proxied {
 	struct alk_supervisor *sup;
 	struct supervisor_proxied *next, **prev;
-	unsigned listener; /* its number: the place may be another's by then */
 	struct alk_link link;
 	struct alk_io *io;
 	struct alk_timer *timer;
@@ -57,7 +56,6 @@ static void proxied_take(struct supervisor_proxied *p, const struct alk_proxy_he
 {
 	struct alk_link link = p->link;
 	struct alk_supervisor *sup = p->sup;
-	unsigned listener = p->listener;
 
 	p->link.fd = -1;
 	if (header->has_addrs) {
@@ -70,7 +68,7 @@ static void proxied_take(struct supervisor_proxied *p, const struct alk_proxy_he
 			ALK_STR("proxy_addr", p->link.remote_addr));
 	}
 	proxied_free(p);
-	supervisor_take_link(sup, listener, &link);
+	supervisor_take_link(sup, &link);
 }
 
 static void proxied_read(struct supervisor_proxied *p)
@@ -118,7 +116,6 @@ static int proxied_new(struct supervisor_listener *listener, struct alk_link *li
 	if (p == NULL)
 		return -ENOMEM;
 	p->sup = sup;
-	p->listener = listener->index;
 	p->link = ALK_LINK_NONE;
 	p->next = sup->proxied;
 	p->prev = &sup->proxied;

@@ -19,6 +19,8 @@
 #define LISTENER_MAGIC 0x616c6c69u
 #define SOCKETS_MAX 16
 #define BATCH_MAX 64 /* connections a wake-up, so that the rest of the loop gets its turn */
+#define TRY_MORE                                                                                   \
+	16 /* wake-ups until it is tried whether there are more: a call that finds none is dear */
 #define PAUSE_MIN_MS 10
 #define PAUSE_MAX_MS 1000
 #define SHORTAGE_MS 5000 /* a shortage within that time of the last one is still the same */
@@ -31,6 +33,8 @@ struct listen_socket {
 	int fd;
 	struct alk_io *io;
 	bool local; /* on a loopback address */
+	int batch;  /* how many to take at a wake-up */
+	int full;   /* wake-ups that found as many */
 };
 
 struct alk_listener {
@@ -151,17 +155,23 @@ static void socket_on_ready(void *user, int revents)
 {
 	struct listen_socket *s = user;
 	struct alk_listener *listener = s->listener;
-	bool gone = false;
+	bool gone = false, more = true;
 	int i;
 
 	(void)revents;
 	assert(listener->magic == LISTENER_MAGIC);
 	listener->gone = &gone;
-	for (i = 0; i < BATCH_MAX; i++)
-		if (!socket_accept(s) || gone || listener->paused)
-			break;
-	if (!gone)
-		listener->gone = NULL;
+	for (i = 0; i < s->batch && more; i++) {
+		more = socket_accept(s);
+		if (gone)
+			return;
+		more = more && !listener->paused;
+	}
+	if (!more)
+		s->batch = 1, s->full = 0;
+	else if (s->batch > 1 || ++s->full >= TRY_MORE)
+		s->batch = s->batch * 2 < BATCH_MAX ? s->batch * 2 : BATCH_MAX;
+	listener->gone = NULL;
 }
 
 /* ---- listening ---- */
@@ -191,6 +201,7 @@ static void socket_set_options(const struct alk_listener *listener, int fd, int 
 /* One more that listens; its fd is set. */
 static int socket_watch(struct alk_listener *listener, struct listen_socket *s, const char *name)
 {
+	s->batch = 1;
 	s->io = alk_io_new(listener->loop, s->fd, "listener", socket_on_ready, s);
 	if (s->io == NULL || alk_inherited_offer(s->fd, listener->transport, name) < 0) {
 		alk_io_free(&s->io);

@@ -27,6 +27,7 @@
 #define STOP_MS 2500 /* for the last words to peers */
 #define LOGINS_MAX 16
 #define LOGIN_MS 20
+#define TOLD_MS 20 /* until the supervisor is told to look at the board, if it does not by itself */
 #define LISTEN_MAX 64
 
 struct alk_worker {
@@ -51,7 +52,7 @@ struct alk_worker {
 	struct alk_worker_plugins plugins; /* the three above */
 	struct alk_worker_locals locals;
 	struct alk_worker_evals *evals; /* questions of policy.eval under way */
-	struct alk_timer *tick, *end;
+	struct alk_timer *tick, *end, *told;
 	/* Links that are authenticated, which the supervisor has not heard yet. */
 	uint64_t login[LOGINS_MAX];
 	unsigned logins;
@@ -161,6 +162,23 @@ static void login_forget(struct alk_worker *w, uint64_t link)
 		alk_timer_stop(w->login_due);
 }
 
+static void on_told(void *user)
+{
+	struct alk_worker *w = user;
+
+	if (alk_board_ended_waits(w->board) && !w->done_told)
+		worker_send(w, json_pack("{s:s}", "op", "ended"));
+}
+
+static void worker_see_end(struct alk_worker *w)
+{
+	if (!w->draining || !worker_empty(w))
+		return;
+	if (!w->stopping)
+		worker_send(w, json_pack("{s:s}", "op", "drained"));
+	worker_leave(w, 0);
+}
+
 static void on_ended(void *user, uint64_t link)
 {
 	struct alk_worker *w = user;
@@ -169,11 +187,21 @@ static void on_ended(void *user, uint64_t link)
 		return;
 	login_forget(w, link);
 	worker_send(w, json_pack("{s:s, s:I}", "op", "end", "link", (json_int_t)link));
-	if (w->draining && worker_empty(w)) {
-		if (!w->stopping)
-			worker_send(w, json_pack("{s:s}", "op", "drained"));
-		worker_leave(w, 0);
+	worker_see_end(w);
+}
+
+/* Nothing else was said of it that would have to come first. */
+static void on_visited(void *user, uint64_t link)
+{
+	struct alk_worker *w = user;
+
+	if (w->done_told || !w->board || !alk_board_end(w->board, link)) {
+		on_ended(w, link);
+		return;
 	}
+	if (!alk_timer_active(w->told))
+		alk_timer_start(w->told, TOLD_MS);
+	worker_see_end(w);
 }
 
 static void on_misdeed(void *user, uint64_t link, enum alk_misdeed misdeed)
@@ -205,6 +233,7 @@ static const struct alk_server_ops server_ops = {
 	.login = on_login,
 	.misdeed = on_misdeed,
 	.ended = on_ended,
+	.visited = on_visited,
 	.event = on_event,
 	.remote = on_remote,
 };
@@ -398,40 +427,25 @@ static uint64_t number_of(const json_t *message, const char *key)
 	return n > 0 ? (uint64_t)n : 0;
 }
 
-static void set_text(char *to, size_t size, const char *from)
+static void on_link(void *user, struct alk_ctl *ctl, uint64_t number, struct alk_link *link)
 {
-	strncpy(to, from, size - 1);
-	to[size - 1] = '\0';
-}
-
-static void do_link(struct alk_worker *w, const json_t *message, int *fd)
-{
-	struct alk_link link = ALK_LINK_NONE;
-	uint64_t number = number_of(message, "link");
+	struct alk_worker *w = user;
 	struct alk_err err = {""};
 
+	(void)ctl;
 	alk_count(ALK_M_LINKS, 1);
-	link.fd = *fd;
-	*fd = -1;
-	set_text(link.transport, sizeof(link.transport), text_of(message, "transport"));
-	set_text(link.remote_addr, sizeof(link.remote_addr), text_of(message, "remote_addr"));
-	set_text(link.local_addr, sizeof(link.local_addr), text_of(message, "local_addr"));
-	set_text(link.alpn, sizeof(link.alpn), text_of(message, "alpn"));
-	set_text(link.peer_id, sizeof(link.peer_id), text_of(message, "peer_id"));
-	link.remote_port = (uint16_t)number_of(message, "remote_port");
-	link.local_port = (uint16_t)number_of(message, "local_port");
-	if (link.fd < 0) {
+	if (link->fd < 0) {
 		/* The kernel keeps the descriptor when this process has no place for it. */
 		if (alk_loop_now(w->loop) - w->starved >= 1000) {
 			w->starved = alk_loop_now(w->loop);
 			alk_log(ALK_LOG_WARN, "out of file descriptors: link refused",
-				ALK_STR("remote_addr", link.remote_addr));
+				ALK_STR("remote_addr", link->remote_addr));
 		}
 		on_ended(w, number);
 	} else if (w->draining || !w->host) {
-		alk_link_close(&link);
+		alk_link_close(link);
 		on_ended(w, number);
-	} else if (alk_server_start(w->host, number, &link, &err) < 0) {
+	} else if (alk_server_start(w->host, number, link, &err) < 0) {
 		alk_log(ALK_LOG_WARN, "session refused", ALK_STR("reason", err.text));
 		on_ended(w, number);
 	}
@@ -597,8 +611,6 @@ static void on_message(void *user, struct alk_ctl *ctl, json_t *message, int fd)
 		do_start(w, message, fd);
 	} else if (strcmp(op, "shared") == 0) {
 		do_shared(w, &fd);
-	} else if (strcmp(op, "link") == 0) {
-		do_link(w, message, &fd);
 	} else if (strcmp(op, "local") == 0) {
 		do_local(w, message, &fd);
 	} else if (strcmp(op, "request") == 0) {
@@ -650,6 +662,7 @@ static void on_bytes(void *user, struct alk_ctl *ctl, const char *name, const ui
 
 static const struct alk_ctl_ops ctl_ops = {.message = on_message,
 					   .bytes = on_bytes,
+					   .link = on_link,
 					   .closed = on_closed};
 
 struct alk_worker *alk_worker_new(struct alk_loop *loop, int *fd, bool in_process,
@@ -671,9 +684,10 @@ struct alk_worker *alk_worker_new(struct alk_loop *loop, int *fd, bool in_proces
 	w->leave = (struct alk_task){.fn = on_leave, .user = w};
 	w->tick = alk_timer_new(loop, "worker tick", on_tick, w);
 	w->end = alk_timer_new(loop, "worker end", on_end, w);
+	w->told = alk_timer_new(loop, "worker ended links", on_told, w);
 	w->ctl = alk_ctl_new(loop, fd, &ctl_ops, w, err);
 	w->login_due = alk_timer_new(loop, "worker logins", logins_tell, w);
-	if (!w->tick || !w->end || !w->login_due || !w->ctl)
+	if (!w->tick || !w->end || !w->told || !w->login_due || !w->ctl)
 		alk_worker_free(&w);
 	return w;
 }
@@ -705,6 +719,7 @@ void alk_worker_free(struct alk_worker **worker)
 	alk_timer_free(&w->tick);
 	alk_timer_free(&w->end);
 	alk_timer_free(&w->login_due);
+	alk_timer_free(&w->told);
 	alk_ctl_free(&w->ctl);
 	if (w->board)
 		alk_board_use(NULL);

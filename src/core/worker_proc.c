@@ -29,7 +29,8 @@ struct alk_worker_proc {
 	enum alk_worker_proc_state state;
 	struct alk_ctl *ctl;
 	struct alk_board *board;
-	pid_t pid; /* 0 = none, or this process */
+	uint32_t ended_read; /* of what the board says */
+	pid_t pid;	     /* 0 = none, or this process */
 	int pidfd;
 	struct alk_io *exit_io;
 	struct alk_signal *exit_signal; /* where there is no pidfd */
@@ -184,6 +185,22 @@ static bool number_of(const json_t *message, const char *key, uint64_t *n)
 	return true;
 }
 
+/* No more at once than there is place for: a worker that has been taken over may write faster than we read. */
+void alk_worker_proc_look(struct alk_worker_proc *w)
+{
+	uint64_t link = 0;
+
+	if (w->board == NULL || w->state == ALK_WORKER_DEAD)
+		return;
+	for (int i = 0; i < ALK_BOARD_ENDED; i++) {
+		if (alk_board_ended_next(w->board, &w->ended_read, &link) < 0)
+			proc_nonsense(w, "ended");
+		if (link == 0)
+			return;
+		w->ops->end(w->user, w, link);
+	}
+}
+
 static bool heard_ready(struct alk_worker_proc *w)
 {
 	if (w->state != ALK_WORKER_STARTING)
@@ -233,6 +250,10 @@ static bool proc_hear(struct alk_worker_proc *w, const char *op, json_t *message
 		if (!number_of(message, "link", &link))
 			return false;
 		w->ops->end(w->user, w, link);
+		return true;
+	}
+	if (strcmp(op, "ended") == 0) {
+		alk_worker_proc_look(w);
 		return true;
 	}
 	if (strcmp(op, "misdeed") == 0) {
@@ -335,6 +356,14 @@ int alk_worker_proc_send_bytes(struct alk_worker_proc *w, const char *name, cons
 	return w->ctl != NULL ? proc_sent(w, alk_ctl_send_bytes(w->ctl, name, bytes, n)) : -EPIPE;
 }
 
+int alk_worker_proc_send_link(struct alk_worker_proc *w, uint64_t number, struct alk_link *link)
+{
+	if (w->ctl != NULL)
+		return proc_sent(w, alk_ctl_send_link(w->ctl, number, link));
+	alk_link_close(link);
+	return -EPIPE;
+}
+
 void alk_worker_proc_drain(struct alk_worker_proc *w, uint64_t timeout_ms)
 {
 	if (w->state == ALK_WORKER_STARTING) {
@@ -419,6 +448,7 @@ int alk_worker_proc_start(struct alk_worker_proc *w, json_t *start, struct alk_e
 	w->ended = w->was_ready = w->hung = false;
 	w->status = w->failed_status = 0;
 	w->busy_ms = w->pulse = 0;
+	w->ended_read = 0;
 	w->started = alk_loop_now(w->loop);
 	/* Workers in this process count on its own board, which has no other reader. */
 	if (!w->in_process)

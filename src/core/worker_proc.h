@@ -87,6 +87,11 @@ void alk_worker_proc_set_program(struct alk_worker_proc *worker, const struct al
 int alk_worker_proc_send(struct alk_worker_proc *worker, json_t *message, int *fd);
 int alk_worker_proc_send_bytes(struct alk_worker_proc *worker, const char *name, const void *bytes,
 			       size_t n);
+/* Takes link->fd, also on failure. */
+int alk_worker_proc_send_link(struct alk_worker_proc *worker, uint64_t number,
+			      struct alk_link *link);
+/* Hear of the links that ended and were told on the board alone: `end` is called for each. */
+void alk_worker_proc_look(struct alk_worker_proc *worker);
 void alk_worker_proc_drain(struct alk_worker_proc *worker, uint64_t timeout_ms);
 void alk_worker_proc_stop(struct alk_worker_proc *worker);
 void alk_worker_proc_kill(struct alk_worker_proc *worker);

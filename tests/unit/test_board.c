@@ -135,12 +135,53 @@ static void test_metric_names(void **state)
 	}
 }
 
+/* Links that ended come over in order, as many as there is place for; what a worker that was taken over writes
+ * there costs one look and no more. */
+static void test_ended(void **state)
+{
+	struct alk_board board = {0};
+	uint32_t read = 0;
+	uint64_t link;
+
+	(void)state;
+	assert_false(alk_board_ended_waits(&board));
+	for (uint64_t n = 1, heard = 1; n < 3 * ALK_BOARD_ENDED; n++) {
+		assert_true(alk_board_end(&board, n));
+		assert_true(alk_board_ended_waits(&board));
+		if (n % 3 != 0)
+			continue;
+		for (int i = 0; i < 3; i++) {
+			assert_int_equal(alk_board_ended_next(&board, &read, &link), 0);
+			assert_int_equal(link, heard++);
+		}
+		assert_int_equal(alk_board_ended_next(&board, &read, &link), 0);
+		assert_int_equal(link, 0);
+		assert_false(alk_board_ended_waits(&board));
+	}
+	while (alk_board_ended_next(&board, &read, &link) == 0 && link != 0)
+		;
+	for (int i = 0; i < ALK_BOARD_ENDED; i++)
+		assert_true(alk_board_end(&board, 7));
+	assert_false(alk_board_end(&board, 8));
+	assert_int_equal(alk_board_ended_next(&board, &read, &link), 0);
+	assert_int_equal(link, 7);
+	assert_true(alk_board_end(&board, 8));
+	atomic_fetch_add(&board.ended.written, 1);
+	assert_int_equal(alk_board_ended_next(&board, &read, &link), -EPROTO);
+	assert_int_equal(link, 0);
+	assert_int_equal(alk_board_ended_next(&board, &read, &link), 0);
+	assert_int_equal(link, 0);
+	assert_true(alk_board_end(&board, 9));
+	assert_int_equal(alk_board_ended_next(&board, &read, &link), 0);
+	assert_int_equal(link, 9);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_shared),	     cmocka_unit_test(test_hostile),
 		cmocka_unit_test(test_map_refuses),  cmocka_unit_test(test_metrics),
-		cmocka_unit_test(test_metric_names),
+		cmocka_unit_test(test_metric_names), cmocka_unit_test(test_ended),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

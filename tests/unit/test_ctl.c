@@ -281,6 +281,63 @@ static void test_free_in_message(void **state)
 	assert_true(b->a.closed);
 }
 
+static void on_link(void *user, struct alk_ctl *ctl, uint64_t number, struct alk_link *link)
+{
+	struct end *end = user;
+
+	assert_ptr_equal(ctl, end->ctl);
+	end->messages++;
+	end->last = (json_int_t)number;
+	end->fds += link->fd >= 0;
+	assert_string_equal(link->transport, "tls");
+	assert_string_equal(link->remote_addr, "2001:db8::1");
+	assert_int_equal(link->remote_port, 65535);
+	assert_string_equal(link->local_addr, "192.0.2.1");
+	assert_int_equal(link->local_port, 443);
+	assert_string_equal(link->alpn, "");
+	assert_int_equal(strlen(link->peer_id), sizeof(link->peer_id) - 1);
+	alk_link_close(link);
+	if (end->messages == end->wanted)
+		alk_loop_stop(end->loop);
+}
+
+/* A link comes over whole, between other messages, with its fd; texts end where they have to. */
+static void test_link(void **state)
+{
+	static const struct alk_ctl_ops link_ops = {.message = on_message,
+						    .link = on_link,
+						    .closed = on_closed};
+	struct bench *b = *state;
+	struct alk_link link = {.remote_port = 65535, .local_port = 443, .transport = "tls"};
+
+	b->b.ctl = alk_ctl_new(b->loop, &b->raw, &link_ops, &b->b, NULL);
+	assert_non_null(b->b.ctl);
+	strcpy(link.remote_addr, "2001:db8::1");
+	strcpy(link.local_addr, "192.0.2.1");
+	memset(link.peer_id, 'x', sizeof(link.peer_id));
+	b->b.wanted = 200;
+	for (int i = 1; i <= 100; i++) {
+		link.fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		assert_true(link.fd >= 0);
+		assert_int_equal(alk_ctl_send_link(b->a.ctl, (uint64_t)i << 32, &link), 0);
+		assert_int_equal(link.fd, -1);
+		assert_int_equal(alk_ctl_send(b->a.ctl, numbered(i), NULL), 0);
+	}
+	alk_loop_run(b->loop);
+	assert_int_equal(b->b.messages, 200);
+	assert_int_equal(b->b.fds, 100);
+	assert_int_equal(b->b.last, 100);
+	/* Nobody expects one at the other end: that is no stream of ours. The fd is closed all the same. */
+	link.fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	assert_int_equal(alk_ctl_send_link(b->b.ctl, 1, &link), 0);
+	alk_loop_run(b->loop);
+	assert_true(b->a.closed);
+	assert_int_equal(b->a.rc, -EPROTO);
+	link.fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	assert_int_equal(alk_ctl_send_link(b->a.ctl, 1, &link), -EPIPE);
+	assert_int_equal(link.fd, -1);
+}
+
 /* Every frame that is not one ends the stream with -EPROTO, whoever sends it. */
 static void test_garbage(void **state)
 {
@@ -292,6 +349,10 @@ static void test_garbage(void **state)
 		{(16u << 20) + 1, 0, ""},
 		{UINT32_MAX, 0, ""},
 		{13, 2, "{\"op\":\"test\"}"},
+		{13, 4, "{\"op\":\"test\"}"},
+		{13, 4 | FLAG_FD, "{\"op\":\"test\"}"},
+		{13, 2 | 4, "{\"op\":\"test\"}"},
+		{13, 8, "{\"op\":\"test\"}"},
 		{13, FLAG_FD, "{\"op\":\"test\"}"}, /* announces an fd that never came */
 		{2, 0, "{}"},
 		{8, 0, "{\"op\":1}"},
@@ -405,6 +466,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_bounds, setup_pair, teardown),
 		cmocka_unit_test_setup_teardown(test_close, setup_pair, teardown),
 		cmocka_unit_test_setup_teardown(test_free_in_message, setup_pair, teardown),
+		cmocka_unit_test_setup_teardown(test_link, setup, teardown),
 		cmocka_unit_test(test_garbage),
 		cmocka_unit_test_setup_teardown(test_split, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_surplus_fds, setup, teardown),

@@ -62,6 +62,9 @@ static void say_nonsense(struct alk_ctl *ctl)
 
 	for (size_t i = 0; i < sizeof(nonsense) / sizeof(nonsense[0]); i++)
 		say(ctl, json_loads(nonsense[i], 0, NULL));
+	/* More links on the board than there is place for: none is believed. */
+	atomic_fetch_add(&alk_board_self->ended.written, 1u << 31);
+	say(ctl, json_pack("{s:s}", "op", "ended"));
 	fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	alk_ctl_send(ctl, json_pack("{s:s, s:i}", "op", "end", "link", 7), &fd);
 	say(ctl, json_pack("{s:s, s:i, s:{}}", "op", "reply", "id", 5, "result"));

@@ -26,7 +26,7 @@ http {{
 	default_type application/octet-stream;
 	ssl_protocols TLSv1 TLSv1.1 TLSv1.2 TLSv1.3;
 	ssl_prefer_server_ciphers on;
-	access_log off;
+	access_log {access};
 	gzip on;
 	client_body_temp_path {d}/body; proxy_temp_path {d}/proxy; fastcgi_temp_path {d}/fastcgi;
 	uwsgi_temp_path {d}/uwsgi; scgi_temp_path {d}/scgi;
@@ -55,12 +55,13 @@ def find():
 
 
 class Nginx:
-    def __init__(self, directory, cert, key, scale=1):
+    def __init__(self, directory, cert, key, scale=1, access_log=False):
         self.directory = Path(directory)
         self.port = free_port()
         times = " ".join(f"{name} {seconds * 1000 // scale}ms;" for name, seconds in TIMES.items())
         conf = self.directory / "nginx.conf"
-        conf.write_text(CONF.format(d=self.directory, times=times, port=self.port, cert=cert, key=key))
+        access = self.directory / "access.log" if access_log else "off"
+        conf.write_text(CONF.format(d=self.directory, times=times, port=self.port, cert=cert, key=key, access=access))
         with open(self.directory / "nginx.out", "wb") as out:
             self.process = subprocess.Popen([find(), "-e", self.directory / "error.log", "-c", conf], stdout=out, stderr=out)
         try:

@@ -16,6 +16,8 @@
 #define WARN_MS 10000 /* the log is told once in that time that the upstream is not there */
 /* What nginx has OpenSSL read at most at once; what is behind stays in the kernel and makes a close() a RST. */
 #define AHEAD_MAX 16709
+/* The same of HTTP. */
+#define FIRST_READ 1024
 
 static void site_free(struct tls_site *site)
 {
@@ -23,6 +25,7 @@ static void site_free(struct tls_site *site)
 		site->next->prev = site->prev;
 	*site->prev = site->next;
 	site->tls->n_sites--;
+	alk_task_cancel(site->tls->loop, &site->begin);
 	stealth_free(&site->stealth);
 	alk_dial_cancel(&site->dial);
 	alk_timer_free(&site->timer);
@@ -55,31 +58,6 @@ static void site_end(struct tls_site *site, const char *why)
 
 /* ---- ends ---- */
 
-static void site_linger(struct tls_site *site)
-{
-	site->state = SITE_LINGER;
-	if (site->plain || site->conn.ended) /* nginx takes no leave of who has taken his */
-		shutdown(site->conn.fd, SHUT_WR);
-	else
-		tls_conn_end(&site->conn);
-	alk_timer_start(site->timer, site->tls->times.linger_idle);
-	alk_timer_start(site->linger_all, site->tls->times.linger_all);
-	alk_io_set(site->conn.io, ALK_IO_READ);
-}
-
-static void site_close(struct tls_site *site)
-{
-	if (site->conn.broken == 0 && site->how == STEALTH_CLOSE_LINGER) {
-		site_forget(site, -ECONNABORTED, "not an alknet client");
-		site_linger(site);
-		return;
-	}
-	if (site->state == SITE_TALK && !site->plain && !site->conn.ended &&
-	    site->how == STEALTH_CLOSE_NOTIFY)
-		tls_conn_notify(&site->conn);
-	site_end(site, "not an alknet client");
-}
-
 static void linger_turn(struct tls_site *site)
 {
 	uint8_t *bytes = tls_buffer_take(site->tls);
@@ -95,6 +73,32 @@ static void linger_turn(struct tls_site *site)
 		alk_timer_start(site->timer, site->tls->times.linger_idle);
 	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
 		site_free(site);
+}
+
+static void site_linger(struct tls_site *site)
+{
+	site->state = SITE_LINGER;
+	if (site->plain || site->conn.ended) /* nginx takes no leave of who has taken his */
+		shutdown(site->conn.fd, SHUT_WR);
+	else
+		tls_conn_end(&site->conn);
+	alk_timer_start(site->timer, site->tls->times.linger_idle);
+	alk_timer_start(site->linger_all, site->tls->times.linger_all);
+	alk_io_set(site->conn.io, ALK_IO_READ);
+	linger_turn(site); /* mostly the peer has gone by now */
+}
+
+static void site_close(struct tls_site *site)
+{
+	if (site->conn.broken == 0 && site->how == STEALTH_CLOSE_LINGER) {
+		site_forget(site, -ECONNABORTED, "not an alknet client");
+		site_linger(site);
+		return;
+	}
+	if (site->state == SITE_TALK && !site->plain && !site->conn.ended &&
+	    site->how == STEALTH_CLOSE_NOTIFY)
+		tls_conn_notify(&site->conn);
+	site_end(site, "not an alknet client");
 }
 
 /* ---- ours, or somebody else's ---- */
@@ -226,35 +230,59 @@ static void handshake_turn(struct tls_site *site)
 	talk_turn(site);
 }
 
+/* The first bytes, which are the TLS connection's or the state machine's to take. 1: there are some, 0 not yet, -1 no
+ * more. No more of them is read than nginx does. */
+static int first_read(struct tls_site *site)
+{
+	struct tls_conn *conn = &site->conn;
+	uint8_t *bytes = tls_buffer_take(site->tls);
+	ssize_t n, more;
+
+	if (bytes == NULL)
+		return -1;
+	n = recv(conn->fd, bytes, FIRST_READ, MSG_DONTWAIT);
+	if (n <= 0) {
+		bool later = n < 0 && (errno == EAGAIN || errno == EINTR);
+
+		tls_buffer_give(site->tls, &bytes);
+		return later ? 0 : -1;
+	}
+	site->plain = (bytes[0] & 0x80) == 0 && bytes[0] != 0x16;
+	if (!site->plain && n == FIRST_READ) {
+		more = recv(conn->fd, bytes + n, AHEAD_MAX - FIRST_READ, MSG_DONTWAIT);
+		n += more > 0 ? more : 0; /* an end or an error is there again */
+	}
+	conn->ahead = bytes;
+	conn->ahead_at = 0;
+	conn->ahead_len = (uint32_t)n;
+	return 1;
+}
+
 /* As nginx: what cannot begin a handshake is HTTP that came to the wrong port. */
-static void peek_turn(struct tls_site *site)
+static void first_turn(struct tls_site *site)
 {
 	static const char none[STEALTH_TOKEN_LEN + 1];
-	uint8_t first;
-	ssize_t n = recv(site->conn.fd, &first, 1, MSG_PEEK | MSG_DONTWAIT);
+	int rc = first_read(site);
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n <= 0) {
+	if (rc == 0) {
+		alk_io_set(site->conn.io, ALK_IO_READ);
+	} else if (rc < 0) {
 		site_end(site, "the peer closed the connection before it said anything");
-		return;
-	}
-	if ((first & 0x80) != 0 || first == 0x16) {
+	} else if (!site->plain) {
 		site->state = SITE_HANDSHAKE;
 		handshake_turn(site);
-		return;
+	} else {
+		site->state = SITE_TALK;
+		stealth_begin(site->stealth, true, none);
+		talk_turn(site);
 	}
-	site->state = SITE_TALK;
-	site->plain = true;
-	stealth_begin(site->stealth, true, none);
-	talk_turn(site);
 }
 
 static void site_turn(struct tls_site *site)
 {
 	switch (site->state) {
-	case SITE_PEEK:
-		peek_turn(site);
+	case SITE_FIRST:
+		first_turn(site);
 		break;
 	case SITE_HANDSHAKE:
 		handshake_turn(site);
@@ -276,6 +304,16 @@ static void on_ready(void *user, int revents)
 
 	assert(site->magic == SITE_MAGIC);
 	tls_conn_ready(&site->conn, revents);
+	site->available = -1;
+	site_turn(site);
+}
+
+/* Most strangers have spoken by the time their connection gets here: no need to ask the kernel when. */
+static void on_begin(void *user)
+{
+	struct tls_site *site = user;
+
+	assert(site->magic == SITE_MAGIC);
 	site->available = -1;
 	site_turn(site);
 }
@@ -349,7 +387,8 @@ void *tls_site_admit(struct tls *tls, struct alk_link *link, alk_link_fn *done, 
 	site->done = done;
 	site->user = user;
 	sites_make_room(tls);
-	alk_io_set(site->conn.io, ALK_IO_READ);
+	site->begin = (struct alk_task){.fn = on_begin, .user = site};
+	alk_task_queue(tls->loop, &site->begin);
 	return site;
 }
 

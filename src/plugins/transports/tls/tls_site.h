@@ -8,7 +8,7 @@
 #include "tls.h"
 
 enum site_state {
-	SITE_PEEK, /* waits for the first byte */
+	SITE_FIRST, /* waits for the first byte */
 	SITE_HANDSHAKE,
 	SITE_TALK, /* bytes go to the state machine and back */
 	SITE_DIAL, /* a web server is being connected to */
@@ -22,6 +22,7 @@ struct tls_site {
 	struct tls_site *next, **prev;
 	struct tls_conn conn;
 	struct stealth *stealth;
+	struct alk_task begin;
 	struct alk_timer *timer, *linger_all;
 	struct alk_dial *dial;
 	struct alk_link link;

@@ -70,10 +70,19 @@ static int64_t on_clock(void *user)
 static size_t plain_read(struct tls_site *site, void *bytes, size_t n)
 {
 	struct tls_conn *conn = &site->conn;
+	size_t left = conn->ahead_len - conn->ahead_at;
 	ssize_t got;
 
 	if (conn->ended || conn->broken < 0)
 		return 0;
+	if (conn->ahead != NULL) { /* the first bytes of all */
+		left = left < n ? left : n;
+		memcpy(bytes, conn->ahead + conn->ahead_at, left);
+		conn->ahead_at += (uint32_t)left;
+		if (conn->ahead_at == conn->ahead_len)
+			tls_buffer_give(conn->tls, &conn->ahead);
+		return left;
+	}
 	got = recv(conn->fd, bytes, n, MSG_DONTWAIT);
 	if (got == 0)
 		conn->ended = true;
