@@ -155,10 +155,9 @@ class Prober:
                 await asyncio.sleep(piece / self.scale)  # a client that is slow: what is tried, not what is waited for
                 continue
             self.more.clear()
-            if self.tls is None:
-                self.outgoing.write(piece)
-            else:
-                self.tls.write(piece)
+            # A tuple is several records that go out together: the server's answer to the first cannot overtake the others.
+            for part in piece if isinstance(piece, tuple) else (piece,):
+                (self.outgoing if self.tls is None else self.tls).write(part)
             await self.flush()
 
     async def begin(self, gate):

@@ -103,7 +103,7 @@ def _sized():
     for n in (1022, 1023, 1024, 1025, 1026, 8191, 8192, 8193):
         fill = n - len(b"GET / HTTP/1.1\r\n" + HOST + b"X: \r\n\r\n")
         yield f"header of {n}", [get(b"X: " + b"a" * fill), LAST]
-        yield f"line that ends at {n}", [b"GET /" + b"x" * (n - 16) + b" HTTP/1.1\r\n", HOST + CLOSE + b"\r\n\r\n"]
+        yield f"line that ends at {n}", [(b"GET /" + b"x" * (n - 16) + b" HTTP/1.1\r\n", HOST + CLOSE + b"\r\n\r\n")]
     yield "field begun at the end", [get(b"X: " + b"a" * 960, b"Y: " + b"b" * 8000, CLOSE)]
     yield "line of 30000 without end", [b"GET /" + b"x" * 30000]
     yield "method of 9000", [b"G" * 9000]
