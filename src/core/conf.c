@@ -365,17 +365,21 @@ void alk_conf_unset(struct alk_conf *conf, const char *name)
 static int client_defaults(struct alk_conf *conf, struct alk_err *err)
 {
 	const struct passwd *self = NULL;
+	const char *name = getenv("LOGNAME");
 	int rc = 0;
 
 	if (alk_options_has(conf->values, "stdio") && !alk_options_has(conf->values, "socks5"))
 		rc = alk_conf_set(conf, "socks5", "none", "default", err);
 	if (rc < 0 || alk_options_has(conf->values, "user"))
 		return rc;
+	/* A user that a service manager made for the occasion is in no file, but has a name. */
 	self = getpwuid(getuid());
-	if (self == NULL)
+	if (self != NULL)
+		name = self->pw_name;
+	if (name == NULL || name[0] == '\0')
 		return alk_err_set(err, -ENOENT, "uid %u has no name here: give --user NAME",
 				   (unsigned)getuid());
-	return alk_conf_set(conf, "user", self->pw_name, "default", err);
+	return alk_conf_set(conf, "user", name, "default", err);
 }
 
 static int transport_check(const struct alk_conf *conf, struct alk_err *err)

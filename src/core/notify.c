@@ -13,11 +13,14 @@
 #include <unistd.h>
 #include "text.h"
 
+#define SETTLE_MS 1000
+
 static struct {
 	int fd;
 	struct sockaddr_un to;
 	socklen_t to_len;
 	uint64_t watchdog_ms; /* 0 = none */
+	bool held;
 	struct alk_timer *timer;
 } notify = {.fd = -1};
 
@@ -90,6 +93,13 @@ void alk_notify_end(void)
 	alk_fd_close(&notify.fd);
 }
 
+void alk_notify_hold(bool hold)
+{
+	notify.held = hold;
+	if (!hold && notify.timer != NULL && notify.watchdog_ms / 2 > SETTLE_MS)
+		alk_timer_start(notify.timer, SETTLE_MS);
+}
+
 bool alk_notify_wanted(void)
 {
 	return notify.fd >= 0;
@@ -101,7 +111,7 @@ void alk_notify(const char *fmt, ...)
 	va_list ap;
 	int n;
 
-	if (notify.fd < 0)
+	if (notify.fd < 0 || notify.held)
 		return;
 	va_start(ap, fmt);
 	n = vsnprintf(text, sizeof(text), fmt, ap);

@@ -16,6 +16,9 @@ bool alk_notify_wanted(void);
 void alk_notify_environment(char *env[ALK_NOTIFY_VARIABLES + 1]);
 /* From now on that one speaks. */
 void alk_notify_end(void);
+/* In that one: say nothing while the manager listens to the one before. Once it is over the watchdog is fed a second
+ * later, when the manager has heard whose word counts. */
+void alk_notify_hold(bool hold);
 /* "READY=1\nSTATUS=..." */
 void alk_notify(const char *fmt, ...) ALK_PRINTF(1, 2);
 /* "RELOADING=1" with the time that newer managers want beside it; READY=1 ends it. */

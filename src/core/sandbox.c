@@ -80,6 +80,15 @@ static const char *hindrance(void)
 	return alk_sandbox_valgrind() ? "under valgrind, which needs more" : NULL;
 }
 
+/* Why there is no landlock, or NULL. A container's filter may keep the kernel's from us. */
+static const char *no_landlock(void)
+{
+	if (landlock_abi() > 0)
+		return NULL;
+	return errno == ENOSYS || errno == EOPNOTSUPP ? "no landlock in this kernel"
+						      : "landlock is not permitted here";
+}
+
 /* Why there is no filter of system calls, or NULL. */
 static const char *no_seccomp(void)
 {
@@ -97,25 +106,27 @@ bool alk_sandbox_usable(void)
 
 bool alk_sandbox_whole(void)
 {
-	return alk_sandbox_usable() && no_seccomp() == NULL && landlock_abi() > 0;
+	return alk_sandbox_usable() && no_seccomp() == NULL && no_landlock() == NULL;
 }
 
 const char *alk_sandbox_describe(void)
 {
 	static char text[96];
-	const char *why = hindrance(), *calls = no_seccomp();
-	int abi = why == NULL ? landlock_abi() : 0;
+	const char *why = hindrance(), *calls = no_seccomp(), *files;
 
-	if (why != NULL)
+	if (why != NULL) {
 		snprintf(text, sizeof(text), "none: %s", why);
-	else if (calls == NULL && abi > 0)
-		snprintf(text, sizeof(text), "seccomp, landlock %d", abi);
+		return text;
+	}
+	files = no_landlock();
+	if (calls == NULL && files == NULL)
+		snprintf(text, sizeof(text), "seccomp, landlock %d", landlock_abi());
 	else if (calls == NULL)
-		snprintf(text, sizeof(text), "partial: seccomp, but no landlock in this kernel");
-	else if (abi > 0)
-		snprintf(text, sizeof(text), "partial: landlock %d, but %s", abi, calls);
+		snprintf(text, sizeof(text), "partial: seccomp, but %s", files);
+	else if (files == NULL)
+		snprintf(text, sizeof(text), "partial: landlock %d, but %s", landlock_abi(), calls);
 	else
-		snprintf(text, sizeof(text), "none: %s, and no landlock in this kernel", calls);
+		snprintf(text, sizeof(text), "none: %s, and %s", calls, files);
 	return text;
 }
 

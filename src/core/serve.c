@@ -246,6 +246,7 @@ int alk_main_worker(void)
 		alk_err_set(&err, -EBADF, "worker: is started by \"alknet serve\", not by hand");
 		return alk_main_fail(2, &err);
 	}
+	prctl(PR_SET_NAME, "alknet-worker", 0, 0, 0); /* it would be "exe" */
 	/* The supervisor has raised the limit and said so; a worker inherits it. */
 	alk_main_process(&limit);
 	end.loop = alk_loop_new(&err);

@@ -244,6 +244,7 @@ void supervisor_upgrade_ready(struct alk_supervisor *sup)
 	if (!alk_upgrade_pending())
 		return;
 	alk_upgrade_ready();
+	sup->told_sessions = UINT64_MAX; /* the other one spoke last: soon it is told again */
 	if (sup->admin != NULL)
 		alk_admin_pause(sup->admin, false);
 	alk_metrics_http_pause(sup->metrics_http, false);

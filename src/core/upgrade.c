@@ -63,6 +63,7 @@ int alk_upgrade_init(int argc, char **argv)
 	if (text != NULL && alk_text_int(text, &fd) == 0 && fd >= FIRST_FD && fd < INT_MAX &&
 	    fcntl((int)fd, F_SETFD, FD_CLOEXEC) == 0)
 		self.before = (int)fd;
+	alk_notify_hold(self.before >= 0);
 	unsetenv(VARIABLE);
 	return 0;
 }
@@ -96,6 +97,7 @@ static void before_tell(const char *word, const char *text)
 void alk_upgrade_ready(void)
 {
 	before_tell("ready", PACKAGE_VERSION);
+	alk_notify_hold(false);
 }
 
 /* What is inherited stays the other one's, also while this one takes itself apart. */

@@ -4,10 +4,12 @@
 import hashlib
 import os
 import random
+import re
 import shutil
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import threading
 import urllib.request
@@ -300,23 +302,42 @@ def test_a_link_that_waits_for_its_header(upgradable, keys):
     assert serving.first.wait() == 0
 
 
+class Listening:
+    """The end of NOTIFY_SOCKET, which knows who speaks as systemd does."""
+
+    def __init__(self, path):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self.sock.settimeout(scaled(20))
+        self.sock.bind(str(path))
+        self.heard = []
+
+    def hear(self, word):
+        """Up to the next message that has it; gives who said it."""
+        while True:
+            text, more, _, _ = self.sock.recvmsg(4096, socket.CMSG_SPACE(12))
+            pid = struct.unpack("iII", more[0][2])[0]
+            self.heard.append((pid, text.decode().split("\n")))
+            if any(re.fullmatch(word, line) for line in self.heard[-1][1]):
+                return pid
+
+
 def test_the_service_manager_hears_of_it(upgradable, tmp_path):
-    """The old program names the new one and says no more: STOPPING would end the service."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(tmp_path / "notify.sock"))
-        manager.settimeout(scaled(20))
+    """The old program names the new one and says no more: STOPPING would end the service. The new one is silent until then, and soon
+    tells its own status."""
+    manager = Listening(tmp_path / "notify.sock")
+    with manager.sock:
         serving = upgradable(env={"NOTIFY_SOCKET": str(tmp_path / "notify.sock"), "WATCHDOG_USEC": "10000000"})
-        assert manager.recv(4096).startswith(b"WATCHDOG=1")
-        assert manager.recv(4096).startswith(b"READY=1")
+        manager.hear("WATCHDOG=1")
+        assert manager.hear("READY=1") == serving.first.pid
         serving.replace()
         pid = serving.upgrade()["pid"]
         assert serving.first.wait() == 0
-        heard = []
-        while not any(f"MAINPID={pid}" in lines for lines in heard):
-            heard.append(manager.recv(4096).decode().split("\n"))
-        assert ["WATCHDOG=1"] in heard  # the new one's own
+        assert manager.hear(f"MAINPID={pid}") == serving.first.pid
+        assert all(who == serving.first.pid for who, _ in manager.heard)
+        assert manager.hear("WATCHDOG=1") == pid
+        assert manager.hear("STATUS=0 sessions") == pid
         os.kill(pid, signal.SIGTERM)
-        while "STOPPING=1" not in heard[-1]:
-            heard.append(manager.recv(4096).decode().split("\n"))
-        assert sum("STOPPING=1" in lines for lines in heard) == 1
-        assert sum("READY=1" in lines for lines in heard) == 2
+        assert manager.hear("STOPPING=1") == pid
+        assert sum("STOPPING=1" in lines for _, lines in manager.heard) == 1
+        assert sum("READY=1" in lines for _, lines in manager.heard) == 2
