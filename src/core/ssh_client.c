@@ -313,7 +313,9 @@ static int client_options(struct alk_client *c, int fd)
 	/* The library keeps 16 bits of it. */
 	if (fd > UINT16_MAX)
 		return alk_err_set(&c->err, -EMFILE, "too many open files for another session");
-	if (ssh_options_set(ssh, SSH_OPTIONS_FD, &fd) < 0 ||
+	/* No files of the library's own, and no look for the home of a user who has none. */
+	if (ssh_options_set(ssh, SSH_OPTIONS_SSH_DIR, "/dev/null") < 0 ||
+	    ssh_options_set(ssh, SSH_OPTIONS_FD, &fd) < 0 ||
 	    ssh_options_set(ssh, SSH_OPTIONS_USER, c->login_name) < 0 ||
 	    ssh_options_set(ssh, SSH_OPTIONS_KEY_EXCHANGE, kex) < 0 ||
 	    ssh_options_set(ssh, SSH_OPTIONS_CIPHERS_C_S, ciphers) < 0 ||

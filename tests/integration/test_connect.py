@@ -223,3 +223,25 @@ def test_garbage_from_a_server(keys, tmp_path):
             assert not procs.SANITIZER.search(text), text
             assert len(text.strip().splitlines()) == 1, text
 
+
+
+def test_a_user_who_stands_in_no_file(server, keys, targets, tmp_path):
+    """As a service manager or a container makes one: named by LOGNAME or --user, without an entry and without a home."""
+    unmapped = ["unshare", "--user", "--map-user=54321"]
+    if subprocess.run([*unmapped, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no user namespaces here")
+    serving = server()
+    keys.known_hosts(tmp_path / "hosts", serving.port)
+
+    def ask(**env):
+        return subprocess.run(
+            [*unmapped, procs.alknet(), "connect", "--server", f"127.0.0.1:{serving.port}", "--identity", keys.path("user"), "--known-hosts",
+             tmp_path / "hosts", "--stdio", f"127.0.0.1:{targets.echo}"],
+            input=b"hello\n", capture_output=True, timeout=scaled(30), env=procs.environment(HOME=None, USER=None, **env), check=False,
+        )
+
+    done = ask(LOGNAME="somebody")
+    assert done.stdout == b"hello\n" and done.returncode == 0, done
+    serving.wait_log("auth attempt.* user=somebody .*result=accept")
+    done = ask(LOGNAME=None)
+    assert done.returncode == 2 and b"uid 54321 has no name here: give --user NAME" in done.stderr
