@@ -80,3 +80,18 @@ def test_tarball(installed, tmp_path, keys, targets, running_programs):
     programs = next(place.iterdir()) / "bin"
     assert subprocess.run([programs / "alknet-admin", "help"], capture_output=True, env={}).returncode == 0
     serves([programs / "alknet"], tmp_path, keys, targets, running_programs, env={"LC_ALL": "C", "PATH": os.environ["PATH"]})
+
+
+def test_pages_lead_somewhere(installed):
+    """No link of an installed page is dead, and those that were made text had their reason."""
+    links = 0
+    pages = [page for page in installed.glob("**/share/doc/alknet/**/*.md")]
+    assert {"README.md", "OPERATIONS.md", "SERVICE.md"} <= {page.name for page in pages}
+    for page in pages:
+        for target in re.findall(r"\]\(([A-Za-z0-9_./-]+)(?:#[^)]*)?\)", page.read_text()):
+            where = installed / target.lstrip("/") if target.startswith("/") else page.parent / target
+            assert where.exists(), f"{page.name}: {target}"
+            links += 1
+    assert links > 30
+    assert os.access(next(installed.glob("**/examples/bus_client.mjs")), os.X_OK)
+    assert list(installed.glob("**/share/alknet/fail2ban/filter.d/alknet.conf"))
