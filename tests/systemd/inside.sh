@@ -202,15 +202,18 @@ while not os.path.exists("/root/enough"):
         refused += 1
     except OSError:
         pass  # taken by the server that ended
-    print(done, refused, file=open("/root/count", "w"))
+    with open("/root/count.new", "w") as count:
+        print(done, refused, file=count)
+    os.replace("/root/count.new", "/root/count")
 END
 python3 /root/connect.py &
 connecting=$!
+await test -s /root/count
 for _ in 1 2 3; do
-	read -r before _ </root/count || before=0
+	read -r before _ </root/count
 	dpkg -i /in/libalknet0_*.deb /in/alknet_*.deb >/dev/null
 	systemctl restart alknet
-	more() { read -r n _ </root/count && [ "${n:-0}" -gt $((${before:-0} + 20)) ]; }
+	more() { read -r n _ </root/count && [ "$n" -gt $((before + 20)) ]; }
 	await more
 done
 alknet-admin upgrade >/dev/null
