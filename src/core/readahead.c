@@ -15,6 +15,9 @@
  * instead of 0.80. */
 #define AHEAD_ALIGN 4096
 
+/* libssh begins with a packet once its length is there, and forgets the one before. */
+#define SIP 4
+
 struct ahead {
 	uint8_t *buf; /* NULL while empty */
 	uint32_t pos, len;
@@ -22,6 +25,7 @@ struct ahead {
 	bool writable; /* the kernel took all of the last send */
 	bool corked;   /* sends wait */
 	bool deaf;     /* nothing is read any more */
+	bool sips;     /* libssh gets SIP bytes a call */
 	bool ended;    /* the next recv gives `end`: 0 or -errno */
 	int end;
 };
@@ -113,6 +117,14 @@ void alk_readahead_cork(int fd, bool corked)
 		a->corked = corked;
 }
 
+void alk_readahead_sip(int fd, bool sips)
+{
+	struct ahead *a = ahead_find(fd);
+
+	if (a)
+		a->sips = sips;
+}
+
 void alk_readahead_deafen(int fd)
 {
 	struct ahead *a = ahead_find(fd);
@@ -194,6 +206,8 @@ bool alk_readahead_recv(int fd, void *buf, size_t n, int flags, ssize_t *rc)
 	if (a->buf) {
 		size_t left = a->len - a->pos;
 
+		if (a->sips && n > SIP)
+			n = SIP;
 		if (n > left)
 			n = left;
 		memcpy(buf, a->buf + a->pos, n);

@@ -27,6 +27,8 @@ bool alk_readahead_active(int fd);
 /* While corked, nothing is sent: libssh's packets gather in its queue, so that those of one turn leave in one
  * system call. A new fd is not. */
 void alk_readahead_cork(int fd, bool corked);
+/* While it sips, libssh is handed so few bytes at a time that with the end of a packet comes no beginning of the next. */
+void alk_readahead_sip(int fd, bool sips);
 /* From here on this fd is only written to, and not corked: what was read and not handed on is dropped. */
 void alk_readahead_deafen(int fd);
 /* What the loop knows: `events` is a mask of ALK_IO_READ and ALK_IO_WRITE. */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <libssh/server.h>
+#include "readahead.h"
 #include "ssh_session.h"
 
 enum global_slot {
@@ -47,8 +48,8 @@ static void global_finish(struct alk_ssh *s, int rc, int bound, bool certain)
 
 	s->slot = SLOT_FREE;
 	s->listens = l->next;
-	/* The library looks for the port in whatever packet it read last: it is not believed when there were
-	 * others behind the answer. */
+	/* The library looks for the port in whatever packet it read last: it is not believed when there were others
+	 * beside the answer, as there may be in a program without read-ahead. */
 	if (l->port == 0)
 		port = certain && bound > 0 && bound <= UINT16_MAX ? (uint16_t)bound : 0;
 	if (l->done)
@@ -82,6 +83,7 @@ static void global_collect(struct alk_ssh *s)
 void alk_ssh_global_step(struct alk_ssh *s)
 {
 	int rc, bound = -1;
+	bool sips;
 
 	if (s->slot != SLOT_FREE && s->raw.in_packets != s->global_seen)
 		global_collect(s);
@@ -93,6 +95,11 @@ void alk_ssh_global_step(struct alk_ssh *s)
 			global_finish(s, rc, bound, s->raw.in_packets - s->global_seen == 1);
 		s->global_seen = s->raw.in_packets;
 	}
+	/* sshd says which host keys it has right before the answer to the first request. */
+	sips = s->slot == SLOT_ASKED && s->listens && s->listens->port == 0 && !s->listens->cancel;
+	if (sips != s->sips)
+		alk_readahead_sip(s->fd, sips);
+	s->sips = sips;
 }
 
 void alk_ssh_ping(struct alk_ssh *s)

@@ -78,7 +78,8 @@ struct alk_ssh {
 	int slot;			/* whose answer libssh waits for */
 	uint64_t global_seen;		/* packets received when the answer was looked for last */
 	bool global_due;		/* there is one to send */
-	unsigned rekeys;		/* key exchanges that the peer began in this minute */
+	bool sips;	 /* packets are read one by one, so that the port is found in the answer */
+	unsigned rekeys; /* key exchanges that the peer began in this minute */
 	uint64_t rekeys_since, moved, sent;
 	uint32_t windows; /* bytes of the channels' windows beyond what libssh keeps open */
 	uint32_t

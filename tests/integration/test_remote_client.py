@@ -148,6 +148,17 @@ def test_t31_port_that_the_server_does_not_say(host, port):
     assert not back(host, 2, 7778)
 
 
+def test_port_among_other_packets(host):
+    """sshd says which host keys it has right before its answer, and anything may come behind it."""
+    assert asked(host) == (b"localhost", 4000)
+    host.send(bytes([sshwire.REQUEST_SUCCESS]))
+    assert asked(host) == (b"localhost", 0)
+    keys = bytes([sshwire.GLOBAL_REQUEST]) + string("hostkeys-00@openssh.com") + b"\0" + string("x" * 9000)
+    debug = bytes([sshwire.IGNORE]) + string(b"")
+    host.raw(b"".join(map(host.pack, [keys, debug, bytes([sshwire.REQUEST_SUCCESS]) + u32(5001), debug, keys])))
+    assert held_port(host.client, 1) == 5001
+
+
 def test_t31_answer_behind_the_first_connection(host):
     """The port is not looked for in another packet's bytes."""
     assert asked(host) == (b"localhost", 4000)
