@@ -27,7 +27,7 @@ void supervisor_abuse_adopt(struct alk_supervisor *sup)
 		sup->n_exempt += alk_cidr_parse(&sup->exempt[sup->n_exempt], loopback[i]) == NULL;
 }
 
-static bool is_exempt(const struct alk_supervisor *sup, const char *addr)
+bool supervisor_abuse_exempt(const struct alk_supervisor *sup, const char *addr)
 {
 	struct in6_addr in6;
 	bool v4;
@@ -47,7 +47,7 @@ void supervisor_misdeed(struct alk_supervisor *sup, const char *addr, enum alk_m
 	char key[64];
 
 	sup->misdone[misdeed]++;
-	if (conf->ms[misdeed] == 0 || is_exempt(sup, addr))
+	if (conf->ms[misdeed] == 0 || supervisor_abuse_exempt(sup, addr))
 		return;
 	alk_limit_key(addr, key, sizeof(key));
 	if (alk_penalty_grow(sup->penalty, ALK_PENALTY_ADDRESS, key, now, conf->ms[misdeed],

@@ -353,6 +353,8 @@ int supervisor_metrics_open(struct alk_supervisor *sup, struct alk_err *err);
 /* supervisor_abuse.c */
 /* Take over source_penalties and penalty_exempt. */
 void supervisor_abuse_adopt(struct alk_supervisor *sup);
+/* Is it in one of the networks that are never penalised? */
+bool supervisor_abuse_exempt(const struct alk_supervisor *sup, const char *addr);
 /* A link from `addr` ended in this. */
 void supervisor_misdeed(struct alk_supervisor *sup, const char *addr, enum alk_misdeed misdeed);
 /* NONE, BAN or PENALTY. */

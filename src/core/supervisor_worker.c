@@ -169,7 +169,7 @@ static void penalise(struct alk_supervisor *sup, const char *identity, const cha
 	if (message != NULL) {
 		alk_penalty_add(sup->penalty, ALK_PENALTY_IDENTITY, identity, until);
 		supervisor_broadcast(sup, message);
-	} else {
+	} else if (!supervisor_abuse_exempt(sup, addr)) {
 		alk_limit_key(addr, key, sizeof(key));
 		alk_penalty_add(sup->penalty, ALK_PENALTY_ADDRESS, key, until);
 		/* For the links of that address that are not logged in yet. */
@@ -178,25 +178,54 @@ static void penalise(struct alk_supervisor *sup, const char *identity, const cha
 	}
 }
 
-/* The board says what the worker had in hand; which address that was is known here better. */
-static void on_worker_hung(void *user, struct alk_worker_proc *worker,
-			   const struct alk_board_hand *hand)
+/* A session ended its worker, and all others with it. The board says what the worker had in hand; which address that was is
+ * known here better. */
+static void blame(struct alk_supervisor *sup, struct alk_worker_proc *worker,
+		  const struct alk_board_hand *hand, const char *what, const char *event)
 {
-	struct alk_supervisor *sup = user;
 	const struct alk_linktab_entry *entry = link_of(sup, worker, hand->link);
 	const char *addr = entry != NULL ? entry->addr : "";
 	const char *identity = entry != NULL ? hand->identity : "";
 
-	sup->hung++;
-	alk_log(ALK_LOG_ERROR, "worker hung", ALK_INT("worker", alk_worker_proc_index(worker)),
+	alk_log(ALK_LOG_ERROR, what, ALK_INT("worker", alk_worker_proc_index(worker)),
 		ALK_INT("session", entry != NULL ? (int64_t)hand->link : 0),
 		ALK_STR("remote_addr", addr[0] != '\0' ? addr : NULL),
 		ALK_STR("identity", identity[0] != '\0' ? identity : NULL),
-		ALK_STR("killed_by", "watchdog"));
-	supervisor_event(sup, json_pack("{s:s, s:i, s:I}", "event", "worker.hung", "worker",
+		ALK_STR("killed_by", strcmp(event, "worker.hung") == 0 ? "watchdog" : NULL));
+	supervisor_event(sup, json_pack("{s:s, s:i, s:I}", "event", event, "worker",
 					(int)alk_worker_proc_index(worker), "session",
 					entry != NULL ? (json_int_t)hand->link : 0));
 	penalise(sup, identity, addr);
+}
+
+static void on_worker_hung(void *user, struct alk_worker_proc *worker,
+			   const struct alk_board_hand *hand)
+{
+	struct alk_supervisor *sup = user;
+
+	sup->hung++;
+	blame(sup, worker, hand, "worker hung", "worker.hung");
+}
+
+/* Of its own doing, not because somebody or the kernel killed it? */
+static bool is_crash(const struct alk_worker_proc_end *end)
+{
+	static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP};
+
+	for (size_t i = 0;
+	     end->was_ready && WIFSIGNALED(end->status) && i < sizeof(signals) / sizeof(signals[0]);
+	     i++)
+		if (WTERMSIG(end->status) == signals[i])
+			return true;
+	return false;
+}
+
+static void blame_crash(struct alk_supervisor *sup, struct alk_worker_proc *worker)
+{
+	struct alk_board_hand hand;
+
+	alk_board_get_hand(alk_worker_proc_board(worker), &hand);
+	blame(sup, worker, &hand, "worker crashed", "worker.crash");
 }
 
 /* Life and death */
@@ -300,6 +329,8 @@ static void on_worker_gone(void *user, struct alk_worker_proc *worker,
 	alk_metrics_add(&sup->dead, alk_worker_proc_board(worker), false);
 	supervisor_query_gone(sup, index, !end->expected);
 	supervisor_remote_gone(sup, index);
+	if (is_crash(end))
+		blame_crash(sup, worker);
 	alk_linktab_remove_worker(sup->links, index, link_gone, sup);
 	if (sup->state == SUPERVISOR_STARTING && !end->expected && slot->role == SLOT_SERVES) {
 		supervisor_fail(sup, end);

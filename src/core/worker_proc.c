@@ -558,8 +558,9 @@ static void proc_hung(struct alk_worker_proc *w)
 	w->hung = true;
 	if (!proc_is_stopped(w))
 		alk_board_get_hand(w->board, &hand);
-	alk_worker_proc_kill(w);
+	/* Told first: whoever it was comes back as soon as the worker is dead. */
 	w->ops->hung(w->user, w, &hand);
+	alk_worker_proc_kill(w);
 }
 
 /* Only changes of the pulse count, not its value: no clock has to agree, and a worker cannot say it

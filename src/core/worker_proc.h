@@ -61,7 +61,7 @@ struct alk_worker_proc_ops {
 	/* A plugin's half speaks; false when there is no such half here. */
 	bool (*bytes)(void *user, struct alk_worker_proc *worker, const char *name,
 		      const uint8_t *bytes, size_t n);
-	/* It hangs and has been killed; `gone` follows. */
+	/* It hangs and is killed after this; `gone` follows. */
 	void (*hung)(void *user, struct alk_worker_proc *worker, const struct alk_board_hand *hand);
 	/* DEAD now. Its board can still be read. May start it again. */
 	void (*gone)(void *user, struct alk_worker_proc *worker,

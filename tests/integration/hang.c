@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* A service that never comes back, for the test of the watchdog. Port 1 hangs when it is opened, port 2
- * when data comes; other ports echo. */
+ * when data comes; port 3 crashes; other ports echo. */
 
 #include <unistd.h>
 #include <alknet/alknet.h>
@@ -17,6 +17,8 @@ static int hang_open(void *state, struct alk_channel *channel, const struct alk_
 	(void)state, (void)err;
 	if (to->port == 1)
 		hang();
+	if (to->port == 3)
+		__builtin_trap();
 	*user = to->port == 2 ? channel : NULL;
 	return alk_channel_accept(channel);
 }

@@ -144,6 +144,32 @@ def test_watchdog(hanging, login, keys, targets, port):
     assert serving.metric("alknet_penalties_total") >= 1
 
 
+def test_a_session_that_crashes_its_worker(hanging, login, keys):
+    """It is named, and its identity waits."""
+    serving = hanging(workers=1)
+    evil = login(serving, "evil", "user")
+    evil.open_request(1, "hang", 3)
+    evil.wait_closed()
+    serving.wait_log("worker started", count=2)
+    assert serving.lines("worker crashed", "remote_addr=127.0.0.1", f"identity={keys.fingerprint('user')}")
+    with pytest.raises((sshwire.Closed, PermissionError)):
+        login(serving, "evil", "user")
+    assert [row["identity"] for row in serving.call("ban.list")["bans"]] == [keys.fingerprint("user")]
+
+
+@pytest.mark.parametrize("how, exempt", [(signal.SIGSEGV, "none"), (signal.SIGSEGV, "127.0.0.0/8"), (signal.SIGKILL, "none")])
+def test_an_address_that_crashes_a_worker(server, how, exempt):
+    """One that was not logged in yet: its address waits, but for a network that is exempt, and not when somebody killed the worker."""
+    serving = server("--penalty-exempt", exempt, conf="penalty_time = 60", workers=1)
+    wire = sshwire.Wire(serving.port)  # the last that the worker had in hand
+    os.kill(serving.workers()[0], how)
+    serving.wait_log("worker started", count=2)
+    assert bool(serving.lines("worker crashed", "remote_addr=127.0.0.1")) == (how == signal.SIGSEGV)
+    blamed = [row["network"] for row in serving.call("ban.list")["bans"]]
+    assert blamed == (["127.0.0.1"] if how == signal.SIGSEGV and exempt == "none" else [])
+    wire.sock.close()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_t42_signal_during_a_transfer(server, client, targets, workers, number):
     """Exit 0 within 3 s, whatever flows."""
