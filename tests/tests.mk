@@ -39,6 +39,7 @@ UNIT_TESTS = \
 	tests/unit/test_auth \
 	tests/unit/test_board \
 	tests/unit/test_cert \
+	tests/unit/test_companion \
 	tests/unit/test_completion \
 	tests/unit/test_conf \
 	tests/unit/test_conf_listen \
@@ -85,6 +86,7 @@ if WITH_SECRET
 UNIT_TESTS += tests/unit/test_secret_derive tests/unit/test_secret_wire
 endif
 UNIT_TESTS += tests/unit/test_iroh_parts
+tests_unit_test_companion_SOURCES = tests/unit/test_companion.c $(COMPANION_SOURCES)
 tests_unit_test_iroh_parts_LDADD = libirohparts.la $(LDADD)
 tests_unit_test_secret_derive_LDADD = libsecretparts.la $(LDADD)
 tests_unit_test_secret_wire_LDADD = libsecretparts.la $(LDADD)

@@ -6,9 +6,10 @@ PLUGIN_LDFLAGS = $(AM_LDFLAGS) $(LIBRARY_LDFLAGS) -module -avoid-version -shared
 	-export-symbols-regex '^alk_plugin$$'
 
 pkglib_LTLIBRARIES = plugins/tcp.la plugins/forward.la
-# Programs that plugins start.
+# Programs that plugins start, and what starts them.
 helperdir = $(pkglibdir)
 helper_PROGRAMS =
+COMPANION_SOURCES = src/plugins/common/companion.c src/plugins/common/companion.h
 
 plugins_tcp_la_SOURCES = src/plugins/transports/tcp/tcp.c
 plugins_tcp_la_CFLAGS = $(PLUGIN_CFLAGS)
@@ -35,8 +36,8 @@ ACME_SOURCES = src/plugins/transports/tls/acme_private.h src/plugins/transports/
 	src/plugins/transports/tls/acme_x509.c
 if WITH_ACME
 plugins_tls_la_SOURCES += $(ACME_SOURCES) src/plugins/transports/tls/acme.c \
-	src/plugins/transports/tls/acme_hello.c src/plugins/transports/tls/acme_spawn.c \
-	src/plugins/transports/tls/acme_spawn.h src/plugins/transports/tls/acme_worker.c
+	src/plugins/transports/tls/acme_hello.c src/plugins/transports/tls/acme_settings.c \
+	src/plugins/transports/tls/acme_settings.h src/plugins/transports/tls/acme_worker.c $(COMPANION_SOURCES)
 helper_PROGRAMS += plugins/alknet-acme
 else
 plugins_tls_la_SOURCES += src/plugins/transports/tls/acme_none.c
@@ -65,13 +66,13 @@ plugins_iroh_la_SOURCES = src/plugins/transports/iroh/iroh.c src/plugins/transpo
 	src/plugins/transports/iroh/iroh_dial.c src/plugins/transports/iroh/iroh_endpoint.c \
 	src/plugins/transports/iroh/iroh_key.c src/plugins/transports/iroh/iroh_listen.c \
 	src/plugins/transports/iroh/iroh_settings.c src/plugins/transports/iroh/iroh_shim.c \
-	src/plugins/transports/iroh/iroh_spawn.c src/plugins/transports/iroh/iroh_spawn.h
+	$(COMPANION_SOURCES)
 plugins_iroh_la_CFLAGS = $(PLUGIN_CFLAGS) $(JANSSON_CFLAGS)
 plugins_iroh_la_LDFLAGS = $(PLUGIN_LDFLAGS)
 plugins_iroh_la_LIBADD = libirohparts.la libalknet.la $(JANSSON_LIBS)
 # Of what the library brings only what is used stays.
 plugins_alknet_iroh_SOURCES = src/plugins/transports/iroh/alknet_iroh.c \
-	src/plugins/transports/iroh/alknet_iroh.h src/plugins/transports/iroh/iroh_spawn.h
+	src/plugins/transports/iroh/alknet_iroh.h src/plugins/common/companion.h
 plugins_alknet_iroh_CFLAGS = $(AM_CFLAGS) $(PIE_CFLAGS)
 plugins_alknet_iroh_LDFLAGS = $(AM_LDFLAGS) $(PIE_LDFLAGS) -Wl,--gc-sections -Wl,-S
 plugins_alknet_iroh_LDADD = cargo/libalknet_iroh.a -lm -ldl -lpthread
@@ -141,7 +142,7 @@ BUS_SOURCES = src/plugins/services/bus/access.c src/plugins/services/bus/bus_con
 	src/plugins/services/bus/spoke.c src/plugins/services/common/topic.c \
 	src/plugins/services/bus/wire.c src/plugins/services/common/frame.c src/plugins/services/common/frame.h \
 	src/plugins/services/bus/bus.h src/plugins/services/bus/hub.h src/plugins/services/common/schema.h src/plugins/services/common/topic.h \
-	src/plugins/services/bus/wire.h
+	src/plugins/services/bus/wire.h $(COMPANION_SOURCES)
 plugins_bus_la_SOURCES = src/plugins/services/bus/bus.c $(BUS_SOURCES)
 plugins_bus_la_CFLAGS = $(PLUGIN_CFLAGS) $(JANSSON_CFLAGS)
 plugins_bus_la_LDFLAGS = $(PLUGIN_LDFLAGS)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* alknet-nats: the program between the hub and NATS. libnats has threads and waits; here that hurts nobody. It is told what to
- * do on descriptor 3 and ends when that does. Messages of all subscriptions are handed on by one thread, in the
+ * do on descriptor COMPANION_FD and ends when that does. Messages of all subscriptions are handed on by one thread, in the
  * order in which they came. */
 #include <errno.h>
 #include <grp.h>
@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include <jansson.h>
 #include <nats/nats.h>
+#include "../../common/companion.h"
 #include "../common/frame.h"
 #include "nats_wire.h"
 #include "wire.h"
@@ -43,7 +44,7 @@ static bool write_all(const void *bytes, size_t n)
 	const uint8_t *at = bytes;
 
 	while (n > 0) {
-		ssize_t some = write(NATS_FD, at, n);
+		ssize_t some = write(COMPANION_FD, at, n);
 
 		if (some < 0 && errno == EINTR)
 			continue;
@@ -594,7 +595,7 @@ static bool read_all(void *bytes, size_t n)
 	uint8_t *at = bytes;
 
 	while (n > 0) {
-		ssize_t some = read(NATS_FD, at, n);
+		ssize_t some = read(COMPANION_FD, at, n);
 
 		if (some < 0 && errno == EINTR)
 			continue;

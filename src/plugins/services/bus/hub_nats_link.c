@@ -1,24 +1,16 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "hub_nats.h"
 
-#include <dlfcn.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include "../../common/companion.h"
 
 #define AGAIN_MIN 250 /* ms until the program is started again */
 #define AGAIN_MAX 30000
 #define READ_BYTES 65536
 #define ORIGIN_MAX 640
-
-extern char **environ;
 
 struct chunk {
 	TAILQ_ENTRY(chunk) entry;
@@ -35,8 +27,7 @@ struct nats_link {
 	void *user;
 	struct alk_timer *again;
 	struct alk_io *io;
-	int fd;
-	pid_t pid;
+	struct companion program;
 	uint64_t wait;
 	bool connected;
 	struct chunks out, held;
@@ -79,13 +70,7 @@ static void link_drop(struct nats_link *link)
 	struct chunk *c, *last = NULL;
 
 	alk_io_free(&link->io);
-	alk_fd_close(&link->fd);
-	if (link->pid > 0) {
-		kill(link->pid, SIGKILL);
-		while (waitpid(link->pid, NULL, 0) < 0 && errno == EINTR)
-			;
-	}
-	link->pid = 0;
+	companion_end(&link->program);
 	link->have = 0;
 	link->connected = false;
 	while ((c = TAILQ_FIRST(&link->out)) != NULL) {
@@ -118,8 +103,8 @@ static void link_write(struct nats_link *link)
 {
 	struct chunk *c;
 
-	while (link->fd >= 0 && (c = TAILQ_FIRST(&link->out)) != NULL) {
-		ssize_t n = send(link->fd, c->bytes + c->sent, c->n - c->sent,
+	while (link->program.fd >= 0 && (c = TAILQ_FIRST(&link->out)) != NULL) {
+		ssize_t n = send(link->program.fd, c->bytes + c->sent, c->n - c->sent,
 				 MSG_NOSIGNAL | MSG_DONTWAIT);
 
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -181,7 +166,7 @@ static void on_ready(void *user, int revents)
 		link_again(link);
 		return;
 	}
-	n = recv(link->fd, link->in + link->have, READ_BYTES, MSG_DONTWAIT);
+	n = recv(link->program.fd, link->in + link->have, READ_BYTES, MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n > 0)
@@ -195,71 +180,26 @@ static void on_ready(void *user, int revents)
 
 /* ---- the process -------------------------------------------------------------------------------- */
 
-static int program_find(char path[4096], struct alk_err *err)
-{
-	const char *slash;
-	Dl_info info;
-
-	if (dladdr((void *)(uintptr_t)nats_link_new, &info) == 0 || info.dli_fname == NULL ||
-	    (slash = strrchr(info.dli_fname, '/')) == NULL)
-		return alk_err_set(err, -ENOENT, "where alknet-nats is cannot be found out");
-	snprintf(path, 4096, "%.*s/alknet-nats", (int)(slash - info.dli_fname), info.dli_fname);
-	if (access(path, X_OK) != 0)
-		return alk_err_set(err, -errno, "backend: needs %s: %s", path, strerror(errno));
-	return 0;
-}
+static const struct companion_kind alknet_nats = {
+	.name = "alknet-nats",
+	.needs = "backend: needs",
+	.type = SOCK_STREAM,
+};
 
 int nats_link_check(struct alk_err *err)
 {
-	char path[4096];
+	char path[COMPANION_PATH_MAX];
 
-	return program_find(path, err);
-}
-
-static int process_start(pid_t *pid, const char *path, int fd)
-{
-	char arg0[] = "alknet-nats";
-	char *argv[] = {arg0, NULL};
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attr;
-	sigset_t none, all;
-	int rc;
-
-	sigemptyset(&none);
-	sigfillset(&all);
-	posix_spawnattr_init(&attr);
-	posix_spawnattr_setsigmask(&attr, &none);
-	posix_spawnattr_setsigdefault(&attr, &all);
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-						POSIX_SPAWN_SETSID);
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDWR, 0);
-	posix_spawn_file_actions_adddup2(&actions, STDIN_FILENO, STDOUT_FILENO);
-	posix_spawn_file_actions_adddup2(&actions, fd, NATS_FD);
-	posix_spawn_file_actions_addclosefrom_np(&actions, NATS_FD + 1);
-	rc = posix_spawn(pid, path, &actions, &attr, argv, environ);
-	posix_spawn_file_actions_destroy(&actions);
-	posix_spawnattr_destroy(&attr);
-	return -rc;
+	return companion_find(&alknet_nats, path, err);
 }
 
 static int link_spawn(struct nats_link *link, struct alk_err *err)
 {
-	char path[4096];
-	int pair[2], rc = program_find(path, err);
+	int rc = companion_start(&link->program, &alknet_nats, err);
 
 	if (rc < 0)
 		return rc;
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
-		return alk_err_set(err, -errno, "no socket for alknet-nats: %s", strerror(errno));
-	rc = process_start(&link->pid, path, pair[1]);
-	alk_fd_close(&pair[1]);
-	link->fd = pair[0];
-	if (rc < 0) {
-		link->pid = 0;
-		return alk_err_set(err, rc, "%s cannot be started: %s", path, strerror(-rc));
-	}
-	link->io = alk_io_new(link->loop, link->fd, "bus nats", on_ready, link);
+	link->io = alk_io_new(link->loop, link->program.fd, "bus nats", on_ready, link);
 	if (link->io == NULL)
 		return alk_err_set(err, -ENOMEM, "out of memory");
 	alk_io_set(link->io, ALK_IO_READ);
@@ -290,7 +230,7 @@ struct nats_link *nats_link_new(struct alk_loop *loop, size_t limit,
 	link->ops = ops;
 	link->user = user;
 	link->limit = limit;
-	link->fd = -1;
+	link->program.fd = -1;
 	TAILQ_INIT(&link->out);
 	TAILQ_INIT(&link->held);
 	link->again = alk_timer_new(loop, "bus nats again", on_again, link);
@@ -319,7 +259,7 @@ void nats_link_free(struct nats_link **link)
 
 void nats_link_say(struct nats_link *link, struct wire_out *out)
 {
-	struct chunk *c = link->fd >= 0 ? chunk_new(out, NULL) : NULL;
+	struct chunk *c = link->program.fd >= 0 ? chunk_new(out, NULL) : NULL;
 
 	wire_free(out);
 	if (c == NULL)

@@ -6,7 +6,6 @@
  * this machine, then a message of wire.h. The program knows NATS and nothing of the bus; the hub the other way round. What
  * comes from NATS is parsed in the program: frames, JSON. */
 
-#define NATS_FD 3
 #define NATS_MESSAGE_MAX ((size_t)8 << 20)
 
 /* How what arrives at a subscription is looked at before the hub gets it. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* alknet-iroh: the plugin starts it with a socket as descriptor IROH_FD, and it lives as long as the socket. It gives away
+/* alknet-iroh: the plugin starts it with a socket as descriptor COMPANION_FD, and it lives as long as the socket. It gives away
  * what it does not need, and then is one iroh endpoint (crate/src/lib.rs). It opens no file of ours: its key comes over the socket. */
 #include "alknet_iroh.h"
 
@@ -13,7 +13,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "iroh_spawn.h"
+#include "../../common/companion.h"
 
 #define NOBODY 65534
 
@@ -48,7 +48,7 @@ int main(void)
 	struct stat st;
 	int rc;
 
-	if (fstat(IROH_FD, &st) != 0 || !S_ISSOCK(st.st_mode)) {
+	if (fstat(COMPANION_FD, &st) != 0 || !S_ISSOCK(st.st_mode)) {
 		fprintf(stderr, "alknet-iroh: is started by alknet, not by hand\n");
 		return 2;
 	}
@@ -61,5 +61,5 @@ int main(void)
 			strerror(rc < 0 ? -rc : errno));
 		return 1;
 	}
-	return alk_iroh_run(IROH_FD);
+	return alk_iroh_run(COMPANION_FD);
 }

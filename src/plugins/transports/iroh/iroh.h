@@ -12,7 +12,6 @@
  *   iroh_dial.c      client: links that are asked for
  *   iroh_endpoint.c  the helper as those two see it: started, spoken to, started again
  *   iroh_packet.c    what the helper says
- *   iroh_spawn.c     its process
  *   iroh_shim.c      a proxy on loopback for the helper, which hands on to the program's own
  *   alknet_iroh.c    the helper, alknet-iroh: a process with nothing else in it, and the only one that loads
  *   crate/           the Rust library with iroh

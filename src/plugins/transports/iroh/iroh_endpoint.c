@@ -8,12 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
+#include "../../common/companion.h"
 #include "iroh_packet.h"
-#include "iroh_spawn.h"
 
 #define ENDPOINT_MAGIC 0x69726f65u
 #define START_MS 10000
+#define END_MS 3000
 #define RESTART_MIN 1000
 #define RESTART_MAX 30000
 /* One that lived so long did not fail at its start. */
@@ -29,8 +32,7 @@ struct iroh_endpoint {
 	const struct iroh_endpoint_ops *ops;
 	void *user;
 	struct iroh_shim *shim;
-	pid_t pid;
-	int fd;
+	struct companion helper;
 	struct alk_io *io;
 	struct alk_timer *restart;
 	uint64_t restart_ms, started;
@@ -40,10 +42,48 @@ struct iroh_endpoint {
 	bool *freed; /* while something of ours is being called */
 };
 
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Links say their last, and peers hear of the end: that takes a round trip or three. The loop does not run meanwhile, so the
+ * shim, its way out, has its turns here. */
+static void helper_wait(int pidfd, struct iroh_shim *shim)
+{
+	struct pollfd at[1 + IROH_SHIM_FDS] = {{.fd = pidfd, .events = POLLIN}};
+	int64_t until = now_ms() + END_MS, left;
+
+	while (at[0].revents == 0 && (left = until - now_ms()) > 0) {
+		size_t n = shim != NULL ? iroh_shim_fds(shim, at + 1) : 0;
+
+		if (poll(at, (nfds_t)(1 + n), (int)left) < 0 && errno != EINTR)
+			return;
+		if (shim != NULL)
+			iroh_shim_turn(shim);
+	}
+}
+
+/* Its socket closed it ends by itself; what has not in END_MS is killed. */
+static void helper_end(struct iroh_endpoint *e)
+{
+	int pidfd;
+
+	alk_fd_close(&e->helper.fd);
+	pidfd = e->helper.pid > 0 ? (int)syscall(SYS_pidfd_open, e->helper.pid, 0) : -1;
+	if (pidfd >= 0)
+		helper_wait(pidfd, e->shim);
+	alk_fd_close(&pidfd);
+	companion_end(&e->helper);
+}
+
 static void endpoint_stop(struct iroh_endpoint *e)
 {
 	alk_io_free(&e->io);
-	iroh_spawn_end(&e->pid, &e->fd, e->shim);
+	helper_end(e);
 	e->ready = false;
 }
 
@@ -81,7 +121,7 @@ static int packet_read(struct iroh_endpoint *e, struct iroh_packet *packet, int 
 				 .msg_iovlen = 1,
 				 .msg_control = &control,
 				 .msg_controllen = sizeof(control)};
-	ssize_t n = recvmsg(e->fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	ssize_t n = recvmsg(e->helper.fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	struct cmsghdr *head;
 
 	*fd = -1;
@@ -102,7 +142,8 @@ static void ready_take(struct iroh_endpoint *e, const struct iroh_packet *packet
 	snprintf(e->bound, sizeof(e->bound), "%s", packet->text);
 	e->ready = true;
 	alk_log(ALK_LOG_INFO, "iroh endpoint", ALK_STR("id", e->id),
-		ALK_STR("udp", e->bound[0] != '\0' ? e->bound : "none"), ALK_INT("pid", e->pid));
+		ALK_STR("udp", e->bound[0] != '\0' ? e->bound : "none"),
+		ALK_INT("pid", e->helper.pid));
 }
 
 static void packet_take(struct iroh_endpoint *e, const struct iroh_packet *packet, int *fd)
@@ -127,7 +168,7 @@ static void on_helper(void *user, int revents)
 	assert(e->magic == ENDPOINT_MAGIC);
 	/* cppcheck-suppress autoVariables */
 	e->freed = &freed;
-	for (unsigned i = 0; i < BUDGET && rc > 0 && e->fd >= 0; i++) {
+	for (unsigned i = 0; i < BUDGET && rc > 0 && e->helper.fd >= 0; i++) {
 		rc = packet_read(e, &packet, &fd);
 		if (rc > 0)
 			packet_take(e, &packet, &fd);
@@ -143,11 +184,13 @@ static void on_helper(void *user, int revents)
 
 int iroh_endpoint_say(struct iroh_endpoint *e, json_t *packet)
 {
-	char *text = packet != NULL && e->fd >= 0 ? json_dumps(packet, JSON_COMPACT) : NULL;
-	int rc = e->fd < 0 ? -EPIPE : -ENOMEM;
+	char *text = packet != NULL && e->helper.fd >= 0 ? json_dumps(packet, JSON_COMPACT) : NULL;
+	int rc = e->helper.fd < 0 ? -EPIPE : -ENOMEM;
 
 	if (text != NULL) {
-		rc = send(e->fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
+		rc = send(e->helper.fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) < 0
+			     ? -errno
+			     : 0;
 		explicit_bzero(text, strlen(text));
 		free(text);
 	}
@@ -188,12 +231,19 @@ static void bound_add(const struct iroh_endpoint *e, json_t *start)
 	json_object_set_new(start, "bind", bind);
 }
 
+static const struct companion_kind alknet_iroh = {
+	.name = "alknet-iroh",
+	.needs = "the iroh transport needs",
+	.type = SOCK_SEQPACKET | SOCK_NONBLOCK,
+	.buffer = 2 * IROH_PACKET_MAX,
+};
+
 int iroh_endpoint_start(struct iroh_endpoint *e, struct alk_err *err)
 {
 	json_t *start;
 	int rc;
 
-	if (e->fd >= 0)
+	if (e->helper.fd >= 0)
 		return 0;
 	start = json_deep_copy(e->settings);
 	if (start == NULL)
@@ -201,13 +251,13 @@ int iroh_endpoint_start(struct iroh_endpoint *e, struct alk_err *err)
 	rc = proxy_add(e, start, err);
 	bound_add(e, start);
 	if (rc == 0)
-		rc = iroh_spawn(&e->pid, &e->fd, err);
+		rc = companion_start(&e->helper, &alknet_iroh, err);
 	if (rc < 0) {
 		json_decref(start);
 		return rc;
 	}
 	e->started = alk_loop_now(e->loop);
-	e->io = alk_io_new(e->loop, e->fd, "iroh helper", on_helper, e);
+	e->io = alk_io_new(e->loop, e->helper.fd, "iroh helper", on_helper, e);
 	rc = iroh_endpoint_say(e, json_pack("{s:o}", "start", start));
 	if (rc < 0 || e->io == NULL) {
 		endpoint_stop(e);
@@ -225,7 +275,7 @@ int iroh_endpoint_start_now(struct iroh_endpoint *e, struct alk_err *err)
 
 	if (rc < 0)
 		return rc;
-	at = (struct pollfd){.fd = e->fd, .events = POLLIN};
+	at = (struct pollfd){.fd = e->helper.fd, .events = POLLIN};
 	rc = poll(&at, 1, START_MS) == 1 ? packet_read(e, &packet, &fd) : -ETIMEDOUT;
 	if (rc > 0)
 		packet_take(e, &packet, &fd);
@@ -271,7 +321,7 @@ struct iroh_endpoint *iroh_endpoint_new(struct alk_loop *loop, json_t *settings,
 	e->again = again;
 	e->ops = ops;
 	e->user = user;
-	e->fd = -1;
+	e->helper.fd = -1;
 	e->restart_ms = RESTART_MIN;
 	e->restart = alk_timer_new(loop, "iroh restart", on_restart, e);
 	if (e->restart == NULL)
@@ -313,5 +363,5 @@ const json_t *iroh_endpoint_settings(const struct iroh_endpoint *e)
 
 int iroh_endpoint_pid(const struct iroh_endpoint *e)
 {
-	return e->fd >= 0 ? (int)e->pid : -1;
+	return e->helper.fd >= 0 ? (int)e->helper.pid : -1;
 }

@@ -5,14 +5,12 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
-#include <unistd.h>
-#include "acme_spawn.h"
+#include "../../common/companion.h"
+#include "acme_settings.h"
 
 #define ACME_MAGIC 0x61636d65u
 #define RESTART_FIRST 1000
@@ -33,8 +31,7 @@ struct acme {
 	json_t *challenges; /* SNI: PEM */
 	json_t *status;	    /* the last that the helper said */
 
-	pid_t pid;
-	int fd;
+	struct companion helper;
 	struct alk_io *io;
 	struct alk_timer *restart;
 	uint64_t restart_ms;
@@ -112,8 +109,8 @@ static void helper_say(struct acme *a, json_t *packet)
 {
 	char *text = packet != NULL ? json_dumps(packet, JSON_COMPACT) : NULL;
 
-	if (text != NULL && a->fd >= 0 &&
-	    send(a->fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+	if (text != NULL && a->helper.fd >= 0 &&
+	    send(a->helper.fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		alk_log(ALK_LOG_WARN, "alknet-acme does not listen",
 			ALK_STR("error", strerror(errno)));
 	acme_text_free(&text);
@@ -187,13 +184,7 @@ static void event_take(struct acme *a, json_t *packet)
 static void helper_end(struct acme *a)
 {
 	alk_io_free(&a->io);
-	alk_fd_close(&a->fd);
-	if (a->pid > 0) {
-		kill(a->pid, SIGKILL);
-		while (waitpid(a->pid, NULL, 0) < 0 && errno == EINTR)
-			;
-	}
-	a->pid = 0;
+	companion_end(&a->helper);
 }
 
 static void helper_lost(struct acme *a)
@@ -215,7 +206,7 @@ static void on_helper(void *user, int revents)
 
 	(void)revents;
 	assert(a->magic == ACME_MAGIC);
-	n = recv(a->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+	n = recv(a->helper.fd, bytes, sizeof(bytes), MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0) {
@@ -228,13 +219,21 @@ static void on_helper(void *user, int revents)
 	json_decref(packet);
 }
 
+/* A packet is written whole or not at all. */
+static const struct companion_kind alknet_acme = {
+	.name = "alknet-acme",
+	.needs = "ACME needs",
+	.type = SOCK_SEQPACKET,
+	.buffer = 2 * ACME_PACKET_MAX,
+};
+
 static int helper_start(struct acme *a, struct alk_err *err)
 {
-	int rc = acme_spawn(&a->pid, &a->fd, err);
+	int rc = companion_start(&a->helper, &alknet_acme, err);
 
 	if (rc < 0)
 		return rc;
-	a->io = alk_io_new(a->loop, a->fd, "acme helper", on_helper, a);
+	a->io = alk_io_new(a->loop, a->helper.fd, "acme helper", on_helper, a);
 	if (a->io == NULL)
 		return alk_err_set(err, -ENOMEM, "out of memory");
 	alk_io_set(a->io, ALK_IO_READ);
@@ -326,7 +325,11 @@ int acme_start(struct acme **out, struct alk_loop *loop, const struct alk_option
 	*out = NULL;
 	if (a == NULL)
 		return alk_err_set(err, -ENOMEM, "out of memory");
-	*a = (struct acme){.magic = ACME_MAGIC, .loop = loop, .say = say, .user = user, .fd = -1};
+	*a = (struct acme){.magic = ACME_MAGIC,
+			   .loop = loop,
+			   .say = say,
+			   .user = user,
+			   .helper.fd = -1};
 	a->restart_ms = RESTART_FIRST;
 	a->challenges = json_object();
 	a->restart = alk_timer_new(loop, "acme restart", on_restart, a);
@@ -376,7 +379,8 @@ static void command_status(struct acme *a, struct alk_call *call)
 				   "directory", json_object_get(a->settings, "directory"),
 				   "challenge", json_object_get(a->settings, "challenge"),
 				   "self_signed", a->self_signed, "not_after",
-				   (json_int_t)a->pair.not_after, "running", a->pid > 0, "helper",
+				   (json_int_t)a->pair.not_after, "running", a->helper.pid > 0,
+				   "helper",
 				   a->status != NULL ? json_incref(a->status) : json_null());
 	char *text;
 
@@ -398,7 +402,7 @@ static void command_renew(struct acme *a, const char *params, struct alk_call *c
 
 	if (key[0] != '\0' && !new_key && strcmp(key, "keep") != 0) {
 		alk_call_fail(&call, "key: it is \"new\" or \"keep\"");
-	} else if (a->pid <= 0) {
+	} else if (a->helper.pid <= 0) {
 		alk_call_fail(&call, "alknet-acme does not run; it is started again soon");
 	} else if (a->calls == CALLS_MAX) {
 		alk_call_fail(&call, "%d of them are waiting already", CALLS_MAX);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* alknet-acme: the supervisor starts it with a socket as descriptor ACME_FD, and it lives as long as the socket. It may be
+/* alknet-acme: the supervisor starts it with a socket as descriptor COMPANION_FD, and it lives as long as the socket. It may be
  * killed at any time: what is on disk is whole. */
 #include "acme_private.h"
 
@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "../../common/companion.h"
 
 /* The longest wait at once: the wall clock may be set meanwhile. */
 #define TURN_MS 30000
@@ -28,7 +29,7 @@ void acme_client_say(struct acme_client *c, json_t *event)
 	char *text = event != NULL ? json_dumps(event, JSON_COMPACT) : NULL;
 
 	(void)c;
-	if (text == NULL || send(ACME_FD, text, strlen(text), MSG_NOSIGNAL) < 0)
+	if (text == NULL || send(COMPANION_FD, text, strlen(text), MSG_NOSIGNAL) < 0)
 		exit(1);
 	acme_text_free(&text);
 	json_decref(event);
@@ -49,7 +50,7 @@ void acme_client_notice(struct acme_client *c, const char *fmt, ...)
 static json_t *packet_read(int flags)
 {
 	static char bytes[ACME_PACKET_MAX];
-	ssize_t n = recv(ACME_FD, bytes, sizeof(bytes), flags);
+	ssize_t n = recv(COMPANION_FD, bytes, sizeof(bytes), flags);
 
 	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
 		exit(0);
@@ -73,7 +74,7 @@ static void packets_take(struct acme_client *c)
 void acme_client_turn(struct acme_client *c, int ms)
 {
 	struct curl_waitfd wait[1 + ACME_ANSWER_FDS] = {
-		{.fd = ACME_FD, .events = CURL_WAIT_POLLIN}};
+		{.fd = COMPANION_FD, .events = CURL_WAIT_POLLIN}};
 	struct pollfd fds[ACME_ANSWER_FDS];
 	size_t n = c->answer != NULL ? acme_answer_fds(c->answer, fds) : 0;
 

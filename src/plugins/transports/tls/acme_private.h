@@ -23,7 +23,6 @@
 #include <time.h>
 #include <alknet/err.h>
 
-#define ACME_FD 3 /* the helper's end */
 #define ACME_PACKET_MAX ((size_t)96 * 1024)
 #define ACME_NAMES_MAX 100
 #define ACME_PEM_MAX ((size_t)64 * 1024)

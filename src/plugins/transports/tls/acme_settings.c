@@ -1,26 +1,17 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-#include "acme_spawn.h"
+#include "acme_settings.h"
 #include "acme.h"
 #include "acme_private.h"
 
 #include <arpa/inet.h>
-#include <dlfcn.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 bool acme_wanted(const struct alk_options *options)
 {
 	return alk_options_has(options, "acme_domain");
 }
-
-/* ---- settings ---- */
 
 /* Lower case, letters, digits and dashes between dots. */
 static bool is_host(char *name)
@@ -131,71 +122,4 @@ int acme_settings_make(const struct alk_options *options, json_t **settings, str
 	}
 	json_decref(names);
 	return rc;
-}
-
-/* ---- the process ---- */
-
-static int program_find(char path[4096], struct alk_err *err)
-{
-	Dl_info info;
-	const char *slash;
-
-	if (dladdr((void *)(uintptr_t)acme_wanted, &info) == 0 || info.dli_fname == NULL ||
-	    (slash = strrchr(info.dli_fname, '/')) == NULL)
-		return alk_err_set(err, -ENOENT, "where alknet-acme is cannot be found out");
-	snprintf(path, 4096, "%.*s/alknet-acme", (int)(slash - info.dli_fname), info.dli_fname);
-	if (access(path, X_OK) != 0)
-		return alk_err_set(err, -errno, "ACME needs %s: %s", path, strerror(errno));
-	return 0;
-}
-
-/* Signals as a program expects them, a session of its own (no Ctrl-C), and no descriptor but ours. */
-static int process_start(pid_t *pid, const char *path, int fd)
-{
-	char arg0[] = "alknet-acme";
-	char *argv[] = {arg0, NULL};
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attr;
-	sigset_t none, all;
-	int rc;
-
-	sigemptyset(&none);
-	sigfillset(&all);
-	posix_spawnattr_init(&attr);
-	posix_spawnattr_setsigmask(&attr, &none);
-	posix_spawnattr_setsigdefault(&attr, &all);
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-						POSIX_SPAWN_SETSID);
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDWR, 0);
-	posix_spawn_file_actions_adddup2(&actions, STDIN_FILENO, STDOUT_FILENO);
-	posix_spawn_file_actions_adddup2(&actions, fd, ACME_FD);
-	posix_spawn_file_actions_addclosefrom_np(&actions, ACME_FD + 1);
-	rc = posix_spawn(pid, path, &actions, &attr, argv, environ);
-	posix_spawn_file_actions_destroy(&actions);
-	posix_spawnattr_destroy(&attr);
-	return -rc;
-}
-
-int acme_spawn(pid_t *pid, int *fd, struct alk_err *err)
-{
-	int pair[2], size = (int)(2 * ACME_PACKET_MAX), rc;
-	char path[4096];
-
-	rc = program_find(path, err);
-	if (rc < 0)
-		return rc;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
-		return alk_err_set(err, -errno, "no socket for alknet-acme: %s", strerror(errno));
-	for (int i = 0; i < 2; i++)
-		setsockopt(pair[i], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-	rc = process_start(pid, path, pair[1]);
-	alk_fd_close(&pair[1]);
-	if (rc < 0) {
-		*pid = 0;
-		alk_fd_close(&pair[0]);
-		return alk_err_set(err, rc, "%s cannot be started: %s", path, strerror(-rc));
-	}
-	*fd = pair[0];
-	return 0;
 }
