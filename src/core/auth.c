@@ -326,43 +326,17 @@ bool alk_auth_check(const struct alk_auth *auth, const struct alk_auth_ask *ask,
 
 /* ---- what the answers must not tell -------------------------------------------------------------- */
 
-/* Length of the well-formed UTF-8 sequence at s, 0 if it is none (RFC 3629). */
-static size_t utf8_length(const unsigned char *s)
-{
-	size_t n, i;
-	uint32_t c;
-
-	if (s[0] < 0x80)
-		return 1;
-	if (s[0] >= 0xc2 && s[0] <= 0xdf)
-		n = 2;
-	else if ((s[0] & 0xf0) == 0xe0)
-		n = 3;
-	else if (s[0] >= 0xf0 && s[0] <= 0xf4)
-		n = 4;
-	else
-		return 0;
-	c = s[0] & (0xffu >> (n + 1));
-	for (i = 1; i < n; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (s[i] & 0x3f);
-	}
-	if ((n == 3 && c < 0x800) || (n == 4 && c < 0x10000) || c > 0x10ffff ||
-	    (c >= 0xd800 && c <= 0xdfff) || (c >= 0x80 && c < 0xa0))
-		return 0;
-	return n;
-}
-
 bool alk_auth_user_valid(const char *user)
 {
-	size_t len = strnlen(user, 65), i, n;
+	size_t len = strnlen(user, 65);
 
-	if (len == 0 || len > 64)
+	if (len == 0 || len > 64 || !alk_text_utf8(user, len))
 		return false;
-	for (i = 0; i < len; i += n) {
-		n = utf8_length((const unsigned char *)user + i);
-		if (n == 0 || (unsigned char)user[i] < 0x20 || user[i] == 0x7f)
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)user[i], next = (unsigned char)user[i + 1];
+
+		/* Controls: C0, DEL, and C1, which are two bytes. */
+		if (c < 0x20 || c == 0x7f || (c == 0xc2 && next < 0xa0))
 			return false;
 	}
 	return true;
