@@ -81,6 +81,7 @@ UNIT_TESTS = \
 	tests/unit/test_socks5 \
 	tests/unit/test_text \
 	tests/unit/test_window \
+	tests/unit/test_worker \
 	tests/unit/test_worker_proc
 if WITH_SECRET
 UNIT_TESTS += tests/unit/test_secret_derive tests/unit/test_secret_wire

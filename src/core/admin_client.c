@@ -6,7 +6,7 @@
 #include <string.h>
 #include <alknet/log.h>
 #include "admin_rpc.h"
-#include "text.h"
+#include "json_text.h"
 
 #define OUT_MAX ((size_t)1 << 20)
 #define CALLS_MAX 256 /* of one client that wait for their answers: then it is not read any more */
@@ -119,15 +119,9 @@ void admin_client_write(struct admin_client *c, json_t *message)
 
 void admin_client_error(struct admin_client *c, json_t *id, int code, const char *text)
 {
-	char plain[1024];
-	json_t *message;
+	json_t *message = json_pack("{s:s, s:O?, s:{s:i, s:o}}", "jsonrpc", "2.0", "id", id,
+				    "error", "code", code, "message", alk_json_text(text));
 
-	if (!alk_text_utf8(text, strlen(text))) { /* cut in the middle of a letter, maybe */
-		alk_text_escape(text, strlen(text), plain, sizeof(plain));
-		text = plain;
-	}
-	message = json_pack("{s:s, s:O?, s:{s:i, s:s}}", "jsonrpc", "2.0", "id", id, "error",
-			    "code", code, "message", text);
 	if (message == NULL) {
 		client_end(c);
 		return;

@@ -62,10 +62,10 @@ const struct alk_options *alk_conf_plugin(struct alk_conf *conf, const struct al
 void alk_conf_plugin_forget(struct alk_conf *conf, const char *name);
 /* Do two configurations, for both of which the plugin was loaded, give it the same options? */
 bool alk_conf_plugin_same(const struct alk_conf *a, const struct alk_conf *b, const char *name);
-/* Does the file have a section for this plugin? */
 /* When the transports in use are loaded: -EINVAL, with `err` naming it, when an option was given that is for a plugin and
  * none of them has it. */
 int alk_conf_passed(const struct alk_conf *conf, struct alk_err *err);
+/* Does the file have a section for this plugin? */
 bool alk_conf_has_section(const struct alk_conf *conf, const char *name);
 /* The same, contents of files too, with nothing in common. NULL with `err`. */
 struct alk_conf *alk_conf_copy(const struct alk_conf *conf, struct alk_err *err);

@@ -35,7 +35,7 @@
  *     misdeed  {link, what}           what it did wrong before that (misdeed.h); `end` follows
  *     end      {link}                 this link is gone; most are told on the board (alk_board_end) instead
  *     ended    {}                     look at the board for such
- *     reply    {id, result | error:{code,message}, more?:true}
+ *     reply    {id, result | error:{code,message}}
  *     event    {event, ...}           for watch: session.open, session.close, auth, channel.open, ...
  *     remote   {session, port, identity, address, on:bool} a remote listener came or went
  *     remote_want {session, port, identity}               close the one that another worker has of this identity

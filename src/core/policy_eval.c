@@ -10,7 +10,7 @@
 #include "cert.h"
 #include "cert_digest.h"
 #include "keys.h"
-#include "text.h"
+#include "json_text.h"
 
 #define LIST_MAX 256
 
@@ -297,15 +297,10 @@ static int eval_read(struct alk_policy_eval *eval, struct alk_err *err)
 
 /* ---- asking ---- */
 
-/* What is no UTF-8 is shown escaped. */
 static void set_text(json_t *object, const char *key, const char *text)
 {
-	char shown[1024];
-
-	if (!text || !*text || json_object_set_new(object, key, json_string(text)) == 0)
-		return;
-	alk_text_escape(text, strlen(text), shown, sizeof(shown));
-	json_object_set_new(object, key, json_string(shown));
+	if (text && *text)
+		json_object_set_new(object, key, alk_json_text(text));
 }
 
 static json_t *strings_json(const char *const *list)

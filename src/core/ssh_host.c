@@ -8,6 +8,7 @@
 #include "identity.h"
 #include "pkey_keep.h"
 #include "ssh_server.h"
+#include "json_text.h"
 
 static int host_set(ssh_bind bind, enum ssh_bind_options_e option, const char *value,
 		    struct alk_err *err)
@@ -284,14 +285,15 @@ json_t *alk_server_describe(const struct alk_server *v)
 	double age = (double)(alk_loop_now(v->host->loop) - v->since) / 1000;
 	json_t *one;
 
-	one = json_pack("{s:I, s:s, s:s, s:s, s:i, s:s*, s:s*, s:s, s:s*, s:s*, s:i, s:f}", "id",
+	one = json_pack("{s:I, s:s, s:s, s:s, s:i, s:o*, s:o*, s:s, s:o*, s:s*, s:i, s:f}", "id",
 			(json_int_t)v->number, "state", states[v->state], "transport",
 			v->link.transport, "remote_addr", v->link.remote_addr, "remote_port",
-			(int)v->link.remote_port, "sni", v->link.sni[0] ? v->link.sni : NULL,
-			"alpn", v->link.alpn[0] ? v->link.alpn : NULL, "user",
+			(int)v->link.remote_port, "sni",
+			alk_json_text(v->link.sni[0] ? v->link.sni : NULL), "alpn",
+			alk_json_text(v->link.alpn[0] ? v->link.alpn : NULL), "user",
 			alk_auth_user_valid(v->user) ? v->user : "", "identity",
-			v->ssh.grant ? v->ssh.grant->identity.id : NULL, "key_fingerprint",
-			v->fingerprint[0] ? v->fingerprint : NULL, "channels",
+			alk_json_text(v->ssh.grant ? v->ssh.grant->identity.id : NULL),
+			"key_fingerprint", v->fingerprint[0] ? v->fingerprint : NULL, "channels",
 			(int)v->ssh.n_channels, "age", age);
 	describe_path(one, v);
 	return one;

@@ -7,6 +7,7 @@
 #include "board.h"
 #include "readahead.h"
 #include "ssh_server.h"
+#include "json_text.h"
 
 #define SERVER_MAGIC 0x53525652u
 /* KEXINIT and the client's half of the exchange; a NEWKEYS that is not encrypted yet, with the least padding. */
@@ -53,7 +54,7 @@ static void server_close_told(struct alk_server *v, const char *why)
 	if (v->host->watched) {
 		json_t *event = server_event(v, "session.close");
 
-		json_object_set_new(event, "reason", json_string(why));
+		json_object_set_new(event, "reason", alk_json_text(why));
 		json_object_set_new(event, "duration", json_real(duration));
 		server_tell(v, event);
 	}

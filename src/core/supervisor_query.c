@@ -248,8 +248,7 @@ void supervisor_query_reply(struct alk_supervisor *sup, unsigned slot, uint64_t 
 	} else {
 		q->incomplete = true;
 	}
-	if (!json_is_true(json_object_get(message, "more")))
-		query_done(q, slot);
+	query_done(q, slot);
 }
 
 void supervisor_query_gone(struct alk_supervisor *sup, unsigned slot, bool lost)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include "keys.h"
 #include "log_private.h"
+#include "json_text.h"
 
 /* One reload at a time:
  *
@@ -96,8 +97,8 @@ static void reload_fail(struct supervisor_reload *r, const char *why)
 		r->counts.failed++;
 		alk_log(ALK_LOG_ERROR, "reload failed, nothing changed", ALK_STR("command", name),
 			ALK_STR("error", why));
-		supervisor_event(sup, json_pack("{s:s, s:s, s:s}", "event", "reload.fail",
-						"command", name, "error", why));
+		supervisor_event(sup, json_pack("{s:s, s:s, s:o}", "event", "reload.fail",
+						"command", name, "error", alk_json_text(why)));
 	}
 	callers_answer(&r->callers, NULL, why);
 	reload_end(r);

@@ -8,6 +8,7 @@
 #include "cert_digest.h"
 #include "keys.h"
 #include "text.h"
+#include "json_text.h"
 
 /* Keys */
 
@@ -50,17 +51,6 @@ static void options_text(const struct alk_key_options *o, char *text, size_t siz
 	}
 }
 
-/* A comment and an option may hold any bytes. */
-static json_t *any_text(const char *text)
-{
-	char plain[1024];
-
-	if (alk_text_utf8(text, strlen(text)))
-		return json_string(text);
-	alk_text_escape(text, strlen(text), plain, sizeof(plain));
-	return json_string(plain);
-}
-
 static json_t *key_show(const struct alk_key_entry *entry, const char *kind, const char *file)
 {
 	char fingerprint[ALK_KEY_FINGERPRINT_SIZE] = "", options[512];
@@ -69,8 +59,8 @@ static json_t *key_show(const struct alk_key_entry *entry, const char *kind, con
 		return NULL;
 	options_text(&entry->options, options, sizeof(options));
 	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:s, s:i}", "fingerprint", fingerprint, "type",
-			 entry->type, "list", kind, "options", any_text(options), "comment",
-			 any_text(entry->comment), "file", file, "line", (int)entry->line);
+			 entry->type, "list", kind, "options", alk_json_text(options), "comment",
+			 alk_json_text(entry->comment), "file", file, "line", (int)entry->line);
 }
 
 static void keys_add(json_t *list, struct alk_keys *keys, const char *kind, const char *file)

@@ -8,6 +8,7 @@
 #include "board.h"
 #include "bus.h"
 #include "ctl.h"
+#include "json_text.h"
 #include "log_private.h"
 #include "loader_file.h"
 #include "loop_private.h"
@@ -115,10 +116,17 @@ static void on_end(void *user)
 
 /* ---- what sessions tell ------------------------------------------------------------------------- */
 
+/* The supervisor's books depend on it: without it this worker is no use. Takes `message`, NULL is one that could not be made. */
 static void worker_send(struct alk_worker *w, json_t *message)
 {
 	if (!message || alk_ctl_send(w->ctl, message, NULL) < 0)
 		worker_leave(w, 1);
+}
+
+/* Who waits for it can do without it, sessions cannot do without their worker. Takes `message`. */
+static int worker_mention(struct alk_worker *w, json_t *message)
+{
+	return alk_ctl_send(w->ctl, message, NULL);
 }
 
 /* Without memory for it a link counts as a start-up until its end. */
@@ -126,13 +134,9 @@ static void logins_tell(void *user)
 {
 	struct alk_worker *w = user;
 
-	for (unsigned i = 0; i < w->logins && !w->done_told; i++) {
-		json_t *message = json_pack("{s:s, s:I}", "op", "login", "link",
-					    (json_int_t)w->login[i]);
-
-		if (message)
-			worker_send(w, message);
-	}
+	for (unsigned i = 0; i < w->logins && !w->done_told; i++)
+		worker_mention(w, json_pack("{s:s, s:I}", "op", "login", "link",
+					    (json_int_t)w->login[i]));
 	w->logins = 0;
 }
 
@@ -209,14 +213,14 @@ static void on_misdeed(void *user, uint64_t link, enum alk_misdeed misdeed)
 	struct alk_worker *w = user;
 
 	if (!w->done_told)
-		worker_send(w, json_pack("{s:s, s:I, s:s}", "op", "misdeed", "link",
-					 (json_int_t)link, "what", alk_misdeed_str(misdeed)));
+		worker_mention(w, json_pack("{s:s, s:I, s:s}", "op", "misdeed", "link",
+					    (json_int_t)link, "what", alk_misdeed_str(misdeed)));
 }
 
 static void on_event(void *user, json_t *event)
 {
 	json_object_set_new(event, "op", json_string("event"));
-	worker_send(user, event);
+	worker_mention(user, event);
 }
 
 static void on_remote(void *user, json_t *message)
@@ -521,7 +525,7 @@ static json_t *do_method(struct alk_worker *w, const char *method, const json_t 
 
 static void on_evaluated(void *user, json_t *reply)
 {
-	worker_send(user, reply);
+	worker_mention(user, reply);
 }
 
 static void do_request(struct alk_worker *w, const json_t *message)
@@ -530,6 +534,7 @@ static void do_request(struct alk_worker *w, const json_t *message)
 	json_int_t id = (json_int_t)number_of(message, "id");
 	struct alk_err err = {"no such session"};
 	json_t *result;
+	int rc = 0;
 
 	if (w->host && strcmp(text_of(message, "method"), "policy.eval") == 0) {
 		alk_worker_eval(&w->evals, w->policy,
@@ -539,11 +544,12 @@ static void do_request(struct alk_worker *w, const json_t *message)
 	}
 	result = w->host ? do_method(w, text_of(message, "method"), params, &err) : NULL;
 	if (result)
-		worker_send(w, json_pack("{s:s, s:I, s:o}", "op", "reply", "id", id, "result",
-					 result));
+		rc = worker_mention(w, json_pack("{s:s, s:I, s:o}", "op", "reply", "id", id,
+						 "result", result));
 	else
-		worker_send(w, json_pack("{s:s, s:I, s:{s:i, s:s}}", "op", "reply", "id", id,
-					 "error", "code", -32000, "message", err.text));
+		worker_mention(w, alk_worker_refusal(id, err.text));
+	if (rc == -EMSGSIZE)
+		worker_mention(w, alk_worker_refusal(id, "there are too many for one answer"));
 }
 
 static void do_penalty(struct alk_worker *w, const json_t *message)
@@ -577,8 +583,8 @@ static void do_start(struct alk_worker *w, const json_t *message, int fd)
 		worker_send(w, json_pack("{s:s, s:i}", "op", "ready", "pid", (int)getpid()));
 		return;
 	}
-	worker_send(w,
-		    json_pack("{s:s, s:s, s:i}", "op", "failed", "error", err.text, "status", 2));
+	worker_send(w, json_pack("{s:s, s:o, s:i}", "op", "failed", "error",
+				 alk_json_text(err.text), "status", 2));
 	/* Leave when the supervisor has read it and closes. */
 	alk_timer_start(w->end, STOP_MS);
 	w->status = 1;

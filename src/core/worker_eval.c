@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "policy_eval.h"
+#include "json_text.h"
 
 #define EVALS_MAX 8
 
@@ -19,10 +20,10 @@ struct alk_worker_evals {
 	struct worker_eval eval[EVALS_MAX];
 };
 
-static json_t *refusal(json_int_t id, const char *why)
+json_t *alk_worker_refusal(json_int_t id, const char *why)
 {
-	return json_pack("{s:s, s:I, s:{s:i, s:s}}", "op", "reply", "id", id, "error", "code",
-			 -32000, "message", why);
+	return json_pack("{s:s, s:I, s:{s:i, s:o}}", "op", "reply", "id", id, "error", "code",
+			 -32000, "message", alk_json_text(why));
 }
 
 static void on_result(void *user, json_t *result)
@@ -32,7 +33,7 @@ static void on_result(void *user, json_t *result)
 	e->eval = NULL;
 	e->done(e->user, result != NULL ? json_pack("{s:s, s:I, s:o}", "op", "reply", "id", e->id,
 						    "result", result)
-					: refusal(e->id, "out of memory"));
+					: alk_worker_refusal(e->id, "out of memory"));
 }
 
 /* One question by its name is a list of one. */
@@ -72,7 +73,7 @@ void alk_worker_eval(struct alk_worker_evals **evals, struct alk_policy *policy,
 		json_decref(given);
 	}
 	if (e == NULL || e->eval == NULL)
-		done(user, refusal(id, err.text));
+		done(user, alk_worker_refusal(id, err.text));
 }
 
 void alk_worker_evals_free(struct alk_worker_evals **evals)

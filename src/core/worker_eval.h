@@ -18,6 +18,8 @@ typedef void alk_worker_eval_fn(void *user, json_t *reply);
 void alk_worker_eval(struct alk_worker_evals **evals, struct alk_policy *policy, bool gateway_ports,
 		     json_int_t id, const json_t *params, alk_worker_eval_fn *done, void *user);
 /* Nothing is told any more. Before the policy is freed. */
+/* The reply to a request that cannot be done. */
+json_t *alk_worker_refusal(json_int_t id, const char *why);
 void alk_worker_evals_free(struct alk_worker_evals **evals);
 
 #endif

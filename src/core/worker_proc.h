@@ -53,7 +53,7 @@ struct alk_worker_proc_ops {
 	/* Before `end`: the link was given up for this (misdeed.h). May be NULL. */
 	void (*misdeed)(void *user, struct alk_worker_proc *worker, uint64_t link,
 			const char *what);
-	/* `message` is {id, result | error, more?}, id is checked. */
+	/* `message` is {id, result | error}, id is checked. */
 	void (*reply)(void *user, struct alk_worker_proc *worker, uint64_t id, json_t *message);
 	void (*event)(void *user, struct alk_worker_proc *worker, json_t *message);
 	/* About remote listeners; false when it makes no sense. May be NULL. */

@@ -244,7 +244,8 @@ def test_policy_of_bytecode_or_wrong_shape(server, keys, tmp_path):
 
     from harness import procs
 
-    for text in (b"\x1bLua\x54\x00", b"return 5", b"return { on_open = 5 }", b"return {", b"return { on_opne = function() end }"):
+    latin_1 = (b'return "caf\xe9" here', b'error("caf\xe9")')  # the reason quotes it
+    for text in (b"\x1bLua\x54\x00", *latin_1, b"return 5", b"return { on_open = 5 }", b"return {", b"return { on_opne = function() end }"):
         path = tmp_path / "bad.lua"
         path.write_bytes(text)
         argv = [procs.alknet(), "serve", "--key", keys.path("host"), "--authorized-keys", str(keys.authorized), "--listen", "127.0.0.1:0"]

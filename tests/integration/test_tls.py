@@ -170,6 +170,18 @@ def test_openssl_sees_ssh(tls_server, authority, version, expected):
     assert b"Verify return code: 0 (ok)" in ran.stdout
 
 
+def test_a_name_that_is_no_text_hides_nothing(tls_server, authority):
+    """What a peer calls the server need not be UTF-8; its session is shown all the same."""
+    serving = tls_server()
+    argv = [b"openssl", b"s_client", b"-quiet", b"-connect", b"127.0.0.1:%d" % serving.port, b"-servername", b"\xe9vil.example"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as peer:
+        assert peer.stdout.readline().startswith(b"SSH-2.0-")
+        (session,) = serving.call("session.list")["sessions"]
+        assert session["sni"] == "\\xe9vil.example"
+        assert serving.call("session.show", id=session["id"])["session"]["sni"] == session["sni"]
+        peer.stdin.close()
+
+
 def test_curl_sees_no_http(tls_server, authority):
     """Without stealth it is SSH that answers, and curl says so."""
     serving = tls_server()
