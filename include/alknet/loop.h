@@ -55,6 +55,13 @@ ALK_EXPORT struct alk_io *alk_io_new(struct alk_loop *loop, int fd, const char *
 /* Watch for `events` from now on; 0 pauses. Cheap when nothing changes. */
 ALK_EXPORT void alk_io_set(struct alk_io *io, int events);
 ALK_EXPORT int alk_io_events(const struct alk_io *io);
+/* `a` and `b` are the two ends of a pair of sockets in this process: what is written to one makes the other readable, and
+ * its watcher need not hear so from the kernel. `alk_loop_wrote`: something was written to fd; a watcher of the
+ * other end that watches for reading is called in this iteration. An fd that is in no pair is none of its
+ * business. `alk_loop_unpair` parts fd and its other end, before fd is closed. ABI 1.10. 0 or -ENOMEM. */
+ALK_EXPORT int alk_loop_pair(struct alk_loop *loop, int a, int b);
+ALK_EXPORT void alk_loop_wrote(struct alk_loop *loop, int fd);
+ALK_EXPORT void alk_loop_unpair(struct alk_loop *loop, int fd);
 ALK_EXPORT void alk_io_free(struct alk_io **io);
 
 /* A one-shot timer; never early by more than 1 ms. Starting a running timer moves it, which costs next to

@@ -84,6 +84,8 @@ struct alk_loop {
 
 	struct watcher *live, *dead;
 	struct kept *kept;
+	int *other; /* of each fd that is in a pair the other one, else -1 */
+	int others;
 
 	alk_task_fn *on_wake, *on_sleep;
 	void *hooks_user;
@@ -291,6 +293,50 @@ void alk_io_free(struct alk_io **io)
 	alk_io_set(*io, 0);
 	watcher_bury(&(*io)->w);
 	*io = NULL;
+}
+
+/* ---- pairs ---- */
+
+static int other_of(const struct alk_loop *loop, int fd)
+{
+	return fd >= 0 && fd < loop->others ? loop->other[fd] : -1;
+}
+
+int alk_loop_pair(struct alk_loop *loop, int a, int b)
+{
+	int n = (a > b ? a : b) + 1;
+
+	if (n > loop->others) {
+		int *grown = realloc(loop->other, (size_t)n * 2 * sizeof(*grown));
+
+		if (grown == NULL)
+			return -ENOMEM;
+		for (loop->other = grown; loop->others < n * 2; loop->others++)
+			grown[loop->others] = -1;
+	}
+	loop->other[a] = b;
+	loop->other[b] = a;
+	return 0;
+}
+
+void alk_loop_wrote(struct alk_loop *loop, int fd)
+{
+	int other = other_of(loop, fd);
+
+	if (other >= 0)
+		ev_feed_fd_event(loop->ev, other, EV_READ);
+}
+
+void alk_loop_unpair(struct alk_loop *loop, int fd)
+{
+	int other = other_of(loop, fd);
+
+	if (other < 0)
+		return;
+	loop->other[fd] = -1;
+	/* It may have been closed without a word, and its number be in another pair. */
+	if (loop->other[other] == fd)
+		loop->other[other] = -1;
 }
 
 /* ---- timers ---- */
@@ -547,6 +593,7 @@ void alk_loop_free(struct alk_loop **loop)
 	ev_prepare_stop(l->ev, &l->prepare);
 	if (!l->borrowed)
 		ev_loop_destroy(l->ev);
+	free(l->other);
 	free(l);
 	*loop = NULL;
 }

@@ -219,6 +219,7 @@ static void ssh_flush(struct alk_ssh *s, uint64_t came)
 			ssh_lost(s);
 		alk_ssh_leave(s);
 		alk_readahead_cork(s->fd, true);
+		alk_loop_wrote(s->loop, s->fd);
 		if (s->lockstep && !s->up)
 			s->said_at = alk_loop_now(s->loop);
 	}
@@ -444,8 +445,10 @@ static void ssh_end(struct alk_ssh *s)
 	}
 	if (s->rc < 0)
 		ssh_flush_last(s);
-	if (s->fd >= 0)
+	if (s->fd >= 0) {
 		alk_readahead_remove(s->fd);
+		alk_loop_unpair(s->loop, s->fd);
+	}
 	if (s->event) {
 		ssh_event_remove_session(s->event, s->ssh);
 		ssh_event_free(s->event);

@@ -685,6 +685,81 @@ static void test_err(void **state)
 	assert_int_equal(strlen(err.text), sizeof(err.text) - 1);
 }
 
+struct ends {
+	struct bench *b;
+	int sleeps, asked, heard_at, heard;
+};
+
+static void pair_sleeps(void *user)
+{
+	((struct ends *)user)->sleeps++;
+}
+
+static void pair_hears(void *user, int revents)
+{
+	struct ends *p = user;
+	char byte;
+
+	assert_int_equal(revents, ALK_IO_READ);
+	assert_int_equal(read(p->b->fd[0], &byte, 1), 1);
+	p->heard_at = p->sleeps;
+	p->heard++;
+	alk_loop_stop(p->b->loop);
+}
+
+static void pair_stops(void *user)
+{
+	alk_loop_stop(user);
+}
+
+static void pair_says(void *user)
+{
+	struct ends *p = user;
+
+	assert_int_equal(write(p->b->fd[1], "x", 1), 1);
+	p->asked = p->sleeps;
+	alk_loop_wrote(p->b->loop, p->b->fd[1]);
+}
+
+/* Who waits for the other end of a pair hears of a write before the loop sleeps again, once; who does not wait hears nothing, and
+ * an fd that is in no pair any more is asked of the kernel as ever. */
+static void test_pair(void **state)
+{
+	struct bench *b = *state;
+	struct ends p = {.b = b};
+
+	alk_loop_set_hooks(b->loop, NULL, pair_sleeps, &p);
+	b->io = alk_io_new(b->loop, b->fd[0], "test", pair_hears, &p);
+	b->timer = alk_timer_new(b->loop, "test", pair_says, &p);
+	assert_int_equal(alk_loop_pair(b->loop, b->fd[1], b->fd[0]), 0);
+	alk_io_set(b->io, ALK_IO_READ);
+	alk_timer_start(b->timer, 1);
+	alk_loop_run(b->loop);
+	assert_int_equal(p.heard, 1);
+	assert_int_equal(p.heard_at, p.asked);
+	alk_io_set(b->io, 0);
+	pair_says(&p);
+	b->other = alk_timer_new(b->loop, "test", pair_stops, b->loop);
+	alk_timer_start(b->other, 5);
+	alk_loop_run(b->loop);
+	assert_int_equal(p.heard, 1);
+	alk_io_set(b->io, ALK_IO_READ);
+	alk_loop_run(b->loop);
+	assert_int_equal(p.heard, 2);
+	/* The other end has gone without a word, and its number is in another pair. */
+	assert_int_equal(alk_loop_pair(b->loop, b->fd[1], 700), 0);
+	alk_loop_unpair(b->loop, b->fd[0]);
+	alk_loop_unpair(b->loop, 700);
+	alk_loop_unpair(b->loop, 100000);
+	alk_loop_wrote(b->loop, 100000);
+	alk_loop_wrote(b->loop, -1);
+	alk_timer_start(b->timer, 1);
+	alk_loop_run(b->loop);
+	assert_int_equal(p.heard, 3);
+	assert_true(p.heard_at > p.asked);
+	alk_loop_set_hooks(b->loop, NULL, NULL, NULL);
+}
+
 #define TEST(name_) cmocka_unit_test_setup_teardown(name_, setup, teardown)
 
 int main(void)
@@ -711,6 +786,7 @@ int main(void)
 		TEST(test_task_runs_after_the_callback),
 		TEST(test_hooks_enclose_the_work),
 		TEST(test_keep_and_leaks),
+		TEST(test_pair),
 		cmocka_unit_test(test_fd_close_keeps_errno),
 		cmocka_unit_test(test_err),
 	};

@@ -104,7 +104,10 @@ static bool in_flush(struct tls_pump *pump)
 			in_stop(pump);
 			return true;
 		}
-		in->at += n > 0 ? (size_t)n : 0;
+		if (n > 0) {
+			in->at += (size_t)n;
+			alk_loop_wrote(pump->tls->loop, pump->fd);
+		}
 		/* Less than all fills the kernel's buffer. */
 		if (n < (ssize_t)left && (n > 0 || errno == EAGAIN))
 			return false;
@@ -355,6 +358,13 @@ int tls_pump_start(struct tls_conn *conn, const void *first, size_t n, int *fd, 
 	}
 	for (int i = 0; i < 2; i++)
 		setsockopt(pair[i], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	rc = alk_loop_pair(conn->tls->loop, pair[0], pair[1]);
+	if (rc < 0) {
+		tls_conn_deinit(conn);
+		alk_fd_close(&pair[0]);
+		alk_fd_close(&pair[1]);
+		return alk_err_set(err, rc, "out of memory");
+	}
 	rc = tls_pump_join(conn, first, n, &pair[0], err);
 	if (rc < 0)
 		alk_fd_close(&pair[1]);
@@ -379,6 +389,7 @@ void tls_pump_free(struct tls_pump **at)
 	*pump->prev = pump->next;
 	alk_io_free(&pump->io);
 	alk_timer_free(&pump->timer);
+	alk_loop_unpair(pump->tls->loop, pump->fd);
 	alk_fd_close(&pump->fd);
 	tls_conn_deinit(&pump->conn);
 	pump->magic = 0;
