@@ -20,6 +20,7 @@ from harness import net, procs
 from harness.acme_middle import Answer, Middle, http_date, problem
 from harness.pebble import Pebble
 from harness.waiting import scaled, wait_until
+from test_upgrade import upgradable  # noqa: F401
 
 NAME = "tunnel.example"
 
@@ -179,6 +180,29 @@ def test_reload_keeps_the_certificate(pebble, acme_server):
     wait_until(lambda: serving.call("acme.status")["helper"], what="the next helper")
     assert serving.call("acme.renew", 90) == {"renewed": True}
     assert served(serving.port) != before
+
+
+def test_another_program_takes_the_certificate_over(pebble, upgradable, client, tmp_path, targets):  # noqa: F811
+    """It serves what is on disk from its first connection on; sessions go on in the one before, and renewals go on when that has ended."""
+    ca = pebble()
+    flags = flags_for(ca.url, ca.authority.path("ca.pem"), tmp_path / "acme", challenge="tls-alpn-01")
+    serving = upgradable(*flags, conf=f'listen = {{ "127.0.0.1:{ca.tls}" }}')
+    wait_issued(serving.first)
+    before = served(serving.port)
+    tunnel = client(serving.first, "--transport", "tls", "--tls-server-name", NAME, env=procs.environment(SSL_CERT_FILE=str(ca.root)))
+    with net.socks_connect(tunnel.port, "127.0.0.1", targets.echo) as sock:
+        serving.replace()
+        pid = serving.upgrade()["pid"]
+        assert served(serving.port) == before and verified(ca, serving.port)
+        assert not serving.call("acme.status")["self_signed"]
+        net.ask_echo(sock)
+        assert serving.first.running()
+    tunnel.stop()
+    assert serving.first.wait() == 0
+    assert serving.call("status")["pid"] == pid
+    wait_until(lambda: serving.call("acme.status")["helper"], 30, "the helper of the program that serves")
+    assert serving.call("acme.renew") == {"renewed": True}
+    assert served(serving.port) != before and verified(ca, serving.port)
 
 
 # --- threat 69

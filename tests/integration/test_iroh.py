@@ -333,3 +333,12 @@ def test_help_and_manual_know_the_options():
         said = subprocess.run([procs.alknet(), command, "--help"], capture_output=True, text=True, check=True).stdout
         for flag in flags:
             assert flag in said
+
+
+def test_upgrade_is_refused(ends, targets):
+    """The endpoint is a library's own: the answer says what to do instead, and the tunnel goes on."""
+    serving = ends.serve()
+    tunnel = ends.connect(serving)
+    with pytest.raises(procs.AdminError, match="the transport iroh cannot hand over its listener .*: restart the server instead"):
+        serving.call("upgrade")
+    asks(tunnel, targets.echo)

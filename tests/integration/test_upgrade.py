@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import stat
 import struct
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from harness import net, procs, sshwire
+from harness.tlscerts import Authority
 from harness.waiting import scaled, wait_until
 
 PHRASE = "abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon about"
@@ -299,6 +301,74 @@ def test_a_link_that_waits_for_its_header(upgradable, keys):
     wire.login(sshwire.load_key(keys.path("user")))
     assert serving.first.lines("connection opened", "203.0.113.9")
     wire.close()
+    assert serving.first.wait() == 0
+
+
+def test_tls_goes_over(upgradable, client, targets, tmp_path):
+    """The port with its new certificate; handshakes that are under way and sessions that are there end where they began; nobody is refused."""
+    if not shutil.which("openssl") or not os.path.exists(os.path.join(procs.plugin_dir(), "tls.so")):
+        pytest.skip("needs openssl and the tls transport")
+    (tmp_path / "ca").mkdir()
+    authority = Authority(tmp_path / "ca")
+    for name in ("one", "two"):
+        authority.issue(name, "tunnel.example", "DNS:tunnel.example,IP:127.0.0.1")
+    cert, key = tmp_path / "cert.pem", tmp_path / "cert.key"
+
+    def use(name):
+        for place, kind in ((cert, "pem"), (key, "key")):
+            fresh = place.with_suffix(".new")
+            shutil.copyfile(authority.path(f"{name}.{kind}"), fresh)
+            fresh.chmod(0o600)
+            os.replace(fresh, place)
+
+    def shown():
+        context = ssl.create_default_context(cafile=authority.path("ca.pem"))
+        with socket.create_connection(("127.0.0.1", serving.port), scaled(20)) as raw, context.wrap_socket(raw, server_hostname="127.0.0.1") as tls:
+            assert tls.recv(4) == b"SSH-"
+            return tls.getpeercert()["serialNumber"]
+
+    use("one")
+    serving = upgradable("--transport", "tls", "--tls-cert", cert, "--tls-key", key)
+    before, stop, failed, seen = shown(), threading.Event(), [], []
+
+    def come():
+        while not stop.is_set():
+            try:
+                seen.append(shown())
+            except Exception as error:  # told by the test
+                failed.append(error)
+                return
+
+    def more():
+        many = len(seen)
+        wait_until(lambda: failed or len(seen) > many + 8, 20, "clients to come")
+        assert not failed
+
+    tunnel = client(serving.first, "--transport", "tls", env=procs.environment(SSL_CERT_FILE=authority.path("ca.pem")))
+    comers = [threading.Thread(target=come) for _ in range(3)]
+    for comer in comers:
+        comer.start()
+    try:
+        more()
+        early = socket.create_connection(("127.0.0.1", serving.port), scaled(20))
+        wait_until(lambda: sum(one["accepted"] for one in serving.call("listener.list")["listeners"]) > len(seen) + 1, 10, "the early one to be accepted")
+        with net.socks_connect(tunnel.port, "127.0.0.1", targets.echo) as sock:
+            use("two")
+            serving.replace()
+            serving.upgrade()
+            more()
+            assert shown() != before
+            net.ask_echo(sock)
+            assert serving.first.running()
+        context = ssl.create_default_context(cafile=authority.path("ca.pem"))
+        with context.wrap_socket(early, server_hostname="127.0.0.1") as late:
+            assert late.recv(4) == b"SSH-"
+    finally:
+        stop.set()
+        for comer in comers:
+            comer.join()
+    assert not failed and set(seen) == {before, shown()}
+    tunnel.stop()
     assert serving.first.wait() == 0
 
 

@@ -74,6 +74,18 @@ cp /usr/share/alknet/alknet.conf /etc/alknet/alknet.conf
 sed -i 's/^return {/return { penalty_exempt = { "127.0.0.0\/8", "::1" },/' /etc/alknet/alknet.conf
 alknet check -c /etc/alknet/alknet.conf >/dev/null
 
+say "the pages lead somewhere"
+cat >/root/pages.py <<'END'
+import pathlib, re
+links = 0
+for page in pathlib.Path("/usr/share/doc/alknet").rglob("*.md"):
+    for target in re.findall(r"\]\(([A-Za-z0-9_./-]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), (page, target)
+        links += 1
+assert links > 30, links
+END
+python3 /root/pages.py
+
 say "the units are good"
 systemd-analyze verify --man=no alknet.service alknet.socket alknet-connect@work.service
 systemd-analyze security --threshold=20 alknet.service >/dev/null
