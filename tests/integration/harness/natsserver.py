@@ -16,9 +16,10 @@ def program():
 
 
 class NatsServer:
-    def __init__(self, directory, jetstream=False):
+    def __init__(self, directory, jetstream=False, config=""):
+        """`config` is what its configuration file has."""
         self.dir, self.port, self.popen = directory, free_port(), None
-        self.jetstream = jetstream
+        self.jetstream, self.config = jetstream, config
         self.start()
 
     @property
@@ -29,6 +30,9 @@ class NatsServer:
         argv = [program(), "-a", "127.0.0.1", "-p", str(self.port)]
         if self.jetstream:
             argv += ["-js", "-sd", str(self.dir / "jetstream")]
+        if self.config:
+            (self.dir / "nats.conf").write_text(self.config)
+            argv += ["-c", str(self.dir / "nats.conf")]
         self.log = open(self.dir / "nats.log", "ab")
         self.popen = subprocess.Popen(argv, stdout=self.log, stderr=self.log)
         wait_until(self.answers, 20, "nats-server")

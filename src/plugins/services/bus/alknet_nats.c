@@ -23,6 +23,7 @@
 #define JS_WAIT_MS 5000
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 5000
+#define CREDENTIALS_MAX ((size_t)64 << 10)
 
 struct sub {
 	LIST_ENTRY(sub) entry;
@@ -266,7 +267,7 @@ static void on_disconnected(natsConnection *nc, void *user)
 
 static void on_closed(natsConnection *nc, void *user)
 {
-	(void)nc, (void)user;
+	on_disconnected(nc, user);
 	_exit(1); /* the hub starts another one */
 }
 
@@ -292,18 +293,78 @@ static void on_acked(jsCtx *ctx, natsMsg *msg, jsPubAck *ack, jsPubAckErr *error
 
 /* ---- what the hub says -------------------------------------------------------------------------- */
 
-static void fatal(const char *what, natsStatus status)
+static void fatal_text(const char *what, const char *why)
 {
 	char text[256];
 
-	snprintf(text, sizeof(text), "%s: %s", what, natsStatus_GetText(status));
+	snprintf(text, sizeof(text), "%s: %s", what, why);
 	say_state(false, text);
 	_exit(1);
+}
+
+static void fatal(const char *what, natsStatus status)
+{
+	fatal_text(what, natsStatus_GetText(status));
+}
+
+/* The file of a user is for its owner alone, and every connect needs it: kept, because rights are dropped. */
+static char *user_token, *user_seed;
+
+static natsStatus on_token(char **token, char **error, void *user)
+{
+	(void)error, (void)user;
+	*token = strdup(user_token);
+	return *token != NULL ? NATS_OK : NATS_NO_MEMORY;
+}
+
+static natsStatus on_nonce(char **error, unsigned char **signature, int *n, const char *nonce,
+			   void *user)
+{
+	(void)error, (void)user;
+	return nats_Sign(user_seed, nonce, signature, n);
+}
+
+/* The line behind the one that has these words. */
+static char *credentials_line(char *text, const char *words)
+{
+	char *at = strstr(text, words);
+
+	at = at != NULL ? strchr(at, '\n') : NULL;
+	if (at == NULL)
+		return NULL;
+	at += strspn(at, "\r\n");
+	return strndup(at, strcspn(at, "\r\n"));
+}
+
+static natsStatus credentials_use(natsOptions *o, const char *path)
+{
+	char text[CREDENTIALS_MAX + 1];
+	FILE *file = fopen(path, "re");
+	size_t n;
+
+	if (file == NULL)
+		fatal_text("backend_credentials", strerror(errno));
+	n = fread(text, 1, CREDENTIALS_MAX, file);
+	fclose(file);
+	text[n] = '\0';
+	user_token = credentials_line(text, "-BEGIN NATS USER JWT-");
+	user_seed = credentials_line(text, "-BEGIN USER NKEY SEED-");
+	explicit_bzero(text, sizeof(text));
+	if (user_token == NULL || user_seed == NULL)
+		fatal_text("backend_credentials", "it is no .creds file");
+	return natsOptions_SetUserCredentialsCallbacks(o, on_token, NULL, on_nonce, NULL);
+}
+
+/* Where one address wants TLS no server gets a word without it. */
+static bool wants_tls(const char *urls)
+{
+	return strncmp(urls, "tls://", 6) == 0 || strstr(urls, ",tls://") != NULL;
 }
 
 static natsStatus options_fill(natsOptions *o, char *urls, const char *credentials, const char *ca)
 {
 	const char *list[32];
+	bool secure = wants_tls(urls);
 	int n = 0;
 	natsStatus s;
 
@@ -333,13 +394,27 @@ static natsStatus options_fill(natsOptions *o, char *urls, const char *credentia
 		s = natsOptions_SetClosedCB(o, on_closed, NULL);
 	if (s == NATS_OK)
 		s = natsOptions_SetErrorHandler(o, on_error, NULL);
-	if (s == NATS_OK)
-		s = natsOptions_SetRetryOnFailedConnect(o, true, on_connected, NULL);
 	if (s == NATS_OK && *credentials != '\0')
-		s = natsOptions_SetUserCredentialsFromFiles(o, credentials, NULL);
+		s = credentials_use(o, credentials);
+	if (s == NATS_OK && secure)
+		s = natsOptions_SetSecure(o, true);
 	if (s == NATS_OK && *ca != '\0')
 		s = natsOptions_LoadCATrustedCertificates(o, ca);
 	return s;
+}
+
+/* Once on the spot, because only this way the library tells why not; then again and again. */
+static natsStatus connect_first(natsOptions *o)
+{
+	natsStatus s = natsConnection_Connect(&connection, o);
+	const char *text;
+
+	if (s == NATS_OK)
+		return s;
+	text = nats_GetLastError(NULL);
+	say_state(false, text != NULL && *text != '\0' ? text : natsStatus_GetText(s));
+	s = natsOptions_SetRetryOnFailedConnect(o, true, on_connected, NULL);
+	return s == NATS_OK ? natsConnection_Connect(&connection, o) : s;
 }
 
 static void do_start(struct wire_in *in)
@@ -354,7 +429,7 @@ static void do_start(struct wire_in *in)
 		s = options_fill(o, urls, credentials, ca);
 	if (s != NATS_OK)
 		fatal("the options of NATS", s);
-	s = natsConnection_Connect(&connection, o);
+	s = connect_first(o);
 	if (s != NATS_OK && s != NATS_NOT_YET_CONNECTED)
 		fatal("NATS", s);
 	if (s == NATS_OK)
