@@ -65,6 +65,7 @@ UNIT_TESTS = \
 	tests/unit/test_link \
 	tests/unit/test_log \
 	tests/unit/test_loop \
+	tests/unit/test_nats_link \
 	tests/unit/test_options \
 	tests/unit/test_pkey_keep \
 	tests/unit/test_policy \
@@ -88,6 +89,8 @@ UNIT_TESTS += tests/unit/test_secret_derive tests/unit/test_secret_wire
 endif
 UNIT_TESTS += tests/unit/test_iroh_parts
 tests_unit_test_companion_SOURCES = tests/unit/test_companion.c $(COMPANION_SOURCES)
+tests_unit_test_nats_link_SOURCES = tests/unit/test_nats_link.c src/plugins/services/bus/hub_nats_link.c \
+	src/plugins/services/bus/wire.c $(COMPANION_SOURCES)
 tests_unit_test_iroh_parts_LDADD = libirohparts.la $(LDADD)
 tests_unit_test_secret_derive_LDADD = libsecretparts.la $(LDADD)
 tests_unit_test_secret_wire_LDADD = libsecretparts.la $(LDADD)

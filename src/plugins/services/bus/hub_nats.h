@@ -32,7 +32,7 @@ struct nats_link_ops {
 struct nats_link *nats_link_new(struct alk_loop *loop, size_t limit,
 				const struct nats_link_ops *ops, void *user);
 void nats_link_free(struct nats_link **link);
-/* Say and free, at once. */
+/* Say and free, at once. A program that leaves 64 MiB of it unread is ended, and `fresh` follows. */
 void nats_link_say(struct nats_link *link, struct wire_out *out);
 /* The same for what waits until NATS is there. `origin` is for `refused`; false: refused already told. */
 bool nats_link_publish(struct nats_link *link, struct wire_out *out, const char *origin);

@@ -10,7 +10,8 @@
 #define AGAIN_MIN 250 /* ms until the program is started again */
 #define AGAIN_MAX 30000
 #define READ_BYTES 65536
-#define ORIGIN_MAX 640
+/* Of what is no event, and has no other bound: a program that leaves so much unread never will read it. */
+#define SAID_MAX ((size_t)64 << 20)
 
 struct chunk {
 	TAILQ_ENTRY(chunk) entry;
@@ -32,6 +33,8 @@ struct nats_link {
 	bool connected;
 	struct chunks out, held;
 	size_t bytes, limit; /* of events in both */
+	size_t said;	     /* bytes of the others */
+	bool stuck;	     /* it is being ended because of them */
 	uint8_t *in;
 	size_t have, size;
 };
@@ -41,6 +44,8 @@ static void chunk_free(struct nats_link *link, struct chunks *list, struct chunk
 	TAILQ_REMOVE(list, c, entry);
 	if (c->event)
 		link->bytes -= c->n;
+	else
+		link->said -= c->n;
 	free(c->origin);
 	free(c);
 }
@@ -72,7 +77,7 @@ static void link_drop(struct nats_link *link)
 	alk_io_free(&link->io);
 	companion_end(&link->program);
 	link->have = 0;
-	link->connected = false;
+	link->connected = link->stuck = false;
 	while ((c = TAILQ_FIRST(&link->out)) != NULL) {
 		if (!c->event) {
 			chunk_free(link, &link->out, c);
@@ -259,11 +264,19 @@ void nats_link_free(struct nats_link **link)
 
 void nats_link_say(struct nats_link *link, struct wire_out *out)
 {
-	struct chunk *c = link->program.fd >= 0 ? chunk_new(out, NULL) : NULL;
+	struct chunk *c = NULL;
 
+	if (link->said + out->n > SAID_MAX && !link->stuck) {
+		alk_log(ALK_LOG_ERROR, "alknet-nats does not read, and is started again");
+		link->stuck = true;
+		shutdown(link->program.fd, SHUT_RDWR); /* reading sees the end */
+	}
+	if (link->program.fd >= 0 && !link->stuck)
+		c = chunk_new(out, NULL);
 	wire_free(out);
 	if (c == NULL)
 		return; /* `fresh` says it again */
+	link->said += c->n;
 	TAILQ_INSERT_TAIL(&link->out, c, entry);
 	link_write(link);
 }
