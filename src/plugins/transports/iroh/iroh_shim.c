@@ -21,6 +21,7 @@
 #define HEAD_MS 10000
 #define DIAL_MS 30000
 #define BUFFER ((size_t)64 * 1024)
+#define SHORT_MS 100 /* out of descriptors: how long nobody is accepted */
 
 /* One direction. */
 struct shim_flow {
@@ -46,6 +47,7 @@ struct iroh_shim {
 	struct alk_loop *loop;
 	int fd;
 	struct alk_io *io;
+	struct alk_timer *pause;
 	struct shim_conn *conns;
 	unsigned n;
 	char word[80]; /* as it stands in the field */
@@ -54,13 +56,20 @@ struct iroh_shim {
 
 /* ---- a connection ---- */
 
+static void shim_watch(struct iroh_shim *s)
+{
+	bool on = s->n < CONNS_MAX && !alk_timer_active(s->pause);
+
+	alk_io_set(s->io, on ? ALK_IO_READ : 0);
+}
+
 static void conn_free(struct shim_conn *c)
 {
 	if (c->next != NULL)
 		c->next->prev = c->prev;
 	*c->prev = c->next;
-	if (c->shim->n-- == CONNS_MAX)
-		alk_io_set(c->shim->io, ALK_IO_READ);
+	c->shim->n--;
+	shim_watch(c->shim);
 	alk_dial_cancel(&c->dial);
 	alk_timer_free(&c->timer);
 	for (int i = 0; i < 2; i++) {
@@ -271,8 +280,8 @@ static void conn_new(struct iroh_shim *s, int fd)
 	if (c->next != NULL)
 		c->next->prev = &c->next;
 	s->conns = c;
-	if (++s->n == CONNS_MAX)
-		alk_io_set(s->io, 0);
+	s->n++;
+	shim_watch(s);
 	c->flow[0].bytes = malloc(BUFFER);
 	c->io[0] = alk_io_new(s->loop, fd, "iroh shim here", on_here, c);
 	c->timer = alk_timer_new(s->loop, "iroh shim", on_timeout, c);
@@ -292,8 +301,21 @@ static void on_accept(void *user, int revents)
 	(void)revents;
 	assert(s->magic == SHIM_MAGIC);
 	fd = accept4(s->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	if (fd >= 0)
+	if (fd >= 0) {
 		conn_new(s, fd);
+	} else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+		/* The connection stays there, and the socket readable. */
+		alk_timer_start(s->pause, SHORT_MS);
+		shim_watch(s);
+	}
+}
+
+static void on_pause_end(void *user)
+{
+	struct iroh_shim *s = user;
+
+	assert(s->magic == SHIM_MAGIC);
+	shim_watch(s);
 }
 
 static void base64_add(char *text, const char *from)
@@ -361,12 +383,13 @@ struct iroh_shim *iroh_shim_new(struct alk_loop *loop, struct alk_err *err)
 	s->loop = loop;
 	s->fd = -1;
 	rc = port_open(s, err);
-	if (rc == 0 && (s->io = alk_io_new(loop, s->fd, "iroh shim", on_accept, s)) == NULL)
+	if (rc == 0 && ((s->io = alk_io_new(loop, s->fd, "iroh shim", on_accept, s)) == NULL ||
+			(s->pause = alk_timer_new(loop, "iroh shim", on_pause_end, s)) == NULL))
 		rc = alk_err_set(err, -ENOMEM, "out of memory");
 	if (rc < 0)
 		iroh_shim_free(&s);
 	else
-		alk_io_set(s->io, ALK_IO_READ);
+		shim_watch(s);
 	return s;
 }
 
@@ -380,6 +403,7 @@ void iroh_shim_free(struct iroh_shim **at)
 	while (s->conns != NULL)
 		conn_free(s->conns);
 	alk_io_free(&s->io);
+	alk_timer_free(&s->pause);
 	alk_fd_close(&s->fd);
 	explicit_bzero(s->word, sizeof(s->word));
 	explicit_bzero(s->url, sizeof(s->url));
