@@ -11,6 +11,7 @@
 #include <alknet/transport.h>
 #include "admin.h"
 #include "connect_keep.h"
+#include "json_text.h"
 #include "log_private.h"
 #include "metrics.h"
 #include "remote_forward.h"
@@ -114,11 +115,12 @@ static void admin_status(void *user, struct alk_admin_call *call, json_t *params
 
 	(void)params;
 	alk_keep_get_info(self->keep, &info);
-	result = json_pack("{s:s, s:i, s:s, s:s, s:f, s:f, s:f, s:s}", "version", PACKAGE_VERSION,
+	result = json_pack("{s:s, s:i, s:s, s:s, s:f, s:f, s:f, s:o}", "version", PACKAGE_VERSION,
 			   "pid", (int)getpid(), "state", alk_keep_state_str(info.state), "server",
 			   alk_client_server(self->front->client), "uptime",
 			   (double)(now - self->front->started) / 1000, "state_duration",
-			   info.since, "next_duration", info.next, "reason", info.reason);
+			   info.since, "next_duration", info.next, "reason",
+			   alk_json_text(info.reason));
 	if (result != NULL) {
 		json_object_update_new(result,
 				       json_pack("{s:I, s:I, s:i, s:i}", "reconnects",

@@ -20,6 +20,7 @@
 #include "ssh_hostkey.h"
 #include "ssh_login.h"
 #include "ssh_session.h"
+#include "text.h"
 
 /* Of a session's beginning: the login, and the first channel. */
 #define ACKNOWLEDGE_TURNS 32
@@ -150,8 +151,9 @@ static void on_tick(void *user)
 
 static int step_handshake(struct alk_client *c)
 {
-	char seen[ALK_HOSTKEY_SEEN_SIZE] = "";
+	char seen[ALK_HOSTKEY_SEEN_SIZE] = "", said[256];
 	ssh_key key = NULL;
+	const char *why;
 	int rc;
 
 	alk_ssh_enter(&c->ssh);
@@ -164,8 +166,10 @@ static int step_handshake(struct alk_client *c)
 		c->connect_begun = true;
 	}
 	if (rc == SSH_ERROR) {
-		alk_err_set(&c->err, 0, "%s: the SSH handshake failed: %s", c->server,
-			    ssh_get_error(c->ssh.ssh));
+		/* It may quote a server that nobody knows yet, to a terminal. */
+		why = ssh_get_error(c->ssh.ssh);
+		alk_text_escape(why, strlen(why), said, sizeof(said));
+		alk_err_set(&c->err, 0, "%s: the SSH handshake failed: %s", c->server, said);
 		client_fail(c, -EPROTO);
 		return 0;
 	}
