@@ -115,6 +115,25 @@ def test_t25_end_after_the_backlog(pair, targets):
         assert net.recv_line(sock).split() == [b"%d" % MB, net.pattern_sha256(MB).encode()]
 
 
+def test_t25_end_behind_what_waits(server, client, tmp_path):
+    """The same where the kernel holds little: most of it waits in the channel when the EOF comes."""
+    path = tmp_path / "target.sock"
+    serving = server(policy=f'return {{ on_open = function() return "forward", {{ path = "{path}" }} end }}')
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        listener.settimeout(scaled(20))
+        with net.socks_connect(client(serving).port, "target.example", 7) as sock:
+            target, _ = listener.accept()
+            target.settimeout(scaled(20))
+            for piece in net.pattern(MB):
+                sock.sendall(piece)
+            sock.shutdown(socket.SHUT_WR)
+            wait_until(lambda: serving.call("channel.list")["channels"][0]["eof_in"], 20, "the EOF to be there")
+            with target:
+                assert hashlib.sha256(net.recv_all(target)).hexdigest() == net.pattern_sha256(MB)
+
+
 def test_empty_channel(pair, targets):
     with pair.connect(targets.echo) as sock:
         sock.shutdown(socket.SHUT_WR)

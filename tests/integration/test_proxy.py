@@ -1,24 +1,14 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """The proxy port of alknet connect: SOCKS5, HTTP CONNECT, curl, bad input."""
 
-import shutil
 import socket
 import struct
-import subprocess
 
 import pytest
 
 from harness import net, procs
-from harness.waiting import scaled
 
 PAGE = b"the page behind the tunnel\n"
-
-
-def curl(*words):
-    if not shutil.which("curl"):
-        pytest.skip("curl is not installed")
-    argv = ["curl", "-sS", "-m", str(int(scaled(20))), "--noproxy", "", *map(str, words)]
-    return subprocess.run(argv, capture_output=True, timeout=scaled(30), env=procs.environment(), check=False)
 
 
 @pytest.fixture
@@ -28,31 +18,31 @@ def proxy(tunnel):
 
 def test_curl_socks5_hostname(tunnel, targets, workers):
     _, connecting = tunnel(workers=workers)
-    out = curl("--socks5-hostname", f"127.0.0.1:{connecting.port}", f"http://localhost:{targets.http}/")
+    out = procs.curl("--socks5-hostname", f"127.0.0.1:{connecting.port}", f"http://localhost:{targets.http}/")
     assert out.stdout == PAGE, out
 
 
 def test_curl_socks5_address(proxy, targets):
-    out = curl("--socks5", f"127.0.0.1:{proxy.port}", f"http://127.0.0.1:{targets.http}/")
+    out = procs.curl("--socks5", f"127.0.0.1:{proxy.port}", f"http://127.0.0.1:{targets.http}/")
     assert out.stdout == PAGE, out
 
 
 def test_curl_http_connect(proxy, targets):
-    out = curl("--proxytunnel", "--proxy", f"http://127.0.0.1:{proxy.port}", f"http://127.0.0.1:{targets.http}/")
+    out = procs.curl("--proxytunnel", "--proxy", f"http://127.0.0.1:{proxy.port}", f"http://127.0.0.1:{targets.http}/")
     assert out.stdout == PAGE, out
 
 
 def test_curl_through_sshd(client, sshd, targets):
     daemon = sshd()
     connecting = client(daemon, user=daemon.user)
-    out = curl("--socks5-hostname", f"127.0.0.1:{connecting.port}", f"http://localhost:{targets.http}/")
+    out = procs.curl("--socks5-hostname", f"127.0.0.1:{connecting.port}", f"http://localhost:{targets.http}/")
     assert out.stdout == PAGE, out
 
 
 def test_curl_is_told_of_a_refusal(proxy, targets):
-    out = curl("--socks5-hostname", f"127.0.0.1:{proxy.port}", f"http://127.0.0.1:{targets.refused}/")
+    out = procs.curl("--socks5-hostname", f"127.0.0.1:{proxy.port}", f"http://127.0.0.1:{targets.refused}/")
     assert out.returncode == 97, out
-    out = curl("--proxytunnel", "--proxy", f"http://127.0.0.1:{proxy.port}", f"http://127.0.0.1:{targets.refused}/")
+    out = procs.curl("--proxytunnel", "--proxy", f"http://127.0.0.1:{proxy.port}", f"http://127.0.0.1:{targets.refused}/")
     assert out.returncode in (7, 56), out
 
 

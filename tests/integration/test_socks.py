@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """The proxy port to the letter of RFC 1928 and 1929, its logins, and where names are looked up."""
 
-import shutil
 import socket
 import struct
 import subprocess
@@ -131,24 +130,17 @@ def logins(tmp_path):
     return path
 
 
-def curl(*words):
-    if not shutil.which("curl"):
-        pytest.skip("curl is not installed")
-    argv = ["curl", "-sS", "-m", str(int(scaled(20))), "--noproxy", "", *map(str, words)]
-    return subprocess.run(argv, capture_output=True, timeout=scaled(30), env=procs.environment(), check=False)
-
-
 @pytest.mark.parametrize("way", ["--socks5-hostname", "--proxytunnel"])
 def test_curl_logs_in(tunnel, targets, logins, way):
     _, connecting = tunnel(connect=("--socks5-auth-file", logins))
     where = [way, f"127.0.0.1:{connecting.port}"] if way == "--socks5-hostname" else [way, "--proxy", f"http://127.0.0.1:{connecting.port}"]
     page = f"http://localhost:{targets.http}/"
     for user in ("anna:secret", "bob:with:colons"):
-        assert b"the page" in curl(*where, "--proxy-user", user, page).stdout
+        assert b"the page" in procs.curl(*where, "--proxy-user", user, page).stdout
     for user in ("anna:wrong", "bob:secret", "nobody:secret"):
-        out = curl(*where, "--proxy-user", user, page)
+        out = procs.curl(*where, "--proxy-user", user, page)
         assert out.returncode != 0 and b"the page" not in out.stdout
-    assert curl(*where, page).returncode != 0
+    assert procs.curl(*where, page).returncode != 0
     log = connecting.log()
     assert len(connecting.lines("proxy login refused", "remote_addr=127.0.0.1")) >= 3
     assert "anna" not in log and "secret" not in log and "wrong" not in log

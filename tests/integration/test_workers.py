@@ -14,23 +14,10 @@ from pathlib import Path
 import pytest
 
 from harness import net, procs, sshwire
+from harness.configured import echoes, lives
 from harness.plugins import build
 from harness.waiting import scaled, wait_until
 
-
-
-def echoes(wire, targets, number=1):
-    opened = wire.open_channel(number, "127.0.0.1", targets.echo)
-    assert opened
-    wire.data(opened[0], b"through")
-    assert wire.read(7) == b"through"
-
-
-def lives(wire):
-    try:
-        return wire.is_alive()
-    except sshwire.Closed:
-        return False
 
 
 def test_auto_is_one_a_core(server):
