@@ -110,6 +110,68 @@ static void test_share(void **state)
 	alk_limit_free(&limits);
 }
 
+#define SOURCES 6
+#define LINKS 40
+
+/* Links come, log in and go in any order: what is counted is what is there, and in the end nothing. */
+static void test_any_order(void **state)
+{
+	struct alk_limit_conf conf = {.start = 4, .rate = 50, .full = 12, .per_address = LINKS};
+	struct alk_limit *limits = alk_limit_new(&conf);
+	unsigned waiting[SOURCES] = {0}, in[SOURCES] = {0}, links = 0, startups = 0;
+	uint32_t dice = 1;
+	char addr[32];
+
+	(void)state;
+	assert_non_null(limits);
+	for (int round = 0; round < 200000; round++) {
+		unsigned i, what;
+
+		dice = dice * 1664525 + 1013904223;
+		i = (dice >> 16) % SOURCES;
+		what = (dice >> 24) % 8;
+		snprintf(addr, sizeof(addr), "192.0.2.%u", i);
+		if (what < 3) {
+			bool came = alk_limit_admit(limits, addr) == ALK_REFUSAL_NONE;
+
+			waiting[i] += came;
+			startups += came;
+			links += came;
+		} else if (what < 5 && waiting[i] > 0) {
+			alk_limit_login(limits, addr);
+			waiting[i]--;
+			in[i]++;
+			startups--;
+		} else if (what == 5 && waiting[i] > 0) {
+			alk_limit_end(limits, addr, false);
+			waiting[i]--;
+			startups--;
+			links--;
+		} else if (what > 5 && in[i] > 0) {
+			alk_limit_end(limits, addr, true);
+			in[i]--;
+			links--;
+		}
+		assert_int_equal(alk_limit_startups(limits), startups);
+		assert_int_equal(alk_limit_links(limits), links);
+		assert_true(startups <= conf.full + conf.start);
+		assert_true(in[i] + waiting[i] <= LINKS);
+	}
+	for (unsigned i = 0; i < SOURCES; i++) {
+		snprintf(addr, sizeof(addr), "192.0.2.%u", i);
+		for (; waiting[i] > 0; waiting[i]--)
+			alk_limit_end(limits, addr, false);
+		for (; in[i] > 0; in[i]--)
+			alk_limit_end(limits, addr, true);
+	}
+	assert_int_equal(alk_limit_startups(limits), 0);
+	assert_int_equal(alk_limit_links(limits), 0);
+	/* No source is left that would take a share: all of START is one's own. */
+	for (unsigned i = 0; i < conf.start; i++)
+		assert_int_equal(alk_limit_admit(limits, "192.0.2.77"), ALK_REFUSAL_NONE);
+	alk_limit_free(&limits);
+}
+
 static void test_per_address(void **state)
 {
 	struct alk_limit_conf conf = {.per_address = 2, .sessions = 6};
@@ -366,19 +428,13 @@ static void test_bans(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_penalty_grows),
-		cmocka_unit_test(test_misdeeds_parse),
-		cmocka_unit_test(test_bans),
-		cmocka_unit_test(test_drop_rate),
-		cmocka_unit_test(test_handshakes),
-		cmocka_unit_test(test_startups),
-		cmocka_unit_test(test_share),
-		cmocka_unit_test(test_per_address),
-		cmocka_unit_test(test_many),
-		cmocka_unit_test(test_key),
-		cmocka_unit_test(test_set),
-		cmocka_unit_test(test_penalties),
-		cmocka_unit_test(test_penalties_bound),
+		cmocka_unit_test(test_penalty_grows), cmocka_unit_test(test_misdeeds_parse),
+		cmocka_unit_test(test_bans),	      cmocka_unit_test(test_drop_rate),
+		cmocka_unit_test(test_handshakes),    cmocka_unit_test(test_startups),
+		cmocka_unit_test(test_share),	      cmocka_unit_test(test_any_order),
+		cmocka_unit_test(test_per_address),   cmocka_unit_test(test_many),
+		cmocka_unit_test(test_key),	      cmocka_unit_test(test_set),
+		cmocka_unit_test(test_penalties),     cmocka_unit_test(test_penalties_bound),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
