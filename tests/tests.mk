@@ -217,6 +217,11 @@ bench: all
 	ALKNET_PLUGIN_DIR=$(abs_builddir)/plugins/.libs \
 	$(PYTHON) $(srcdir)/tests/bench/bench.py $(BENCHFLAGS)
 
+# Each part left out by itself, and all of them: about three minutes each. SWITCHES='secret seccomp' takes these alone.
+.PHONY: check-switches
+check-switches:
+	CC='$(CC)' PYTHON='$(PYTHON)' bash $(srcdir)/tests/switches.sh $(SWITCHES)
+
 # A stealth port beside nginx with all times at full length: about eight minutes.
 .PHONY: check-stealth-slow
 check-stealth-slow: all

@@ -150,7 +150,7 @@ def short(ends):
 
 def login(ends):
     """Stock ssh comes, moves three bytes and goes."""
-    count = ends.times(40)
+    count = ends.times(80)
     argv = procs.ssh_argv(
         ends.lab.keys, ends.lab.dir, ends.server.port, ends.server.user, "-c", ends.options.cipher, "-W",
         f"127.0.0.1:{ends.targets.echo}", "127.0.0.1", name="login_known",

@@ -28,12 +28,19 @@ USER = "tester"
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes more than ten seconds")
+    config.addinivalue_line("markers", "part(NAME): needs a part of alknet that --without-NAME leaves out")
     try:
         sanitized = procs.is_sanitized()
     except FileNotFoundError:
         return
     if sanitized and "ALKNET_TEST_SCALE" not in os.environ:
         waiting.SCALE = 4.0
+
+
+def pytest_runtest_setup(item):
+    for mark in item.iter_markers("part"):
+        if not procs.is_built(mark.args[0]):
+            pytest.skip(f"built without {mark.args[0]}")
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,8 @@ from harness.pebble import Pebble
 from harness.waiting import scaled, wait_until
 from test_upgrade import upgradable  # noqa: F401
 
+pytestmark = pytest.mark.part("acme")
+
 NAME = "tunnel.example"
 
 

@@ -10,6 +10,8 @@ from harness import sshwire
 from harness.sshwire import string, u32
 from harness.waiting import scaled, wait_until
 
+pytestmark = pytest.mark.usefixtures("libssh_forgets")
+
 
 @pytest.fixture
 def wire(server, keys):
@@ -75,7 +77,7 @@ def test_channel_kinds(wire, targets, kind):
     ],
     ids=["forward", "cancel", "streamlocal", "nomore", "prove", "long", "empty"],
 )
-def test_global_requests(libssh_forgets, wire, targets, payload):
+def test_global_requests(wire, targets, payload):
     wire.send(bytes([sshwire.GLOBAL_REQUEST]) + payload)
     assert wire.expect(sshwire.REQUEST_FAILURE, sshwire.REQUEST_SUCCESS)[0] == sshwire.REQUEST_FAILURE
     forwards(wire, targets)

@@ -22,6 +22,8 @@ from harness.configured import Configured
 from harness.peek import found_in
 from harness.waiting import wait_until
 
+pytestmark = pytest.mark.part("secret")
+
 PHRASE = "legal winner thank year wave sausage worth useful legal winner thank yellow"
 PASSPHRASE = "na\u00efve \u2167"
 NFKD = "nai\u0308ve VIII"

@@ -13,6 +13,8 @@ from harness.configured import Configured
 from harness.waiting import wait_until
 from test_secret import PASSPHRASE, PHRASE, slip10
 
+pytestmark = pytest.mark.part("secret")
+
 PATH = "m/74'/0'/1'/0'"
 REFUSED = 'alknet_links_refused_total{reason="no_host_key"}'
 

@@ -14,6 +14,8 @@ from harness.prober import Prober, context, run_all
 from harness.stealth_probes import ANSWERED, CLOSE, get, http_probes, staying_probes
 from harness.tls_probes import tls_probes
 
+pytestmark = pytest.mark.part("tls")
+
 SCALE = int(os.environ.get("ALKNET_STEALTH_SCALE", "5"))
 LINGER, HEADER, IDLE = (nginx.TIMES[name] / SCALE for name in ("lingering_timeout", "client_header_timeout", "keepalive_timeout"))
 # A visitor more than this would end the oldest one of ours (SITES_MAX).

@@ -19,6 +19,8 @@ from harness.configured import Configured
 from harness.tlscerts import Authority
 from harness.waiting import scaled, wait_until
 
+pytestmark = pytest.mark.part("tls")
+
 NAME = "tunnel.example"
 
 

@@ -20,6 +20,8 @@ from test_stealth_diff import certificate  # noqa: F401
 from test_tls import NAME, authority, client_context, raw_connect, serve_flags  # noqa: F401
 from test_tls_stealth import NOT_FOUND, lua, secret, stealth  # noqa: F401
 
+pytestmark = pytest.mark.part("tls")
+
 # --- Chromium
 
 FLAGS = [

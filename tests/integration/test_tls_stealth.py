@@ -16,6 +16,8 @@ from harness import net, procs
 from harness.waiting import scaled, wait_until
 from test_tls import NAME, authority, connect_tls, raw_connect, read_line, run_serve, serve_flags, tls_client, trusting  # noqa: F401
 
+pytestmark = pytest.mark.part("tls")
+
 NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nServer: nginx/1.22.1\r\n"
 BAD = b"HTTP/1.1 400 Bad Request\r\nServer: nginx/1.22.1\r\n"
 

@@ -51,6 +51,12 @@ def plugin_dir():
     return None
 
 
+def is_built(part):
+    """A plugin, or the program beside one."""
+    place = plugin_dir()
+    return place is not None and any((Path(place) / name).exists() for name in (f"{part}.so", f"alknet-{part}"))
+
+
 def real_binary():
     """The ELF file itself: libtool puts a script where an uninstalled program should be."""
     path = Path(alknet())

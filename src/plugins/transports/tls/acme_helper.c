@@ -259,6 +259,7 @@ int main(void)
 		snprintf(c.last_error, sizeof(c.last_error), "%s", err.text);
 		status_say(&c, "ended");
 		acme_client_say(&c, json_pack("{s:s, s:s}", "event", "done", "error", err.text));
+		json_decref(c.settings);
 		return 1;
 	}
 	certificate_load(&c);
