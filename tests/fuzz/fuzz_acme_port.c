@@ -36,6 +36,23 @@ static void port(const char *bytes, size_t n)
 	require(acme_answer_match(bytes, n < REQUEST_MAX ? n : REQUEST_MAX, "") != ACME_MATCH_YES);
 }
 
+/* The same beside a web server: what it is is settled at the first byte that differs, and it never takes what the port of its own
+ * does not. */
+static void beside(const uint8_t *bytes, size_t n)
+{
+	enum acme_match settled = ACME_MATCH_MORE;
+
+	for (size_t i = 0; i <= n && i <= REQUEST_MAX; i++) {
+		enum acme_match match = acme_proof_match(bytes, i, TOKEN);
+
+		require(settled == ACME_MATCH_MORE || match == settled);
+		settled = match;
+	}
+	if (settled == ACME_MATCH_YES)
+		require(acme_answer_match((const char *)bytes, n < REQUEST_MAX ? n : REQUEST_MAX,
+					  TOKEN) == ACME_MATCH_YES);
+}
+
 static void hello(const uint8_t *bytes, size_t n)
 {
 	char name[256];
@@ -52,6 +69,7 @@ static void hello(const uint8_t *bytes, size_t n)
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 {
 	port((const char *)bytes, n);
+	beside(bytes, n);
 	hello(bytes, n);
 	return 0;
 }

@@ -20,6 +20,7 @@ from harness import net, procs
 from harness.acme_middle import Answer, Middle, http_date, problem
 from harness.pebble import Pebble
 from harness.waiting import scaled, wait_until
+from test_tls import run_serve
 from test_upgrade import upgradable  # noqa: F401
 
 pytestmark = pytest.mark.part("acme")
@@ -54,14 +55,14 @@ def flags_for(url, ca_file, state, *names, challenge=None, http=None):
         flags += ["--acme-domain", name]
     if challenge:
         flags += ["--acme-challenge", challenge]
-    return [*flags, *(["--acme-http", f"127.0.0.1:{http}"] if http else [])]
+    return [*flags, *(["--acme-http", http if http == "stealth" else f"127.0.0.1:{http}"] if http else [])]
 
 
 @pytest.fixture
 def acme_server(server, tmp_path):
-    def start(ca, *names, challenge=None, **more):
-        flags = flags_for(ca.url, ca.authority.path("ca.pem"), tmp_path / "acme", *names, challenge=challenge, http=ca.http)
-        return server(*flags, listen=f"127.0.0.1:{ca.tls}", **more)
+    def start(ca, *names, challenge=None, http=None, stealth=False, **more):
+        flags = flags_for(ca.url, ca.authority.path("ca.pem"), tmp_path / "acme", *names, challenge=challenge, http=http or ca.http)
+        return server(*flags, *(["--stealth"] if stealth else []), listen=f"127.0.0.1:{ca.tls}", **more)
 
     return start
 
@@ -584,6 +585,40 @@ def test_http_01_among_strangers(pebble, acme_server):
     for sock in crowd:
         sock.close()
     assert not reaches(ca.http)
+
+
+PROOF = b"GET /.well-known/acme-challenge/"
+STRANGE = (PROOF + b"x HTTP/1.1\r\n\r\n", PROOF + b"x HTTP/1.1\r\nHost: x\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"hello\r\n\r\n")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_http_01_by_the_stealth_side(pebble, acme_server, workers):
+    """Where port 80 leads to the stealth port: it answers the CA, and is nginx's TLS port to all others, all the time."""
+    ca = pebble(one_port=True, PEBBLE_VA_NOSLEEP="0", PEBBLE_VA_SLEEPTIME="3")
+    serving = acme_server(ca, NAME, "127.0.0.1", challenge="http-01", http="stealth", stealth=True, workers=workers)
+    asked = 0
+
+    def issued():
+        nonlocal asked
+        for request in STRANGE:
+            assert ask(ca.tls, request).startswith(b"HTTP/1.1 400 Bad Request\r\nServer: nginx/1.22.1\r\n"), request
+            asked += 1
+        with socket.create_connection(("127.0.0.1", ca.tls), scaled(20)) as sock:  # may be a CA's, and then it is not
+            sock.sendall(PROOF[:20])
+            sock.sendall(b"else HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert b"The plain HTTP request was sent to HTTPS port" in net.recv_all(sock)
+        return serving.call("acme.status")["self_signed"] is False
+
+    wait_until(issued, 60, "a certificate")
+    assert asked >= len(STRANGE) and verified(ca, serving.port)
+    assert issued()
+
+
+def test_stealth_answers_http_01_alone(keys, pebble, tmp_path):
+    """--acme-http stealth without --stealth is an error at start."""
+    ca = pebble()
+    done = run_serve(keys, *flags_for(ca.url, ca.authority.path("ca.pem"), tmp_path / "acme", challenge="http-01", http="stealth"))
+    assert done.returncode == 2 and "acme_http: stealth means nothing without --stealth" in done.stderr
 
 
 def test_t69_port_of_http_01_is_taken(pebble, acme_server):

@@ -15,7 +15,7 @@ from .waiting import wait_until
 
 
 class Pebble:
-    def __init__(self, directory, nonce_reject=0, **env):
+    def __init__(self, directory, nonce_reject=0, one_port=False, **env):
         for program in ("pebble", "pebble-challtestsrv"):
             if not shutil.which(program):
                 pytest.skip(f"{program} is not installed")
@@ -24,7 +24,8 @@ class Pebble:
         self.authority = Authority(directory)
         cert, key = self.authority.issue("pebble", "localhost", "DNS:localhost,IP:127.0.0.1")
         self.port, self.management, dns = free_port(), free_port(), free_port()
-        self.http, self.tls = free_port(), free_port()
+        self.tls = free_port()
+        self.http = self.tls if one_port else free_port()
         self.root = directory / "root.pem"
         conf = directory / "pebble.json"
         conf.write_text(json.dumps({"pebble": {

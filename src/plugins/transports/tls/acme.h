@@ -15,7 +15,7 @@
  *               acme_answer.c  http-01: a listener that answers one URL
  *   both        acme_x509.c    keys, requests, certificates
  *               acme_state.c   files, whole or not at all
- *               acme_hello.c   what is read of a ClientHello
+ *               acme_hello.c   what is read of a ClientHello, and of a CA's request at a stealth port
  *
  * alknet-acme is where the bytes of the CA and of port 80 are parsed, because the supervisor has privileges and a
  * worker must not have the account's key. It has the account's key and the certificate's, which it makes, and
@@ -31,39 +31,40 @@
 #include <alknet/alknet.h>
 
 /* For the plugin's table of options. */
-#define ACME_OPTIONS                                                                                                          \
-	{.name = "acme_domain",                                                                                               \
-	 .type = ALK_OPT_STRING,                                                                                              \
-	 .flags = ALK_OPT_REPEAT,                                                                                             \
-	 .arg = "NAME",                                                                                                       \
-	 .help = "serve: get a certificate for this host name or IP address by ACME"},                                        \
-		{.name = "acme_directory",                                                                                    \
-		 .type = ALK_OPT_STRING,                                                                                      \
-		 .fallback = ACME_DIRECTORY,                                                                                  \
-		 .arg = "URL",                                                                                                \
-		 .help = "serve: the CA's ACME directory"},                                                                   \
-		{.name = "acme_email",                                                                                        \
-		 .type = ALK_OPT_STRING,                                                                                      \
-		 .arg = "ADDRESS",                                                                                            \
-		 .help = "serve: where the CA writes to; without it it has no address"},                                      \
-		{.name = "acme_ca_file",                                                                                      \
-		 .type = ALK_OPT_FILE,                                                                                        \
-		 .arg = "FILE",                                                                                               \
-		 .help = "serve: certificates in PEM that the CA's own server is checked with, instead of the system's"},     \
-		{.name = "acme_state_dir",                                                                                    \
-		 .type = ALK_OPT_PATH,                                                                                        \
-		 .fallback = ACME_STATE_DIR,                                                                                  \
-		 .arg = "DIR",                                                                                                \
-		 .help = "serve: where the account's key and the certificate are kept"},                                      \
-		{.name = "acme_challenge",                                                                                    \
-		 .type = ALK_OPT_ENUM,                                                                                        \
-		 .choices = "tls-alpn-01|http-01",                                                                            \
-		 .fallback = "tls-alpn-01",                                                                                   \
-		 .help = "serve: how a name is proved: on the TLS port, which must be 443 to the CA, or by HTTP on port 80"}, \
-	{                                                                                                                     \
-		.name = "acme_http", .type = ALK_OPT_STRING, .fallback = ":80", .arg = "ADDRESS",                             \
-		.help = "serve: where http-01 is answered, while a name is being proved"                                      \
+#define ACME_OPTIONS                                                                                                                              \
+	{.name = "acme_domain",                                                                                                                   \
+	 .type = ALK_OPT_STRING,                                                                                                                  \
+	 .flags = ALK_OPT_REPEAT,                                                                                                                 \
+	 .arg = "NAME",                                                                                                                           \
+	 .help = "serve: get a certificate for this host name or IP address by ACME"},                                                            \
+		{.name = "acme_directory",                                                                                                        \
+		 .type = ALK_OPT_STRING,                                                                                                          \
+		 .fallback = ACME_DIRECTORY,                                                                                                      \
+		 .arg = "URL",                                                                                                                    \
+		 .help = "serve: the CA's ACME directory"},                                                                                       \
+		{.name = "acme_email",                                                                                                            \
+		 .type = ALK_OPT_STRING,                                                                                                          \
+		 .arg = "ADDRESS",                                                                                                                \
+		 .help = "serve: where the CA writes to; without it it has no address"},                                                          \
+		{.name = "acme_ca_file",                                                                                                          \
+		 .type = ALK_OPT_FILE,                                                                                                            \
+		 .arg = "FILE",                                                                                                                   \
+		 .help = "serve: certificates in PEM that the CA's own server is checked with, instead of the system's"},                         \
+		{.name = "acme_state_dir",                                                                                                        \
+		 .type = ALK_OPT_PATH,                                                                                                            \
+		 .fallback = ACME_STATE_DIR,                                                                                                      \
+		 .arg = "DIR",                                                                                                                    \
+		 .help = "serve: where the account's key and the certificate are kept"},                                                          \
+		{.name = "acme_challenge",                                                                                                        \
+		 .type = ALK_OPT_ENUM,                                                                                                            \
+		 .choices = "tls-alpn-01|http-01",                                                                                                \
+		 .fallback = "tls-alpn-01",                                                                                                       \
+		 .help = "serve: how a name is proved: on the TLS port, which must be 443 to the CA, or by HTTP on port 80"},                     \
+	{                                                                                                                                         \
+		.name = "acme_http", .type = ALK_OPT_STRING, .fallback = ":80", .arg = "ADDRESS",                                                 \
+		.help = "serve: where http-01 is answered, while a name is being proved; stealth: where the stealth side is, port 80 leads there" \
 	}
+#define ACME_HTTP_STEALTH "stealth"
 #define ACME_DIRECTORY "https://acme-v02.api.letsencrypt.org/directory"
 #define ACME_STATE_DIR "/var/lib/alknet/acme"
 
@@ -98,6 +99,10 @@ void acme_worker_free(struct acme_worker **worker);
 /* What acme_say_fn said. A new certificate is in `ctx` afterwards, for handshakes that begin then. 0 or -errno. */
 int acme_worker_message(struct acme_worker *worker, const uint8_t *bytes, size_t n,
 			struct alk_err *err);
+/* http-01 at a stealth port: what a connection without TLS said so far. 1: it is a CA's check, *text is the answer to it (borrowed
+ * for the call). 0: it may become one. -1: none, whatever comes. */
+int acme_worker_http(const struct acme_worker *worker, const uint8_t *bytes, size_t n,
+		     const char **text);
 /* Was this handshake made for a proof? Then nothing follows it. */
 bool acme_worker_proved(const SSL *ssl);
 

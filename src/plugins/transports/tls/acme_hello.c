@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "acme_private.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const uint8_t proof[] = "\x00\x0b\x0a"
@@ -9,6 +10,18 @@ static const uint8_t proof[] = "\x00\x0b\x0a"
 bool acme_hello_is_proof(const uint8_t *alpn, size_t n)
 {
 	return n == sizeof(proof) - 1 && memcmp(alpn, proof, n) == 0;
+}
+
+enum acme_match acme_proof_match(const uint8_t *bytes, size_t n, const char *token)
+{
+	static const char path[] = "GET /.well-known/acme-challenge/";
+	char line[sizeof(path) + 256 + 8];
+	size_t len = (size_t)snprintf(line, sizeof(line), "%s%s HTTP/1.", path, token);
+
+	if (len >= sizeof(line) || memcmp(bytes, line, n < len ? n : len) != 0)
+		return ACME_MATCH_NO;
+	return n > len && memmem(bytes, n, "\r\n\r\n", 4) != NULL ? ACME_MATCH_YES
+								  : ACME_MATCH_MORE;
 }
 
 /* RFC 6066 section 3: one list of one name of the type 0. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* alknet-acme: the supervisor starts it with a socket as descriptor COMPANION_FD, and it lives as long as the socket. It may be
  * killed at any time: what is on disk is whole. */
+#include "acme.h"
 #include "acme_private.h"
 
 #include <errno.h>
@@ -224,7 +225,7 @@ static int client_start(struct acme_client *c, struct alk_err *err)
 
 	if (settings_read(c, &http) < 0)
 		return alk_err_set(err, -EINVAL, "the settings are no settings");
-	if (strcmp(c->challenge, "http-01") == 0 &&
+	if (strcmp(c->challenge, "http-01") == 0 && strcmp(http, ACME_HTTP_STEALTH) != 0 &&
 	    (c->answer = acme_answer_open(http, err)) == NULL)
 		return -EIO;
 	rc = privileges_drop(c->state_dir, err);

@@ -59,6 +59,13 @@ int acme_worker_message(struct acme_worker *worker, const uint8_t *bytes, size_t
 	return alk_err_set(err, -ENOTSUP, "this alknet was built without ACME");
 }
 
+int acme_worker_http(const struct acme_worker *worker, const uint8_t *bytes, size_t n,
+		     const char **text)
+{
+	(void)worker, (void)bytes, (void)n, (void)text;
+	return -1;
+}
+
 bool acme_worker_proved(const SSL *ssl)
 {
 	(void)ssl;

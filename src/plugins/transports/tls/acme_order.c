@@ -86,13 +86,22 @@ static void sni_of(const char *name, char sni[256])
 	}
 }
 
+/* All have it when the supervisor says so. */
+static int workers_wait(struct acme_client *c, struct alk_err *err)
+{
+	time_t until = time(NULL) + POLL_SECONDS_MAX;
+
+	while (!c->ready && time(NULL) < until)
+		acme_client_turn(c, 1000);
+	return c->ready ? 0 : alk_err_set(err, -EIO, "the workers do not take the challenge");
+}
+
 /* Through the supervisor to all workers; it says when they have it. */
 static int alpn_begin(struct acme_client *c, const char *name, const char *text,
 		      struct alk_err *err)
 {
 	uint8_t digest[SHA256_DIGEST_LENGTH];
 	char sni[256], *pem;
-	time_t until = time(NULL) + POLL_SECONDS_MAX;
 
 	SHA256((const unsigned char *)text, strlen(text), digest);
 	pem = acme_alpn_certificate(name, digest, err);
@@ -103,9 +112,17 @@ static int alpn_begin(struct acme_client *c, const char *name, const char *text,
 	acme_client_say(c, json_pack("{s:s, s:s, s:s}", "event", "challenge", "name", sni, "pem",
 				     pem));
 	acme_text_free(&pem);
-	while (!c->ready && time(NULL) < until)
-		acme_client_turn(c, 1000);
-	return c->ready ? 0 : alk_err_set(err, -EIO, "the workers do not take the challenge");
+	return workers_wait(c, err);
+}
+
+static int stealth_begin(struct acme_client *c, const char *token, const char *text,
+			 struct alk_err *err)
+{
+	snprintf(c->proof, sizeof(c->proof), "/%s", token);
+	c->ready = false;
+	acme_client_say(c, json_pack("{s:s, s:s, s:s}", "event", "challenge", "name", c->proof,
+				     "pem", text));
+	return workers_wait(c, err);
 }
 
 static int proof_begin(struct acme_client *c, const char *name, const char *token,
@@ -116,21 +133,28 @@ static int proof_begin(struct acme_client *c, const char *name, const char *toke
 
 	if (text == NULL)
 		return alk_err_set(err, -ENOMEM, "out of memory");
-	rc = c->answer != NULL ? acme_answer_begin(c->answer, token, text, err)
-			       : alpn_begin(c, name, text, err);
+	if (c->answer != NULL)
+		rc = acme_answer_begin(c->answer, token, text, err);
+	else if (strcmp(c->challenge, "http-01") == 0)
+		rc = stealth_begin(c, token, text, err);
+	else
+		rc = alpn_begin(c, name, text, err);
 	free(text);
 	return rc;
 }
 
 static void proof_end(struct acme_client *c, const char *name)
 {
-	char sni[256];
+	char sni[257];
 
 	if (c->answer != NULL) {
 		acme_answer_end(c->answer);
 		return;
 	}
 	sni_of(name, sni);
+	if (c->proof[0] != '\0')
+		snprintf(sni, sizeof(sni), "%s", c->proof);
+	c->proof[0] = '\0';
 	acme_client_say(c, json_pack("{s:s, s:s, s:n}", "event", "challenge", "name", sni, "pem"));
 }
 

@@ -9,7 +9,8 @@
  *
  *   supervisor  {"start": settings} first; {"renew": new account key too?}; {"ready": true} after each challenge
  *   helper      {"event": "status", ...}, {"event": "certificate", "pem": key and chain},
- *               {"event": "challenge", "name": SNI, "pem": key and certificate or null},
+ *               {"event": "challenge", "name": SNI, "pem": key and certificate or null}; by http-01 at the stealth port
+ *               the name is / and the token, and "pem" what is to be answered,
  *               {"event": "notice", "text"}, {"event": "done", "error": text or null, ...} */
 
 #include <curl/curl.h>
@@ -90,6 +91,8 @@ enum acme_match {
 };
 /* Is this the request for the token? `n` bytes came so far. */
 enum acme_match acme_answer_match(const char *bytes, size_t n, const char *token);
+/* The same beside a web server, which has to have what is not for us at once. In acme_hello.c. */
+enum acme_match acme_proof_match(const uint8_t *bytes, size_t n, const char *token);
 /* Bind to `address` without listening: connections are refused. NULL with `err`. */
 struct acme_answer *acme_answer_open(const char *address, struct alk_err *err);
 /* Listen, and answer for `token`; copies. 0 or -errno. */
@@ -120,7 +123,9 @@ struct acme_client {
 
 	CURLM *multi;
 	CURL *easy;
-	struct acme_answer *answer; /* NULL: not by http-01 */
+	struct acme_answer
+		*answer; /* NULL: not by http-01, or where the port is a stealth port's */
+	char proof[257]; /* / and the token, while workers answer for it */
 
 	json_t *directory;
 	EVP_PKEY *key;

@@ -13,8 +13,8 @@ static const unsigned char protocol[] = "acme-tls/1";
 
 struct challenge {
 	struct challenge *next;
-	SSL_CTX *ctx;
-	char name[256];
+	SSL_CTX *ctx; /* NULL: of http-01 */
+	char name[257], text[512];
 };
 
 struct acme_worker {
@@ -40,7 +40,7 @@ static int on_client_hello(SSL *ssl, int *alert, void *user)
 	    !acme_hello_name(sni, sni_len, name))
 		return SSL_CLIENT_HELLO_SUCCESS;
 	for (const struct challenge *c = w->challenges; c != NULL; c = c->next)
-		if (strcmp(c->name, name) == 0)
+		if (c->ctx != NULL && strcmp(c->name, name) == 0)
 			SSL_set_SSL_CTX(ssl, c->ctx);
 	return SSL_CLIENT_HELLO_SUCCESS;
 }
@@ -52,6 +52,24 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
 	*out = protocol;
 	*out_len = PROTOCOL_LEN;
 	return SSL_TLSEXT_ERR_OK;
+}
+
+int acme_worker_http(const struct acme_worker *w, const uint8_t *bytes, size_t n, const char **text)
+{
+	int answer = -1;
+
+	for (const struct challenge *c = w->challenges; c != NULL; c = c->next) {
+		enum acme_match match = c->ctx == NULL ? acme_proof_match(bytes, n, c->name + 1)
+						       : ACME_MATCH_NO;
+
+		if (match == ACME_MATCH_YES) {
+			*text = c->text;
+			return 1;
+		}
+		if (match == ACME_MATCH_MORE)
+			answer = 0;
+	}
+	return answer;
 }
 
 bool acme_worker_proved(const SSL *ssl)
@@ -120,14 +138,22 @@ static int challenge_add(struct acme_worker *w, const char *name, const char *pe
 			 struct alk_err *err)
 {
 	struct challenge *c = calloc(1, sizeof(*c));
+	bool http = name[0] == '/';
 	int rc;
 
 	if (c == NULL || strlen(name) >= sizeof(c->name) ||
-	    (c->ctx = SSL_CTX_new(TLS_server_method())) == NULL) {
+	    (http && strlen(pem) >= sizeof(c->text)) ||
+	    (!http && (c->ctx = SSL_CTX_new(TLS_server_method())) == NULL)) {
 		free(c);
 		return alk_err_set(err, -ENOMEM, "a challenge by ACME cannot be taken");
 	}
 	strcpy(c->name, name);
+	if (http) {
+		strcpy(c->text, pem);
+		c->next = w->challenges;
+		w->challenges = c;
+		return 0;
+	}
 	SSL_CTX_set_alpn_select_cb(c->ctx, on_alpn, NULL);
 	/* The callback of tickets stays that of the other context, and looks for its keys here. */
 	SSL_CTX_set_app_data(c->ctx, SSL_CTX_get_app_data(w->ctx));

@@ -156,6 +156,11 @@ static int acme_init(struct tls *tls, struct alk_err *err)
 {
 	if (!acme_wanted(tls->options))
 		return 0;
+	if (!tls->stealth &&
+	    strcmp(alk_options_str(tls->options, "acme_http"), ACME_HTTP_STEALTH) == 0)
+		return alk_err_set(
+			err, -EINVAL,
+			"acme_http: stealth means nothing without --stealth (stealth = true)");
 	if (tls->role == ALK_ROLE_SUPERVISOR)
 		return acme_start(&tls->acme, tls->loop, tls->options, on_acme, tls, err);
 	tls->proving = acme_worker_new(tls->ctx);

@@ -3,9 +3,11 @@
  * else's, or a visitor who gets his answer here. Once it is known not to be ours the core is told that the link failed,
  * and forgets it; the connection lives on by itself, with a web server's patience and not the handshake's. */
 #include "tls_site.h"
+#include "acme.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -235,9 +237,19 @@ static void handshake_turn(struct tls_site *site)
 static int first_read(struct tls_site *site)
 {
 	struct tls_conn *conn = &site->conn;
-	uint8_t *bytes = tls_buffer_take(site->tls);
+	uint8_t *bytes;
 	ssize_t n, more;
 
+	if (conn->ahead != NULL) { /* of what may be a CA's request */
+		n = recv(conn->fd, conn->ahead + conn->ahead_len, FIRST_READ - conn->ahead_len,
+			 MSG_DONTWAIT);
+		conn->ahead_len += n > 0 ? (uint32_t)n : 0;
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return 0;
+		site->heard = n <= 0; /* there is no more of it */
+		return 1;
+	}
+	bytes = tls_buffer_take(site->tls);
 	if (bytes == NULL)
 		return -1;
 	n = recv(conn->fd, bytes, FIRST_READ, MSG_DONTWAIT);
@@ -258,6 +270,45 @@ static int first_read(struct tls_site *site)
 	return 1;
 }
 
+/* http-01: the one page that there is, while a CA checks a name. */
+static void proof_answer(struct tls_site *site, const char *proof)
+{
+	char text[1024];
+	int n = snprintf(text, sizeof(text),
+			 "HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\n"
+			 "Content-Type: application/octet-stream\r\n"
+			 "Content-Length: %zu\r\nConnection: close\r\n\r\n%s",
+			 strlen(proof), proof);
+
+	tls_buffer_give(site->tls, &site->conn.ahead);
+	/* It is less than a socket's buffer. */
+	if (send(site->conn.fd, text, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT) != n) {
+		site_end(site, "a CA's check was not answered");
+		return;
+	}
+	site_forget(site, -ECONNABORTED, "a CA checked the name by http-01");
+	site_linger(site);
+}
+
+/* Is it a CA's? Then true: it is answered, or may become one and is waited for. */
+static bool proof_turn(struct tls_site *site)
+{
+	const struct tls_conn *conn = &site->conn;
+	const char *proof;
+	int rc;
+
+	if (!site->plain || site->tls->proving == NULL)
+		return false;
+	rc = acme_worker_http(site->tls->proving, conn->ahead, conn->ahead_len, &proof);
+	if (rc > 0)
+		proof_answer(site, proof);
+	else if (rc == 0 && conn->ahead_len < FIRST_READ && !site->heard)
+		alk_io_set(conn->io, ALK_IO_READ);
+	else
+		return false;
+	return true;
+}
+
 /* As nginx: what cannot begin a handshake is HTTP that came to the wrong port. */
 static void first_turn(struct tls_site *site)
 {
@@ -271,7 +322,7 @@ static void first_turn(struct tls_site *site)
 	} else if (!site->plain) {
 		site->state = SITE_HANDSHAKE;
 		handshake_turn(site);
-	} else {
+	} else if (!proof_turn(site)) {
 		site->state = SITE_TALK;
 		stealth_begin(site->stealth, true, none);
 		talk_turn(site);

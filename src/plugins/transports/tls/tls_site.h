@@ -29,6 +29,7 @@ struct tls_site {
 	alk_link_fn *done; /* NULL: the core has forgotten it */
 	void *user;
 	bool plain, ready, wrote, closing;
+	bool heard; /* nothing follows the first bytes */
 	int available; /* what the kernel still held after a read that filled the room; -1: not known */
 	enum stealth_close how;
 	uint8_t *out; /* what could not be written yet */
