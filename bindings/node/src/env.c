@@ -9,6 +9,8 @@ struct env {
 	atomic_uint refs;
 	napi_env napi;
 	napi_threadsafe_function call;
+	pthread_mutex_t
+		calling; /* while the loop's thread uses `call`: what is called takes `lock` at once */
 	pthread_mutex_t lock; /* of what follows, up to `closed` */
 	struct event *first, **last;
 	bool called; /* the call is on its way */
@@ -32,6 +34,7 @@ void env_unref(struct env **envp)
 	*envp = NULL;
 	if (env == NULL || atomic_fetch_sub(&env->refs, 1) != 1)
 		return;
+	pthread_mutex_destroy(&env->calling);
 	pthread_mutex_destroy(&env->lock);
 	sem_destroy(&env->over);
 	free(env);
@@ -89,6 +92,14 @@ static void event_free(napi_env napi, struct event *event)
 	free(event);
 }
 
+static void env_call(struct env *env)
+{
+	pthread_mutex_lock(&env->calling);
+	if (env->call != NULL)
+		napi_call_threadsafe_function(env->call, NULL, napi_tsfn_nonblocking);
+	pthread_mutex_unlock(&env->calling);
+}
+
 /* A loop that runs out of memory for an event of 100 bytes has no way to say so; what ends streams and sessions is
  * asked for again by their owners' close. */
 void env_tell(struct env *env, struct event *event)
@@ -104,10 +115,10 @@ void env_tell(struct env *env, struct event *event)
 		event = NULL;
 		call = !env->called;
 		env->called = true;
-		if (call)
-			napi_call_threadsafe_function(env->call, NULL, napi_tsfn_nonblocking);
 	}
 	pthread_mutex_unlock(&env->lock);
+	if (call)
+		env_call(env);
 	if (event != NULL)
 		event_free(NULL, event);
 }
@@ -277,9 +288,10 @@ static void drop_all(void *user)
 
 void env_close(struct env *env, bool now)
 {
+	napi_threadsafe_function call = env->call;
 	struct event *event;
 
-	if (env->call == NULL)
+	if (call == NULL)
 		return;
 	if (home_post(drop_all, env) == 0)
 		while (sem_wait(&env->over) != 0)
@@ -294,8 +306,10 @@ void env_close(struct env *env, bool now)
 		next = event->next;
 		event_free(env->napi, event);
 	}
-	napi_release_threadsafe_function(env->call, napi_tsfn_abort);
+	pthread_mutex_lock(&env->calling);
 	env->call = NULL;
+	pthread_mutex_unlock(&env->calling);
+	napi_release_threadsafe_function(call, napi_tsfn_abort);
 	home_leave(now);
 }
 
@@ -339,6 +353,7 @@ struct env *env_new(napi_env napi, napi_value dispatch)
 	env->refs = 1;
 	env->napi = napi;
 	env->last = &env->first;
+	pthread_mutex_init(&env->calling, NULL);
 	pthread_mutex_init(&env->lock, NULL);
 	sem_init(&env->over, 0, 0);
 	napi_create_string_utf8(napi, "alknet", NAPI_AUTO_LENGTH, &name);
