@@ -17,7 +17,10 @@ const fs = require('fs');
 const path = require('path');
 
 const top = __dirname;
-const tree = path.join(top, '..', '..');
+// Where npm has copied this from (--install-links, which npm 9 does unasked), if it says so.
+const origin = /^file:(.*)/.exec(process.env.npm_package_resolved ?? '')?.[1];
+const trees = [top, ...(origin ? [path.resolve(process.env.INIT_CWD ?? '', origin)] : [])]
+	.map((place) => path.join(place, '..', '..'));
 const words = (text) => (text ?? '').split(/\s+/).filter((word) => word !== '');
 const has = (...file) => fs.existsSync(path.join(...file));
 
@@ -51,7 +54,7 @@ function pkgConfig(what) {
 	}
 }
 
-// The tree that `build` is of. It need not be this one: npm copies the package (--install-links).
+// The tree that `build` is of.
 function sourceOf(build) {
 	let found = null;
 
@@ -60,13 +63,13 @@ function sourceOf(build) {
 	} catch {
 		// It has no Makefile.
 	}
-	return found === null ? tree : found[1];
+	return found === null ? path.join(top, '..', '..') : found[1];
 }
 
 // { cflags, libs, dir of the library, plugins }
 function library() {
 	const build = process.env.ALKNET_BUILD ??
-		[path.join(tree, 'build'), path.join(tree, 'build', 'check')]
+		trees.flatMap((tree) => [path.join(tree, 'build'), path.join(tree, 'build', 'check')])
 			.find((place) => has(place, '.libs', 'libalknet.so'));
 
 	if (build !== undefined && build !== '' && has(build, '.libs', 'libalknet.so')) {

@@ -68,15 +68,18 @@ test('a prebuilt addon stands alone', async (t) => {
 // npm in a project of its own, with the package copied into it; then a stream through what it built.
 async function npmInstalls(t, name, env, plugins) {
 	const dir = h.keys().at(name);
-	const copy = path.join(dir, 'checkout');
+	const copy = path.join(dir, 'checkout', 'bindings', 'node');
 	const project = path.join(dir, 'project');
+	const { ALKNET_BUILD: _, ...clean } = process.env;
 
 	fs.mkdirSync(project, { recursive: true });
 	fs.cpSync(h.top, copy, { recursive: true, filter: (file) => !/\/(build|node_modules|prebuilds|package-lock\.json)$/.test(file) });
+	if (env.ALKNET_BUILD === undefined && env.PKG_CONFIG_PATH === undefined)
+		fs.symlinkSync(built, path.join(dir, 'checkout', 'build'));
 	execFileSync('chmod', ['-R', 'u+w', copy]); // `make distcheck` has a tree that is read alone
 	fs.writeFileSync(path.join(project, 'package.json'), '{ "private": true }');
-	const npm = spawnSync('npm', ['install', '--no-audit', '--no-fund', '--install-links', '--foreground-scripts', '../checkout'], {
-		cwd: project, encoding: 'utf8', env: { ...process.env, ALKNET_BUILD: '', NODE_API_INCLUDE: '', ALKNET_NAPI: '', ...env } });
+	const npm = spawnSync('npm', ['install', '--no-audit', '--no-fund', '--install-links', '--foreground-scripts', '../checkout/bindings/node'], {
+		cwd: project, encoding: 'utf8', env: { ...clean, NODE_API_INCLUDE: '', ALKNET_NAPI: '', ...env } });
 
 	assert.strictEqual(npm.status, 0, npm.stdout + npm.stderr);
 	const installed = path.join(project, 'node_modules', 'alknet-napi');
@@ -96,6 +99,8 @@ const npmSkip = (process.env.ALKNET_SANITIZERS === 'yes' && 'sanitizers are on')
 	(spawnSync('npm', ['view', 'node-api-headers', 'version', '--fetch-retries=0']).status !== 0 && 'npm reaches no registry');
 
 test('npm install builds it against a build', { skip: npmSkip }, (t) => npmInstalls(t, 'npm-built', { ALKNET_BUILD: built }, ''));
+
+test('npm install builds it against the build of the checkout that it copies', { skip: npmSkip }, (t) => npmInstalls(t, 'npm-checkout', {}, ''));
 
 test('npm install builds it against an installed library', {
 	skip: npmSkip || (!has('pkg-config') && 'pkg-config is not installed'),
