@@ -90,19 +90,25 @@ export class AlknetEventTarget extends EventTarget {
 	readonly bufferedAmount: number;
 	/** Publishes the event: its type, and a CustomEvent's detail. */
 	dispatchEvent(event: Event): boolean;
-	/** Subscribes. 'error', 'close' and 'dropped' are the target's own events. */
+	/**
+	 * Subscribes. The target's own events are 'error' (detail is the Error: of what nobody waits for, and of an end that
+	 * close() did not ask for), 'close' (the last one) and 'dropped' (detail is { count }: too many waited).
+	 */
 	addEventListener(type: string, listener: Listener<AlknetEvent<any>>, options?: boolean | AddEventListenerOptions): void;
 	removeEventListener(type: string, listener: Listener<AlknetEvent<any>>, options?: boolean | EventListenerOptions): void;
 	/** Publish; resolves when the stream has taken it. */
 	publish(type: string, payload?: unknown, options?: { id?: string }): Promise<void>;
 	/** Every subscription that was asked for stands. */
 	settled(): Promise<void>;
+	/** Ends with close(); throws the CallError UNAVAILABLE when the stream ended by itself. */
 	subscribe<T = unknown>(pattern: string, options?: SubscribeOptions): Subscription<T>;
+	/** Rejected with a CallError: what the operation answered, or UNAVAILABLE when the stream ended. */
 	call<T = unknown>(operation: string, input?: unknown, options?: CallOptions): Promise<T>;
 	/** The answers of an operation of type subscription. */
 	stream<T = unknown>(operation: string, input?: unknown, options?: CallOptions & { maxQueue?: number }): AsyncIterableIterator<T>;
 	/** Serve operations as the spoke of this name. */
 	register(spoke: string, operations: Record<string, Handler | Operation>): Promise<unknown>;
+	/** End the stream: 'close' follows, and no 'error'. */
 	close(): Promise<void>;
 }
 

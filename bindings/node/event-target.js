@@ -309,7 +309,7 @@ class AlknetEventTarget extends EventTarget {
 		super();
 		// After close() nothing of this is heard. Without it an end is not ours, and nobody shall take it for one.
 		this.#pipe = pipeOf(stream, (bytes) => this.#feed(bytes),
-			(error) => this.#end(error ?? new Error('the other end closed the stream')));
+			(error) => this.#end(error ?? new CallError('UNAVAILABLE', 'the other end closed the stream', true)));
 	}
 
 	get closed() {
