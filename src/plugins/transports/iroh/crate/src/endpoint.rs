@@ -15,8 +15,8 @@ use std::{
 use iroh::{
     address_lookup::{AddrFilter, DnsAddressLookup, PkarrPublisher, PkarrResolver},
     endpoint::{
-        presets, Connection, ConnectionError, Incoming, QuicTransportConfig, TransportErrorCode,
-        VarInt,
+        presets, AckFrequencyConfig, Connection, ConnectionError, Incoming, QuicTransportConfig,
+        TransportErrorCode, VarInt,
     },
     Endpoint, EndpointAddr, EndpointId, RelayConfig, RelayMap, RelayMode, RelayUrl, SecretKey,
     TransportAddr, Watcher,
@@ -42,6 +42,10 @@ const UNPROVED: usize = 32;
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// A relay that is not there after so long is told of.
 const ONLINE_PATIENCE: Duration = Duration::from_secs(3);
+/// A bulk transfer's packets come many at a time, and each ACK is a packet to make, send and read. A slow path's come one by
+/// one, and do not wait long.
+const ACK_EVERY: u32 = 40;
+const ACK_WITHIN: Duration = Duration::from_millis(2);
 /// At the end: for links to say their last, and for the peers to hear of it.
 const LAST_WORDS: Duration = Duration::from_millis(1500);
 const CLOSE_TIME: Duration = Duration::from_millis(1000);
@@ -196,6 +200,10 @@ async fn open(start: &Start) -> Result<(Endpoint, RelayMap), String> {
     };
     let relays = relay_mode.relay_map();
     let streams = VarInt::from_u32(u32::from(start.accept));
+    let mut acks = AckFrequencyConfig::default();
+
+    acks.ack_eliciting_threshold(VarInt::from_u32(ACK_EVERY))
+        .max_ack_delay(Some(ACK_WITHIN));
     let mut builder = Endpoint::builder(presets::Minimal)
         .relay_mode(relay_mode)
         .transport_config(
@@ -203,6 +211,7 @@ async fn open(start: &Start) -> Result<(Endpoint, RelayMap), String> {
                 .max_concurrent_bidi_streams(streams)
                 .max_concurrent_uni_streams(VarInt::from_u32(0))
                 .datagram_receive_buffer_size(None)
+                .ack_frequency_config(Some(acks))
                 .build(),
         );
 
