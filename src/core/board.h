@@ -76,10 +76,12 @@ struct alk_board_histogram {
 	_Atomic uint64_t bucket[ALK_BUCKET_COUNT], sum_us;
 };
 
-/* Links that have ended, from the worker to the supervisor: a flood of links that come to nothing would wake it for each.
+/* Links that have ended or are authenticated, from the worker to the supervisor: a flood of links that come to nothing would wake it for each.
  * It looks here before it takes the next link; a worker that has waited for it for a while says so over the control
  * socket. Each counter has one writer, and counts for ever. */
 #define ALK_BOARD_ENDED 256
+#define ALK_BOARD_LOGIN                                                                            \
+	(UINT64_C(1) << 63) /* with a link's number: it has not ended, but is authenticated */
 struct alk_board_ended {
 	_Atomic uint32_t written; /* the worker's */
 	_Atomic uint32_t read;	  /* the supervisor's, who does not believe it itself */

@@ -31,7 +31,7 @@
  *   worker → supervisor
  *     ready    {pid}                  started, privileges dropped
  *     failed   {error, status}        cannot start; exits with status after it: 2 when the configuration is wrong, 1 otherwise
- *     login    {link}                 its session is authenticated: no start-up any more
+ *     login    {link}                 its session is authenticated: no start-up any more; most are told on the board
  *     misdeed  {link, what}           what it did wrong before that (misdeed.h); `end` follows
  *     end      {link}                 this link is gone; most are told on the board (alk_board_end) instead
  *     ended    {}                     look at the board for such

@@ -26,8 +26,6 @@
 #define WORKER_MAGIC 0x574b5252u
 #define TICK_MAX_MS 5000
 #define STOP_MS 2500 /* for the last words to peers */
-#define LOGINS_MAX 16
-#define LOGIN_MS 20
 #define TOLD_MS 20 /* until the supervisor is told to look at the board, if it does not by itself */
 #define LISTEN_MAX 64
 
@@ -54,10 +52,6 @@ struct alk_worker {
 	struct alk_worker_locals locals;
 	struct alk_worker_evals *evals; /* questions of policy.eval under way */
 	struct alk_timer *tick, *end, *told;
-	/* Links that are authenticated, which the supervisor has not heard yet. */
-	uint64_t login[LOGINS_MAX];
-	unsigned logins;
-	struct alk_timer *login_due;
 	uint64_t starved; /* when the last link without a descriptor was logged */
 	uint64_t tick_ms; /* a third of the keepalive time, at most TICK_MAX_MS */
 	struct alk_task leave;
@@ -129,41 +123,18 @@ static int worker_mention(struct alk_worker *w, json_t *message)
 	return alk_ctl_send(w->ctl, message, NULL);
 }
 
-/* Without memory for it a link counts as a start-up until its end. */
-static void logins_tell(void *user)
-{
-	struct alk_worker *w = user;
-
-	for (unsigned i = 0; i < w->logins && !w->done_told; i++)
-		worker_mention(w, json_pack("{s:s, s:I}", "op", "login", "link",
-					    (json_int_t)w->login[i]));
-	w->logins = 0;
-}
-
-/* The supervisor counts by it and nobody waits for it, so it is not woken for each. */
+/* The supervisor reads it before it counts; nobody waits for it, so it is not woken for each. Without memory for the message a
+ * link counts as a start-up until its end. */
 static void on_login(void *user, uint64_t link)
 {
 	struct alk_worker *w = user;
 
-	if (w->logins == LOGINS_MAX)
-		logins_tell(w);
-	if (w->logins == 0)
-		alk_timer_start(w->login_due, LOGIN_MS);
-	w->login[w->logins++] = link;
-}
-
-/* A short session's end says it all. */
-static void login_forget(struct alk_worker *w, uint64_t link)
-{
-	unsigned i = 0;
-
-	while (i < w->logins && w->login[i] != link)
-		i++;
-	if (i == w->logins)
+	if (w->done_told)
 		return;
-	w->login[i] = w->login[--w->logins];
-	if (w->logins == 0)
-		alk_timer_stop(w->login_due);
+	if (!w->board || !alk_board_end(w->board, link | ALK_BOARD_LOGIN))
+		worker_mention(w, json_pack("{s:s, s:I}", "op", "login", "link", (json_int_t)link));
+	else if (!alk_timer_active(w->told))
+		alk_timer_start(w->told, TOLD_MS);
 }
 
 static void on_told(void *user)
@@ -189,7 +160,6 @@ static void on_ended(void *user, uint64_t link)
 
 	if (w->done_told)
 		return;
-	login_forget(w, link);
 	worker_send(w, json_pack("{s:s, s:I}", "op", "end", "link", (json_int_t)link));
 	worker_see_end(w);
 }
@@ -692,8 +662,7 @@ struct alk_worker *alk_worker_new(struct alk_loop *loop, int *fd, bool in_proces
 	w->end = alk_timer_new(loop, "worker end", on_end, w);
 	w->told = alk_timer_new(loop, "worker ended links", on_told, w);
 	w->ctl = alk_ctl_new(loop, fd, &ctl_ops, w, err);
-	w->login_due = alk_timer_new(loop, "worker logins", logins_tell, w);
-	if (!w->tick || !w->end || !w->told || !w->login_due || !w->ctl)
+	if (!w->tick || !w->end || !w->told || !w->ctl)
 		alk_worker_free(&w);
 	return w;
 }
@@ -724,7 +693,6 @@ void alk_worker_free(struct alk_worker **worker)
 	alk_conf_free(&w->conf);
 	alk_timer_free(&w->tick);
 	alk_timer_free(&w->end);
-	alk_timer_free(&w->login_due);
 	alk_timer_free(&w->told);
 	alk_ctl_free(&w->ctl);
 	if (w->board)

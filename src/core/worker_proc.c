@@ -197,7 +197,10 @@ void alk_worker_proc_look(struct alk_worker_proc *w)
 			proc_nonsense(w, "ended");
 		if (link == 0)
 			return;
-		w->ops->end(w->user, w, link);
+		if ((link & ALK_BOARD_LOGIN) == 0)
+			w->ops->end(w->user, w, link);
+		else if (w->ops->login != NULL)
+			w->ops->login(w->user, w, link & ~ALK_BOARD_LOGIN);
 	}
 }
 
@@ -249,6 +252,7 @@ static bool proc_hear(struct alk_worker_proc *w, const char *op, json_t *message
 	if (strcmp(op, "end") == 0) {
 		if (!number_of(message, "link", &link))
 			return false;
+		alk_worker_proc_look(w); /* so that it need not say that there is something */
 		w->ops->end(w->user, w, link);
 		return true;
 	}
