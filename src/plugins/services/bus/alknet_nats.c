@@ -293,7 +293,7 @@ static void on_acked(jsCtx *ctx, natsMsg *msg, jsPubAck *ack, jsPubAckErr *error
 
 /* ---- what the hub says -------------------------------------------------------------------------- */
 
-static void fatal_text(const char *what, const char *why)
+static void __attribute__((noreturn)) fatal_text(const char *what, const char *why)
 {
 	char text[256];
 
@@ -302,7 +302,7 @@ static void fatal_text(const char *what, const char *why)
 	_exit(1);
 }
 
-static void fatal(const char *what, natsStatus status)
+static void __attribute__((noreturn)) fatal(const char *what, natsStatus status)
 {
 	fatal_text(what, natsStatus_GetText(status));
 }
@@ -340,12 +340,14 @@ static natsStatus credentials_use(natsOptions *o, const char *path)
 {
 	char text[CREDENTIALS_MAX + 1];
 	FILE *file = fopen(path, "re");
-	size_t n;
+	size_t n = 0;
 
-	if (file == NULL)
+	if (file == NULL) {
 		fatal_text("backend_credentials", strerror(errno));
-	n = fread(text, 1, CREDENTIALS_MAX, file);
-	fclose(file);
+	} else {
+		n = fread(text, 1, CREDENTIALS_MAX, file);
+		fclose(file);
+	}
 	text[n] = '\0';
 	user_token = credentials_line(text, "-BEGIN NATS USER JWT-");
 	user_seed = credentials_line(text, "-BEGIN USER NKEY SEED-");
