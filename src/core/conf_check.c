@@ -88,18 +88,23 @@ static int penalties_check(const struct alk_conf *conf, struct alk_err *err)
 	struct alk_misdeed_conf penalties;
 	const char *text, *why;
 	struct alk_cidr net;
+	size_t i = 0;
 	int rc = alk_misdeed_parse(alk_options_str(conf->values, "source_penalties"), &penalties,
 				   err);
 
 	if (rc < 0)
 		return blame(conf, "source_penalties", rc, err);
-	for (size_t i = 0; (text = alk_options_nth(conf->values, "penalty_exempt", i)) != NULL;
-	     i++) {
+	for (; (text = alk_options_nth(conf->values, "penalty_exempt", i)) != NULL; i++) {
 		why = strcmp(text, "none") == 0 ? NULL : alk_cidr_parse(&net, text);
 		if (why != NULL)
 			return blame(conf, "penalty_exempt", alk_err_set(err, -EINVAL, "%s", why),
 				     err);
 	}
+	if (i > ALK_PENALTY_EXEMPT_MAX)
+		return blame(conf, "penalty_exempt",
+			     alk_err_set(err, -E2BIG, "has more than %d networks",
+					 ALK_PENALTY_EXEMPT_MAX),
+			     err);
 	return 0;
 }
 

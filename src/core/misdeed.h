@@ -38,4 +38,7 @@ struct alk_misdeed_conf {
  * held against anybody. -EINVAL with `err`. */
 int alk_misdeed_parse(const char *text, struct alk_misdeed_conf *out, struct alk_err *err);
 
+/* Networks that penalty_exempt may name; conf_check.c refuses more. */
+#define ALK_PENALTY_EXEMPT_MAX 256
+
 #endif

@@ -19,7 +19,7 @@ void supervisor_abuse_adopt(struct alk_supervisor *sup)
 	/* Both were checked with the configuration. */
 	alk_misdeed_parse(alk_options_str(sup->values, "source_penalties"), &sup->misdeeds, &err);
 	sup->n_exempt = 0;
-	for (; n < SUPERVISOR_EXEMPT_MAX &&
+	for (; n < ALK_PENALTY_EXEMPT_MAX &&
 	       (text = alk_options_nth(sup->values, "penalty_exempt", n)) != NULL;
 	     n++)
 		sup->n_exempt += alk_cidr_parse(&sup->exempt[sup->n_exempt], text) == NULL;

@@ -55,7 +55,6 @@
 #define ALK_PLACES_MAX                                                                             \
 	(2 * ALK_LISTENERS_MAX) /* those of two configurations, while one follows the other */
 
-#define SUPERVISOR_EXEMPT_MAX 256
 
 enum supervisor_state {
 	SUPERVISOR_STARTING,
@@ -167,7 +166,7 @@ struct alk_supervisor {
 	struct alk_penalty *penalty;
 	struct alk_bans *bans;
 	struct alk_misdeed_conf misdeeds;
-	struct alk_cidr exempt[SUPERVISOR_EXEMPT_MAX]; /* from penalties */
+	struct alk_cidr exempt[ALK_PENALTY_EXEMPT_MAX]; /* from penalties */
 	size_t n_exempt;
 	uint64_t misdone[ALK_MISDEED_COUNT];
 	struct alk_linktab *links;

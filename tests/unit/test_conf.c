@@ -117,6 +117,28 @@ static void test_defaults_of_a_role(void **state)
 	alk_conf_free(&conf);
 }
 
+/* Those past the bound would be penalised, and nobody would know why. */
+static void test_too_many_exempt(void **state)
+{
+	char text[16384] = "return { penalty_exempt = { ";
+	struct alk_err err = {""};
+	struct alk_conf *conf;
+
+	(void)state;
+	for (int i = 0; i < 257; i++)
+		snprintf(text + strlen(text), sizeof(text) - strlen(text), "'10.%d.%d.0/24', ",
+			 i / 256, i % 256);
+	strcat(text, "} }");
+	conf = conf_of(ALK_ROLE_SUPERVISOR, text, SERVE(), &err);
+	assert_null(conf);
+	assert_non_null(strstr(err.text, "penalty_exempt: has more than 256 networks"));
+	*strstr(text, "'10.1.0.0/24'") = '}';
+	strcpy(strchr(text, '}') + 1, " }");
+	conf = conf_of(ALK_ROLE_SUPERVISOR, text, SERVE(), &err);
+	assert_non_null(conf);
+	alk_conf_free(&conf);
+}
+
 static void test_bool_flags(void **state)
 {
 	const struct {
@@ -274,6 +296,7 @@ int main(void)
 		cmocka_unit_test(test_file_that_is_none),
 		cmocka_unit_test(test_where_values_come_from),
 		cmocka_unit_test(test_defaults_of_a_role),
+		cmocka_unit_test(test_too_many_exempt),
 		cmocka_unit_test(test_bool_flags),
 		cmocka_unit_test(test_sentences_of_the_flags),
 		cmocka_unit_test(test_server_forms),
