@@ -314,6 +314,21 @@ static int worker_forbid(struct alk_worker *w, const json_t *names)
 	return rc;
 }
 
+/* The user's privileges, then system calls and files; for good. */
+static int worker_give_up(const struct alk_worker *w, const struct alk_options *values,
+			  struct alk_err *err)
+{
+	const char *user = alk_options_str(values, "user");
+	const struct alk_sandbox sandbox = {.plugin_dir = alk_options_str(values, "plugin_dir")};
+	int rc = 0;
+
+	if (!w->in_process || user)
+		rc = alk_privileges_drop(user, err);
+	if (rc == 0 && !w->in_process && alk_options_bool(values, "sandbox"))
+		rc = alk_sandbox_enter(&sandbox, err);
+	return rc;
+}
+
 /* Everything that reads or binds happens before the privileges go. */
 static int worker_start(struct alk_worker *w, const json_t *message, int board_fd,
 			struct alk_err *err)
@@ -360,19 +375,9 @@ static int worker_start(struct alk_worker *w, const json_t *message, int board_f
 					       .route = w->route,
 					       .ended = on_ended,
 					       .user = w};
-	if (!w->in_process || alk_options_str(values, "user")) {
-		rc = alk_privileges_drop(alk_options_str(values, "user"), err);
-		if (rc < 0)
-			return rc;
-	}
-	if (!w->in_process && alk_options_bool(values, "sandbox")) {
-		rc = alk_sandbox_enter(&(struct alk_sandbox){.plugin_dir =
-								     alk_options_str(values,
-										     "plugin_dir")},
-				       err);
-		if (rc < 0)
-			return rc;
-	}
+	rc = worker_give_up(w, values, err);
+	if (rc < 0)
+		return rc;
 	if (!w->in_process) {
 		alk_loader_try_first(false);
 		alk_loop_set_hooks(w->loop, on_wake, on_sleep, w);
