@@ -55,7 +55,6 @@
 #define ALK_PLACES_MAX                                                                             \
 	(2 * ALK_LISTENERS_MAX) /* those of two configurations, while one follows the other */
 
-
 enum supervisor_state {
 	SUPERVISOR_STARTING,
 	SUPERVISOR_RUNNING,
