@@ -21,7 +21,7 @@ def stopped(pid):
         os.kill(pid, signal.SIGCONT)
 
 
-def test_a_flood_leaves_a_share_to_others(bus, tmp_path):
+def test_t62_a_flood_leaves_a_share_to_others(bus, tmp_path):
     """Nothing is taken by the hub, so the flood stands still; who sends little at the same worker does not."""
     path, size, count = tmp_path / "bus.sock", 64 << 10, 160
     server = bus(1, bus={"listen": f"unix:{path}", "max_queue": "64M"})
