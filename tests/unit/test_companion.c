@@ -57,6 +57,12 @@ static bool is_null(int fd)
 	return readlink(path, at, sizeof(at) - 1) > 0 && strcmp(at, "/dev/null") == 0;
 }
 
+/* Those that sanitizers have handlers of their own for. */
+static bool is_fault(int signo)
+{
+	return signo == SIGSEGV || signo == SIGBUS || signo == SIGFPE || signo == SIGILL;
+}
+
 static bool signals_are_default(void)
 {
 	struct sigaction action;
@@ -65,7 +71,8 @@ static bool signals_are_default(void)
 	sigprocmask(SIG_SETMASK, NULL, &blocked);
 	for (int signo = 1; signo < 32; signo++)
 		if (sigismember(&blocked, signo) || sigaction(signo, NULL, &action) != 0 ||
-		    action.sa_handler != SIG_DFL)
+		    action.sa_handler == SIG_IGN ||
+		    (action.sa_handler != SIG_DFL && !is_fault(signo)))
 			return false;
 	return true;
 }
