@@ -123,26 +123,33 @@ static int worker_mention(struct alk_worker *w, json_t *message)
 	return alk_ctl_send(w->ctl, message, NULL);
 }
 
-/* The supervisor reads it before it counts; nobody waits for it, so it is not woken for each. Without memory for the message a
- * link counts as a start-up until its end. */
+/* On the board, which takes no memory: the supervisor reads it before it counts; nobody waits for it, so it is not woken for
+ * each. False: there is no place. */
+static bool worker_board(struct alk_worker *w, uint64_t what)
+{
+	if (!w->board || !alk_board_end(w->board, what))
+		return false;
+	if (!alk_timer_active(w->told))
+		alk_timer_start(w->told, TOLD_MS);
+	return true;
+}
+
+/* Without memory for the message a link counts as a start-up until its end. */
 static void on_login(void *user, uint64_t link)
 {
 	struct alk_worker *w = user;
 
-	if (w->done_told)
-		return;
-	if (!w->board || !alk_board_end(w->board, link | ALK_BOARD_LOGIN))
+	if (!w->done_told && !worker_board(w, link | ALK_BOARD_LOGIN))
 		worker_mention(w, json_pack("{s:s, s:I}", "op", "login", "link", (json_int_t)link));
-	else if (!alk_timer_active(w->told))
-		alk_timer_start(w->told, TOLD_MS);
 }
 
 static void on_told(void *user)
 {
 	struct alk_worker *w = user;
 
-	if (alk_board_ended_waits(w->board) && !w->done_told)
-		worker_send(w, json_pack("{s:s}", "op", "ended"));
+	if (alk_board_ended_waits(w->board) && !w->done_told &&
+	    worker_mention(w, json_pack("{s:s}", "op", "ended")) == -ENOMEM)
+		alk_timer_start(w->told, TOLD_MS);
 }
 
 static void worker_see_end(struct alk_worker *w)
@@ -154,13 +161,16 @@ static void worker_see_end(struct alk_worker *w)
 	worker_leave(w, 0);
 }
 
+/* Behind what was said of the link before; where there is no memory for that, the other sessions matter more than the order. */
 static void on_ended(void *user, uint64_t link)
 {
 	struct alk_worker *w = user;
 
 	if (w->done_told)
 		return;
-	worker_send(w, json_pack("{s:s, s:I}", "op", "end", "link", (json_int_t)link));
+	if (worker_mention(w, json_pack("{s:s, s:I}", "op", "end", "link", (json_int_t)link)) < 0 &&
+	    !worker_board(w, link))
+		worker_leave(w, 1);
 	worker_see_end(w);
 }
 
@@ -169,13 +179,10 @@ static void on_visited(void *user, uint64_t link)
 {
 	struct alk_worker *w = user;
 
-	if (w->done_told || !w->board || !alk_board_end(w->board, link)) {
+	if (w->done_told || !worker_board(w, link))
 		on_ended(w, link);
-		return;
-	}
-	if (!alk_timer_active(w->told))
-		alk_timer_start(w->told, TOLD_MS);
-	worker_see_end(w);
+	else
+		worker_see_end(w);
 }
 
 static void on_misdeed(void *user, uint64_t link, enum alk_misdeed misdeed)

@@ -56,10 +56,18 @@ def sample(count, most):
 class Walk:
     """One process of a server, and sessions with it from outside."""
 
-    def __init__(self, serving, keys, targets, shim):
-        self.serving, self.targets, self.shim = serving, targets, shim
+    def __init__(self, start, keys, targets, shim):
+        self.start, self.targets, self.shim = start, targets, shim
         self.key = sshwire.load_key(keys.path("user"))
         self.abortions, self.fired, self.lost, self.silent = [], 0, 0, 0
+        self.serving = None
+        self.begin()
+
+    def begin(self):
+        """Another server. One whose workers die young waits longer and longer before it starts the next."""
+        if self.serving is not None:
+            self.serving.stop()
+        self.serving = self.start()
         self.session()
         self.session()
         self.pid = self.look()
@@ -143,7 +151,7 @@ class Walk:
         self.pid = now
         self.session()
         self.settle(None)
-        self.files = self.baseline()
+        self.begin()
 
     def ready(self, what):
         """Who serves now."""
@@ -181,8 +189,8 @@ def walk(server, keys, targets, tmp_path):
             pytest.skip("a build with sanitizers does not let anything be loaded before them")
         shim = faults.Faults(tmp_path, role)
         made.append(shim)
-        serving = server("--policy", SHIPPED, workers=1, env=procs.environment(**shim.environment))
-        return kind(serving, keys, targets, shim)
+        environment = procs.environment(**shim.environment)
+        return kind(lambda: server("--policy", SHIPPED, workers=1, env=environment), keys, targets, shim)
 
     yield start
     for shim in made:
@@ -196,7 +204,8 @@ def test_each_allocation_fails(walk, role, kind):
     # A session costs the supervisor few, and they come first: what the test asks follows.
     count = walking.walk("malloc", [errno.ENOMEM], 200 if role == "serve" else 40)
     print(f"{role}: {walking.fired} of {count} allocations, {walking.lost} sessions ended, {walking.silent} waited, {walking.abortions}")
-    assert not FULL or walking.fired >= count // 4  # count has those of the questions that the test asks, too
+    # count has those of the questions that the test asks, too; to the supervisor that is most.
+    assert not FULL or role == "serve" or walking.fired >= count // 4
     assert walking.fired > (3 if role == "serve" else 20)
 
 

@@ -36,17 +36,22 @@ out=$(run loopback stranger 2>&1)
 [[ $out == *"the server refused the key"* ]] || { echo "the example printed: $out"; exit 1; }
 
 # The short one, from a target that says a line, and from a port where nobody listens.
-"$PYTHON" -c '
-import socket
+# speak SAYS FILE: a target, its port in FILE; its process is $target.
+speak() {
+	: >"$2"
+	"$PYTHON" -c '
+import socket, sys
 listener = socket.create_server(("127.0.0.1", 0))
 print(listener.getsockname()[1], flush=True)
 peer = listener.accept()[0]
 listener.close()
-peer.sendall(b"bytes through the tunnel\n")
-peer.close()' >"$dir/port" &
-target=$!
+peer.sendall(sys.argv[1].encode())
+peer.close()' "$1" >"$2" &
+	target=$!
+	until [ -s "$2" ]; do kill -0 "$target"; done
+}
+speak $'bytes through the tunnel\n' "$dir/port"
 trap 'kill "$target" 2>/dev/null || true; rm -rf "$dir"' EXIT
-until [ -s "$dir/port" ]; do kill -0 "$target"; done
 out=$(run fetch user 127.0.0.1 "$(cat "$dir/port")")
 [ "$out" = "bytes through the tunnel" ] || { echo "the short example printed: $out"; exit 1; }
 wait "$target"
@@ -67,9 +72,11 @@ trap 'kill "$target" "$serving" 2>/dev/null || true; rm -rf "$dir"' EXIT
 until grep -q "^listening on " "$dir/serving"; do kill -0 "$serving" || { cat "$dir/serving.log"; exit 1; }; done
 port=$(sed -n 's/^listening on 127.0.0.1://p' "$dir/serving")
 echo "[127.0.0.1]:$port $(cat "$dir/host.pub")" >"$dir/known"
+speak $'bytes for ssh\n' "$dir/port"
 out=$(timeout 60 env -u LD_LIBRARY_PATH ssh -F none -o BatchMode=yes -o IdentitiesOnly=yes -o IdentityAgent=none -o UserKnownHostsFile="$dir/known" -i "$dir/user" \
-	-p "$port" -l somebody -W "127.0.0.1:$port" 127.0.0.1 </dev/null)
-[[ $out == SSH-2.0-* ]] || { echo "ssh through the shortest example: $out"; cat "$dir/serving.log"; exit 1; }
+	-p "$port" -l somebody -W "127.0.0.1:$(cat "$dir/port")" 127.0.0.1 </dev/null)
+[ "$out" = "bytes for ssh" ] || { echo "ssh through the shortest example: $out"; cat "$dir/serving.log"; exit 1; }
+wait "$target"
 kill "$serving"
 wait "$serving" || { echo "the shortest example ended with status $?"; cat "$dir/serving.log"; exit 1; }
 fails "listen" env ALKNET_PLUGIN_DIR="$ALKNET_PLUGIN_DIR" "$dir/serve" "$dir/host" "$dir/user.pub" 127.0.0.1:none

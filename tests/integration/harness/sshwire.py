@@ -103,8 +103,15 @@ class Wire:
         self.peer_version = b""
         self.debug = []
         if start:
+            self.start()
+
+    def start(self):
+        try:
             self.hello()
             self.exchange_keys()
+        except BaseException:
+            self.close()  # who has no Wire cannot
+            raise
 
     def close(self):
         self.sock.close()
