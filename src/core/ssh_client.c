@@ -45,7 +45,7 @@ struct alk_client {
 	bool ssh_made, connect_begun;
 	unsigned acknowledged;	    /* turns */
 	struct alk_proxy_url proxy; /* to the server; the loop may be others' too */
-	struct alk_link link;	    /* as the transport said, without its fd */
+	struct alk_link link;	    /* as the transport said; its fd until the library has it */
 	enum alk_client_failure failure;
 	struct alk_timer *deadline, *tick;
 	struct alk_task down; /* a failure before there is a session */
@@ -73,6 +73,15 @@ static enum alk_client_failure client_failed(const struct alk_client *c)
 	return c->state == ALK_CLIENT_AUTH ? ALK_CLIENT_FAILED_AUTH : ALK_CLIENT_FAILED_DIAL;
 }
 
+static void client_end_ssh(struct alk_client *c)
+{
+	if (!c->ssh_made)
+		return;
+	alk_ssh_deinit(&c->ssh);
+	alk_link_close(&c->link);
+	c->ssh_made = false;
+}
+
 static void client_down(struct alk_client *c)
 {
 	c->failure = client_failed(c);
@@ -81,10 +90,7 @@ static void client_down(struct alk_client *c)
 	alk_timer_stop(c->tick);
 	if (c->login)
 		alk_login_end(c->login);
-	if (c->ssh_made) {
-		alk_ssh_deinit(&c->ssh);
-		c->ssh_made = false;
-	}
+	client_end_ssh(c);
 	if (c->forwards)
 		c->forwards->down(c->forwards_user);
 	c->ops->down(c->user, c->rc, &c->err);
@@ -149,6 +155,23 @@ static void on_tick(void *user)
 
 /* ---- the turn ----------------------------------------------------------------------------------- */
 
+/* After the first ssh_connect: the library closes the fd from here on, unless it failed before it looked at it. */
+static void client_give_fd(struct alk_client *c, int rc)
+{
+	int fd = c->link.fd;
+
+	c->connect_begun = true;
+	if (rc == SSH_ERROR && ssh_get_fd(c->ssh.ssh) != fd &&
+	    !(ssh_get_status(c->ssh.ssh) & (SSH_CLOSED | SSH_CLOSED_ERROR)))
+		return;
+	c->link.fd = -1;
+	/* The library makes it blocking and inheritable. */
+	if (c->ssh.fd == fd) {
+		fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK);
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
+	}
+}
+
 static int step_handshake(struct alk_client *c)
 {
 	char seen[ALK_HOSTKEY_SEEN_SIZE] = "", said[256];
@@ -159,12 +182,8 @@ static int step_handshake(struct alk_client *c)
 	alk_ssh_enter(&c->ssh);
 	rc = ssh_connect(c->ssh.ssh);
 	alk_ssh_leave(&c->ssh);
-	if (!c->connect_begun) {
-		/* The library makes the fd blocking and inheritable. */
-		fcntl(c->ssh.fd, F_SETFL, O_RDWR | O_NONBLOCK);
-		fcntl(c->ssh.fd, F_SETFD, FD_CLOEXEC);
-		c->connect_begun = true;
-	}
+	if (!c->connect_begun)
+		client_give_fd(c, rc);
 	if (rc == SSH_ERROR) {
 		/* It may quote a server that nobody knows yet, to a terminal. */
 		why = ssh_get_error(c->ssh.ssh);
@@ -347,17 +366,14 @@ static void on_link(void *user, int rc, struct alk_link *link, const struct alk_
 		return;
 	}
 	c->link = *link;
-	c->link.fd = -1;
 	c->ssh_made = true;
 	c->connect_begun = false;
 	c->acknowledged = 0;
 	c->ssh.max_channels = (unsigned)alk_options_int(c->values, "max_channels");
 	c->state = ALK_CLIENT_HANDSHAKE;
-	rc = client_options(c, link->fd);
-	if (rc < 0)
-		alk_link_close(link);
-	else
-		rc = alk_ssh_start(&c->ssh, link->fd, &c->err);
+	rc = client_options(c, c->link.fd);
+	if (rc == 0)
+		rc = alk_ssh_start(&c->ssh, c->link.fd, &c->err);
 	if (rc < 0) {
 		client_fail(c, rc);
 		return;
@@ -470,8 +486,7 @@ void alk_client_free(struct alk_client **client)
 	alk_task_cancel(c->loop, &c->down);
 	if (c->dialing)
 		ALK_OP(c->transport, dial_cancel)(c->transport_state, &c->dialing);
-	if (c->ssh_made)
-		alk_ssh_deinit(&c->ssh);
+	client_end_ssh(c);
 	if (c->forwards)
 		c->forwards->down(c->forwards_user);
 	alk_timer_free(&c->deadline);

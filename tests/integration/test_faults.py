@@ -5,11 +5,13 @@ Whatever it is, nothing crashes, nothing stays open, and the next session is ser
 call; without it each walk takes a sample, spread evenly."""
 
 import errno
+import functools
 import os
+import socket
 
 import pytest
 
-from harness import faults, procs, sshwire
+from harness import faults, net, procs, sshwire
 from harness.waiting import Settled, Timeout, wait_until
 
 FULL = bool(os.environ.get("ALKNET_TEST_FULL"))
@@ -116,16 +118,20 @@ class Walk:
         self.settle(self.files)
         return self.shim.count(kind)
 
-    def step(self, kind, at, error):
-        self.shim.arm(kind, at, error)
+    def try_once(self):
+        """A session while something fails: it may be lost, or wait for what libssh had no memory to say."""
         try:
             self.session(5)
         except (sshwire.Closed, OSError, PermissionError, EOFError, TypeError, ValueError):
             self.lost += 1  # TypeError: the open was refused. ValueError: libssh lacked what it seals packets with.
         except AssertionError as silence:
-            # What libssh lacked it said nothing of: this session waits until one of the two gives up. The next does not.
+            # This session waits until one of the two gives up. The next does not.
             assert "said nothing" in str(silence), silence
             self.silent += 1
+
+    def step(self, kind, at, error):
+        self.shim.arm(kind, at, error)
+        self.try_once()
         site = self.shim.disarm()
         if site is None:
             return
@@ -143,20 +149,18 @@ class Walk:
         try:
             wait_until(lambda: not procs.alive(self.pid), 5, "the process to end")
         except Timeout:
-            raise AssertionError(f"after {what}: {problem!r}\n{self.serving.log()[-3000:]}") from problem
-        before = self.pid
-        now = wait_until(lambda: (pid := self.ready(what)) != before and pid, 20, "another worker")
-        assert caller.startswith(ABORTS), f"the process ended: {what}\n{self.serving.log()[-3000:]}"
+            raise AssertionError(f"after {what}: {problem!r}\n{self.log()[-3000:]}") from problem
+        assert caller.startswith(ABORTS), f"the process ended: {what}\n{self.log()[-3000:]}"
         self.abortions.append(what)
-        self.pid = now
-        self.session()
-        self.settle(None)
+        self.replaced(what)
         self.begin()
 
-    def ready(self, what):
-        """Who serves now."""
-        assert self.serving.running(), f"the server ended {self.serving.popen.poll()}: {what}\n{self.serving.log()[-3000:]}"
-        return self.look()
+    def log(self):
+        return self.serving.log()
+
+    def replaced(self, what):
+        """Another process has the ended one's work."""
+        raise NotImplementedError
 
     def walk(self, kind, errors, most):
         count = self.counted(kind)
@@ -174,14 +178,80 @@ class WorkerWalk(Walk):
 
         return wait_until(one, 20, "a worker")
 
+    def replaced(self, what):
+        before = self.pid
+
+        def another():
+            assert self.serving.running(), f"the server ended {self.serving.popen.poll()}: {what}\n{self.log()[-3000:]}"
+            return self.look() != before
+
+        wait_until(another, 20, "another worker")
+        self.session()
+        self.settle(None)
+
 
 class SupervisorWalk(Walk):
     def look(self):
         return self.serving.pid
 
+    def replaced(self, what):
+        raise AssertionError(f"the server ended {self.serving.popen.poll()}: {what}\n{self.log()[-3000:]}")
+
+
+class ClientWalk(Walk):
+    """`alknet connect` makes a session, and a connection through it; `serving` is a server that nothing happens to."""
+
+    def __init__(self, start, connect, *rest):
+        self.connect, self.client = connect, None
+        super().__init__(start, *rest)
+
+    def begin(self):
+        if self.client is not None:
+            self.client.stop()
+        self.serving = self.serving or self.start()
+        self.client = self.connect(self.serving)
+        self.session()
+        self.session()
+        self.pid = self.look()
+        self.settle(None)
+        self.files = self.baseline()
+
+    def look(self):
+        return self.client.pid
+
+    def session(self, timeout=20):
+        self.client.call("reconnect", timeout)
+        with net.socks_connect(self.client.port, "127.0.0.1", self.targets.echo, timeout=timeout) as sock:
+            sock.sendall(b"through it")
+            assert net.recv_exact(sock, 10) == b"through it"
+            sock.shutdown(socket.SHUT_WR)
+            assert sock.recv(1) == b""
+
+    def settle(self, files):
+        def is_quiet():
+            status = self.client.call("status")
+            return status["state"] == "up" and status["channels"] == status["waiting"] == 0
+
+        wait_until(is_quiet, 20, "the connections to be gone")
+        if files is not None:
+            wait_until(lambda: self.open() == files, 20, f"{self.open()} to be {files} again")
+
+    def try_once(self):
+        try:
+            self.session(5)
+        except (procs.AdminError, net.ProxyRefused, OSError, EOFError, ValueError, AssertionError):
+            self.lost += 1
+
+    def log(self):
+        return self.client.log()
+
+    def replaced(self, what):
+        """Whoever started it starts it again: libssh is in this process, too."""
+        self.client.expected_status = None
+
 
 @pytest.fixture
-def walk(server, keys, targets, tmp_path):
+def walk(server, client, keys, targets, tmp_path):
     made = []
 
     def start(role, kind):
@@ -189,16 +259,24 @@ def walk(server, keys, targets, tmp_path):
             pytest.skip("a build with sanitizers does not let anything be loaded before them")
         shim = faults.Faults(tmp_path, role)
         made.append(shim)
+        serve = functools.partial(server, "--policy", SHIPPED, workers=1)
         environment = procs.environment(**shim.environment)
-        return kind(lambda: server("--policy", SHIPPED, workers=1, env=environment), keys, targets, shim)
+        if kind is not ClientWalk:
+            return kind(functools.partial(serve, env=environment), keys, targets, shim)
+        flags = ("--admin-socket", tmp_path / "client.sock", "--handshake-timeout", "10s", "--log-level", "info")
+        return kind(serve, lambda to: client(to, *flags, env=environment), keys, targets, shim)
 
     yield start
     for shim in made:
         shim.close()
 
 
+WALKS = pytest.mark.parametrize(
+    "role,kind", [("worker", WorkerWalk), ("serve", SupervisorWalk), ("connect", ClientWalk)], ids=["worker", "supervisor", "client"])
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("role,kind", [("worker", WorkerWalk), ("serve", SupervisorWalk)], ids=["worker", "supervisor"])
+@WALKS
 def test_each_allocation_fails(walk, role, kind):
     walking = walk(role, kind)
     # A session costs the supervisor few, and they come first: what the test asks follows.
@@ -210,7 +288,7 @@ def test_each_allocation_fails(walk, role, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("role,kind", [("worker", WorkerWalk), ("serve", SupervisorWalk)], ids=["worker", "supervisor"])
+@WALKS
 def test_each_call_fails(walk, role, kind):
     walking = walk(role, kind)
     for call, errors in ERRORS.items():
