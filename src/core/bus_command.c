@@ -339,7 +339,7 @@ static void print_value(const json_t *value)
 	char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
 
 	if (text != NULL)
-		print_json(text, strlen(text));
+		print_json(text, frame_text_shorten(text, strlen(text)));
 	free(text);
 }
 

@@ -170,7 +170,8 @@ natshelper_PROGRAMS = plugins/alknet-nats
 endif
 plugins_alknet_nats_SOURCES = src/plugins/services/bus/alknet_nats.c src/plugins/services/bus/nats_subject.c \
 	src/plugins/services/bus/nats_wire.h src/plugins/services/bus/wire.c src/plugins/services/bus/wire.h \
-	src/plugins/services/common/frame.c src/plugins/services/common/frame.h
+	src/plugins/services/common/frame.c src/plugins/services/common/frame.h \
+	src/plugins/services/common/topic.c src/plugins/services/common/topic.h
 plugins_alknet_nats_CFLAGS = $(AM_CFLAGS) $(PIE_CFLAGS) $(JANSSON_CFLAGS) $(NATS_CFLAGS)
 plugins_alknet_nats_LDFLAGS = $(AM_LDFLAGS) $(PIE_LDFLAGS)
 plugins_alknet_nats_LDADD = libalknet.la $(NATS_LIBS) $(JANSSON_LIBS)

@@ -5,11 +5,12 @@ import json
 import select
 import struct
 import subprocess
+import time
 
 import pytest
 
 from harness import procs
-from harness.buswire import CONTROL, Peer, frame, unpack
+from harness.buswire import CONTROL, Peer, error, frame, unpack
 from harness.configured import Configured
 from harness.waiting import wait_until
 
@@ -39,12 +40,6 @@ def bus(keys, tmp_path, running_programs):
 
 
 WORKERS = pytest.mark.parametrize("workers", [0, 1, 2])
-
-
-def error(answer, code, id_=None, type_="error"):
-    assert answer["type"] == type_ and answer["payload"]["code"] == code, answer
-    assert id_ is None or answer["id"] == id_
-    return answer["payload"]["message"]
 
 
 @WORKERS
@@ -165,7 +160,7 @@ def test_bad_subscriptions(bus, wrong):
 
 @pytest.mark.parametrize("type_,id_", [
     ("__other", "x"), ("call.other", "x"), ("error", "x"), ("alknet-control", "x"), ("a.*", "x"), ("a.>", "x"), ("a..b", "x"),
-    ("a.", "x"), ("x" * 256, "x"), ("a\nb", "x"), ("a", "\u0007"), (".".join("a" * 20), "x"),
+    ("a.", "x"), ("x" * 256, "x"), ("a\nb", "x"), ("a", "\u0007"), (".".join("a" * 20), "x"), ("a:b", "x"), ("a:b", ""), ("error:1", ""),
 ])
 def test_t63_reserved_and_bad_types(bus, type_, id_):
     server = bus()
@@ -174,6 +169,16 @@ def test_t63_reserved_and_bad_types(bus, type_, id_):
     error(peer.next(), "INVALID_INPUT", id_)
     peer.send("good")
     assert everything.next()["type"] == "good"
+
+
+def test_t63_a_type_is_not_another_ones_topic(bus):
+    """Type "no:7" would be the topic of type "no", which the policy forbids."""
+    server = bus(policy=POLICY)
+    one, peer = server.peer().subscribe("ok"), server.peer()
+    for type_ in ("no", "ok:7", "no:7"):
+        peer.send(type_)
+        error(peer.next(), "FORBIDDEN" if type_ == "no" else "INVALID_INPUT", "")
+    assert one.sync() == [] and peer.sync() == []
 
 
 def test_t63_huge_ids(bus):
@@ -252,6 +257,18 @@ def test_t61_bad_json_costs_the_channel(bus, text):
     assert other.sync() == []
 
 
+def test_t61_as_deep_and_as_many_as_may_be(bus):
+    server = bus()
+    one, two = server.peer().subscribe("a"), server.peer()
+    two.raw(frame(nested(31)))
+    assert one.next()["id"] == "9"
+    # Envelope, type, id, list and what is in it.
+    two.raw(frame(b'{"type":"a","id":"","payload":[' + b"0," * (65536 - 5) + b"0]}"))
+    assert len(one.next()["payload"]) == 65536 - 4
+    two.raw(frame(b'{"type":"a","id":"","payload":[' + b"0," * (65536 - 4) + b"0]}"))
+    error(two.next(), "INVALID_FRAME")
+
+
 def test_t61_numbers_go_through_as_they_came(bus):
     server = bus()
     one, two = server.peer().subscribe("a"), server.peer()
@@ -309,6 +326,30 @@ def test_t62_who_asks_and_does_not_read_is_not_read(bus):
         error(peer.next(), "NOT_FOUND")
 
 
+def test_t62_a_frame_that_we_do_not_read_is_not_late(bus):
+    """It has begun, then its sender's answers wait and its channel is not read: that is not the frame standing still."""
+    server = bus(bus={"frame_timeout": 2})
+    dev, other = server.peer(), server.peer().subscribe("a")
+    dev.register("dev", "/x")
+    peer, text = server.peer(window=1000), frame({"type": "a", "id": "", "payload": "whole"})
+    for n in range(6):
+        peer.request("/dev/x", n, str(n))
+    asked = [dev.next() for _ in range(6)]
+    other.request("/dev/x", "clock", deadline=int(time.time() * 1000) + 4000)
+    peer.raw(text[:10])
+    for one in asked:
+        dev.respond(one["id"], "x" * 60_000)
+    dev.next()
+    dev.sync()
+    peer.raw(text[10:20])
+    error(other.next(), "TIMEOUT", "1", "call.error")  # twice the time of a frame
+    peer.window(1 << 30)
+    assert [peer.next()["id"] for _ in range(6)] == [str(n) for n in range(6)]
+    peer.raw(text[20:])
+    assert other.next()["payload"] == "whole"
+    assert peer.sync() == []
+
+
 def test_a_channel_may_send_so_many_frames(bus):
     server = bus(bus={"max_rate": 50})
     one, sender = server.peer().subscribe("a"), server.peer()
@@ -364,6 +405,15 @@ def test_admin_sees_and_publishes(bus):
     assert peer.next() == {"type": "a.x", "id": "5", "payload": {"n": 1}}
     with pytest.raises(procs.AdminError, match="reserved"):
         server.conf.call("bus.publish", topic="__x")
+    with pytest.raises(procs.AdminError, match="deeper than a frame"):
+        server.conf.call("bus.publish", topic="a.x", payload="[" * 32 + "]" * 32)
+    server.conf.call("bus.publish", topic="a.kept", payload='{"retain": true, "n": 2}')
+    assert peer.next()["payload"]["n"] == 2
+    late = server.peer().subscribe("a.*", replay="last")
+    assert late.next() == {"type": "a.kept", "id": "", "payload": {"retain": True, "n": 2}}
+    server.conf.call("bus.publish", topic="a.kept", payload='{"retain": "forget"}')
+    assert server.conf.call("bus.topics")["retained"] == []
+    assert server.metric("published_total") == 3
 
 
 def test_admin_tail(bus):

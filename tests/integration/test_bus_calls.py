@@ -2,6 +2,7 @@
 """Calls over the bus: spokes, discovery, answers, ends."""
 
 import contextlib
+import json
 import os
 import signal
 import threading
@@ -10,13 +11,9 @@ import time
 import pytest
 
 from harness import procs, sshwire
-from harness.buswire import Peer, frame
+from harness.buswire import Peer, failed, frame
 from harness.waiting import wait_until
-from test_bus import WORKERS, bus, error  # noqa: F401
-
-
-def failed(answer, code, id_="1"):
-    return error(answer, code, id_, "call.error")
+from test_bus import WORKERS, bus  # noqa: F401
 
 
 SCHEMA = {"type": "object", "required": ["path"], "properties": {"path": {"type": "string", "minLength": 1}}, "additionalProperties": False}
@@ -247,6 +244,58 @@ def test_input_is_checked(bus):
     assert failed(caller.call("/dev1/fs/read", {"path": 7}), "INVALID_INPUT") == "/path: has the wrong type"
     assert failed(caller.call("/dev1/fs/read", {"path": "x", "more": 1}), "INVALID_INPUT") == "/more: may not be there"
     assert dev.sync() == []
+    # Whole numbers are compared as such.
+    count = spoke(server, "dev2", {"name": "/count", "input_schema": {"maximum": 1 << 53, "exclusiveMinimum": -(1 << 53)}})
+    assert failed(caller.call("/dev2/count", (1 << 53) + 1), "INVALID_INPUT") == "/: is too large"
+    assert failed(caller.call("/dev2/count", -(1 << 53)), "INVALID_INPUT") == "/: is too small"
+    for good in (1 << 53, 1 - (1 << 53), -0.5):
+        caller.request("/dev2/count", good)
+        count.respond(count.next()["id"], 1)
+        assert caller.output() == 1
+
+
+@WORKERS
+def test_numbers_stay_what_they_are(bus, workers):
+    """A call is written anew on its way; so that a text is the same number, and no longer."""
+    server = bus(workers)
+    dev, caller = spoke(server, "dev1", "/x"), server.peer()
+    text = b'[0.1,21.3,-1.5,100.0,1e-07,9007199254740993,0.30000000000000004,1.2345678901234567e+20,"0.10000000000000001 \\"1"]'
+    caller.raw(frame(b'{"type":"call.requested","id":"1","payload":{"operationId":"/dev1/x","input":' + text + b"}}"))
+    while b'"]' not in dev.buffer:
+        dev.fill()
+    assert text.replace(b"e+20", b"e20") in dev.buffer.replace(b"e+20", b"e20")
+    asked = dev.next()
+    dev.respond(asked["id"], asked["payload"]["input"])
+    assert caller.output() == json.loads(text)
+
+
+@WORKERS
+def test_what_became_longer_than_a_frame(bus, workers):
+    server = bus(workers, bus={"max_frame": 4096})
+    dev, caller = spoke(server, "dev1", "/x", WATCH), server.peer()
+    id_ = "i" * 200
+    for operation in ("/dev1/x", "/dev1/fs/watch"):
+        caller.request(operation, {}, id_)
+        asked = dev.next()
+        dev.raw(frame(b'{"type":"call.responded","id":"%s","payload":{"output":"' % asked["id"].encode() + b"x" * 4000 + b'"}}'))
+        failed(caller.next(), "INTERNAL", id_)
+    assert dev.next() == {"type": "call.aborted", "id": asked["id"], "payload": {}}
+    caller.raw(frame(b'{"type":"call.requested","id":"1","payload":{"operationId":"/dev1/x","input":[' + b"1e9," * 900 + b"1]}}"))
+    failed(caller.next(), "INVALID_INPUT")
+    assert dev.sync() == [] and caller.sync() == []
+
+
+def test_the_hubs_own_operations_are_checked_too(bus):
+    peer = bus().peer()
+    for name, type_ in (("/services/list", "query"), ("/services/schema", "query"), ("/hub/services/register", "mutation")):
+        shown = peer.get("/services/schema", {"name": name})
+        assert shown["op_type"] == type_ and shown["input_schema"] and shown["output_schema"] and shown["access_control"] == {}
+    assert failed(peer.call("/services/list", {"prefix": 7}), "INVALID_INPUT") == "/prefix: has the wrong type"
+    failed(peer.call("/services/list", "x"), "INVALID_INPUT")
+    peer.raw(frame({"type": "call.requested", "id": "1", "payload": {"operationId": "/services/list"}}))
+    assert len(peer.output()["operations"]) >= 3
+    failed(peer.call("/services/schema", {"name": 7}), "INVALID_INPUT")
+    failed(peer.call("/hub/services/register", {"spoke": "dev"}), "INVALID_INPUT")
 
 
 def test_discovery(bus):

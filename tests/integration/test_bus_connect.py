@@ -11,17 +11,11 @@ import pytest
 
 from harness import procs
 from harness.buslocal import Local
-from harness.buswire import frame
+from harness.buswire import either, frame
 from harness.configured import Configured
 from harness.waiting import scaled, wait_until
 
 AGAIN = r"alknet: connected to 127\.0\.0\.1:\d+ again after "
-
-
-def error(answer, code, id_=None):
-    assert answer["type"] in ("error", "call.error") and answer["payload"]["code"] == code, answer
-    assert id_ is None or answer["id"] == id_
-    return answer["payload"]["message"]
 
 
 class Front:
@@ -74,11 +68,11 @@ def test_the_remote_bus_as_a_local_socket(front):
         two.raw(bytes([byte]))
     assert one.next()["type"] == "a.c"
     two.raw(frame(b"{nonsense"))
-    error(two.next(), "INVALID_FRAME")
+    either(two.next(), "INVALID_FRAME")
     two.wait_close()
     three = bus.local()
     three.raw(b"\xff\xff\xff\xff")
-    error(three.next(), "INVALID_FRAME")
+    either(three.next(), "INVALID_FRAME")
     three.wait_close()
     bus.local().send("a.d")
     assert one.next()["type"] == "a.d"
@@ -121,7 +115,7 @@ def test_registrations_are_made_again_and_calls_end_once(front):
     bus.lose()
     ended = sorted((caller.next() for _ in range(2)), key=lambda one: one["id"])
     for one, id_ in zip(ended, ("many", "open")):
-        error(one, "UNAVAILABLE", id_)
+        either(one, "UNAVAILABLE", id_)
     told = sorted((spoke.next() for _ in range(2)), key=lambda one: one["id"])
     assert [one["type"] for one in told] == ["call.aborted"] * 2
     assert sorted(one["id"] for one in told) == sorted([second["id"], third["id"]])
@@ -145,9 +139,9 @@ def test_what_is_sent_during_an_outage(front):
     two.send("a", "lost", {"n": 0})
     two.request("/services/list", {}, "call")
     two.send("__subscribe", "sub", {"topic": "b"})
-    error(two.next(), "UNAVAILABLE", "lost")
-    error(two.next(), "UNAVAILABLE", "call")
-    error(two.next(), "UNAVAILABLE", "sub")
+    either(two.next(), "UNAVAILABLE", "lost")
+    either(two.next(), "UNAVAILABLE", "call")
+    either(two.next(), "UNAVAILABLE", "sub")
     # This is still waiting when the server is there again; so is a new connection.
     bus.start()
     two.send("a", "kept", {"n": 1})

@@ -6,9 +6,9 @@ import json
 import pytest
 
 from harness import procs, sshwire
-from harness.buswire import Peer
+from harness.buswire import Peer, error, failed
 from harness.waiting import wait_until
-from test_bus import WORKERS, bus, error  # noqa: F401
+from test_bus import WORKERS, bus  # noqa: F401
 
 SCRIPT = """
 local seen = 0
@@ -50,10 +50,6 @@ def script(start, workers, text, **bus_options):
 def who(server, user):
     wire = sshwire.Wire(server.conf.port)
     return Peer(wire.login(sshwire.load_key(server.conf.keys.path("user")), user))
-
-
-def failed(answer, code, id_="1"):
-    return error(answer, code, id_, "call.error")
 
 
 @WORKERS
@@ -107,6 +103,27 @@ def test_operations(bus, workers):
     assert server.conf.call("operation.call", operation="/math/add", input=json.dumps({"a": 1, "b": 1})) == {"sum": 2}
     got = server.conf.call("operation.call", operation="/who/am", input="7")
     assert got == {"scopes": {}, "link": False, "input": 7}
+
+
+def test_as_deep_as_a_frame(bus):
+    """What a policy says stands two deep in a call's answer, one deep in an event."""
+    server = script(bus, 1, """
+local function deep(n)
+	local value = { 1 }
+	for _ = 2, n do value = { value } end
+	return value
+end
+alknet.operation("/deep/answer", {}, deep)
+alknet.operation("/deep/event", {}, function(n) return alknet.publish("deep", deep(n)) or false end)
+return {}
+""")
+    peer = server.peer().subscribe("deep")
+    assert len(str(peer.get("/deep/answer", 30))) == 61
+    failed(peer.call("/deep/answer", 31), "INTERNAL")
+    assert peer.get("/deep/event", 32) is False
+    peer.request("/deep/event", 31)
+    assert sorted(peer.next()["type"] for _ in range(2)) == ["call.responded", "deep"]
+    assert peer.sync() == []
 
 
 @WORKERS

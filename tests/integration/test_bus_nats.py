@@ -8,10 +8,10 @@ import subprocess
 import pytest
 
 from harness import natsserver, procs
-from harness.buswire import Peer
+from harness.buswire import error
 from harness.configured import Configured
 from harness.waiting import wait_until
-from test_bus import Bus, error
+from test_bus import Bus
 
 POLICY = """
 alknet.operation("/NAME/hello", { input_schema = { type = "object", required = { "who" } },
@@ -167,6 +167,27 @@ def test_a_program_of_its_own_on_nats(mesh):
     error(caller.next(), "INTERNAL", "1", "call.error")
     plain.write(b"PUB alknet.bus.c.any.where answers 2\r\n{x\r\n")
     assert plain.next()[2]["code"] == "INVALID_INPUT"
+    plain.close()
+
+
+def test_t63_what_no_peer_may_say_does_not_come_from_nats(mesh):
+    """Words of the bus, another one's topic, frames that are too long; outputs that would be too deep."""
+    nats, a = mesh("a", max_frame=4096)
+    peer, plain = a.peer().subscribe(">"), natsserver.Plain(nats.port)
+    settled(nats, a)
+    bad = [("__ok", "__ok"), ("error", "error"), ("call.responded", "call.responded"), ("alknet-x", "alknet-x"), ("x", "x:y"), ("x", "x")]
+    for subject, type_ in bad:
+        plain.publish(f"alknet.bus.e.{subject}", {"type": type_, "id": "1", "payload": "z" * (4096 if type_ == "x" else 1)})
+    plain.publish("alknet.bus.e.x", {"type": "x", "id": "1", "payload": "good"})
+    assert peer.next() == {"type": "x", "id": "1", "payload": "good"}
+    assert a.metric("backend_lost_total") == len(bad)
+    plain.subscribe("alknet.bus.c.prog.deep", "alknet")
+    for depth, answer in ((30, "call.responded"), (31, "call.error"), (100, "call.error")):
+        peer.request("/prog/deep")
+        reply = plain.next()[1]
+        plain.write(f"PUB {reply} {2 * depth}\r\n{'[' * depth}{']' * depth}\r\n".encode())
+        assert peer.next()["type"] == answer
+    assert peer.sync() == []
     plain.close()
 
 

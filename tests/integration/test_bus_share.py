@@ -7,7 +7,8 @@ import signal
 import threading
 
 from harness.buslocal import Local
-from test_bus import bus, error  # noqa: F401
+from harness.buswire import error, frame
+from test_bus import bus  # noqa: F401
 
 WINDOW = 4 << 20
 
@@ -47,6 +48,15 @@ def test_t62_a_flood_leaves_a_share_to_others(bus, tmp_path):
     assert hears.sync() == [] and flood.sync() == []
 
 
+def heard(peer):
+    """What came until the hub, too, had worked on all that was sent: it answers subscriptions."""
+    came = []
+    peer.send("__subscribe", "heard", {"topic": "heard"})
+    while (one := peer.next())["id"] != "heard":
+        came.append(one)
+    return came
+
+
 def apart(server):
     """One channel, and one at another worker, and the worker of the first."""
     first, *peers = (server.peer() for _ in range(4))
@@ -66,12 +76,14 @@ def test_calls_to_a_worker_that_does_not_keep_up(bus):
         for n in range(COUNT):
             caller.request("/dev/x", BIG, str(n))
             got += caller.sync()
+        got += heard(caller)
     assert 0 < len(got) < COUNT
     for one in got:
         error(one, "OVERLOADED", type_="call.error")
     for asked in [dev.next() for _ in range(COUNT - len(got))]:
         dev.respond(asked["id"], 1)
         got.append(caller.next())
+        assert got[-1]["type"] == "call.responded", got[-1]
     assert sorted(int(one["id"]) for one in got) == list(range(COUNT))
     assert dev.sync() == [] and caller.sync() == []
     assert slow in server.conf.server.workers()
@@ -97,5 +109,28 @@ def test_answers_to_a_worker_that_does_not_keep_up(bus):
         got += 1
     error(one, "OVERLOADED", "1", "call.error")
     assert 0 < got < COUNT
+    assert dev.sync() == [] and caller.sync() == []
+    assert slow in server.conf.server.workers()
+
+
+def test_short_answers_to_a_worker_that_does_not_keep_up(bus):
+    """What is short goes through for longer, not for ever."""
+    server = bus(2, bus={"max_queue": "64M"})
+    caller, dev, slow = apart(server)
+    dev.register("dev", {"name": "/x", "op_type": "subscription"})
+    caller.request("/dev/x")
+    asked, told, sent = dev.next()["id"], [], 0
+    many = frame({"type": "call.responded", "id": asked, "payload": {"output": "y" * 850}}) * 1000
+    with stopped(slow):
+        while not told and sent < 60_000:
+            dev.raw(many)
+            sent += 1000
+            told += dev.sync()
+    assert told == [{"type": "call.aborted", "id": asked, "payload": {}}] and sent > 30_000
+    got = 0
+    while (one := caller.next())["type"] == "call.responded":
+        got += 1
+    error(one, "OVERLOADED", "1", "call.error")
+    assert 0 < got < sent
     assert dev.sync() == [] and caller.sync() == []
     assert slow in server.conf.server.workers()

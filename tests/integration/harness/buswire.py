@@ -25,6 +25,23 @@ def unpack(data):
     return found
 
 
+def error(answer, code, id_=None, type_="error"):
+    """That it is one, of this code; gives its sentence."""
+    assert answer["type"] == type_ and answer["payload"]["code"] == code, answer
+    assert id_ is None or answer["id"] == id_
+    return answer["payload"]["message"]
+
+
+def failed(answer, code, id_="1"):
+    """The same of a call."""
+    return error(answer, code, id_, "call.error")
+
+
+def either(answer, code, id_=None):
+    """The same of a frame or of a call."""
+    return error(answer, code, id_, "call.error" if answer["type"] == "call.error" else "error")
+
+
 class Peer:
     """`wire` is a logged-in sshwire.Wire that has this channel alone."""
 

@@ -16,6 +16,7 @@
 #include <nats/nats.h>
 #include "../../common/companion.h"
 #include "../common/frame.h"
+#include "../common/topic.h"
 #include "nats_wire.h"
 #include "wire.h"
 
@@ -125,8 +126,8 @@ static const char *envelope_read(const uint8_t *frame, size_t n, const char *pre
 	if (frame_feed(&reader, frame, n, &taken, &err) != 1 ||
 	    frame_parse(&reader, &envelope, &err) < 0) {
 		wrong = "a message is no envelope";
-	} else if (strlen(envelope.type) > 255 || strlen(envelope.id) > 255) {
-		wrong = "a message has a type or an id of more than 255 bytes";
+	} else if (topic_check_event(envelope.type, envelope.id, &err) < 0) {
+		wrong = "a message has a type or an id that no event may have";
 	} else if (prefix != NULL) {
 		snprintf(expected, sizeof(expected), "%s", prefix);
 		if (!nats_subject_add(expected, sizeof(expected), envelope.type, false) ||
@@ -172,10 +173,15 @@ static const char *put_frame(struct wire_out *out, const void *body, size_t n, c
  * comes of it. */
 static void put_json(struct wire_out *out, const char *status, const char *body, size_t n)
 {
-	json_t *json = n > 0 ? json_loadb(body, n, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL)
-			     : json_null();
-	char *text = json != NULL ? json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+	struct alk_err ignored;
+	json_t *json = json_null();
+	char *text;
 
+	if (n > 0)
+		json = frame_text_check((const uint8_t *)body, n, &ignored) == 0
+			       ? json_loadb(body, n, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL)
+			       : NULL;
+	text = json != NULL ? json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
 	json_decref(json);
 	wire_text(out, text != NULL ? status : NATS_STATUS_NO_JSON);
 	wire_text(out, "");

@@ -197,6 +197,7 @@ static void worker_free(struct bus **bus)
 		conn_free(&c);
 	}
 	spoke_all_end(*bus);
+	spoke_own_end(*bus);
 	access_free(&(*bus)->access);
 	topics_free(&(*bus)->topics);
 	alk_timer_free(&(*bus)->tell);
@@ -227,7 +228,7 @@ static struct bus *worker_new(const struct alk_plugin_env *env, struct alk_err *
 	bus->tell = alk_timer_new(bus->loop, "bus counters", on_tell, bus);
 	bus->input = malloc(BUS_INPUT);
 	if (bus->topics == NULL || bus->tell == NULL || bus->input == NULL ||
-	    local_scopes_read(o, &bus->local_scopes, err) < 0 ||
+	    !spoke_own_start(bus) || local_scopes_read(o, &bus->local_scopes, err) < 0 ||
 	    access_read(o, &bus->access, err) < 0 || inner_start(bus, env->bus) < 0)
 		worker_free(&bus);
 	return bus;

@@ -39,6 +39,7 @@
 #define BUS_INPUT ((size_t)64 << 10)
 #define BUS_OUTPUT ((size_t)64 << 10) /* bytes that are written at once */
 #define BUS_OPERATIONS_MAX 256	      /* of a spoke */
+#define BUS_OWN_COUNT 3		      /* operations of the hub's own */
 #define BUS_NAME_MAX 255	      /* bytes of an operation's name */
 #define BUS_SPOKE_MAX 64	      /* of a spoke's */
 
@@ -231,6 +232,7 @@ struct bus {
 	uint64_t last_conn, last_tag, last_call, event;
 	struct call *calls[BUS_CALL_BUCKETS];
 	struct spoke *spokes;
+	struct operation own[BUS_OWN_COUNT];
 	struct access *access;
 	struct alk_bus *inner;
 	struct operation **operations; /* of this worker */
@@ -248,6 +250,8 @@ struct packet *packet_ref(struct packet *packet);
 void packet_unref(struct packet **packet);
 /* A frame of its own making. Takes `payload`. NULL: out of memory. */
 struct packet *packet_make(const char *type, const char *id, json_t *payload);
+/* Is it a frame that a peer would take: no longer, no deeper? */
+bool packet_fits(const struct bus *bus, const struct packet *packet);
 /* What was read and not answered yet, as it came. */
 struct packet *packet_of(const struct frame_reader *reader);
 
@@ -292,6 +296,8 @@ void local_scopes_free(struct bus_scopes **list);
 void event_subscribe(struct conn *c);
 void event_unsubscribe(struct conn *c);
 void event_publish(struct conn *c);
+/* payload.retain: true keeps the event for those that ask for the last, "forget" forgets what was kept. WIRE_RETAIN_*. */
+uint64_t event_retain(const json_t *payload);
 /* For inner.c: nobody is asked. */
 int event_subscribe_inner(struct conn *c, const char *pattern, const char *group);
 int event_publish_inner(struct conn *c, const char *topic, json_t *payload, struct alk_err *err);
@@ -334,6 +340,9 @@ void spoke_remove(struct bus *bus, const char *name);
 void spoke_registered(struct bus *bus, uint64_t tag, const char *code, const char *message);
 void spoke_forget(struct conn *c);
 void spoke_all_end(struct bus *bus);
+/* The hub's own operations. False: out of memory. */
+bool spoke_own_start(struct bus *bus);
+void spoke_own_end(struct bus *bus);
 
 /* access.c: the option `access`. */
 struct access;
@@ -352,6 +361,8 @@ bool inner_has_part(const struct bus *bus, const char *part);
 bool inner_serve(struct call *call, const struct operation *operation, const json_t *input);
 /* Tell the hub of the operations. */
 void inner_tell(struct bus *bus);
+/* A list that ends with NULL, or none, as an array. */
+json_t *texts_json(const char *const *list);
 /* A caller of another worker or server. */
 struct elsewhere *elsewhere_new(const char *identity);
 void elsewhere_free(struct elsewhere **who);

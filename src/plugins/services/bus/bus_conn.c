@@ -51,6 +51,14 @@ struct packet *packet_make(const char *type, const char *id, json_t *payload)
 	return packet;
 }
 
+bool packet_fits(const struct bus *bus, const struct packet *packet)
+{
+	struct alk_err ignored;
+
+	return packet->n <= bus->frame_max + 4 &&
+	       frame_text_check(packet->bytes + 4, packet->n - 4, &ignored) == 0;
+}
+
 struct packet *packet_of(const struct frame_reader *reader)
 {
 	size_t n = reader->have - sizeof(reader->head);
@@ -461,8 +469,10 @@ size_t conn_data(struct conn *c, const uint8_t *bytes, size_t n)
 		if (c->waiting || alk_timer_active(c->pause))
 			return taken;
 		c->stalled = c->answers >= BUS_ANSWERS_MAX || !conn_has_share(c);
-		if (c->stalled || (frame_reader_idle(&c->reader) && !conn_may_publish(c)))
+		if (c->stalled || (frame_reader_idle(&c->reader) && !conn_may_publish(c))) {
+			alk_timer_stop(c->timer); /* it is we who do not read */
 			return taken;
+		}
 		rc = frame_feed(&c->reader, bytes + taken, n - taken, &some, &err);
 		taken += some;
 		if (rc < 0)

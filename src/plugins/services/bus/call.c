@@ -13,6 +13,7 @@
  * worker and number. It ends once: call_end() tells the caller and forgets it. What comes later finds nothing. */
 
 #define SERVER_ID_MAX 32
+#define TOO_MUCH "the answer is longer or deeper than a frame"
 #define DEADLINE_MAX ((uint64_t)24 * 3600 * 1000)
 
 static void server_id(char out[SERVER_ID_MAX], const struct call *call)
@@ -139,16 +140,28 @@ void call_fail(struct conn *c, const char *id, const char *code, const char *mes
 	conn_say(c, "call.error", id, failure(code, message));
 }
 
-/* What comes back, to the caller wherever it is. Takes `payload`. */
-static void call_tell(struct call *call, const char *type, json_t *payload)
+/* A peer's words, written anew: they may have become more than a frame takes. False: they have. Takes `payload`. */
+static bool conn_pass(struct conn *c, const char *type, const char *id, json_t *payload)
+{
+	struct packet *packet = packet_make(type, id, payload);
+	bool fits = packet == NULL || packet_fits(c->bus, packet);
+
+	if (packet == NULL)
+		conn_close_slow(c);
+	else if (fits)
+		conn_put(c, packet, false);
+	packet_unref(&packet);
+	return fits;
+}
+
+/* What comes back, to the caller wherever it is. False: it is too much for a frame. Takes `payload`. */
+static bool call_tell(struct call *call, const char *type, json_t *payload)
 {
 	struct wire_out out;
 	char *text;
 
-	if (call->caller != NULL) {
-		conn_say(call->caller, type, call->id, payload);
-		return;
-	}
+	if (call->caller != NULL)
+		return conn_pass(call->caller, type, call->id, payload);
 	text = json_dumps(payload, JSON_COMPACT | JSON_ENCODE_ANY);
 	json_decref(payload);
 	wire_begin(&out, WIRE_ANSWER);
@@ -157,6 +170,7 @@ static void call_tell(struct call *call, const char *type, json_t *payload)
 	wire_text(&out, text != NULL ? text : "null");
 	free(text);
 	bus_say_to(call->bus, call->server, call->from_worker, &out);
+	return true;
 }
 
 /* Takes `payload`; NULL: there is nobody to tell. */
@@ -164,8 +178,10 @@ static void call_end(struct call *call, const char *type, json_t *payload)
 {
 	struct conn *caller = call->caller;
 
-	if (payload != NULL)
-		call_tell(call, type, payload);
+	if (payload != NULL && !call_tell(call, type, payload)) {
+		type = "call.error";
+		call_tell(call, type, failure("INTERNAL", TOO_MUCH));
+	}
 	if (strcmp(type, "call.error") == 0 || strcmp(type, "call.aborted") == 0)
 		bus_count(call->bus, BUS_COUNT_calls_failed, 1);
 	call_unlink(call);
@@ -211,7 +227,9 @@ static void call_serve(struct call *call, json_t *payload)
 		return;
 	}
 	server_id(id, call);
-	conn_say(call->server, "call.requested", id, payload);
+	if (!conn_pass(call->server, "call.requested", id, payload))
+		call_end(call, "call.error",
+			 failure("INVALID_INPUT", "the input is longer or deeper than a frame"));
 }
 
 /* What a caller asks for. */
@@ -322,22 +340,14 @@ static void request_start(struct conn *c, const struct request *r, const struct 
 	}
 }
 
-static json_t *list_json(const char *const *list)
-{
-	json_t *array = json_array();
-
-	for (; list != NULL && *list != NULL; list++)
-		json_array_append_new(array, json_string(*list));
-	return array;
-}
-
 /* Who asks, for a server that does not know the channel. */
 static char *who_json(const struct conn *c)
 {
 	const struct alk_identity *identity = c->way->identity(c);
 	json_t *json = json_pack("{s:s, s:o, s:o}", "id", conn_identity(c), "scopes",
-				 list_json(identity != NULL ? identity->scopes : NULL), "resources",
-				 list_json(identity != NULL ? identity->resources : NULL));
+				 texts_json(identity != NULL ? identity->scopes : NULL),
+				 "resources",
+				 texts_json(identity != NULL ? identity->resources : NULL));
 	char *text = json_dumps(json, JSON_COMPACT | JSON_ENSURE_ASCII);
 
 	json_decref(json);
@@ -532,7 +542,10 @@ static void call_answer(struct call *call, enum answer answer, json_t *payload)
 				 failure("OVERLOADED", "the answers were not read"));
 			return;
 		}
-		call_tell(call, "call.responded", payload);
+		if (call_tell(call, "call.responded", payload))
+			return;
+		call_stop_server(call);
+		call_end(call, "call.error", failure("INTERNAL", TOO_MUCH));
 		return;
 	case ANSWER_LAST:
 		if (call->many) {
@@ -610,8 +623,10 @@ void call_inner_answered(void *user, enum alk_operation_answer kind, const char 
 		call_stop_server(call);
 		call_end(call, "call.error", failure("INTERNAL", "the operation failed"));
 	} else if (kind == ALK_OPERATION_RESPONDED && call->many) {
-		call_tell(call, "call.responded", call_output(payload));
-		call_end(call, "call.completed", json_object());
+		if (call_tell(call, "call.responded", call_output(payload)))
+			call_end(call, "call.completed", json_object());
+		else
+			call_end(call, "call.error", failure("INTERNAL", TOO_MUCH));
 	} else if (kind == ALK_OPERATION_COMPLETED) {
 		call_answer(call, ANSWER_LAST, payload);
 	} else {

@@ -498,8 +498,7 @@ void event_deliver(struct bus *bus, const char *topic, uint64_t except, struct p
 	bus_count(bus, BUS_COUNT_delivered, 0);
 }
 
-/* payload.retain: true keeps the event for those that ask for the last, "forget" forgets what was kept. */
-static uint64_t retain_of(const json_t *payload)
+uint64_t event_retain(const json_t *payload)
 {
 	const json_t *retain = json_object_get(payload, "retain");
 
@@ -563,11 +562,11 @@ int event_publish_inner(struct conn *c, const char *topic, json_t *payload, stru
 	packet = packet_make(type, colon != NULL ? colon + 1 : "", json_incref(payload));
 	if (packet == NULL)
 		return alk_err_set(err, -ENOMEM, "out of memory");
-	if (packet->n > c->bus->frame_max + 4) {
+	if (!packet_fits(c->bus, packet)) {
 		packet_unref(&packet);
-		return alk_err_set(err, -EINVAL, "the event is longer than a frame");
+		return alk_err_set(err, -EINVAL, "the event is longer or deeper than a frame");
 	}
-	publish_packet(c, topic, packet, retain_of(payload));
+	publish_packet(c, topic, packet, event_retain(payload));
 	packet_unref(&packet);
 	return 0;
 }
@@ -588,7 +587,7 @@ static void publish_now(struct conn *c, bool allowed, const char *reason)
 		return;
 	}
 	topic_name(topic, c->frame.type, c->frame.id);
-	publish_packet(c, topic, packet, retain_of(c->frame.payload));
+	publish_packet(c, topic, packet, event_retain(c->frame.payload));
 	packet_unref(&packet);
 }
 

@@ -425,10 +425,7 @@ static void hear_event(struct hub *hub, struct hub_worker *from, struct wire_in 
 	/* The topic's own rules are a pattern's, and it is compared with patterns alone. */
 	if (in->bad || n <= 4 || topic_check_pattern(topic, &err) < 0)
 		return;
-	if (retain == WIRE_RETAIN_KEEP)
-		hub_keep(hub, topic, frame, n);
-	else if (retain == WIRE_RETAIN_FORGET)
-		hub_forget(hub, topic);
+	hub_retain(hub, topic, frame, n, retain);
 	if (from->peers)
 		hub_event(hub, from, topic, frame, n, in, served);
 	hub_nats_event(hub, from->number, connection, topic, frame, n, retain);
@@ -537,6 +534,7 @@ int hub_configure(struct hub *hub, const struct alk_options *options, bool apply
 		return hub_nats_check(options, err) < 0 ? -EINVAL
 							: hub_local_check(hub, options, err);
 	hub->call_timeout = (uint64_t)alk_options_int(options, "call_timeout");
+	hub->frame_max = (size_t)alk_options_int(options, "max_frame");
 	hub->kept_max = (size_t)alk_options_int(options, "max_retained");
 	hub->kept_bytes_max = (size_t)alk_options_int(options, "max_retained_bytes");
 	hub_trim(hub);

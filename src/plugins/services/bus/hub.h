@@ -24,6 +24,8 @@
 /* Bytes that a worker may owe: past it no event, past it no call either, so that events stand in no call's way. */
 #define HUB_OWED_EVENTS (2 * BUS_HUB_WINDOW)
 #define HUB_OWED_CALLS (4 * BUS_HUB_WINDOW)
+#define HUB_OWED_ANSWERS                                                                           \
+	(8 * BUS_HUB_WINDOW) /* past it no answer however short, but what ends a call badly */
 
 struct hub_worker {
 	uint64_t number;
@@ -80,6 +82,7 @@ struct hub {
 	struct alk_loop *loop;
 	struct alk_half *half;
 	uint64_t call_timeout;
+	size_t frame_max;
 	struct nats *nats; /* NULL: no backend */
 	struct topics *topics;
 	struct hub_worker *workers[HUB_WORKERS_MAX];
@@ -143,6 +146,9 @@ void hub_local_free(struct hub *hub);
 /* hub_keep.c */
 void hub_keep(struct hub *hub, const char *topic, const uint8_t *frame, size_t n);
 void hub_forget(struct hub *hub, const char *topic);
+/* One of these, or nothing: as WIRE_RETAIN_* says. */
+void hub_retain(struct hub *hub, const char *topic, const uint8_t *frame, size_t n,
+		uint64_t retain);
 bool hub_is_kept(const struct hub *hub, const char *topic);
 void hub_trim(struct hub *hub);
 void hub_replay(struct hub *hub, struct hub_worker *to, uint64_t tag, const char *pattern);

@@ -94,8 +94,9 @@ static void command_publish(struct hub *hub, const json_t *params, struct alk_ca
 				  : json_object();
 	char *type = strdup(topic), *id;
 	struct alk_err err = {""};
+	uint64_t retain;
 	uint8_t *frame;
-	size_t n;
+	size_t n = 0;
 
 	if (payload == NULL || type == NULL) {
 		alk_call_fail(&call, "payload: must be JSON");
@@ -109,16 +110,26 @@ static void command_publish(struct hub *hub, const json_t *params, struct alk_ca
 	if (topic_check_event(type, id != NULL ? id : "", &err) < 0) {
 		alk_call_fail(&call, "topic: %s", err.text);
 		json_decref(payload);
+		free(type);
+		return;
+	}
+	retain = event_retain(payload);
+	frame = frame_make(type, id != NULL ? id : "", payload, &n);
+	free(type);
+	if (frame == NULL) {
+		alk_call_fail(&call, "out of memory");
+		return;
+	}
+	if (n > hub->frame_max + 4 || frame_text_check(frame + 4, n - 4, &err) < 0) {
+		alk_call_fail(&call, "payload: longer or deeper than a frame");
 	} else {
-		frame = frame_make(type, id != NULL ? id : "", payload, &n);
-		if (frame != NULL) {
-			hub_event(hub, NULL, topic, frame, n, NULL, 0);
-			hub_nats_event(hub, 0, 0, topic, frame, n, WIRE_RETAIN_NO);
-		}
-		frame_free(&frame, n);
+		hub->count[BUS_COUNT_published]++;
+		hub_retain(hub, topic, frame, n, retain);
+		hub_event(hub, NULL, topic, frame, n, NULL, 0);
+		hub_nats_event(hub, 0, 0, topic, frame, n, retain);
 		answer(&call, json_object());
 	}
-	free(type);
+	frame_free(&frame, n);
 }
 
 /* Tails */

@@ -110,6 +110,14 @@ fail:
 	free(kept);
 }
 
+void hub_retain(struct hub *hub, const char *topic, const uint8_t *frame, size_t n, uint64_t retain)
+{
+	if (retain == WIRE_RETAIN_KEEP)
+		hub_keep(hub, topic, frame, n);
+	else if (retain == WIRE_RETAIN_FORGET)
+		hub_forget(hub, topic);
+}
+
 void hub_replay(struct hub *hub, struct hub_worker *to, uint64_t tag, const char *pattern)
 {
 	const struct hub_kept *kept;

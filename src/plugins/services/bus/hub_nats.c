@@ -480,6 +480,11 @@ static void hear_msg(struct nats *nats, struct wire_in *in)
 	/* JSON ends with a NUL, a frame has its length before it. */
 	if (sub->kind == NATS_KIND_JSON ? body[n - 1] != '\0' : n <= 4)
 		return;
+	/* A program's, or a server's that may have longer ones. */
+	if (sub->kind != NATS_KIND_JSON && n > nats->hub->frame_max + 4) {
+		nats->lost++;
+		return;
+	}
 	switch (sub->role) {
 	case NATS_ROLE_WANT:
 		hear_event(nats, sub, from, topic, body, n);

@@ -62,7 +62,8 @@ void nats_hear_then(struct nats *nats, struct wire_in *in)
 	size_t n;
 	const uint8_t *frame = wire_get_bytes(in, &n);
 
-	if (wire_done(in) && past != NULL && topic_match(past->pattern, topic))
+	if (wire_done(in) && past != NULL && n <= nats->hub->frame_max + 4 &&
+	    topic_match(past->pattern, topic))
 		hub_replay_one(nats->hub, past->worker, past->worker_tag, recent, frame, n);
 }
 

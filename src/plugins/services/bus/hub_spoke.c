@@ -231,6 +231,7 @@ static void say_overloaded(struct hub *hub, uint64_t from, uint64_t to, uint64_t
 static bool carry_refuse(struct hub *hub, uint64_t from, uint64_t to, const uint8_t *bytes,
 			 size_t n)
 {
+	const struct hub_worker *w = hub_worker_of(hub, to);
 	struct wire_out out;
 	struct wire_in in;
 	uint64_t call;
@@ -241,9 +242,10 @@ static bool carry_refuse(struct hub *hub, uint64_t from, uint64_t to, const uint
 			       "the operation's server does not keep up");
 		return true;
 	case WIRE_ANSWER:
-		if (n <= ANSWER_SHORT)
-			return false;
 		call = wire_get_number(&in);
+		if (n <= ANSWER_SHORT && (strcmp(wire_get_text(&in), "call.responded") != 0 ||
+					  w == NULL || w->owed <= HUB_OWED_ANSWERS))
+			return false;
 		say_overloaded(hub, from, to, call, "the answers were not read");
 		wire_begin(&out, WIRE_ABORT);
 		wire_number(&out, call);

@@ -26,7 +26,7 @@ static json_t *schema_of(const char *text)
 	return text != NULL ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
 }
 
-static json_t *texts(const char *const *list)
+json_t *texts_json(const char *const *list)
 {
 	json_t *array = json_array();
 
@@ -47,8 +47,8 @@ static struct operation *operation_make(struct alk_operation *inner)
 	o->type = strdup(spec->type);
 	o->input = schema_of(spec->input_schema);
 	o->output = schema_of(spec->output_schema);
-	o->access = json_pack("{s:o, s:o}", "required_scopes", texts(spec->scopes),
-			      "required_scopes_any", texts(spec->scopes_any));
+	o->access = json_pack("{s:o, s:o}", "required_scopes", texts_json(spec->scopes),
+			      "required_scopes_any", texts_json(spec->scopes_any));
 	if (o->name == NULL || o->type == NULL || o->access == NULL ||
 	    (spec->input_schema != NULL && o->input == NULL) ||
 	    (spec->output_schema != NULL && o->output == NULL)) {

@@ -10,7 +10,31 @@
 #define OPERATIONS_BYTES ((size_t)256 << 10)
 #define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
 
-static const char *const own[] = {"/services/list", "/services/schema", "/hub/services/register"};
+#define SCOPES                                                                                     \
+	"{\"type\":\"array\",\"maxItems\":64,\"items\":{\"type\":\"string\",\"minLength\":1}}"
+
+/* The hub's own operations. */
+static const struct own {
+	const char *name, *type, *input, *output;
+} own[BUS_OWN_COUNT] = {
+	{"/services/list", "query",
+	 "{\"type\":[\"object\",\"null\"],\"properties\":{\"prefix\":{\"type\":\"string\"}}}",
+	 "{\"type\":\"object\",\"required\":[\"operations\"],\"properties\":{\"operations\":{\"type\":\"array\",\"items\":"
+	 "{\"type\":\"object\",\"required\":[\"name\",\"op_type\"],\"properties\":{\"name\":{\"type\":\"string\"},"
+	 "\"op_type\":{\"enum\":[\"query\",\"mutation\",\"subscription\"]}}}}}}"},
+	{"/services/schema", "query",
+	 "{\"type\":\"object\",\"required\":[\"name\"],\"properties\":{\"name\":{\"type\":\"string\"}}}",
+	 "{\"type\":\"object\",\"required\":[\"name\",\"op_type\",\"input_schema\",\"output_schema\",\"access_control\"]}"},
+	{"/hub/services/register", "mutation",
+	 "{\"type\":\"object\",\"required\":[\"spoke\",\"operations\"],\"properties\":{\"spoke\":{\"type\":\"string\","
+	 "\"minLength\":1,\"maxLength\":64},\"operations\":{\"type\":\"array\",\"minItems\":1,\"maxItems\":256,\"items\":"
+	 "{\"type\":\"object\",\"required\":[\"name\"],\"properties\":{\"name\":{\"type\":\"string\"},"
+	 "\"op_type\":{\"enum\":[\"query\",\"mutation\",\"subscription\"]},\"input_schema\":{\"type\":"
+	 "[\"object\",\"boolean\",\"null\"]},\"output_schema\":{\"type\":[\"object\",\"boolean\",\"null\"]},"
+	 "\"access_control\":{\"type\":\"object\",\"properties\":{\"required_scopes\":" SCOPES
+	 ",\"required_scopes_any\":" SCOPES "}}}}}}}",
+	 "{\"type\":\"object\",\"required\":[\"spoke\"],\"properties\":{\"spoke\":{\"type\":\"string\"}}}"},
+};
 
 /* What a spoke may not be called. */
 static const char *const reserved[] = {"services", "hub", "secret", "bus", "status"};
@@ -354,6 +378,37 @@ void spoke_all_end(struct bus *bus)
 		spoke_remove(bus, bus->spokes->name);
 }
 
+/* The hub's own operations */
+
+bool spoke_own_start(struct bus *bus)
+{
+	for (size_t i = 0; i < BUS_OWN_COUNT; i++) {
+		struct operation *o = &bus->own[i];
+
+		o->name = strdup(own[i].name);
+		o->type = strdup(own[i].type);
+		o->input = json_loads(own[i].input, 0, NULL);
+		o->output = json_loads(own[i].output, 0, NULL);
+		if (o->name == NULL || o->type == NULL || o->input == NULL || o->output == NULL)
+			return false;
+	}
+	return true;
+}
+
+void spoke_own_end(struct bus *bus)
+{
+	for (size_t i = 0; i < BUS_OWN_COUNT; i++)
+		operation_clear(&bus->own[i]);
+}
+
+static const struct operation *own_find(const struct bus *bus, const char *name)
+{
+	for (size_t i = 0; i < BUS_OWN_COUNT; i++)
+		if (strcmp(bus->own[i].name, name) == 0)
+			return &bus->own[i];
+	return NULL;
+}
+
 /* Discovery */
 
 static bool list_add(json_t *list, const char *spoke, const char *name, const char *type,
@@ -377,8 +432,8 @@ static void hub_list(struct conn *c, const char *id, const json_t *input, conn_t
 		return;
 	list = json_array();
 	prefix = prefix != NULL ? prefix : "";
-	for (size_t i = 0; i < sizeof(own) / sizeof(*own); i++)
-		list_add(list, "", own[i], i < 2 ? "query" : "mutation", prefix);
+	for (size_t i = 0; i < BUS_OWN_COUNT; i++)
+		list_add(list, "", own[i].name, own[i].type, prefix);
 	for (size_t i = 0; i < c->bus->n_operations; i++)
 		if (spoke_may(c, c->bus->operations[i]))
 			list_add(list, "", c->bus->operations[i]->name, c->bus->operations[i]->type,
@@ -405,12 +460,10 @@ static json_t *shown(json_t *value)
 static void hub_schema(struct conn *c, const char *id, const json_t *input, conn_then *again)
 {
 	const char *name = json_string_value(json_object_get(input, "name"));
-	struct operation_at at = {NULL, name != NULL ? inner_find(c->bus, name) : NULL};
+	struct operation_at at = {NULL, own_find(c->bus, name)};
 
-	if (name == NULL) {
-		call_fail(c, id, "INVALID_INPUT", "name: must be text");
-		return;
-	}
+	if (at.operation == NULL)
+		at.operation = inner_find(c->bus, name);
 	if (at.operation == NULL && !spoke_find(c->bus, name, &at) && !conn_hear_out(c, again))
 		return;
 	if (at.operation == NULL || !spoke_may(c, at.operation)) {
@@ -428,13 +481,18 @@ static void hub_schema(struct conn *c, const char *id, const json_t *input, conn
 bool spoke_hub_call(struct conn *c, const char *id, const char *operation, json_t *input,
 		    conn_then *again)
 {
-	static void (*const serve[])(struct conn *, const char *, const json_t *,
-				     conn_then *) = {hub_list, hub_schema, hub_register};
+	static void (*const serve[BUS_OWN_COUNT])(struct conn *, const char *, const json_t *,
+						  conn_then *) = {hub_list, hub_schema,
+								  hub_register};
 
-	for (size_t i = 0; i < sizeof(own) / sizeof(*own); i++)
-		if (strcmp(operation, own[i]) == 0) {
-			serve[i](c, id, input, again);
-			return true;
-		}
-	return false;
+	const struct operation *o = own_find(c->bus, operation);
+	struct alk_err err = {""};
+
+	if (o == NULL)
+		return false;
+	if (schema_fits(o->input, input != NULL ? input : json_null(), &err) < 0)
+		call_fail(c, id, "INVALID_INPUT", err.text);
+	else
+		serve[o - c->bus->own](c, id, input, again);
+	return true;
 }

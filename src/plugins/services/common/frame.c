@@ -2,6 +2,8 @@
 #include "frame.h"
 
 #include <errno.h>
+#include <locale.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -85,7 +87,7 @@ int frame_feed(struct frame_reader *reader, const uint8_t *bytes, size_t n, size
 
 /* How deep and how many, before anything is made of it: strings aside, each value but the last of its list has a
  * comma behind it. */
-static int check_size(const uint8_t *text, size_t n, struct alk_err *err)
+int frame_text_check(const uint8_t *text, size_t n, struct alk_err *err)
 {
 	unsigned depth = 0, values = 1;
 	bool quoted = false;
@@ -150,7 +152,7 @@ int frame_parse(const struct frame_reader *reader, struct frame *frame, struct a
 	json_error_t error;
 
 	*frame = (struct frame){.type = "", .id = ""};
-	if (check_size(reader->body, n, err) < 0)
+	if (frame_text_check(reader->body, n, err) < 0)
 		return -EINVAL;
 	frame->root = json_loadb((const char *)reader->body, n,
 				 JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
@@ -165,6 +167,61 @@ void frame_clear(struct frame *frame)
 	*frame = (struct frame){.type = "", .id = ""};
 }
 
+/* A real of 17 digits has often a shorter text that is the same number. */
+static size_t real_shorten(char *text, size_t n)
+{
+	char whole[40], shorter[40];
+
+	if (n < 17 || n >= sizeof(whole))
+		return n;
+	memcpy(whole, text, n);
+	whole[n] = '\0';
+	if (strpbrk(whole, ".e") == NULL)
+		return n;
+	for (int digits = 15; digits <= 16; digits++) {
+		size_t made = (size_t)snprintf(shorter, sizeof(shorter) - 2, "%.*g", digits,
+					       strtod(whole, NULL));
+
+		if (strtod(shorter, NULL) != strtod(whole, NULL))
+			continue;
+		if (strpbrk(shorter, ".e") == NULL) {
+			memcpy(shorter + made, ".0", 3);
+			made += 2;
+		}
+		if (made >= n)
+			break;
+		memcpy(text, shorter, made);
+		return made;
+	}
+	return n;
+}
+
+size_t frame_text_shorten(char *text, size_t n)
+{
+	size_t to = 0;
+	bool quoted = false;
+
+	if (strcmp(localeconv()->decimal_point, ".") != 0)
+		return n; /* of a program that has us as a library */
+	for (size_t from = 0; from < n;) {
+		size_t len = 1;
+
+		if (quoted && text[from] == '\\' && from + 1 < n)
+			len = 2;
+		else if (text[from] == '"')
+			quoted = !quoted;
+		else if (!quoted && (text[from] == '-' || (text[from] >= '0' && text[from] <= '9')))
+			while (from + len < n && text[from + len] != '\0' &&
+			       strchr("0123456789+-.eE", text[from + len]) != NULL)
+				len++;
+		if (to < from)
+			memmove(text + to, text + from, len);
+		from += len;
+		to += !quoted && len > 1 ? real_shorten(text + to, len) : len;
+	}
+	return to;
+}
+
 uint8_t *frame_make(const char *type, const char *id, json_t *payload, size_t *len)
 {
 	json_t *root = json_pack("{s:s, s:s, s:o}", "type", type, "id", id, "payload", payload);
@@ -172,9 +229,13 @@ uint8_t *frame_make(const char *type, const char *id, json_t *payload, size_t *l
 	uint8_t *bytes = n > 0 && n <= UINT32_MAX ? malloc(HEAD + n) : NULL;
 
 	if (bytes != NULL) {
+		size_t longest = n;
+
+		json_dumpb(root, (char *)bytes + HEAD, n, JSON_COMPACT);
+		n = frame_text_shorten((char *)bytes + HEAD, n);
+		explicit_bzero(bytes + HEAD + n, longest - n);
 		for (unsigned i = 0; i < HEAD; i++)
 			bytes[i] = (uint8_t)(n >> (24 - 8 * i));
-		json_dumpb(root, (char *)bytes + HEAD, n, JSON_COMPACT);
 		*len = HEAD + n;
 	}
 	json_decref(root);

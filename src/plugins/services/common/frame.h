@@ -47,6 +47,12 @@ bool frame_reader_idle(const struct frame_reader *reader);
 int frame_parse(const struct frame_reader *reader, struct frame *frame, struct alk_err *err);
 void frame_clear(struct frame *frame);
 
+/* Is this as deep and has it as many values as JSON in a frame may? Of any text. -EINVAL with `err`. */
+int frame_text_check(const uint8_t *text, size_t n, struct alk_err *err);
+/* In JSON text that jansson wrote, make each real as short as it can be: 0.1, not 0.10000000000000001. Gives the
+ * new length; nothing is ended with NUL. */
+size_t frame_text_shorten(char *text, size_t n);
+
 /* A frame with its length, malloc'd: wipe it with frame_free(). Takes `payload`. NULL: out of memory, or longer
  * than 4 GiB. */
 uint8_t *frame_make(const char *type, const char *id, json_t *payload, size_t *len);

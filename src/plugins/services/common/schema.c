@@ -262,21 +262,31 @@ static bool enum_fits(const json_t *list, const json_t *value)
 
 static int fits_one(const json_t *schema, const json_t *value, struct path *path);
 
+/* Whole numbers as such: a double has not all of them. */
+static int number_order(const json_t *a, const json_t *b)
+{
+	double x = json_number_value(a), y = json_number_value(b);
+
+	if (json_is_integer(a) && json_is_integer(b))
+		return (json_integer_value(a) > json_integer_value(b)) -
+		       (json_integer_value(a) < json_integer_value(b));
+	return (x > y) - (x < y);
+}
+
 static int fits_number(const json_t *schema, const json_t *value, struct path *path)
 {
-	double n = json_number_value(value);
 	const json_t *limit = json_object_get(schema, "minimum");
 
-	if (limit != NULL && n < json_number_value(limit))
+	if (limit != NULL && number_order(value, limit) < 0)
 		return wrong(path, "is too small");
 	limit = json_object_get(schema, "exclusiveMinimum");
-	if (limit != NULL && n <= json_number_value(limit))
+	if (limit != NULL && number_order(value, limit) <= 0)
 		return wrong(path, "is too small");
 	limit = json_object_get(schema, "maximum");
-	if (limit != NULL && n > json_number_value(limit))
+	if (limit != NULL && number_order(value, limit) > 0)
 		return wrong(path, "is too large");
 	limit = json_object_get(schema, "exclusiveMaximum");
-	if (limit != NULL && n >= json_number_value(limit))
+	if (limit != NULL && number_order(value, limit) >= 0)
 		return wrong(path, "is too large");
 	return 0;
 }

@@ -98,6 +98,9 @@ int topic_check_event(const char *type, const char *id, struct alk_err *err)
 				   TOPIC_TYPE_MAX);
 	if (is_control(type) || is_control(id))
 		return alk_err_set(err, -EINVAL, "a topic has no control characters");
+	/* "a:b" would be the topic of type "a" and id "b", which the policy was not asked about. */
+	if (strchr(type, ':') != NULL)
+		return alk_err_set(err, -EINVAL, "a type has no colon: behind it an id begins");
 	if (strncmp(type, "__", 2) == 0 || strncmp(type, "call.", 5) == 0 ||
 	    strcmp(type, "error") == 0 || strncmp(type, "alknet-", 7) == 0)
 		return alk_err_set(err, -EINVAL, "this type is reserved");
