@@ -81,6 +81,7 @@ UNIT_TESTS = \
 	tests/unit/test_shared \
 	tests/unit/test_socks5 \
 	tests/unit/test_text \
+	tests/unit/test_turns \
 	tests/unit/test_window \
 	tests/unit/test_worker \
 	tests/unit/test_worker_proc

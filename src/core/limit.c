@@ -11,6 +11,7 @@
 
 #define BUCKETS_MIN 64
 #define KEY_MAX 64
+#define REFUSING_MS 20 /* over which refusals are counted */
 
 struct source {
 	struct source *next;
@@ -23,6 +24,8 @@ struct alk_limit {
 	unsigned links, startups;
 	unsigned starting;	    /* sources that have start-ups */
 	uint64_t tokens, filled_at; /* handshakes that may begin, in thousandths; loop time, ms */
+	uint64_t refusing_since;
+	unsigned refused; /* since then */
 	struct source **bucket;
 	size_t buckets, sources;
 	uint64_t seed, random;
@@ -194,18 +197,46 @@ static bool startup_dropped(struct alk_limit *limits, unsigned mine)
 	return (limits->random >> 11) % 100 < rate;
 }
 
+static bool sessions_full(const struct alk_limit *limits)
+{
+	return limits->conf.sessions != 0 && limits->links >= limits->conf.sessions;
+}
+
+static bool address_full(const struct alk_limit *limits, const struct source *source,
+			 size_t waiting)
+{
+	return limits->conf.per_address != 0 &&
+	       (source != NULL ? source->links : 0) + waiting >= limits->conf.per_address;
+}
+
+enum alk_refusal alk_limit_foresee(struct alk_limit *limits, const char *addr, size_t waiting)
+{
+	const struct source *source;
+	char key[KEY_MAX];
+
+	if (sessions_full(limits))
+		return ALK_REFUSAL_SESSIONS;
+	alk_limit_key(addr, key, sizeof(key));
+	source = *source_find(limits, key);
+	if (address_full(limits, source, waiting))
+		return ALK_REFUSAL_ADDRESS;
+	return alk_limit_drop_rate(&limits->conf, limits->startups) == 100 &&
+			       share_is_used(limits, source != NULL ? source->startups : 0)
+		       ? ALK_REFUSAL_STARTUPS
+		       : ALK_REFUSAL_NONE;
+}
+
 enum alk_refusal alk_limit_admit(struct alk_limit *limits, const char *addr)
 {
 	struct source **at, *source;
 	char key[KEY_MAX];
 
-	if (limits->conf.sessions != 0 && limits->links >= limits->conf.sessions)
+	if (sessions_full(limits))
 		return ALK_REFUSAL_SESSIONS;
 	alk_limit_key(addr, key, sizeof(key));
 	at = source_find(limits, key);
 	source = *at;
-	if (source != NULL && limits->conf.per_address != 0 &&
-	    source->links >= limits->conf.per_address)
+	if (address_full(limits, source, 0))
 		return ALK_REFUSAL_ADDRESS;
 	if (startup_dropped(limits, source != NULL ? source->startups : 0))
 		return ALK_REFUSAL_STARTUPS;
@@ -287,6 +318,17 @@ uint64_t alk_limit_wait(struct alk_limit *limits, uint64_t now)
 	/* Then several at once, so that a flood does not wake us for each. */
 	return limits->tokens >= 1000 ? 0
 				      : ((rate / 20 + 1) * 1000 - limits->tokens + rate - 1) / rate;
+}
+
+uint64_t alk_limit_refused(struct alk_limit *limits, uint64_t now)
+{
+	if (now - limits->refusing_since >= REFUSING_MS) {
+		limits->refusing_since = now;
+		limits->refused = 0;
+	}
+	return ++limits->refused < ALK_LIMIT_REFUSALS * REFUSING_MS / 1000
+		       ? 0
+		       : limits->refusing_since + REFUSING_MS - now;
 }
 
 unsigned alk_limit_links(const struct alk_limit *limits)

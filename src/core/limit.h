@@ -23,6 +23,7 @@
 	X(PENALTY, "penalty", "a penalty")                                                         \
 	X(ADDRESS, "max_connections_per_ip", "max_connections_per_ip")                             \
 	X(STARTUPS, "max_startups", "max_startups")                                                \
+	X(HANDSHAKES, "max_handshakes", "max_handshakes")                                          \
 	X(SESSIONS, "max_sessions", "max_sessions")                                                \
 	X(PROXY, "proxy_protocol", "the PROXY header")                                             \
 	X(KEY, "no_host_key", "a host key that is still to come")                                  \
@@ -58,12 +59,18 @@ void alk_limit_free(struct alk_limit **limits);
 void alk_limit_set(struct alk_limit *limits, const struct alk_limit_conf *conf);
 /* May one more link from `addr` come? ALK_REFUSAL_NONE: it is counted, as a start-up. Out of memory refuses. */
 enum alk_refusal alk_limit_admit(struct alk_limit *limits, const char *addr);
+/* Would it be refused for certain, with `waiting` others from `addr` that are not counted yet? Then it needs not wait to hear it. */
+enum alk_refusal alk_limit_foresee(struct alk_limit *limits, const char *addr, size_t waiting);
 /* A counted link is authenticated. Once for each, at most. */
 void alk_limit_login(struct alk_limit *limits, const char *addr);
 /* THREATS 5: a handshake costs a millisecond or two, whoever asks for it. One begins. */
 void alk_limit_begin(struct alk_limit *limits, uint64_t now);
-/* Milliseconds until the next may; 0 = at once. Accepting waits so long, nobody is refused. */
+/* Milliseconds until the next may; 0 = at once. Links wait so long, in turns (turns.h). */
 uint64_t alk_limit_wait(struct alk_limit *limits, uint64_t now);
+/* A link was refused; a refusal costs some 25 us of processor, mostly the kernel's. Milliseconds for which none should be
+ * accepted, so that a flood gets no more than ALK_LIMIT_REFUSALS a second; 0 = go on. */
+#define ALK_LIMIT_REFUSALS 10000
+uint64_t alk_limit_refused(struct alk_limit *limits, uint64_t now);
 /* A counted link is gone; `authenticated`: alk_limit_login() was called for it. */
 void alk_limit_end(struct alk_limit *limits, const char *addr, bool authenticated);
 unsigned alk_limit_links(const struct alk_limit *limits);

@@ -86,6 +86,7 @@ static void supervisor_leave(struct alk_supervisor *sup, enum supervisor_state s
 	sup->state = state;
 	supervisor_tell_manager(sup);
 	supervisor_unlisten(sup);
+	supervisor_refuse_turns(sup);
 	for (unsigned i = 0; i < sup->slots; i++)
 		if (sup->slot[i].restart != NULL)
 			alk_timer_stop(sup->slot[i].restart);
@@ -182,7 +183,12 @@ static void on_reap(void *user)
 }
 
 /* Handshakes may begin again. */
-static void on_thaw(void *user)
+static void on_turn(void *user)
+{
+	supervisor_take_turns(user);
+}
+
+static void on_pause_end(void *user)
 {
 	supervisor_accept(user);
 }
@@ -194,14 +200,17 @@ static int make_parts(struct alk_supervisor *sup, struct alk_err *err)
 	static const int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
 
 	sup->limit = alk_limit_new(&sup->limit_conf);
+	sup->turns = alk_turns_new();
 	sup->penalty = alk_penalty_new();
 	sup->bans = alk_bans_new();
 	sup->links = alk_linktab_new();
 	sup->tick = alk_timer_new(sup->loop, "supervisor tick", on_tick, sup);
 	sup->deadline = alk_timer_new(sup->loop, "supervisor deadline", on_deadline, sup);
-	sup->thaw = alk_timer_new(sup->loop, "supervisor thaw", on_thaw, sup);
-	if (sup->limit == NULL || sup->penalty == NULL || sup->bans == NULL || sup->links == NULL ||
-	    sup->tick == NULL || sup->deadline == NULL || sup->thaw == NULL)
+	sup->turn = alk_timer_new(sup->loop, "supervisor turn", on_turn, sup);
+	sup->pause = alk_timer_new(sup->loop, "supervisor pause", on_pause_end, sup);
+	if (sup->limit == NULL || sup->turns == NULL || sup->penalty == NULL || sup->bans == NULL ||
+	    sup->links == NULL || sup->tick == NULL || sup->deadline == NULL || sup->turn == NULL ||
+	    sup->pause == NULL)
 		return alk_err_set(err, -ENOMEM, "out of memory");
 	sup->shared = alk_shared_new(err);
 	if (sup->shared == NULL)
@@ -338,10 +347,12 @@ void alk_supervisor_free(struct alk_supervisor **supp)
 		alk_signal_free(&sup->signal[i]);
 	alk_timer_free(&sup->tick);
 	alk_timer_free(&sup->deadline);
-	alk_timer_free(&sup->thaw);
+	alk_timer_free(&sup->turn);
+	alk_timer_free(&sup->pause);
 	alk_linktab_free(&sup->links);
 	alk_penalty_free(&sup->penalty);
 	alk_bans_free(&sup->bans);
+	alk_turns_free(&sup->turns);
 	alk_limit_free(&sup->limit);
 	alk_shared_free(&sup->shared);
 	supervisor_setup_unref(&sup->setup);

@@ -161,9 +161,10 @@ static void admin_status(void *user, struct alk_admin_call *call, json_t *params
 			   (json_int_t)sup->generation);
 	if (result != NULL)
 		json_object_update_new(result,
-				       json_pack("{s:i, s:i, s:I, s:I, s:I, s:I, s:i, s:b}",
+				       json_pack("{s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:i, s:b}",
 						 "links", (int)alk_limit_links(sup->limit),
 						 "startups", (int)alk_limit_startups(sup->limit),
+						 "waiting", (int)alk_turns_count(sup->turns),
 						 "sessions", (json_int_t)sum.total[ALK_M_SESSIONS],
 						 "channels", (json_int_t)sum.total[ALK_M_CHANNELS],
 						 "links_refused", (json_int_t)refused_total(sup),

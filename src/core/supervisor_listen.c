@@ -7,121 +7,6 @@
 #include <string.h>
 #include "sandbox.h"
 
-/* Which links are taken */
-
-void supervisor_refuse(struct alk_supervisor *sup, enum alk_refusal why, const char *addr)
-{
-	struct supervisor_refused *refused = &sup->refused[why];
-
-	refused->total++;
-	refused->unlogged++;
-	snprintf(refused->addr, sizeof(refused->addr), "%s", addr);
-	supervisor_log_refused(sup);
-}
-
-void supervisor_log_refused(struct alk_supervisor *sup)
-{
-	uint64_t now = alk_loop_now(sup->loop);
-
-	for (int why = 1; why < ALK_REFUSAL_COUNT; why++) {
-		struct supervisor_refused *refused = &sup->refused[why];
-
-		if (refused->unlogged == 0 ||
-		    (refused->logged_at != 0 && now - refused->logged_at < 1000))
-			continue;
-		alk_log(ALK_LOG_WARN, "connection refused", ALK_STR("remote_addr", refused->addr),
-			ALK_STR("reason", alk_refusal_str((enum alk_refusal)why)),
-			ALK_INT("count", (int64_t)refused->unlogged));
-		refused->unlogged = 0;
-		refused->logged_at = now;
-	}
-}
-
-static bool takes_links(const struct supervisor_slot *slot)
-{
-	return slot->role == SLOT_SERVES && alk_worker_proc_state(slot->worker) == ALK_WORKER_READY;
-}
-
-int supervisor_serving_slot(const struct alk_supervisor *sup)
-{
-	for (unsigned i = 0; i < sup->slots; i++)
-		if (takes_links(&sup->slot[i]))
-			return (int)i;
-	return (int)sup->slots;
-}
-
-/* The ready worker with the fewest links; equals take turns; one that is stuck right now comes last. */
-struct supervisor_slot *supervisor_pick_worker(struct alk_supervisor *sup)
-{
-	struct supervisor_slot *best = NULL;
-	bool best_stuck = false;
-
-	for (unsigned i = 0; i < sup->slots; i++) {
-		struct supervisor_slot *slot = &sup->slot[(sup->next_slot + i) % sup->slots];
-		bool stuck;
-
-		if (!takes_links(slot))
-			continue;
-		stuck = alk_worker_proc_busy_ms(slot->worker) >= 1000;
-		if (best == NULL || (best_stuck && !stuck) ||
-		    (best_stuck == stuck && slot->links < best->links)) {
-			best = slot;
-			best_stuck = stuck;
-		}
-	}
-	if (best != NULL)
-		sup->next_slot = (unsigned)(best - sup->slot) + 1;
-	return best;
-}
-
-static enum alk_refusal admit(struct alk_supervisor *sup, const char *addr)
-{
-	enum alk_refusal why = supervisor_abuse_judge(sup, addr);
-
-	return why != ALK_REFUSAL_NONE ? why : alk_limit_admit(sup->limit, addr);
-}
-
-void supervisor_look(const struct alk_supervisor *sup)
-{
-	for (unsigned i = 0; i < sup->slots; i++)
-		if (sup->slot[i].worker != NULL)
-			alk_worker_proc_look(sup->slot[i].worker);
-}
-
-uint64_t supervisor_take_link(struct alk_supervisor *sup, struct alk_link *link)
-{
-	struct supervisor_slot *slot;
-	enum alk_refusal why = ALK_REFUSAL_WORKER;
-	uint64_t number = 0;
-
-	supervisor_look(sup);
-	slot = supervisor_pick_worker(sup);
-	if (sup->state == SUPERVISOR_RUNNING && !alk_options_has(sup->values, "key"))
-		why = ALK_REFUSAL_KEY;
-	else if (sup->state == SUPERVISOR_RUNNING && slot != NULL)
-		why = admit(sup, link->remote_addr);
-	if (why != ALK_REFUSAL_NONE) {
-		supervisor_refuse(sup, why, link->remote_addr);
-		goto out;
-	}
-	if (alk_linktab_add(sup->links, ++sup->last_link, (unsigned)(slot - sup->slot),
-			    link->remote_addr) == NULL) {
-		alk_limit_end(sup->limit, link->remote_addr, false);
-		supervisor_refuse(sup, ALK_REFUSAL_WORKER, link->remote_addr);
-		goto out;
-	}
-	slot->links++;
-	alk_limit_begin(sup->limit, alk_loop_now(sup->loop));
-	number = sup->last_link;
-	if (alk_worker_proc_send_link(slot->worker, number, link) != 0)
-		supervisor_release_link(sup, number);
-	if (alk_limit_wait(sup->limit, alk_loop_now(sup->loop)) > 0)
-		supervisor_accept(sup);
-out:
-	alk_link_close(link);
-	return number;
-}
-
 static uint64_t on_taken(void *user, struct alk_link *link)
 {
 	struct supervisor_listener *listener = user;
@@ -282,16 +167,14 @@ void supervisor_unlisten(struct alk_supervisor *sup)
 
 void supervisor_accept(struct alk_supervisor *sup)
 {
-	uint64_t wait = alk_limit_wait(sup->limit, alk_loop_now(sup->loop));
-	bool ready = false;
+	bool ready = sup->state == SUPERVISOR_RUNNING &&
+		     supervisor_serving_slot(sup) < (int)sup->slots;
 
-	for (unsigned i = 0; i < sup->slots && sup->state == SUPERVISOR_RUNNING; i++)
-		ready |= takes_links(&sup->slot[i]);
 	supervisor_local_accept(sup, ready);
-	if (ready && wait > 0) {
+	if (alk_timer_active(sup->pause))
 		ready = false;
-		alk_timer_start(sup->thaw, wait);
-	}
+	else if (ready)
+		supervisor_take_turns(sup);
 	for (unsigned i = 0; i < sup->listeners; i++) {
 		struct supervisor_listener *listener = &sup->listener[i];
 		void (*op)(void *, struct alk_listener *, bool) = ALK_OP(listener->ops, pause);

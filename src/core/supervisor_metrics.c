@@ -70,6 +70,7 @@ static void write_own(struct alk_metrics_text *out, const struct alk_supervisor 
 	alk_metrics_own(out, ALK_OWN_RELOAD_FAILURES, (double)reloads.failed);
 	alk_metrics_own(out, ALK_OWN_OPEN_LINKS, alk_limit_links(sup->limit));
 	alk_metrics_own(out, ALK_OWN_STARTUPS, alk_limit_startups(sup->limit));
+	alk_metrics_own(out, ALK_OWN_TURNS, (double)alk_turns_count(sup->turns));
 	alk_metrics_own(out, ALK_OWN_DRAINING, sup->state >= SUPERVISOR_DRAINING);
 	write_refused(out, sup);
 	supervisor_abuse_metrics(sup, out);

@@ -43,6 +43,7 @@
 #include "program.h"
 #include "shared.h"
 #include "supervisor.h"
+#include "turns.h"
 #include "worker_proc.h"
 #include <alknet/log.h>
 #include <alknet/transport.h>
@@ -162,6 +163,7 @@ struct alk_supervisor {
 
 	struct alk_limit_conf limit_conf;
 	struct alk_limit *limit;
+	struct alk_turns *turns; /* links that wait for max_handshakes */
 	struct alk_penalty *penalty;
 	struct alk_bans *bans;
 	struct alk_misdeed_conf misdeeds;
@@ -177,7 +179,7 @@ struct alk_supervisor {
 	uint64_t restarts, hung;
 	struct supervisor_refused refused[ALK_REFUSAL_COUNT];
 
-	struct alk_timer *tick, *deadline, *thaw;
+	struct alk_timer *tick, *deadline, *turn, *pause;
 	uint64_t tick_ms, ticked_at;
 	struct alk_signal *signal[4];
 
@@ -245,12 +247,8 @@ void supervisor_release_link(struct alk_supervisor *sup, uint64_t link);
 /* supervisor_listen.c */
 int supervisor_listen(struct alk_supervisor *sup, struct alk_err *err);
 void supervisor_unlisten(struct alk_supervisor *sup);
-/* Accept while a worker is ready to take links, and not otherwise. */
+/* Accept while a worker is ready to take links and not too many are refused, and not otherwise. */
 void supervisor_accept(struct alk_supervisor *sup);
-/* The worker that gets the next link; NULL: none takes any. */
-struct supervisor_slot *supervisor_pick_worker(struct alk_supervisor *sup);
-/* The place of a worker that takes links, or one past all places when there is none. */
-int supervisor_serving_slot(const struct alk_supervisor *sup);
 void supervisor_log_listening(struct alk_supervisor *sup);
 void supervisor_tell_listening(const struct supervisor_listener *listener);
 /* One more listener, in a place of its own; gives the place. */
@@ -261,6 +259,22 @@ int supervisor_listen_on(struct alk_supervisor *sup, struct supervisor_setup *se
 void supervisor_unlisten_one(struct supervisor_listener *listener);
 /* Close it and give the place back. */
 void supervisor_unlisten_free(struct supervisor_listener *listener);
+
+/* supervisor_take.c */
+/* The worker that gets the next link; NULL: none takes any. */
+struct supervisor_slot *supervisor_pick_worker(struct alk_supervisor *sup);
+/* The place of a worker that takes links, or one past all places when there is none. */
+int supervisor_serving_slot(const struct alk_supervisor *sup);
+/* Hear of links that ended and of which the boards alone tell: before links are counted. */
+void supervisor_look(const struct alk_supervisor *sup);
+/* Apply the limits to a link and hand it to a worker, now or when its turn comes. Takes link->fd. Gives the link's
+ * number; 0: it was refused. */
+uint64_t supervisor_take_link(struct alk_supervisor *sup, struct alk_link *link);
+void supervisor_refuse(struct alk_supervisor *sup, enum alk_refusal why, const char *addr);
+/* Hand on those that wait and may begin. */
+void supervisor_take_turns(struct alk_supervisor *sup);
+/* The server leaves: nobody's turn will come. */
+void supervisor_refuse_turns(struct alk_supervisor *sup);
 /* Log what was refused and not logged yet, once a second a reason. */
 void supervisor_log_refused(struct alk_supervisor *sup);
 
@@ -314,13 +328,6 @@ struct supervisor_reload_counts supervisor_reload_counts(const struct alk_superv
 void supervisor_restart_add(json_t *restart, const char *name);
 /* Names of options that the file says otherwise than the server runs; a new reference. */
 json_t *supervisor_reload_restart(const struct alk_supervisor *sup);
-
-/* Hear of links that ended and of which the boards alone tell: before links are counted. */
-void supervisor_look(const struct alk_supervisor *sup);
-/* Apply the limits to a link and hand it to a worker. Takes link->fd. */
-/* The link's number; 0: it was refused. */
-uint64_t supervisor_take_link(struct alk_supervisor *sup, struct alk_link *link);
-void supervisor_refuse(struct alk_supervisor *sup, enum alk_refusal why, const char *addr);
 
 /* supervisor_proxy.c */
 /* Does a PROXY header come first on this listener's links? Then true: it takes link->fd and hands the link on

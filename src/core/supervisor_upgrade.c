@@ -118,7 +118,8 @@ static void upgrade_leave(struct supervisor_upgrade *up, pid_t pid)
 
 void supervisor_upgrade_tick(struct alk_supervisor *sup)
 {
-	if (sup->upgrade != NULL && sup->upgrade->leaving && sup->proxied == NULL)
+	if (sup->upgrade != NULL && sup->upgrade->leaving && sup->proxied == NULL &&
+	    alk_turns_count(sup->turns) == 0)
 		supervisor_drain(sup);
 }
 

@@ -406,17 +406,87 @@ def test_log_json(server):
     assert any(line["msg"] == "connection opened" and line["remote_addr"] == "127.0.0.1" for line in lines)
 
 
+def come(port, address, count):
+    """Connections from this address, of the 127.0.0.0/8 that is all here."""
+    return [socket.create_connection(("127.0.0.1", port), scaled(20), (address, 0)) for _ in range(count)]
+
+
 def test_t05_a_flood_waits_its_turn(server, keys, targets):
-    """More connections than handshakes a second: accepting pauses, a session that is there is served, all get through."""
+    """More connections than handshakes a second: the others wait, a session that is there is served, all get through."""
     serving = server("--max-handshakes", "10", "--max-startups", "1000:30:1000")
     with sshwire.Wire(serving.port).login(sshwire.load_key(keys.path("user"))) as wire:
         socks = [net.connect(serving.port) for _ in range(30)]
-        wait_until(lambda: serving.call("listener.list")["listeners"][0]["state"] == "paused", 10, "accepting to pause")
+        wait_until(lambda: serving.call("status")["waiting"] > 0, 10, "some to wait")
         assert len(serving.lines("connection opened")) < 31
+        assert serving.call("listener.list")["listeners"][0]["state"] == "open"
         channel, _ = wire.open_channel(0, "127.0.0.1", targets.echo)
         wire.data(channel, b"beside it")
         assert wire.read(9) == b"beside it"
         for sock in socks:
             assert net.recv_exact(sock, 8) == b"SSH-2.0-"
             sock.close()
-    wait_until(lambda: serving.call("listener.list")["listeners"][0]["state"] == "open", 10, "accepting to go on")
+    wait_until(lambda: serving.metric("alknet_links_waiting") == 0, 10, "nobody to wait")
+    assert serving.call("status")["links_refused"] == 0
+
+
+def test_t05_sources_take_turns(server, keys, targets):
+    """Who floods waits behind himself: one who comes later from elsewhere is served before the flood's second link, or its third."""
+    serving = server("--max-handshakes", "1", "--max-startups", "1000:30:1000", "--handshake-timeout", "60s")
+    flood = come(serving.port, "127.0.9.1", 40)
+    wait_until(lambda: serving.call("status")["waiting"] >= 35, 10, "the flood to wait")
+    with sshwire.Wire(serving.port).login(sshwire.load_key(keys.path("user"))) as wire:
+        assert serving.call("status")["waiting"] >= 20, "the login waited behind the flood"
+        channel, _ = wire.open_channel(0, "127.0.0.1", targets.echo)
+        wire.data(channel, b"in between")
+        assert wire.read(10) == b"in between"
+        for sock in flood:
+            sock.close()
+        wait_until(lambda: serving.call("status")["startups"] == 0 and serving.call("status")["waiting"] == 0, 20, "those who left to be forgotten")
+    assert serving.call("status")["links_refused"] >= 20, "a peer that closed while it waited costs no handshake"
+
+
+def test_t05_more_than_can_wait(server, keys, targets):
+    """When too many wait, those of the source that has most are given up, and nobody else's."""
+    serving = server("--max-handshakes", "1", "--max-startups", "1000:30:1000", "--handshake-timeout", "60s")
+    few = []
+    flood = come(serving.port, "127.0.9.1", 20)
+    wait_until(lambda: serving.call("status")["waiting"] >= 15, 10, "the flood to wait")
+    few += come(serving.port, "127.0.9.2", 3)
+    flood += come(serving.port, "127.0.9.1", 100)
+    wait_until(lambda: serving.call("status")["links_refused"] >= 50, 20, "some to be given up")
+    assert serving.call("status")["waiting"] <= 64
+    serving.wait_log(r'msg="connection refused" remote_addr=127\.0\.9\.1 reason=max_handshakes')
+    for sock in few:
+        sock.settimeout(scaled(20))
+        assert net.recv_exact(sock, 8) == b"SSH-2.0-"
+    for sock in flood + few:
+        sock.close()
+    still_serves(serving, keys, targets)
+
+
+def test_t05_limits_hold_for_those_who_wait(server):
+    """max_connections_per_ip counts who waits, and max_startups refuses at once who would be refused for certain."""
+    serving = server("--max-handshakes", "2", "--max-connections-per-ip", "5", "--max-startups", "7:100:7")
+    socks = come(serving.port, "127.0.9.1", 12)
+    wait_until(lambda: serving.call("status")["links_refused"] == 7, 10, "seven to be refused")
+    for address in ("127.0.9.2", "127.0.9.3"):
+        socks += come(serving.port, address, 5)
+    wait_until(lambda: serving.call("status")["waiting"] == 0, 20, "all to have had their turn")
+    assert serving.call("status")["startups"] <= 14 and serving.call("status")["links_refused"] > 7
+    for sock in socks:
+        sock.close()
+    wait_until(lambda: serving.call("status")["links"] == 0, 20, "all to be forgotten")
+
+
+@pytest.mark.parametrize("end", ["drain", "shutdown"])
+def test_who_waits_when_the_server_leaves(server, end):
+    """Their connections are closed at once: no turn of theirs will come."""
+    serving = server("--max-handshakes", "1", "--max-startups", "1000:30:1000")
+    socks = come(serving.port, "127.0.9.1", 20)
+    wait_until(lambda: serving.call("status")["waiting"] >= 15, 10, "the others to wait")
+    serving.call(end)
+    closed = [len(said_within(sock, 20)) for sock in socks[5:]]
+    assert closed.count(0) >= 10, closed
+    for sock in socks:
+        sock.close()
+    assert serving.wait(20) == 0

@@ -304,6 +304,20 @@ def test_a_link_that_waits_for_its_header(upgradable, keys):
     assert serving.first.wait() == 0
 
 
+def test_links_that_wait_their_turn(upgradable):
+    """Who was accepted and waits for max_handshakes is served by the old program before it leaves."""
+    serving = upgradable("--max-handshakes", "4")
+    socks = [net.connect(serving.port) for _ in range(24)]
+    wait_until(lambda: serving.call("status")["waiting"] >= 10, 10, "some to wait")
+    serving.upgrade()
+    for sock in socks:
+        assert net.recv_exact(sock, 8) == b"SSH-2.0-"
+        sock.close()
+    assert serving.first.wait(20) == 0
+    with net.connect(serving.port) as sock:
+        assert net.recv_exact(sock, 8) == b"SSH-2.0-"
+
+
 def test_tls_goes_over(upgradable, client, targets, tmp_path):
     """The port with its new certificate; handshakes that are under way and sessions that are there end where they began; nobody is refused."""
     if not shutil.which("openssl") or not os.path.exists(os.path.join(procs.plugin_dir(), "tls.so")):

@@ -339,6 +339,66 @@ static void test_handshakes(void **state)
 	alk_limit_free(&limits);
 }
 
+/* What would be refused for certain need not wait for it; what chance decides waits. */
+static void test_foresee(void **state)
+{
+	struct alk_limit_conf conf = {.start = 4,
+				      .rate = 50,
+				      .full = 8,
+				      .per_address = 10,
+				      .sessions = 12};
+	struct alk_limit *limits = alk_limit_new(&conf);
+
+	(void)state;
+	assert_non_null(limits);
+	assert_int_equal(alk_limit_foresee(limits, "192.0.2.1", 0), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_foresee(limits, "192.0.2.1", 9), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_foresee(limits, "192.0.2.1", 10), ALK_REFUSAL_ADDRESS);
+	assert_int_equal(alk_limit_links(limits), 0);
+	while (alk_limit_startups(limits) < 7)
+		alk_limit_admit(limits, "192.0.2.1");
+	assert_int_equal(alk_limit_foresee(limits, "192.0.2.1", 0), ALK_REFUSAL_NONE);
+	assert_int_equal(alk_limit_foresee(limits, "192.0.2.1", 3), ALK_REFUSAL_ADDRESS);
+	while (alk_limit_startups(limits) < 8)
+		alk_limit_admit(limits, "192.0.2.1");
+	assert_int_equal(alk_limit_foresee(limits, "192.0.2.1", 0), ALK_REFUSAL_STARTUPS);
+	assert_int_equal(alk_limit_foresee(limits, "192.0.2.2", 5),
+			 ALK_REFUSAL_NONE); /* its share */
+	for (int i = 0; i < 4; i++) {
+		alk_limit_login(limits, "192.0.2.1");
+		assert_int_equal(alk_limit_admit(limits, "192.0.2.2"), ALK_REFUSAL_NONE);
+		alk_limit_login(limits, "192.0.2.2");
+	}
+	assert_int_equal(alk_limit_foresee(limits, "192.0.2.3", 0), ALK_REFUSAL_SESSIONS);
+	alk_limit_free(&limits);
+}
+
+/* However fast it is asked, no more are refused a second than that. */
+static void test_refusals(void **state)
+{
+	struct alk_limit_conf conf = {0};
+	struct alk_limit *limits = alk_limit_new(&conf);
+	uint64_t now = 777, end = now + 2000, pause;
+	unsigned refused = 0;
+
+	(void)state;
+	assert_non_null(limits);
+	while (now < end) {
+		pause = alk_limit_refused(limits, now);
+		assert_in_range(pause, 0, 20);
+		refused++;
+		/* a batch that was accepted already comes all the same */
+		for (int i = 0; pause > 0 && i < 10; i++, refused++)
+			assert_int_equal(alk_limit_refused(limits, now), pause);
+		now += pause;
+	}
+	assert_in_range(refused, 2 * ALK_LIMIT_REFUSALS - 500, 2 * ALK_LIMIT_REFUSALS + 1500);
+	/* Few are never slowed down. */
+	for (unsigned i = 0; i < 5000; i++)
+		assert_int_equal(alk_limit_refused(limits, now += 1), 0);
+	alk_limit_free(&limits);
+}
+
 /* Misdeeds add up, count from min on, run off, and never exceed max. */
 static void test_penalty_grows(void **state)
 {
@@ -430,7 +490,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_penalty_grows), cmocka_unit_test(test_misdeeds_parse),
 		cmocka_unit_test(test_bans),	      cmocka_unit_test(test_drop_rate),
-		cmocka_unit_test(test_handshakes),    cmocka_unit_test(test_startups),
+		cmocka_unit_test(test_handshakes),    cmocka_unit_test(test_foresee),
+		cmocka_unit_test(test_refusals),      cmocka_unit_test(test_startups),
 		cmocka_unit_test(test_share),	      cmocka_unit_test(test_any_order),
 		cmocka_unit_test(test_per_address),   cmocka_unit_test(test_many),
 		cmocka_unit_test(test_key),	      cmocka_unit_test(test_set),
