@@ -77,7 +77,8 @@ static void reload_end(struct supervisor_reload *r)
 	struct alk_supervisor *sup = r->sup;
 
 	alk_timer_stop(r->deadline);
-	alk_notify("READY=1");
+	if (sup->state <= SUPERVISOR_RUNNING) /* else STOPPING=1 is the last word */
+		alk_notify("READY=1");
 	for (unsigned i = 0; i < sup->slots; i++)
 		if (sup->slot[i].role == SLOT_NEW)
 			supervisor_slot_leave(&sup->slot[i], 0);

@@ -74,6 +74,20 @@ def test_a_reload_that_fails_ends_too(configured, manager):
     running.write()
 
 
+def test_stopping_is_the_last_word(server, manager):
+    """A reload that the end of the server cuts short is not told as one that ended: READY=1 would say that it runs."""
+    serving = server(workers=2, env=environment(manager))
+    manager.hear("READY=1")
+    os.kill(serving.pid, signal.SIGHUP)
+    manager.hear("RELOADING=1")
+    os.kill(serving.pid, signal.SIGTERM)
+    manager.hear("STOPPING=1")
+    assert serving.wait(20) == 0
+    manager.sock.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        manager.hear("READY=1")
+
+
 def test_watchdog(server, client, manager):
     """Twice in the time, while the loop runs; not when it does not; and nobody else's."""
     serving = server(env=environment(manager, WATCHDOG_USEC="400000"))
