@@ -15,6 +15,8 @@
 #define LOCAL_MAX 4096 /* connections of all users */
 #define ACCEPTS 64     /* a turn */
 #define SHORT_MS 100   /* out of descriptors: how long nobody is accepted */
+#define SHORTAGE_MS                                                                                \
+	5000 /* one within that time of the last is still the same, and is not logged again */
 
 struct alk_local_listener {
 	struct alk_local_listener *next;
@@ -23,6 +25,7 @@ struct alk_local_listener {
 	struct alk_admin_socket sock;
 	struct alk_io *io;
 	struct alk_timer *pause;
+	uint64_t last_short; /* 0 = never */
 };
 
 struct supervisor_local {
@@ -85,6 +88,18 @@ static void local_take(struct alk_local_listener *listener, int *fd)
 		local_hand_on(listener, fd, &who);
 }
 
+static void local_short(struct alk_local_listener *listener, int failure)
+{
+	uint64_t now = alk_loop_now(listener->sup->loop);
+
+	if (listener->last_short == 0 || now - listener->last_short > SHORTAGE_MS)
+		alk_log(ALK_LOG_WARN, "accept paused", ALK_STR("service", listener->service),
+			ALK_STR("error", strerror(failure)));
+	listener->last_short = now;
+	alk_io_set(listener->io, 0);
+	alk_timer_start(listener->pause, SHORT_MS);
+}
+
 static void on_connections(void *user, int revents)
 {
 	struct alk_local_listener *listener = user;
@@ -94,10 +109,8 @@ static void on_connections(void *user, int revents)
 		int fd = accept4(listener->sock.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd < 0 &&
-		    (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)) {
-			alk_io_set(listener->io, 0);
-			alk_timer_start(listener->pause, SHORT_MS);
-		}
+		    (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS))
+			local_short(listener, errno);
 		if (fd < 0)
 			return;
 		local_take(listener, &fd);

@@ -2,6 +2,7 @@
 """The bus at a local socket of the server: the same frames, and the kernel says who is there."""
 
 import os
+import resource
 import socket
 import stat
 import subprocess
@@ -219,6 +220,24 @@ def test_as_many_as_a_session_may_have_channels(bus):
     server.peer().subscribe("a")
     peers[0].close()
     wait_until(lambda: fits(server), 20, "its place")
+
+
+def test_accepting_pauses_without_descriptors(bus):
+    """Out of descriptors the socket pauses, the log says so once, and whoever waits is served when there are some again."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may limit a process that leaves no core")
+    serving = bus()
+    pid = serving.server.pid
+    old = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    used = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(set(range(len(used) + 1)) - used), old[1]))
+    waiting = [serving.local() for _ in range(3)]
+    serving.server.wait_log(r'level=warn msg="accept paused" service=bus error="Too many open files"')
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, old)
+    for peer in waiting:
+        assert peer.sync() == []
+        peer.close()
+    assert len(serving.server.lines("accept paused")) == 1
 
 
 def test_a_half_closed_connection_gets_its_answer(bus):
