@@ -13,7 +13,9 @@
 #define CTL_READ_MIN ((size_t)16 << 10)
 #define CTL_KEEP_MAX ((size_t)64 << 10) /* an empty buffer larger than this is given back */
 #define CTL_SMALL 4096
-#define CTL_FDS 8
+#define CTL_LINKS ALK_CTL_LINKS
+#define CTL_FDS (4 * CTL_LINKS)
+#define CTL_FD_LOST (-2)
 #define CTL_BUDGET 64 /* reads in one turn: a read ends at each fd */
 #define CTL_RETRY_MS 10
 #define CTL_TRIES 4 /* until what cannot be parsed is no message */
@@ -30,7 +32,8 @@ struct ctl_header {
 struct ctl_frame {
 	struct ctl_frame *next;
 	size_t len, off;
-	int fd;
+	int fds[CTL_LINKS];
+	unsigned nfds; /* go with the first byte */
 	char bytes[];
 };
 
@@ -50,45 +53,63 @@ struct alk_ctl {
 
 	struct ctl_frame *head, **tail;
 	size_t pending;
+	/* Links of this turn, which go together at its end or before any other message; NULL or empty: there are none. */
+	struct ctl_frame *links;
+	struct alk_task send_links;
 
 	uint8_t *buf;
 	size_t start, end, size;
-	/* Descriptors that came, in the order of the frames that announce them; -1 = lost on the way because
-	 * this process is out of descriptors. */
+	/* Descriptors that came, in the order of the frames that announce them; CTL_FD_LOST = the rest of a frame's were
+	 * lost on the way because this process is out of descriptors. */
 	int fds[CTL_FDS];
 	unsigned nfds;
 };
 
 /* Sending */
 
-/* Bytes that the kernel took, or -errno. Closes *fd once it is on its way. */
-static ssize_t ctl_write(struct alk_ctl *ctl, const struct iovec *iov, size_t niov, int *fd)
+static void fds_close(int *fds, unsigned *n)
+{
+	while (*n > 0)
+		alk_fd_close(&fds[--*n]);
+}
+
+/* Bytes that the kernel took, or -errno. Closes the fds once they are on their way. */
+static ssize_t ctl_write(struct alk_ctl *ctl, const struct iovec *iov, size_t niov, int *fds,
+			 unsigned *nfds)
 {
 	union {
 		struct cmsghdr align;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control = {0};
+		char room[CMSG_SPACE(CTL_LINKS * sizeof(int))];
+	} control;
 	struct msghdr msg = {.msg_iov = (struct iovec *)iov, .msg_iovlen = niov};
 	ssize_t n;
 
-	if (*fd >= 0) {
+	if (*nfds > 0) {
 		struct cmsghdr *c;
 
+		memset(control.room, 0, CMSG_SPACE(*nfds * sizeof(int)));
 		msg.msg_control = control.room;
-		msg.msg_controllen = sizeof(control.room);
+		msg.msg_controllen = CMSG_SPACE(*nfds * sizeof(int));
 		c = CMSG_FIRSTHDR(&msg);
 		c->cmsg_level = SOL_SOCKET;
 		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(c), fd, sizeof(int));
+		c->cmsg_len = CMSG_LEN(*nfds * sizeof(int));
+		memcpy(CMSG_DATA(c), fds, *nfds * sizeof(int));
 	}
 	do {
 		n = sendmsg(ctl->fd, &msg, MSG_NOSIGNAL);
 	} while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return -errno;
-	alk_fd_close(fd);
+	fds_close(fds, nfds);
 	return n;
+}
+
+static void frame_free(struct ctl_frame *frame)
+{
+	fds_close(frame->fds, &frame->nfds);
+	explicit_bzero(frame->bytes, frame->len);
+	free(frame);
 }
 
 static void ctl_drop_head(struct alk_ctl *ctl)
@@ -99,15 +120,16 @@ static void ctl_drop_head(struct alk_ctl *ctl)
 	if (ctl->head == NULL)
 		ctl->tail = &ctl->head;
 	ctl->pending -= frame->len - frame->off;
-	alk_fd_close(&frame->fd);
-	explicit_bzero(frame->bytes, frame->len);
-	free(frame);
+	frame_free(frame);
 }
 
 static void ctl_drop_queue(struct alk_ctl *ctl)
 {
 	while (ctl->head != NULL)
 		ctl_drop_head(ctl);
+	if (ctl->links != NULL)
+		frame_free(ctl->links);
+	ctl->links = NULL;
 }
 
 static void ctl_watch(struct alk_ctl *ctl, bool write)
@@ -141,7 +163,7 @@ static void ctl_flush(struct alk_ctl *ctl)
 	while (ctl->head != NULL) {
 		struct ctl_frame *frame = ctl->head;
 		struct iovec iov = {frame->bytes + frame->off, frame->len - frame->off};
-		ssize_t n = ctl_write(ctl, &iov, 1, &frame->fd);
+		ssize_t n = ctl_write(ctl, &iov, 1, frame->fds, &frame->nfds);
 
 		if (n < 0) {
 			ctl_write_failed(ctl, (int)n);
@@ -155,6 +177,14 @@ static void ctl_flush(struct alk_ctl *ctl)
 	ctl_watch(ctl, false);
 }
 
+static void ctl_append(struct alk_ctl *ctl, struct ctl_frame *frame)
+{
+	frame->next = NULL;
+	*ctl->tail = frame;
+	ctl->tail = &frame->next;
+	ctl->pending += frame->len - frame->off;
+}
+
 static int ctl_enqueue(struct alk_ctl *ctl, const struct ctl_header *header, const char *text,
 		       size_t sent, int *fd)
 {
@@ -163,10 +193,10 @@ static int ctl_enqueue(struct alk_ctl *ctl, const struct ctl_header *header, con
 
 	if (frame == NULL)
 		return -ENOMEM;
-	frame->next = NULL;
 	frame->len = len - sent;
 	frame->off = 0;
-	frame->fd = *fd;
+	frame->nfds = *fd >= 0;
+	frame->fds[0] = *fd;
 	*fd = -1;
 	if (sent < sizeof(*header)) {
 		memcpy(frame->bytes, (const char *)header + sent, sizeof(*header) - sent);
@@ -174,10 +204,40 @@ static int ctl_enqueue(struct alk_ctl *ctl, const struct ctl_header *header, con
 	} else {
 		memcpy(frame->bytes, text + (sent - sizeof(*header)), frame->len);
 	}
-	*ctl->tail = frame;
-	ctl->tail = &frame->next;
-	ctl->pending += frame->len;
+	ctl_append(ctl, frame);
 	return 0;
+}
+
+/* What was gathered, at once; the memory is kept. */
+static void ctl_send_links(struct alk_ctl *ctl)
+{
+	struct ctl_frame *frame = ctl->links;
+	struct ctl_header header = {.flags = CTL_FLAG_LINK | CTL_FLAG_FD};
+	struct iovec iov;
+	ssize_t n = 0;
+
+	if (frame == NULL || frame->nfds == 0)
+		return;
+	alk_task_cancel(ctl->loop, &ctl->send_links);
+	header.len = (uint32_t)(frame->len - sizeof(header));
+	memcpy(frame->bytes, &header, sizeof(header));
+	iov = (struct iovec){frame->bytes, frame->len};
+	if (ctl->head == NULL)
+		n = ctl_write(ctl, &iov, 1, frame->fds, &frame->nfds);
+	if (n == (ssize_t)frame->len)
+		return;
+	if (n < 0 && ctl_write_failed(ctl, (int)n) != 0)
+		return; /* they went with all that waited: whoever should have had them is gone */
+	frame->off = n > 0 ? (size_t)n : 0;
+	if (n > 0)
+		ctl_watch(ctl, true);
+	ctl->links = NULL;
+	ctl_append(ctl, frame);
+}
+
+static void on_send_links(void *user)
+{
+	ctl_send_links(user);
 }
 
 static int ctl_send_text(struct alk_ctl *ctl, uint32_t flags, const char *text, size_t len, int *fd)
@@ -185,13 +245,17 @@ static int ctl_send_text(struct alk_ctl *ctl, uint32_t flags, const char *text, 
 	struct ctl_header header = {.len = (uint32_t)len,
 				    .flags = flags | (*fd >= 0 ? CTL_FLAG_FD : 0)};
 	struct iovec iov[2] = {{&header, sizeof(header)}, {(void *)text, len}};
+	unsigned nfds = *fd >= 0;
 	ssize_t n = 0;
 	int rc;
 
+	ctl_send_links(ctl);
+	if (ctl->mute)
+		return -EPIPE;
 	if (ctl->pending + len > CTL_QUEUE_MAX)
 		return -ENOBUFS;
 	if (ctl->head == NULL) {
-		n = ctl_write(ctl, iov, 2, fd);
+		n = ctl_write(ctl, iov, 2, fd, &nfds);
 		if (n == (ssize_t)(sizeof(header) + len))
 			return 0;
 		if (n < 0) {
@@ -266,21 +330,57 @@ int alk_ctl_send_bytes(struct alk_ctl *ctl, const char *name, const void *bytes,
 	return rc;
 }
 
+/* Where the next one has its place, and room for the fd. */
+static struct ctl_frame *ctl_links_room(struct alk_ctl *ctl)
+{
+	struct ctl_frame *frame = ctl->links;
+
+	if (frame == NULL)
+		frame = malloc(sizeof(*frame) + sizeof(struct ctl_header) +
+			       CTL_LINKS * sizeof(struct alk_ctl_link));
+	if (frame == NULL)
+		return NULL;
+	if (ctl->links == NULL)
+		frame->nfds = 0;
+	ctl->links = frame;
+	if (frame->nfds == 0) {
+		frame->len = sizeof(struct ctl_header);
+		frame->off = 0;
+		alk_task_queue(ctl->loop, &ctl->send_links);
+	}
+	return frame;
+}
+
 int alk_ctl_send_link(struct alk_ctl *ctl, uint64_t number, struct alk_link *link)
 {
-	struct alk_ctl_link frame = {.number = number,
-				     .remote_port = link->remote_port,
-				     .local_port = link->local_port};
+	struct alk_ctl_link one = {.number = number,
+				   .remote_port = link->remote_port,
+				   .local_port = link->local_port};
+	struct ctl_frame *frame;
 	int rc = -EPIPE;
 
-	memcpy(frame.transport, link->transport, sizeof(frame.transport));
-	memcpy(frame.remote_addr, link->remote_addr, sizeof(frame.remote_addr));
-	memcpy(frame.local_addr, link->local_addr, sizeof(frame.local_addr));
-	memcpy(frame.alpn, link->alpn, sizeof(frame.alpn));
-	memcpy(frame.peer_id, link->peer_id, sizeof(frame.peer_id));
-	if (!ctl->ended && !ctl->freed && !ctl->mute)
-		rc = ctl_send_text(ctl, CTL_FLAG_LINK, (const char *)&frame, sizeof(frame),
-				   &link->fd);
+	if (ctl->ended || ctl->freed || ctl->mute || link->fd < 0)
+		goto out;
+	rc = -ENOBUFS;
+	if (ctl->pending + sizeof(one) > CTL_QUEUE_MAX)
+		goto out;
+	rc = -ENOMEM;
+	frame = ctl_links_room(ctl);
+	if (frame == NULL)
+		goto out;
+	memcpy(one.transport, link->transport, sizeof(one.transport));
+	memcpy(one.remote_addr, link->remote_addr, sizeof(one.remote_addr));
+	memcpy(one.local_addr, link->local_addr, sizeof(one.local_addr));
+	memcpy(one.alpn, link->alpn, sizeof(one.alpn));
+	memcpy(one.peer_id, link->peer_id, sizeof(one.peer_id));
+	memcpy(frame->bytes + frame->len, &one, sizeof(one));
+	frame->len += sizeof(one);
+	frame->fds[frame->nfds++] = link->fd;
+	link->fd = -1;
+	rc = 0;
+	if (frame->nfds == CTL_LINKS)
+		ctl_send_links(ctl);
+out:
 	alk_fd_close(&link->fd);
 	return rc;
 }
@@ -299,44 +399,44 @@ static void ctl_close_fds(struct alk_ctl *ctl)
 	ctl->nfds = 0;
 }
 
-static int ctl_take_fd(struct alk_ctl *ctl)
+/* The next one, or -1 when it was lost; the frame has `left` more. */
+static int ctl_take_fd(struct alk_ctl *ctl, size_t left)
 {
 	int fd = ctl->fds[0];
 
+	if (fd == CTL_FD_LOST && left > 0)
+		return -1;
 	ctl->nfds--;
 	memmove(ctl->fds, ctl->fds + 1, ctl->nfds * sizeof(ctl->fds[0]));
-	return fd;
+	return fd == CTL_FD_LOST ? -1 : fd;
 }
 
-/* One frame has one fd at most, and a read ends with the message that carries one: keep the first. */
+static void ctl_keep_fd(struct alk_ctl *ctl, int fd)
+{
+	if (ctl->nfds < CTL_FDS)
+		ctl->fds[ctl->nfds++] = fd;
+	else
+		alk_fd_close(&fd);
+}
+
+/* A read ends with the message that carries some: they are of one frame. */
 static void ctl_keep_fds(struct alk_ctl *ctl, struct msghdr *msg)
 {
-	int keep = -1;
-	bool came = (msg->msg_flags & MSG_CTRUNC) != 0;
-
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
 		size_t n;
 
 		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
 			continue;
-		came = true;
 		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 		for (size_t i = 0; i < n; i++) {
 			int fd;
 
 			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
-			if (keep < 0)
-				keep = fd;
-			else
-				alk_fd_close(&fd);
+			ctl_keep_fd(ctl, fd);
 		}
 	}
-	if (!came)
-		return;
-	if (ctl->nfds < CTL_FDS)
-		ctl->fds[ctl->nfds++] = keep;
-	else
-		alk_fd_close(&keep);
+	if ((msg->msg_flags & MSG_CTRUNC) != 0)
+		ctl_keep_fd(ctl, CTL_FD_LOST);
 }
 
 static void ctl_drop_buf(struct alk_ctl *ctl)
@@ -378,7 +478,7 @@ static ssize_t ctl_read(struct alk_ctl *ctl)
 {
 	union {
 		struct cmsghdr align;
-		char room[CMSG_SPACE(4 * sizeof(int))];
+		char room[CMSG_SPACE(CTL_LINKS * sizeof(int))];
 	} control;
 	struct iovec iov;
 	struct msghdr msg = {.msg_iov = &iov,
@@ -420,25 +520,38 @@ static void text_take(char *to, const char *from, size_t size)
 	to[size - 1] = '\0';
 }
 
-/* A link, with its fd or the news that it was lost. -EPROTO as above. */
-static int ctl_hand_link(struct alk_ctl *ctl, const uint8_t *bytes, const struct ctl_header *header)
+/* A link, with its fd or the news that it was lost. */
+static void ctl_hand_link(struct alk_ctl *ctl, const uint8_t *bytes, size_t left)
 {
 	struct alk_link link = ALK_LINK_NONE;
-	struct alk_ctl_link frame;
+	struct alk_ctl_link one;
 
-	if (header->len != sizeof(frame) || (header->flags & CTL_FLAG_FD) == 0 || ctl->nfds == 0 ||
+	memcpy(&one, bytes, sizeof(one));
+	text_take(link.transport, one.transport, sizeof(link.transport));
+	text_take(link.remote_addr, one.remote_addr, sizeof(link.remote_addr));
+	text_take(link.local_addr, one.local_addr, sizeof(link.local_addr));
+	text_take(link.alpn, one.alpn, sizeof(link.alpn));
+	text_take(link.peer_id, one.peer_id, sizeof(link.peer_id));
+	link.remote_port = one.remote_port;
+	link.local_port = one.local_port;
+	link.fd = ctl_take_fd(ctl, left);
+	ctl->ops->link(ctl->user, ctl, one.number, &link);
+}
+
+/* -EPROTO as above. */
+static int ctl_hand_links(struct alk_ctl *ctl, const uint8_t *bytes,
+			  const struct ctl_header *header)
+{
+	size_t size = sizeof(struct alk_ctl_link), n = header->len / size;
+
+	if (header->len % size != 0 || n > CTL_LINKS || (header->flags & CTL_FLAG_FD) == 0 ||
 	    ctl->ops->link == NULL)
 		return -EPROTO;
-	memcpy(&frame, bytes, sizeof(frame));
-	text_take(link.transport, frame.transport, sizeof(link.transport));
-	text_take(link.remote_addr, frame.remote_addr, sizeof(link.remote_addr));
-	text_take(link.local_addr, frame.local_addr, sizeof(link.local_addr));
-	text_take(link.alpn, frame.alpn, sizeof(link.alpn));
-	text_take(link.peer_id, frame.peer_id, sizeof(link.peer_id));
-	link.remote_port = frame.remote_port;
-	link.local_port = frame.local_port;
-	link.fd = ctl_take_fd(ctl);
-	ctl->ops->link(ctl->user, ctl, frame.number, &link);
+	for (size_t i = 0; i < n && !ctl->freed; i++) {
+		if (ctl->nfds == 0)
+			return -EPROTO;
+		ctl_hand_link(ctl, bytes + i * size, n - i - 1);
+	}
 	return 0;
 }
 
@@ -476,7 +589,7 @@ static int ctl_dispatch(struct alk_ctl *ctl)
 			uint8_t *bytes = ctl->buf + ctl->start + sizeof(header);
 
 			rc = header.flags == CTL_FLAG_BYTES ? ctl_hand_bytes(ctl, bytes, header.len)
-							    : ctl_hand_link(ctl, bytes, &header);
+							    : ctl_hand_links(ctl, bytes, &header);
 			explicit_bzero(ctl->buf + ctl->start, sizeof(header) + header.len);
 			ctl->start += sizeof(header) + header.len;
 			if (rc != 0)
@@ -491,7 +604,7 @@ static int ctl_dispatch(struct alk_ctl *ctl)
 			return rc;
 		}
 		if ((header.flags & CTL_FLAG_FD) != 0)
-			fd = ctl_take_fd(ctl);
+			fd = ctl_take_fd(ctl, 0);
 		ctl->ops->message(ctl->user, ctl, message, fd);
 		json_decref(message);
 	}
@@ -618,6 +731,7 @@ struct alk_ctl *alk_ctl_new(struct alk_loop *loop, int *fd, const struct alk_ctl
 	ctl->ops = ops;
 	ctl->user = user;
 	ctl->tail = &ctl->head;
+	ctl->send_links = (struct alk_task){.fn = on_send_links, .user = ctl};
 	ctl->fd = *fd;
 	*fd = -1;
 	flags = fcntl(ctl->fd, F_GETFL);
@@ -650,6 +764,7 @@ void alk_ctl_free(struct alk_ctl **ctlp)
 	alk_io_free(&ctl->io);
 	alk_timer_free(&ctl->retry);
 	alk_fd_close(&ctl->fd);
+	alk_task_cancel(ctl->loop, &ctl->send_links);
 	ctl_drop_queue(ctl);
 	ctl_close_fds(ctl);
 	if (!ctl->busy)

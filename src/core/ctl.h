@@ -7,8 +7,8 @@
  * the same messages.
  *
  * Frame: u32 length (host order: one machine), u32 flags (1 = an fd rides on the first byte, 2 = a plugin's
- * bytes behind its name of 16, 4 = a link), then one JSON object, or those bytes, or the link (struct alk_ctl_link: both ends
- * are the same program, and links may come by the thousand). At most 16 MiB (the start message carries file contents). `op` names it:
+ * bytes behind its name of 16, 4 = links), then one JSON object, or those bytes, or up to ALK_CTL_LINKS links, each with an
+ * fd (struct alk_ctl_link: both ends are the same program, and links may come by the thousand). At most 16 MiB (the start message carries file contents). `op` names it:
  *
  *   supervisor → worker
  *     shared   {}                                         before start; the fd is the policies' dictionary (shared.h)
@@ -48,6 +48,7 @@
 
 struct alk_ctl;
 
+#define ALK_CTL_LINKS 32
 /* What goes over of a link besides its fd. */
 struct alk_ctl_link {
 	uint64_t number;
@@ -77,7 +78,8 @@ void alk_ctl_free(struct alk_ctl **ctl);
 int alk_ctl_send(struct alk_ctl *ctl, json_t *message, int *fd);
 /* The same for the bytes of a plugin. Copies them; what waits is wiped once it was sent. -EMSGSIZE too. */
 int alk_ctl_send_bytes(struct alk_ctl *ctl, const char *name, const void *bytes, size_t n);
-/* The same for a link. Takes link->fd, also on failure. */
+/* The same for a link, which goes at the end of the loop's turn, together with others of it, but before any other
+ * message. Takes link->fd, also on failure. */
 int alk_ctl_send_link(struct alk_ctl *ctl, uint64_t number, struct alk_link *link);
 /* Bytes waiting to be sent. */
 size_t alk_ctl_pending(const struct alk_ctl *ctl);

@@ -244,7 +244,8 @@ bool alk_log_enabled(enum alk_log_level level)
 	return level <= log_level;
 }
 
-static void event_write(enum alk_log_level level, const char *msg, const struct alk_field *fields)
+static void event_write(enum alk_log_level level, const char *msg, const struct alk_field *fields,
+			bool gather)
 {
 	struct alk_log_record record;
 	struct line line;
@@ -253,24 +254,37 @@ static void event_write(enum alk_log_level level, const char *msg, const struct 
 	line.full = false;
 	line_format(&line, level, msg, fields);
 	if (alk_log_sink_target() != ALK_LOG_JOURNAL) {
-		alk_log_sink_write(line.text, line.len);
+		alk_log_sink_write(line.text, line.len, gather);
 		return;
 	}
 	alk_log_record_fill(&record, level_priority[level], msg, fields, line.text, line.len - 1);
 	alk_log_sink_write((const char *)&record,
-			   offsetof(struct alk_log_record, bytes) + record.len);
+			   offsetof(struct alk_log_record, bytes) + record.len, false);
 }
 
-void alk_log_fields(enum alk_log_level level, const char *msg, const struct alk_field *fields)
+static void event_log(enum alk_log_level level, const char *msg, const struct alk_field *fields,
+		      bool gather)
 {
 	uint64_t dropped = alk_log_sink_dropped();
 	int keep = errno;
 
 	if (dropped > 0)
 		event_write(ALK_LOG_WARN, "log lines dropped",
-			    (const struct alk_field[]){ALK_INT("count", (int64_t)dropped), {0}});
-	event_write(level, msg, fields);
+			    (const struct alk_field[]){ALK_INT("count", (int64_t)dropped), {0}},
+			    false);
+	event_write(level, msg, fields, gather);
 	errno = keep;
+}
+
+void alk_log_fields(enum alk_log_level level, const char *msg, const struct alk_field *fields)
+{
+	event_log(level, msg, fields, false);
+}
+
+void alk_log_gather_fields(enum alk_log_level level, const char *msg,
+			   const struct alk_field *fields)
+{
+	event_log(level, msg, fields, true);
 }
 
 void alk_log_set_level(enum alk_log_level level)

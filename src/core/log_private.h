@@ -15,6 +15,8 @@
  * What cannot be written at once waits in one buffer of 64 KiB. When that is full lines are dropped and
  * counted (alknet_log_dropped_total), and a line says how many as soon as there is room again.
  *
+ * Lines of links that come and go are gathered there for the length of a loop's turn.
+ *
  * A line is at most PIPE_BUF (4096) bytes; fields that do not fit are left out, `truncated=true` says so.
  * A logfmt line carries no time: the journal and syslog stamp it. JSON begins with "time" (UTC). */
 
@@ -47,6 +49,18 @@ const char *alk_log_level_str(enum alk_log_level level);
 int alk_log_level_parse(const char *word, enum alk_log_level *level);
 /* Let the loop write what waits as soon as it can be written; NULL (before alk_loop_free) ends that. */
 void alk_log_attach(struct alk_loop *loop);
+/* As alk_log, for lines that come by the thousand: they wait for the end of the loop's turn, or the next line of
+ * another kind, and are written together. Only where the log is a file, a pipe or a stream and has a loop. A process
+ * that dies within the turn takes them with it, so nothing that tells of a failure is logged like this. */
+#define alk_log_gather(level_, msg_, ...)                                                          \
+	do {                                                                                       \
+		if (alk_log_enabled(level_))                                                       \
+			alk_log_gather_fields((level_), (msg_),                                    \
+					      (const struct alk_field[]){                          \
+						      __VA_ARGS__ __VA_OPT__(, ){0}});             \
+	} while (0)
+void alk_log_gather_fields(enum alk_log_level level, const char *msg,
+			   const struct alk_field *fields);
 /* Write what can be written at once; back to the beginning. */
 void alk_log_close(void);
 
@@ -58,7 +72,7 @@ extern const char *alk_log_syslog_path;
 int alk_log_sink_open(enum alk_log_target target, struct alk_err *err);
 void alk_log_sink_close(void);
 /* One line with its end; for the journal one record. */
-void alk_log_sink_write(const char *text, size_t len);
+void alk_log_sink_write(const char *text, size_t len, bool gather);
 /* How many lines were dropped, once there is room to say so; then it begins at 0 again. */
 uint64_t alk_log_sink_dropped(void);
 enum alk_log_target alk_log_sink_target(void);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "board.h"
+#include "loop_private.h"
 
 #define PENDING_MAX (64 * 1024)
 
@@ -31,6 +32,7 @@ static struct {
 	int fd;
 	struct alk_loop *loop;
 	struct alk_io *io;
+	bool gathered;	  /* lines wait for the end of the turn alone */
 	uint64_t dropped; /* not told yet */
 	size_t used;
 	char pending
@@ -201,12 +203,37 @@ static void pending_watch(void)
 		alk_io_set(sink.io, ALK_IO_WRITE);
 }
 
-void alk_log_sink_write(const char *text, size_t len)
+/* At the end of the loop's turn. */
+static void on_last(void *user)
+{
+	(void)user;
+	if (!sink.gathered)
+		return;
+	sink.gathered = false;
+	pending_flush();
+	pending_watch();
+}
+
+/* Of a datagram a line there is nothing to save. */
+static bool pending_gather(const char *text, size_t len)
+{
+	if (sink.loop == NULL || sink.kind == SINK_NONE || sink.kind == SINK_SYSLOG ||
+	    sink.kind == SINK_JOURNAL || len > sizeof(sink.pending) - sink.used)
+		return false;
+	memcpy(sink.pending + sink.used, text, len);
+	sink.used += len;
+	sink.gathered = true;
+	return true;
+}
+
+void alk_log_sink_write(const char *text, size_t len, bool gather)
 {
 	ssize_t n = 0;
 
 	if (sink.kind == SINK_NONE)
 		stderr_open(&sink.kind, &sink.fd);
+	if (gather && pending_gather(text, len))
+		return;
 	if (sink.used > 0)
 		pending_flush();
 	if (sink.used == 0)
@@ -278,13 +305,20 @@ void alk_log_sink_close(void)
 		pending_flush();
 	sink_close();
 	sink.loop = NULL;
+	sink.gathered = false;
 	sink.used = 0;
 	sink.dropped = 0;
 }
 
 void alk_log_attach(struct alk_loop *loop)
 {
+	if (sink.loop != NULL) {
+		on_last(NULL);
+		alk_loop_set_last(sink.loop, NULL, NULL);
+	}
 	alk_io_free(&sink.io);
 	sink.loop = loop;
+	if (loop != NULL)
+		alk_loop_set_last(loop, on_last, NULL);
 	pending_watch();
 }

@@ -89,6 +89,8 @@ struct alk_loop {
 
 	alk_task_fn *on_wake, *on_sleep;
 	void *hooks_user;
+	alk_task_fn *last;
+	void *last_user;
 };
 
 #define CONTAINER(ptr_, type_, member_) ((type_ *)(void *)((char *)(ptr_)-offsetof(type_, member_)))
@@ -455,6 +457,8 @@ static void loop_before_sleep(struct ev_loop *ev, ev_prepare *watcher, int reven
 	(void)ev;
 	(void)revents;
 	loop_run_tasks(loop);
+	if (loop->last != NULL)
+		loop->last(loop->last_user);
 	loop_free_dead(loop);
 	if (loop->on_sleep != NULL)
 		loop->on_sleep(loop->hooks_user);
@@ -620,6 +624,12 @@ void alk_loop_stop(struct alk_loop *loop)
 uint64_t alk_loop_now(const struct alk_loop *loop)
 {
 	return loop->woken / NS_PER_MS;
+}
+
+void alk_loop_set_last(struct alk_loop *loop, alk_task_fn *last, void *user)
+{
+	loop->last = last;
+	loop->last_user = user;
 }
 
 void alk_loop_set_hooks(struct alk_loop *loop, alk_task_fn *on_wake, alk_task_fn *on_sleep,

@@ -25,6 +25,8 @@ struct alk_loop *alk_loop_wrap(struct ev_loop *ev, struct alk_err *err);
  * takes no signals and asks nobody at a terminal. */
 void alk_loop_set_guest(struct alk_loop *loop, alk_task_fn *stop, void *user);
 bool alk_loop_is_guest(const struct alk_loop *loop);
+/* `last` runs at the end of each turn, after all tasks and before the loop sleeps; NULL ends that. */
+void alk_loop_set_last(struct alk_loop *loop, alk_task_fn *last, void *user);
 /* Time went by outside of the loop's callbacks. */
 void alk_loop_refresh(struct alk_loop *loop);
 

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <alknet/log.h>
 #include "board.h"
+#include "log_private.h"
 #include "readahead.h"
 #include "ssh_server.h"
 #include "json_text.h"
@@ -43,8 +44,8 @@ static void server_close_told(struct alk_server *v, const char *why)
 		.reason = why,
 	};
 
-	alk_log(ALK_LOG_INFO, "connection closed", ALK_STR("remote_addr", v->link.remote_addr),
-		ALK_NUM("duration", duration));
+	alk_log_gather(ALK_LOG_INFO, "connection closed",
+		       ALK_STR("remote_addr", v->link.remote_addr), ALK_NUM("duration", duration));
 	if (v->state == SERVER_OPEN && alk_policy_has(v->host->policy, ALK_QUESTION_CLOSE)) {
 		struct alk_answer answer;
 
@@ -384,8 +385,9 @@ int alk_server_start(struct alk_server_host *host, uint64_t number, struct alk_l
 	host->first = v;
 	alk_count(ALK_M_SESSIONS, 1);
 	alk_count(ALK_M_SESSIONS_TOTAL, 1);
-	alk_log(ALK_LOG_INFO, "connection opened", ALK_STR("remote_addr", v->link.remote_addr),
-		ALK_STR("transport", v->link.transport));
+	alk_log_gather(ALK_LOG_INFO, "connection opened",
+		       ALK_STR("remote_addr", v->link.remote_addr),
+		       ALK_STR("transport", v->link.transport));
 	if (host->watched)
 		server_tell(v, server_event(v, "session.open"));
 	alk_timer_start(v->grace, (uint64_t)alk_options_int(host->values, "handshake_timeout"));

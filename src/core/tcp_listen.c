@@ -32,9 +32,11 @@ struct listen_socket {
 	struct alk_listener *listener;
 	int fd;
 	struct alk_io *io;
-	bool local; /* on a loopback address */
-	int batch;  /* how many to take at a wake-up */
-	int full;   /* wake-ups that found as many */
+	bool local;    /* on a loopback address */
+	int batch;     /* how many to take at a wake-up */
+	int full;      /* wake-ups that found as many */
+	char addr[64]; /* the local one of all its connections; "" = of each another, maybe */
+	uint16_t port;
 };
 
 struct alk_listener {
@@ -110,7 +112,7 @@ static bool accept_may_go_on(int failure)
 	}
 }
 
-static void link_fill(struct alk_link *link, const struct alk_listener *listener, int fd,
+static void link_fill(struct alk_link *link, const struct listen_socket *s, int fd,
 		      const struct sockaddr_storage *remote, socklen_t remote_len)
 {
 	struct sockaddr_storage local = {0};
@@ -118,9 +120,14 @@ static void link_fill(struct alk_link *link, const struct alk_listener *listener
 
 	*link = ALK_LINK_NONE;
 	link->fd = fd;
-	snprintf(link->transport, sizeof(link->transport), "%s", listener->transport);
+	snprintf(link->transport, sizeof(link->transport), "%s", s->listener->transport);
 	alk_addr_format((const struct sockaddr *)remote, remote_len, link->remote_addr,
 			sizeof(link->remote_addr), &link->remote_port);
+	if (s->addr[0] != '\0') {
+		memcpy(link->local_addr, s->addr, sizeof(link->local_addr));
+		link->local_port = s->port;
+		return;
+	}
 	if (getsockname(fd, (struct sockaddr *)&local, &local_len) < 0)
 		local_len = 0;
 	alk_addr_format((struct sockaddr *)&local, local_len, link->local_addr,
@@ -146,7 +153,7 @@ static bool socket_accept(struct listen_socket *s)
 	}
 	if (!s->local)
 		alk_addr_tune_local(fd, (struct sockaddr *)&remote);
-	link_fill(&link, listener, fd, &remote, len);
+	link_fill(&link, s, fd, &remote, len);
 	listener->up.accepted(listener->up.user, &link);
 	return true;
 }
@@ -168,7 +175,7 @@ static void socket_on_ready(void *user, int revents)
 		more = more && !listener->paused;
 	}
 	if (!more)
-		s->batch = 1, s->full = 0;
+		s->batch = i > 1 ? i - 1 : 1, s->full = 0;
 	else if (s->batch > 1 || ++s->full >= TRY_MORE)
 		s->batch = s->batch * 2 < BATCH_MAX ? s->batch * 2 : BATCH_MAX;
 	listener->gone = NULL;
@@ -198,10 +205,28 @@ static void socket_set_options(const struct alk_listener *listener, int fd, int 
 	socket_set_keepalive(listener, fd);
 }
 
+/* A socket on one address is where all its connections came to; the kernel need not be asked for each. */
+static void socket_find_local(struct listen_socket *s)
+{
+	static const struct in6_addr any = IN6ADDR_ANY_INIT;
+	struct sockaddr_storage sa = {0};
+	const struct sockaddr_in *in = (void *)&sa;
+	const struct sockaddr_in6 *in6 = (void *)&sa;
+	socklen_t len = sizeof(sa);
+
+	s->addr[0] = '\0';
+	if (getsockname(s->fd, (struct sockaddr *)&sa, &len) < 0)
+		return;
+	if ((sa.ss_family == AF_INET && in->sin_addr.s_addr != htonl(INADDR_ANY)) ||
+	    (sa.ss_family == AF_INET6 && memcmp(&in6->sin6_addr, &any, sizeof(any)) != 0))
+		alk_addr_format((struct sockaddr *)&sa, len, s->addr, sizeof(s->addr), &s->port);
+}
+
 /* One more that listens; its fd is set. */
 static int socket_watch(struct alk_listener *listener, struct listen_socket *s, const char *name)
 {
 	s->batch = 1;
+	socket_find_local(s);
 	s->io = alk_io_new(listener->loop, s->fd, "listener", socket_on_ready, s);
 	if (s->io == NULL || alk_inherited_offer(s->fd, listener->transport, name) < 0) {
 		alk_io_free(&s->io);

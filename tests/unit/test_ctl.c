@@ -338,6 +338,117 @@ static void test_link(void **state)
 	assert_int_equal(link.fd, -1);
 }
 
+static void take_link(void *user, struct alk_ctl *ctl, uint64_t number, struct alk_link *link)
+{
+	struct end *end = user;
+	char c = 0;
+
+	(void)ctl;
+	end->messages++;
+	assert_int_equal(number, end->messages); /* in order */
+	if (link->fd >= 0) {
+		assert_int_equal(read(link->fd, &c, 1), 1); /* and with its own */
+		assert_int_equal(c, (char)number);
+		end->fds++;
+	} else {
+		end->lost_fds++;
+	}
+	alk_link_close(link);
+	if (end->free_on_message)
+		alk_ctl_free(&end->ctl);
+	if (end->messages == end->wanted)
+		alk_loop_stop(end->loop);
+}
+
+static const struct alk_ctl_ops take_ops = {.message = on_message,
+					    .link = take_link,
+					    .closed = on_closed};
+
+/* A pipe with the number in it. */
+static void send_numbered_link(struct bench *b, unsigned number)
+{
+	struct alk_link link = {.transport = "tcp"};
+	int fd[2];
+	char c = (char)number;
+
+	assert_int_equal(pipe2(fd, O_CLOEXEC), 0);
+	assert_int_equal(write(fd[1], &c, 1), 1);
+	close(fd[1]);
+	link.fd = fd[0];
+	assert_int_equal(alk_ctl_send_link(b->a.ctl, number, &link), 0);
+	assert_int_equal(link.fd, -1);
+}
+
+/* Links of one turn go together, and no descriptor stays behind. */
+static void test_links(void **state)
+{
+	struct bench *b = *state;
+	int before = open_fds();
+
+	b->b.ctl = alk_ctl_new(b->loop, &b->raw, &take_ops, &b->b, NULL);
+	assert_non_null(b->b.ctl);
+	for (unsigned i = 1; i <= 3 * ALK_CTL_LINKS + 5; i++)
+		send_numbered_link(b, i);
+	b->b.wanted = 3 * ALK_CTL_LINKS + 5;
+	alk_loop_run(b->loop);
+	assert_int_equal(b->b.fds, b->b.wanted);
+	assert_int_equal(open_fds(), before);
+	assert_int_equal(alk_ctl_pending(b->a.ctl), 0);
+}
+
+/* What was gathered goes with the control socket at either end. */
+static void test_links_freed(void **state)
+{
+	struct bench *b = *state;
+	int before = open_fds();
+
+	b->b.ctl = alk_ctl_new(b->loop, &b->raw, &take_ops, &b->b, NULL);
+	assert_non_null(b->b.ctl);
+	for (unsigned i = 1; i <= 10; i++)
+		send_numbered_link(b, i);
+	b->b.free_on_message = true;
+	alk_loop_run(b->loop); /* until `a` sees the end */
+	assert_int_equal(b->b.messages, 1);
+	assert_true(b->a.closed);
+	assert_int_equal(open_fds(), before - 1);
+	b->a.closed = false;
+}
+
+static void test_links_unsent(void **state)
+{
+	struct bench *b = *state;
+	int before = open_fds();
+
+	for (unsigned i = 1; i <= 10; i++)
+		send_numbered_link(b, i);
+	alk_ctl_free(&b->a.ctl);
+	assert_int_equal(open_fds(), before - 1);
+}
+
+/* Too many wait for one that does not read: they keep their order and their descriptors. */
+static void test_links_queued(void **state)
+{
+	struct bench *b = *state;
+	int before = open_fds();
+	char c;
+
+	assert_int_equal(fcntl(b->raw, F_SETFL, O_NONBLOCK), 0);
+	for (unsigned i = 1; alk_ctl_pending(b->a.ctl) == 0 && i < 10000; i++) {
+		struct alk_link link = {.transport = "tcp"};
+
+		link.fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		assert_int_equal(alk_ctl_send_link(b->a.ctl, i, &link), 0);
+	}
+	assert_true(alk_ctl_pending(b->a.ctl) > 0);
+	/* Its end is the end of all of them. */
+	assert_int_equal(read(b->raw, &c, 1), 1);
+	alk_fd_close(&b->raw);
+	alk_loop_run(b->loop);
+	assert_true(b->a.closed);
+	alk_ctl_free(&b->a.ctl);
+	assert_int_equal(open_fds(), before - 2);
+}
+
 /* Every frame that is not one ends the stream with -EPROTO, whoever sends it. */
 static void test_garbage(void **state)
 {
@@ -457,6 +568,38 @@ static void test_out_of_fds(void **state)
 	assert_int_equal(b->a.fds, 1);
 }
 
+/* The first of a frame have their descriptors, the others come without; the next frame has its own again. */
+static void test_links_out_of_fds(void **state)
+{
+	const char *preload = getenv("LD_PRELOAD");
+	struct bench *b = *state;
+	struct rlimit limit, low;
+	int lowest;
+
+	if (preload != NULL && strstr(preload, "vgpreload") != NULL)
+		skip();
+	b->b.ctl = alk_ctl_new(b->loop, &b->raw, &take_ops, &b->b, NULL);
+	assert_non_null(b->b.ctl);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	for (unsigned i = 1; i <= ALK_CTL_LINKS; i++) /* sent at once: the frame is full */
+		send_numbered_link(b, i);
+	lowest = dup(STDERR_FILENO);
+	assert_true(lowest >= 0);
+	close(lowest);
+	low = limit;
+	low.rlim_cur = (rlim_t)lowest + 3;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+	b->b.wanted = ALK_CTL_LINKS;
+	alk_loop_run(b->loop);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_int_equal(b->b.fds, 3);
+	assert_int_equal(b->b.lost_fds, ALK_CTL_LINKS - 3);
+	send_numbered_link(b, ALK_CTL_LINKS + 1);
+	b->b.wanted++;
+	alk_loop_run(b->loop);
+	assert_int_equal(b->b.fds, 4);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -467,6 +610,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_close, setup_pair, teardown),
 		cmocka_unit_test_setup_teardown(test_free_in_message, setup_pair, teardown),
 		cmocka_unit_test_setup_teardown(test_link, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_links, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_links_freed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_links_unsent, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_links_queued, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_links_out_of_fds, setup, teardown),
 		cmocka_unit_test(test_garbage),
 		cmocka_unit_test_setup_teardown(test_split, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_surplus_fds, setup, teardown),

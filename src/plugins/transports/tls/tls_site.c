@@ -79,6 +79,10 @@ static void linger_turn(struct tls_site *site)
 
 static void site_linger(struct tls_site *site)
 {
+	if (site->plain && site->conn.ended) { /* nothing can come any more: close() is the FIN */
+		site_free(site);
+		return;
+	}
 	site->state = SITE_LINGER;
 	if (site->plain || site->conn.ended) /* nginx takes no leave of who has taken his */
 		shutdown(site->conn.fd, SHUT_WR);
