@@ -471,6 +471,49 @@ static void test_loop_writes_what_waits(void **state)
 	close(p[1]);
 }
 
+static void log_visit(void)
+{
+	alk_log_gather(ALK_LOG_INFO, "opened", ALK_INT("n", 1));
+	alk_log_gather(ALK_LOG_INFO, "closed", ALK_INT("n", 1));
+}
+
+/* Gathered lines wait for the end of the loop's turn, or any other line, in their order; without a loop for nothing. */
+static void test_gather(void **state)
+{
+	static const char want[] = "level=info msg=\"opened\" n=1\nlevel=info msg=\"closed\" n=1\n";
+	char out[4][256] = {""};
+	struct alk_err err;
+	int p[2];
+
+	(void)state;
+	turning = alk_loop_new(&err);
+	assert_non_null(turning);
+	assert_int_equal(pipe2(p, O_NONBLOCK), 0);
+	stderr_become(p[1]);
+	alk_log_setup(ALK_LOG_INFO, ALK_LOG_LOGFMT, ALK_LOG_STDERR, NULL);
+	alk_log_attach(turning);
+	log_visit();
+	assert_int_equal(read(p[0], out[0], 255), -1);
+	turn_loop();
+	assert_true(read(p[0], out[0], 255) > 0);
+	log_visit();
+	alk_log(ALK_LOG_INFO, "other");
+	assert_true(read(p[0], out[1], 255) > 0);
+	log_visit();
+	alk_log_attach(NULL);
+	assert_true(read(p[0], out[2], 255) > 0);
+	log_visit();
+	assert_true(read(p[0], out[3], 255) > 0);
+	stderr_back();
+	alk_loop_free(&turning);
+	close(p[0]);
+	close(p[1]);
+	assert_memory_equal(out[1], want, strlen(want));
+	assert_string_equal(out[1] + strlen(want), "level=info msg=\"other\"\n");
+	for (int i = 0; i < 4; i++)
+		assert_true(i == 1 || strcmp(out[i], want) == 0);
+}
+
 static uint64_t cpu_ms(void)
 {
 	struct timespec used;
@@ -825,6 +868,7 @@ int main(void)
 		cmocka_unit_test(test_t45_full_disk),
 		cmocka_unit_test(test_reader_is_gone),
 		cmocka_unit_test(test_loop_writes_what_waits),
+		cmocka_unit_test(test_gather),
 		cmocka_unit_test(test_file_is_written_in_place),
 		cmocka_unit_test(test_errno_is_kept),
 		cmocka_unit_test(test_syslog),
