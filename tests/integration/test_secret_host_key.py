@@ -3,6 +3,7 @@
 
 import base64
 import os
+import shutil
 import signal
 import subprocess
 
@@ -123,3 +124,35 @@ def test_nothing_gives_one(start, keys, tmp_path):
         capture_output=True, text=True, env=procs.environment(), timeout=30)
     assert got.returncode == 2
     assert "serve needs a host key" in got.stderr
+
+
+def test_restored_from_a_backup(start, tmp_path, running_programs):
+    """As docs/OPERATIONS.md says it: the files are put back with their modes, `check`, start, `secret unlock`; clients know the server again."""
+    conf = start(key=None)
+    unlock(conf)
+    becomes(conf, blob())
+    backup = tmp_path / "backup"
+    backup.mkdir()
+    kept = [conf.conf, conf.authorized]
+    for file in kept:
+        shutil.copy2(file, backup)
+    conf.close()
+    assert conf.server.stop() == 0
+    for file in kept:
+        file.unlink()
+    for file in kept:
+        shutil.copy2(backup / file.name, file)
+    checked = subprocess.run([procs.alknet(), "check", "-c", conf.conf], capture_output=True, text=True, env=procs.environment(), timeout=60)
+    assert checked.returncode == 0, checked.stderr
+    conf.server = procs.Server([procs.alknet(), "serve", "-c", conf.conf], tmp_path / "restored.log")
+    conf.server.admin = tmp_path / "admin.sock"
+    running_programs.append(conf.server)
+    conf.server.find_port()
+    conf.port = conf.server.port
+    assert shown(conf) is None
+    typed = subprocess.run(
+        [procs.alknet_admin(), "--socket", conf.server.admin, "secret", "unlock", "--stdin"], input=f"{PHRASE}\n{PASSPHRASE}\n", text=True,
+        capture_output=True, env=procs.environment(), timeout=60)
+    assert (typed.returncode, typed.stdout) == (0, "unlocked\n"), typed.stderr
+    becomes(conf, blob())
+    assert conf.login().is_alive()

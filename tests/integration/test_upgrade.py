@@ -306,7 +306,7 @@ def test_a_link_that_waits_for_its_header(upgradable, keys):
 
 def test_links_that_wait_their_turn(upgradable):
     """Who was accepted and waits for max_handshakes is served by the old program before it leaves."""
-    serving = upgradable("--max-handshakes", "4")
+    serving = upgradable("--max-handshakes", "2")
     socks = [net.connect(serving.port) for _ in range(24)]
     wait_until(lambda: serving.call("status")["waiting"] >= 10, 10, "some to wait")
     serving.upgrade()
