@@ -42,6 +42,10 @@ ALK_EXPORT struct alk_embed *alk_embed_new(struct ev_loop *loop, struct alk_err 
 /* Run `fn` once on the loop's thread, soon, in the order of the calls. Any thread, also in a callback. What was posted
  * before alk_embed_free() is run by it at the latest. 0; -ENOMEM. */
 ALK_EXPORT int alk_embed_post(struct alk_embed *embed, void (*fn)(void *user), void *user);
+/* A short answer to what was just written is expected soon: while such answers keep coming within 250 us the library's
+ * thread looks for them without sleeping, and uses its processor for that long at most once they do not. On the loop's
+ * thread, for each such write. Does nothing where the loop is the program's, or there is one processor. */
+ALK_EXPORT void alk_embed_attend(struct alk_embed *embed);
 /* Frees what is left of servers and clients (their `closed` does not run), ends the thread and waits for it. With the
  * program's loop: on its thread, outside of any callback of the library. Else: on any other thread than the
  * library's. Nobody may post any more. Takes; accepts NULL. */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include "log_private.h"
 
+#define ATTEND_US 250
 #define CONTENT "_content" /* after an option's name: what follows is the file's content */
 
 struct embed_post {
@@ -23,7 +24,7 @@ struct embed_post {
 /* What alk_embed is besides: nothing of this concerns servers and clients. */
 struct embed {
 	struct alk_embed pub;
-	bool threaded;
+	bool threaded, attends;
 	pthread_t thread;
 	int wake; /* eventfd */
 	struct alk_io *io;
@@ -65,6 +66,12 @@ int alk_embed_post(struct alk_embed *pub, void (*fn)(void *user), void *user)
 	*post = (struct embed_post){.fn = fn, .user = user};
 	post_add(embed, post);
 	return 0;
+}
+
+void alk_embed_attend(struct alk_embed *pub)
+{
+	if (embed_of(pub)->attends)
+		alk_loop_attend(pub->loop, ATTEND_US);
 }
 
 static void posts_run(struct embed *embed)
@@ -112,6 +119,7 @@ static int thread_start(struct embed *embed, struct alk_err *err)
 	sigset_t all, before;
 	int rc;
 
+	embed->attends = sysconf(_SC_NPROCESSORS_ONLN) > 1;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	rc = pthread_create(&embed->thread, NULL, thread_main, embed);

@@ -2,6 +2,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 
 #include <alknet/log.h>
 #include <alknet/loop.h>
+#include "attend.h"
 #include "loop_private.h"
 
 #define TASK_ROUNDS 1000
@@ -91,6 +93,9 @@ struct alk_loop {
 	void *hooks_user;
 	alk_task_fn *last;
 	void *last_user;
+
+	struct alk_attend attend;
+	bool idled; /* nothing was ready in this iteration */
 };
 
 #define CONTAINER(ptr_, type_, member_) ((type_ *)(void *)((char *)(ptr_)-offsetof(type_, member_)))
@@ -156,6 +161,20 @@ static void loop_take_yielded(struct alk_loop *loop)
 	}
 }
 
+void alk_loop_attend(struct alk_loop *loop, uint32_t us)
+{
+	alk_attend_ask(&loop->attend, (uint64_t)us * 1000, loop->woken);
+}
+
+static bool loop_stays_awake(struct alk_loop *loop)
+{
+	bool came = !loop->idled;
+
+	loop->idled = false;
+	return loop->attend.waits > 0 &&
+	       alk_attend_stays(&loop->attend, came, loop->woken, mono_ns());
+}
+
 static void loop_run_tasks(struct alk_loop *loop)
 {
 	int rounds;
@@ -169,7 +188,7 @@ static void loop_run_tasks(struct alk_loop *loop)
 			task->fn(task->user);
 		}
 	}
-	if (loop->tasks != NULL || loop->yielded != NULL)
+	if (loop->tasks != NULL || loop->yielded != NULL || loop_stays_awake(loop))
 		ev_idle_start(loop->ev, &loop->idle);
 	else if (ev_is_active(&loop->idle))
 		ev_idle_stop(loop->ev, &loop->idle);
@@ -478,9 +497,17 @@ static void loop_after_sleep(struct ev_loop *ev, ev_check *watcher, int revents)
 
 static void loop_idle(struct ev_loop *ev, ev_idle *watcher, int revents)
 {
+	struct alk_loop *loop = CONTAINER(watcher, struct alk_loop, idle);
+	uint64_t before;
+
 	(void)ev;
-	(void)watcher;
 	(void)revents;
+	loop->idled = true;
+	if (loop->attend.waits == 0)
+		return;
+	before = mono_ns();
+	sched_yield();
+	alk_attend_gave_way(&loop->attend, before, mono_ns());
 }
 
 static struct alk_loop *loop_over(struct ev_loop *ev, struct alk_err *err)

@@ -29,5 +29,7 @@ bool alk_loop_is_guest(const struct alk_loop *loop);
 void alk_loop_set_last(struct alk_loop *loop, alk_task_fn *last, void *user);
 /* Time went by outside of the loop's callbacks. */
 void alk_loop_refresh(struct alk_loop *loop);
+/* An answer is expected within `us`: attend.h says when the loop stays awake for it. */
+void alk_loop_attend(struct alk_loop *loop, uint32_t us);
 
 #endif

@@ -13,6 +13,7 @@
 #include <libssh/server.h>
 #include <alknet/log.h>
 #include "board.h"
+#include "loop_private.h"
 #include "readahead.h"
 #include "ssh_session.h"
 #include "text.h"
@@ -40,6 +41,13 @@
 #define LATER_LOGIN_MS 200
 #define LATER_BYTES 4096
 #define WINDOW_ADJUST_BYTES 9
+/* A bulk transfer into a program that has its own thread for it: a turn for each few packets wakes two threads each
+ * time. After so many bytes in turns of so many, none of which waited long for the next, the kernel gathers; when it
+ * has not that much together in GATHER_MS it is over. */
+#define GATHER_AFTER (512u * 1024)
+#define GATHER_MIN 4096u
+#define GATHER_MS 2
+#define GATHER_BYTES (128 * 1024)
 /* A KEXINIT has more payload than this. So many exchanges a minute are allowed, and one more for each of so
  * many bytes that a session moved in it. */
 #define KEXINIT_MIN 256
@@ -48,6 +56,7 @@
 
 static void ssh_end(struct alk_ssh *s);
 static void on_later(void *user);
+static void on_gathered(void *user);
 
 void alk_ssh_hold(const struct alk_ssh *s)
 {
@@ -256,6 +265,29 @@ static void ssh_step(struct alk_ssh *s)
 	}
 }
 
+/* `came` bytes came in this turn. */
+static void ssh_gather(struct alk_ssh *s, uint64_t came)
+{
+	uint64_t now = alk_loop_now(s->loop);
+
+	if (!s->up || !s->ahead || came == 0 || !alk_loop_is_guest(s->loop))
+		return;
+	if (came < GATHER_MIN || now - s->bulk_at > GATHER_MS)
+		s->bulk = 0;
+	s->bulk += came;
+	s->bulk_at = now;
+	if (s->bulk < GATHER_AFTER)
+		return;
+	if (!s->gather)
+		s->gather = alk_timer_new(s->loop, "ssh gather", on_gathered, s);
+	if (!s->gather)
+		return;
+	alk_timer_start(s->gather, GATHER_MS);
+	if (!s->gathers)
+		alk_ssh_wake_at(s, GATHER_BYTES);
+	s->gathers = true;
+}
+
 static void ssh_turn(struct alk_ssh *s, int events)
 {
 	uint64_t came = s->sock.in_bytes;
@@ -277,7 +309,9 @@ static void ssh_turn(struct alk_ssh *s, int events)
 	if (!s->dying) {
 		alk_ssh_channels_scan(s);
 		alk_ssh_channels_work(s);
-		ssh_flush(s, s->sock.in_bytes - came);
+		came = s->sock.in_bytes - came;
+		ssh_flush(s, came);
+		ssh_gather(s, came);
 	}
 	if (!s->dying && (ssh_get_status(s->ssh) & (SSH_CLOSED | SSH_CLOSED_ERROR)))
 		ssh_lost(s);
@@ -310,6 +344,16 @@ static void on_later(void *user)
 
 	s->patient = 0;
 	ssh_turn(s, 0);
+}
+
+static void on_gathered(void *user)
+{
+	struct alk_ssh *s = user;
+
+	s->bulk = 0;
+	s->gathers = false;
+	alk_ssh_wake_at(s, 1);
+	ssh_turn(s, ALK_IO_READ);
 }
 
 static void on_last(void *user)
@@ -429,6 +473,7 @@ static void ssh_end(struct alk_ssh *s)
 	alk_io_free(&s->io);
 	alk_timer_free(&s->last);
 	alk_timer_free(&s->later);
+	alk_timer_free(&s->gather);
 	alk_task_cancel(s->loop, &s->again);
 	alk_ssh_global_end(s);
 	alk_ssh_channels_end(s);

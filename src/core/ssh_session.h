@@ -41,10 +41,11 @@ struct alk_ssh {
 	ssh_session ssh;
 	ssh_event event; /* NULL before the first step of the key exchange */
 	struct alk_io *io;
-	struct alk_task task;	 /* something to do after this callback */
-	struct alk_task again;	 /* the budget was spent with bytes ahead */
-	struct alk_timer *last;	 /* how long a DISCONNECT may wait for the queue */
-	struct alk_timer *later; /* how long packets may wait for others; NULL until some do */
+	struct alk_task task;	  /* something to do after this callback */
+	struct alk_task again;	  /* the budget was spent with bytes ahead */
+	struct alk_timer *last;	  /* how long a DISCONNECT may wait for the queue */
+	struct alk_timer *later;  /* how long packets may wait for others; NULL until some do */
+	struct alk_timer *gather; /* how long the kernel may gather; NULL until it does */
 	const struct alk_ssh_ops *ops;
 	void *user;
 	uint64_t link; /* the link's number and address, for the board; borrowed for life */
@@ -91,7 +92,10 @@ struct alk_ssh {
 	bool up;       /* authenticated: set by the owner; a step is needed only for packets */
 	bool ahead;  /* the fd is read ahead: there is something to dispatch only if that says so */
 	bool serves; /* set by the owner: libssh may ask for keys that are kept (pkey_keep.h) */
-	bool starved; /* a channel found the queue full: scan again once it is empty */
+	uint64_t bulk;	  /* bytes that came without a pause */
+	uint64_t bulk_at; /* loop time when the last of them came */
+	bool gathers;	  /* less than much does not wake the session */
+	bool starved;	  /* a channel found the queue full: scan again once it is empty */
 	bool turning, dying, dead, finishing;
 };
 

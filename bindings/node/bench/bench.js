@@ -51,6 +51,8 @@ const clients = {
 					host: '127.0.0.1', port: k.sshd, username: k.name, privateKey: fs.readFileSync(k.user),
 					hostVerifier: (key) => `SHA256:${crypto.createHash('sha256').update(key).digest('base64')
 						.replace(/=+$/, '')}` === k.fingerprint,
+					// What alknet-napi begins with. It would begin with aes128-gcm.
+					algorithms: { cipher: ['aes256-gcm@openssh.com'] },
 				});
 				await once(client, 'ready');
 				// It sends a packet in three writes, which Nagle's algorithm makes 40 ms of.

@@ -24,6 +24,9 @@
 #include <stdint.h>
 #include <alknet/alknet.h>
 
+/* What a stream gathers until JavaScript fetches it. */
+#define IN_MAX (256 * 1024)
+
 /* ---- home.c ---- */
 
 /* Another user of the loop; the first starts it. Here. 0 or -errno with `err`. */
@@ -96,6 +99,11 @@ void env_close(struct env *env, bool now);
 struct env *env_new(napi_env napi, napi_value dispatch);
 void env_keep_alive(struct env *env, bool alive);
 napi_env env_napi(const struct env *env);
+/* One buffer of IN_MAX is kept for the next bulk, so that its pages need not be made anew. Here and there; NULL: there is
+ * none. */
+uint8_t *env_spare_take(struct env *env);
+/* Takes `bytes`, malloc'd. */
+void env_spare_give(struct env *env, uint8_t *bytes);
 /* The numbers of objects that come from there. */
 double env_number(struct env *env);
 

@@ -9,6 +9,7 @@ struct env {
 	atomic_uint refs;
 	napi_env napi;
 	napi_threadsafe_function call;
+	_Atomic(uint8_t *) spare; /* of IN_MAX, or NULL */
 	pthread_mutex_t
 		calling; /* while the loop's thread uses `call`: what is called takes `lock` at once */
 	pthread_mutex_t lock; /* of what follows, up to `closed` */
@@ -37,7 +38,18 @@ void env_unref(struct env **envp)
 	pthread_mutex_destroy(&env->calling);
 	pthread_mutex_destroy(&env->lock);
 	sem_destroy(&env->over);
+	free(atomic_load(&env->spare));
 	free(env);
+}
+
+uint8_t *env_spare_take(struct env *env)
+{
+	return atomic_exchange(&env->spare, NULL);
+}
+
+void env_spare_give(struct env *env, uint8_t *bytes)
+{
+	free(atomic_exchange(&env->spare, bytes));
 }
 
 napi_env env_napi(const struct env *env)

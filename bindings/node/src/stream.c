@@ -10,15 +10,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define IN_MAX (256 * 1024)
 #define IN_FIRST 2048
-/* Smaller Buffers are made by copying: one outside of JavaScript's memory costs more. */
-#define OUTSIDE_MIN (16 * 1024)
-/* V8 looks for garbage once so much memory outside of it has come; what a bulky stream hands over is mostly that. It is
- * told so many times as much besides, so that it looks sooner and the process stays small. */
-#define WEIGHT 2
+/* From so much on it is bulk, for which a buffer of IN_MAX is held. */
+#define BULK_MIN (16 * 1024)
+/* Of a bulky Buffer V8's young generation, which it looks through once a MiB of it is full, sees 200 bytes, and the rest
+ * only once 32 MiB have come. A string of so many times less, which is garbage at once, tells it what came: then it looks
+ * each 3 to 4 MiB, in 0.2 ms. To report memory outside (napi_adjust_external_memory) makes it look through
+ * everything it has, in ten times that. */
+#define GARBAGE_PART 4
+#define GARBAGE_MAX (IN_MAX / GARBAGE_PART)
 /* Smaller writes are copied, and need no reference. */
 #define COPY_MAX (16 * 1024)
+/* To so much the peer is likely to answer, and the loop stays awake for it. */
+#define ATTEND_MAX (4 * 1024)
 /* So much may wait for the channel without JavaScript waiting for it. */
 #define QUIET_MAX (128 * 1024)
 /* Small chunks of one write are joined to so much. */
@@ -49,6 +53,7 @@ struct stream {
 	size_t in_len, in_size;
 	bool wanted;  /* JavaScript waits for bytes */
 	bool stalled; /* the channel waits for room */
+	bool bulky;   /* what was fetched last was much */
 	struct write *queued, **queued_end;
 	size_t quiet; /* bytes of quiet writes that the channel has not taken */
 	bool close_wanted;
@@ -151,11 +156,19 @@ static bool in_grow(struct stream *stream, size_t n)
 
 	while (size < n)
 		size *= 2;
+	/* All at once where there will be more of it, and every large one has the same size. */
+	if (size > BULK_MIN || stream->bulky)
+		size = IN_MAX;
 	if (size == stream->in_size)
 		return true;
-	more = realloc(stream->in, size);
+	more = size == IN_MAX ? env_spare_take(stream->env) : NULL;
+	if (more == NULL)
+		more = malloc(size);
 	if (more == NULL)
 		return false;
+	if (stream->in_len > 0)
+		memcpy(more, stream->in, stream->in_len);
+	free(stream->in);
 	stream->in = more;
 	stream->in_size = size;
 	return true;
@@ -359,6 +372,7 @@ static void stream_work(void *user)
 {
 	struct stream *stream = user;
 	bool resume, close;
+	size_t asked = 0;
 
 	pthread_mutex_lock(&stream->lock);
 	stream->posted = false;
@@ -366,6 +380,8 @@ static void stream_work(void *user)
 	if (resume)
 		stream->stalled = false;
 	close = stream->close_wanted;
+	for (const struct write *write = stream->queued; write != NULL; write = write->next)
+		asked += write->total;
 	if (stream->queued != NULL) {
 		*stream->writing_end = stream->queued;
 		stream->writing_end = stream->queued_end;
@@ -377,6 +393,8 @@ static void stream_work(void *user)
 		writing_fail(stream);
 	} else {
 		stream_flush(stream);
+		if (asked > 0 && asked <= ATTEND_MAX)
+			alk_embed_attend(home_embed());
 		if (resume)
 			alk_channel_resume(stream->channel);
 		if (close)
@@ -400,55 +418,52 @@ static bool stream_post(struct stream *stream)
 	return false;
 }
 
-static void on_bytes_gone(napi_env napi, void *data, void *hint)
+/* A copy: V8 frees its own memory as soon as its young generation is looked through, on a thread beside; memory of ours
+ * would wait for that of the old one and for a turn of the event loop, while new pages are touched. */
+static napi_value bytes_value(napi_env napi, const uint8_t *bytes, size_t n)
 {
-	int64_t now;
+	static const char nothing[GARBAGE_MAX];
+	napi_value value = NULL, garbage;
+	napi_handle_scope scope;
 
-	napi_adjust_external_memory(napi, -(int64_t)(uintptr_t)hint, &now);
-	free(data);
-}
-
-/* Takes `bytes`. */
-static napi_value bytes_value(napi_env napi, uint8_t *bytes, size_t n)
-{
-	napi_value value = NULL;
-	uint8_t *fits;
-	int64_t now;
-
-	if (n >= OUTSIDE_MIN) {
-		fits = realloc(bytes, n);
-		if (fits != NULL)
-			bytes = fits;
-		if (napi_create_external_buffer(napi, n, bytes, on_bytes_gone,
-						(void *)(uintptr_t)(WEIGHT * n),
-						&value) == napi_ok) {
-			napi_adjust_external_memory(napi, (int64_t)(WEIGHT * n), &now);
-			return value;
-		}
-	}
-	/* Small, or a program (Electron) that has no memory outside of JavaScript's. */
 	if (napi_create_buffer_copy(napi, n, bytes, NULL, &value) != napi_ok)
-		value = NULL;
-	free(bytes);
+		return NULL;
+	if (n > BULK_MIN && napi_open_handle_scope(napi, &scope) == napi_ok) {
+		napi_create_string_latin1(napi, nothing, n / GARBAGE_PART, &garbage);
+		napi_close_handle_scope(napi, scope);
+	}
 	return value;
 }
 
 napi_value stream_take(napi_env napi, struct stream *stream)
 {
-	uint8_t *bytes;
-	size_t n;
+	uint8_t few[BULK_MIN], *bytes = NULL;
+	napi_value value;
+	size_t n, size;
 
 	pthread_mutex_lock(&stream->lock);
-	bytes = stream->in;
 	n = stream->in_len;
-	if (n > 0) {
+	size = stream->in_size;
+	if (n > 0)
+		stream->bulky = n > BULK_MIN;
+	if (n > 0 && n <= BULK_MIN)
+		memcpy(few, stream->in, n);
+	/* A stream that is quiet holds little. */
+	if (size > IN_FIRST) {
+		bytes = stream->in;
 		stream->in = NULL;
-		stream->in_len = stream->in_size = 0;
-		if (stream->stalled)
-			stream_post(stream);
+		stream->in_size = 0;
 	}
+	stream->in_len = 0;
+	if (n > 0 && stream->stalled)
+		stream_post(stream);
 	pthread_mutex_unlock(&stream->lock);
-	return n > 0 ? bytes_value(napi, bytes, n) : NULL;
+	value = n > 0 ? bytes_value(napi, n > BULK_MIN ? bytes : few, n) : NULL;
+	if (size == IN_MAX)
+		env_spare_give(stream->env, bytes);
+	else
+		free(bytes);
+	return value;
 }
 
 napi_value stream_read(napi_env napi, struct stream *stream)
