@@ -665,6 +665,7 @@ static void thread_ready(void *user, struct alk_embed_server *s)
 {
 	server = s;
 	client = client_make("user", "true", NULL);
+	alk_embed_attend(embed); /* the posts that follow are waited for awake */
 	sem_post(user);
 }
 
