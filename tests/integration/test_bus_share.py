@@ -68,7 +68,7 @@ BIG, COUNT = "x" * 500_000, 60  # 30 MB, and 16 MiB may wait for a worker
 
 
 def test_calls_to_a_worker_that_does_not_keep_up(bus):
-    server = bus(2, bus={"max_queue": "64M"})
+    server = bus(2, watchdog_timeout=120, bus={"max_queue": "64M"})
     dev, caller, slow = apart(server)
     dev.register("dev", "/x")
     got = []
@@ -94,7 +94,7 @@ def test_calls_to_a_worker_that_does_not_keep_up(bus):
 
 
 def test_answers_to_a_worker_that_does_not_keep_up(bus):
-    server = bus(2, bus={"max_queue": "64M"})
+    server = bus(2, watchdog_timeout=120, bus={"max_queue": "64M"})
     caller, dev, slow = apart(server)
     dev.register("dev", {"name": "/x", "op_type": "subscription"})
     caller.request("/dev/x")
@@ -115,7 +115,7 @@ def test_answers_to_a_worker_that_does_not_keep_up(bus):
 
 def test_short_answers_to_a_worker_that_does_not_keep_up(bus):
     """What is short goes through for longer, not for ever."""
-    server = bus(2, bus={"max_queue": "64M"})
+    server = bus(2, watchdog_timeout=120, bus={"max_queue": "64M"})
     caller, dev, slow = apart(server)
     dev.register("dev", {"name": "/x", "op_type": "subscription"})
     caller.request("/dev/x")
