@@ -26,6 +26,8 @@ use tokio::{
 
 /// How much is read from the pair at once.
 const PIECE: usize = 64 * 1024;
+/// What SSH writes at once goes into the pair at once, if the system allows it.
+const PAIR_BYTES: libc::c_int = 256 * 1024;
 /// How many packets' contents are written to the pair at once.
 const CHUNKS: usize = 64;
 /// So often it is looked for more before they are written, if there are as many as that already.
@@ -46,6 +48,20 @@ struct Broken;
 pub fn pair() -> io::Result<(UnixStream, OwnedFd)> {
     let (ours, theirs) = StdUnixStream::pair()?;
 
+    for end in [&ours, &theirs] {
+        let size = PAIR_BYTES;
+
+        // SAFETY: the value is an int that lives until the call returns.
+        unsafe {
+            libc::setsockopt(
+                end.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_SNDBUF,
+                (&raw const size).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+    }
     ours.set_nonblocking(true)?;
     theirs.set_nonblocking(true)?;
     Ok((UnixStream::from_std(ours)?, theirs.into()))
