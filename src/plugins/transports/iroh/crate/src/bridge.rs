@@ -25,13 +25,13 @@ use tokio::{
 };
 
 /// How much is read from the pair at once.
-const PIECE: usize = 64 * 1024;
+const PIECE: usize = 128 * 1024;
 /// What SSH writes at once goes into the pair at once, if the system allows it.
 const PAIR_BYTES: libc::c_int = 256 * 1024;
 /// How many packets' contents are written to the pair at once.
-const CHUNKS: usize = 64;
+const CHUNKS: usize = 128;
 /// So often it is looked for more before they are written, if there are as many as that already.
-const GATHER: usize = 3;
+const GATHER: usize = 6;
 const ALONE: usize = 4;
 /// What was sent is waited for, when all else is done.
 const LINGER: Duration = Duration::from_secs(5);
