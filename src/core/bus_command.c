@@ -556,13 +556,37 @@ static int sub_main(struct command *c, int argc, char **argv, struct alk_err *er
 
 /* call */
 
-/* Only the schema says whether there is one answer or many; no answer to it is the call's to explain. */
-static int call_is_many(struct command *c, const char *operation, bool *many, struct alk_err *err)
+static json_t *call_payload(const char *operation, json_t *input, int64_t deadline)
+{
+	json_t *payload = json_pack("{s:s, s:o}", "operationId", operation, "input", input);
+
+	if (payload != NULL && deadline != 0)
+		json_object_set_new(payload, "deadline", json_integer(deadline));
+	return payload;
+}
+
+static int call_late(const char *operation, struct alk_err *err)
+{
+	return alk_err_set(err, -ETIMEDOUT, "call: %s: no answer in time", operation);
+}
+
+/* Could it be there for all that? Then the call would begin without anybody knowing where it ends. */
+static bool kind_unknown(const json_t *payload)
+{
+	const char *code = json_string_value(json_object_get(payload, "code"));
+
+	return code != NULL && (strcmp(code, "TIMEOUT") == 0 || strcmp(code, "UNAVAILABLE") == 0 ||
+				strcmp(code, "OVERLOADED") == 0 || strcmp(code, "INTERNAL") == 0);
+}
+
+/* Only the schema says whether there is one answer or many; that there is none is the call's to explain. */
+static int call_is_many(struct command *c, const char *operation, int64_t deadline, bool *many,
+			struct alk_err *err)
 {
 	struct frame frame;
 	int rc = say(c, "call.requested", "schema",
-		     json_pack("{s:s, s:{s:s}}", "operationId", "/services/schema", "input", "name",
-			       operation),
+		     call_payload("/services/schema", json_pack("{s:s}", "name", operation),
+				  deadline),
 		     err);
 	bool done = false;
 
@@ -578,9 +602,11 @@ static int call_is_many(struct command *c, const char *operation, bool *many, st
 		*many = done && type != NULL && strcmp(type, "subscription") == 0;
 		if (!done && strcmp(frame.type, "error") == 0)
 			rc = error_set(c, "", frame.payload, err);
+		else if (done && type == NULL && kind_unknown(frame.payload))
+			rc = error_set(c, operation, frame.payload, err);
 		frame_clear(&frame);
 	}
-	return rc;
+	return rc == -ETIMEDOUT ? call_late(operation, err) : rc;
 }
 
 /* 1: it has ended well. */
@@ -602,18 +628,6 @@ static int call_frame(const struct command *c, const char *operation, const stru
 	return alk_err_set(err, -ECANCELED, "call: %s: it was aborted", operation);
 }
 
-static json_t *call_payload(const struct command *c, const char *operation, json_t *input)
-{
-	json_t *payload = json_pack("{s:s, s:o}", "operationId", operation, "input", input);
-	int64_t deadline = c->deadline;
-
-	if (c->timeout != 0)
-		deadline = (int64_t)now_ms(CLOCK_REALTIME) + c->timeout;
-	if (payload != NULL && deadline != 0)
-		json_object_set_new(payload, "deadline", json_integer(deadline));
-	return payload;
-}
-
 static int call_wait(struct command *c, const char *operation, bool many, struct alk_err *err)
 {
 	struct alk_err ignored;
@@ -630,7 +644,7 @@ static int call_wait(struct command *c, const char *operation, bool many, struct
 	if (rc == -EINTR)
 		say(c, "call.aborted", "call", json_object(), &ignored);
 	if (rc == -ETIMEDOUT)
-		return alk_err_set(err, rc, "call: %s: no answer in time", operation);
+		return call_late(operation, err);
 	return rc == 1 ? 0 : rc;
 }
 
@@ -638,6 +652,7 @@ static int call_main(struct command *c, int argc, char **argv, struct alk_err *e
 {
 	char *text = NULL;
 	bool many = false;
+	int64_t deadline = c->deadline;
 	json_t *input;
 	int rc;
 
@@ -654,10 +669,12 @@ static int call_main(struct command *c, int argc, char **argv, struct alk_err *e
 	/* The bus keeps the time; this is for one that does not answer at all. */
 	if (c->timeout != 0)
 		c->until = now_ms(CLOCK_MONOTONIC) + (uint64_t)c->timeout + 2000;
+	if (c->timeout != 0)
+		deadline = (int64_t)now_ms(CLOCK_REALTIME) + c->timeout;
 	if (rc == 0)
-		rc = call_is_many(c, argv[0], &many, err);
+		rc = call_is_many(c, argv[0], deadline, &many, err);
 	if (rc == 0)
-		rc = say(c, "call.requested", "call", call_payload(c, argv[0], input), err);
+		rc = say(c, "call.requested", "call", call_payload(argv[0], input, deadline), err);
 	else
 		json_decref(input);
 	return rc == 0 ? call_wait(c, argv[0], many, err) : rc;

@@ -28,6 +28,7 @@ struct bus_memory_sub {
 struct bus_memory_call {
 	struct bus_memory_call *next;
 	bool many;
+	bool responded; /* it has an answer, and the operation's kind is not known yet */
 	char *operation;
 	char id[];
 };
@@ -35,6 +36,7 @@ struct bus_memory_call {
 struct bus_memory_op {
 	struct bus_memory_op *next;
 	uint64_t query; /* the call that asks */
+	bool known;	/* it was answered */
 	bool many;
 	char name[];
 };
@@ -204,19 +206,32 @@ static struct bus_memory_op *op_find(const struct bus_memory *m, const char *nam
 	return op;
 }
 
+/* One answer is all that there is: the calls that have it have ended. */
+static void op_is_single(struct bus_memory *m, const char *name)
+{
+	for (struct bus_memory_call **at = &m->calls; *at != NULL;) {
+		if ((*at)->responded && strcmp((*at)->operation, name) == 0)
+			call_drop(m, at);
+		else
+			at = &(*at)->next;
+	}
+}
+
 static void ops_forget(struct bus_memory *m)
 {
 	struct bus_memory_op *op;
 
 	while ((op = m->operations) != NULL) {
 		m->operations = op->next;
+		if (!op->known)
+			op_is_single(m, op->name);
 		free(op);
 	}
 	m->n_operations = 0;
 }
 
 /* Only the server knows whether a call has one answer or many: it is asked before the first call of an operation, and
- * answers first. */
+ * answers first, unless it has to ask another one. */
 static void op_ask(struct bus_memory *m, const char *name, struct bus_bytes *before)
 {
 	struct bus_memory_op *op;
@@ -252,10 +267,14 @@ static void op_answered(struct bus_memory *m, const struct frame *f)
 		if (op->query != query)
 			continue;
 		if (type != NULL) {
+			op->known = true;
 			op->many = strcmp(type, "subscription") == 0;
+			if (!op->many)
+				op_is_single(m, op->name);
 			return;
 		}
 		/* There is none now: ask again at the next call. */
+		op_is_single(m, op->name);
 		*at = op->next;
 		m->n_operations--;
 		free(op);
@@ -456,7 +475,9 @@ static enum bus_pass down_answer(struct bus_memory *m, const struct frame *f)
 	at = call_find(&m->calls, f->id);
 	if (*at != NULL) {
 		op = op_find(m, (*at)->operation);
-		if (!responded || op == NULL || !op->many)
+		if (responded && op != NULL && !op->known)
+			(*at)->responded = true;
+		else if (!responded || op == NULL || !op->many)
 			call_drop(m, at);
 		return pass;
 	}
@@ -493,6 +514,7 @@ void bus_memory_lost(struct bus_memory *m, struct bus_bytes *back)
 	/* A registration that was not answered ends as the call that it is. */
 	if (m->spoke != NULL && !m->spoke->held && !m->spoke->again)
 		sub_drop(m, &m->spoke);
+	/* Also what was answered and might have gone on: better told twice than never. */
 	while (m->calls != NULL) {
 		bus_say_error(back, "call.error", m->calls->id, "UNAVAILABLE",
 			      "the connection to the server was lost");

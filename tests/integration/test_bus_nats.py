@@ -8,10 +8,12 @@ import subprocess
 import pytest
 
 from harness import natsserver, procs
-from harness.buswire import error
+from harness.buslocal import Local
+from harness.buswire import error, failed
 from harness.configured import Configured
-from harness.waiting import wait_until
+from harness.waiting import scaled, wait_until
 from test_bus import Bus
+from test_bus_connect import AGAIN
 
 POLICY = """
 alknet.operation("/NAME/hello", { input_schema = { type = "object", required = { "who" } },
@@ -237,6 +239,181 @@ def test_calls_to_the_other_server(mesh, workers):
     dev.wire.close()
     error(caller.next(), "UNAVAILABLE", "1", "call.error")
     assert caller.sync() == []
+
+
+WATCH = {"name": "/watch", "op_type": "subscription", "input_schema": {"type": "object"}}
+KIND = {"input_schema": {}, "output_schema": {}, "access_control": {}}
+HIDING = POLICY.replace("return {\n\ton_auth", """return {
+	on_call = function(session, operation)
+		return operation == "/dev/unseen" and "deny" or "allow"
+	end,
+	on_auth""")
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_what_another_servers_operation_is(mesh, workers):
+    nats, a, b = mesh(workers=workers, policy=HIDING, access=["/hidden/**=ops"])
+    caller, dev, hidden, plain = a.peer(), b.peer(), b.peer(), natsserver.Plain(nats.port)
+    access = {"required_scopes": ["root"]}
+    assert dev.register("dev", "/read", WATCH, "/unseen", {"name": "/root", "access_control": access})["type"] == "call.responded"
+    assert hidden.register("hidden", "/x")["type"] == "call.responded"
+    settled(nats, a, b)
+    plain.subscribe("alknet.bus.d.>")
+    assert caller.get("/services/schema", {"name": "/dev/watch"}) == {**KIND, **WATCH, "name": "/dev/watch"}
+    assert plain.next()[0] == "alknet.bus.d.dev.watch"
+    hello = caller.get("/services/schema", {"name": "/b/hello"})
+    assert hello["op_type"] == "query" and hello["input_schema"]["required"] == ["who"]
+    assert hello["access_control"]["required_scopes"] == ["hello"]
+    assert plain.next()[0] == "alknet.bus.d.b.hello"
+    # The nearest is not asked of others. Who may not call it, here or there, does not learn of it.
+    assert caller.get("/services/schema", {"name": "/any/where"})["name"] == "/any/where"
+    for name in ("/hidden/x", "/dev/unseen", "x", "", "/", "//", "/dev//watch", "/dev/watch/", "/x" * 200):
+        failed(caller.call("/services/schema", {"name": name}), "NOT_FOUND")
+    plain.publish("alknet.bus.d.end", 1)
+    assert plain.next()[0] == "alknet.bus.d.end"
+    plain.write(b"UNSUB 1\r\n")
+    plain.sync()
+    for name in ("/dev/root", "/dev/none", "/c/hello", "/dev/*", "/dev/>"):
+        failed(caller.call("/services/schema", {"name": name}), "NOT_FOUND")
+    # A program of its own has no scope.
+    plain.subscribe("answers")
+    plain.publish("alknet.bus.d.dev.watch", None, "answers")
+    assert plain.next()[2]["op_type"] == "subscription"
+    plain.publish("alknet.bus.d.b.hello", None, "answers")
+    assert plain.next()[2]["code"] == "NOT_FOUND"
+    # A deadline that is past, and many at once.
+    failed(caller.call("/services/schema", {"name": "/dev/read"}, deadline=1), "TIMEOUT")
+    for n in range(50):
+        caller.request("/services/schema", {"name": "/dev/read"}, str(n))
+    assert sorted(int(caller.next()["id"]) for _ in range(50)) == list(range(50))
+    dev.wire.close()
+    wait_until(lambda: caller.call("/services/schema", {"name": "/dev/watch"})["type"] == "call.error", 20, "the spoke to be gone")
+    assert caller.sync() == []
+    plain.close()
+
+
+def test_garbage_about_operations(mesh):
+    nats, a = mesh("a")
+    caller, plain = a.peer(), natsserver.Plain(nats.port).subscribe("alknet.bus.d.prog.x", "alknet")
+    good = {**KIND, "name": "/prog/x", "op_type": "subscription"}
+    scopes = [{"access_control": value} for value in (1, [], {"required_scopes": 1}, {"required_scopes_any": [1]})]
+    bad = [{"name": "/prog/y"}, {"name": None}, {"op_type": "many"}, {"op_type": 1}, {"input_schema": 1}, {"output_schema": "x"}, *scopes]
+    answers = [{"output": {**good, **change}} for change in bad] + [{}, [], 1, {"output": None}, {"output": [1]}]
+    for answer in answers:
+        caller.request("/services/schema", {"name": "/prog/x"})
+        plain.pretend(plain.next()[1], "call.responded", answer)
+        assert failed(caller.next(), "INTERNAL") == "the answer is no operation's schema"
+    # What is no server's answer, words that are no answer, and what is no JSON.
+    for answer in (good, {"output": good}, None):
+        caller.request("/services/schema", {"name": "/prog/x"})
+        plain.publish(plain.next()[1], answer)
+        assert failed(caller.next(), "INTERNAL") == "the answer is no operation's schema"
+    for text in (b"{", b"\xff", b"[" * 100 + b"]" * 100):
+        caller.request("/services/schema", {"name": "/prog/x"})
+        plain.write(b"PUB %b %d\r\n%b\r\n" % (plain.next()[1].encode(), len(text), text))
+        assert failed(caller.next(), "INTERNAL") == "the answer is not JSON"
+    caller.request("/services/schema", {"name": "/prog/x"})
+    plain.pretend(plain.next()[1], "call.completed", {})
+    failed(caller.next(), "INTERNAL")
+    # Many answers are one, what is said beside it is left out, and nothing else came of all that.
+    caller.request("/services/schema", {"name": "/prog/x"})
+    reply = plain.next()[1]
+    plain.pretend(reply, "accepted-many", None)
+    for _ in range(2):
+        plain.pretend(reply, "call.responded", {"output": {**good, "more": 1}})
+    assert caller.output() == good
+    # One that never answers.
+    caller.request("/services/schema", {"name": "/prog/x"})
+    plain.next()
+    failed(caller.next(), "TIMEOUT")
+    assert caller.sync() == []
+    plain.close()
+
+
+def call(path, *argv):
+    return subprocess.Popen([procs.alknet(), "call", "--bus", f"unix:{path}", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True, env=procs.environment())
+
+
+def ended(calling):
+    out, err = calling.communicate(timeout=scaled(30))
+    return calling.returncode, out, err
+
+
+def test_the_client_knows_what_another_servers_operation_is(mesh, client, tmp_path):
+    nats, a, b = mesh()
+    path, dev = tmp_path / "bus.sock", b.peer()
+    front = client(a.conf.server, "--bus", f"unix:{path}")
+    assert dev.register("dev", "/read", WATCH)["type"] == "call.responded"
+    settled(nats, a, b)
+    calling = call(path, "/dev/watch")
+    asked = dev.next()
+    for n in range(3):
+        dev.respond(asked["id"], n)
+    dev.send("call.completed", asked["id"])
+    assert ended(calling) == (0, "0\n1\n2\n", "")
+    calling = call(path, "/dev/watch")
+    asked = dev.next()
+    dev.respond(asked["id"], 1)
+    dev.send("call.error", asked["id"], {"code": "BROKEN", "message": "no more"})
+    status, out, err = ended(calling)
+    assert (status, out) == (1, "1\n") and "/dev/watch: BROKEN: no more" in err
+    calling = call(path, "/dev/read")
+    dev.respond(dev.next()["id"], "text")
+    assert ended(calling) == (0, '"text"\n', "")
+    status, out, err = ended(call(path, "/dev/none"))
+    assert (status, out) == (1, "") and "NOT_FOUND" in err
+    # A session that is lost ends what goes on, and not what has ended.
+    local = Local(path)
+    local.request("/dev/read", {}, "one")
+    dev.respond(dev.next()["id"], 1)
+    assert local.output() == 1
+    local.request("/dev/watch", {}, "many")
+    asked = dev.next()
+    dev.respond(asked["id"], 2)
+    assert local.output() == 2
+    a.conf.call("session.kill", id=a.conf.server.sessions()[0]["id"])
+    failed(local.next(), "UNAVAILABLE", "many")
+    assert dev.next() == {"type": "call.aborted", "id": asked["id"], "payload": {}}
+    front.wait_log(AGAIN, 60)
+    assert local.sync() == []
+    # Nobody knows what it is: then it is not called.
+    nats.kill()
+    wait_until(lambda: a.metric("backend_connected") == 0, 20, "it to be noticed")
+    status, out, err = ended(call(path, "/dev/watch"))
+    assert (status, out) == (1, "") and "/dev/watch: UNAVAILABLE: NATS is away" in err
+
+
+def test_the_client_learns_it_late(mesh, client, tmp_path):
+    """Answers that come before it is known whether there will be more."""
+    nats, a = mesh("a")
+    path, plain = tmp_path / "bus.sock", natsserver.Plain(nats.port).subscribe("alknet.bus.*.prog.*", "alknet")
+    front = client(a.conf.server, "--bus", f"unix:{path}")
+    local = Local(path)
+    descriptions = {}
+    for name, kind in (("many", "accepted-many"), ("one", "accepted"), ("none", "accepted")):
+        local.request(f"/prog/{name}", {}, name)
+        subject, descriptions[name], _ = plain.next()
+        assert subject == f"alknet.bus.d.prog.{name}"
+        subject, reply, _ = plain.next()
+        assert subject == f"alknet.bus.c.prog.{name}"
+        plain.pretend(reply, kind, None)
+        plain.pretend(reply, "call.responded", {"output": name})
+        assert local.output() == name
+    for name, kind in (("many", "subscription"), ("one", "query")):
+        plain.pretend(descriptions[name], "call.responded", {"output": {**KIND, "name": f"/prog/{name}", "op_type": kind}})
+    plain.pretend(descriptions["none"], "call.error", {"code": "NOT_FOUND", "message": "none"})
+    # The answers to that are the client's alone, and come before this one.
+    plain.sync()
+    local.request("/prog/last", {}, "last")
+    assert plain.next()[0] == "alknet.bus.d.prog.last"
+    plain.publish(plain.next()[1], "end")
+    assert local.output() == "end"
+    a.conf.call("session.kill", id=a.conf.server.sessions()[0]["id"])
+    came = [local.next()["id"]]
+    front.wait_log(AGAIN, 60)
+    assert sorted(came + [one["id"] for one in local.sync()]) == ["last", "many"]
+    plain.close()
 
 
 def test_a_server_that_dies_ends_its_calls(mesh):

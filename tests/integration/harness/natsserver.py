@@ -88,6 +88,11 @@ class Plain:
         body = json.dumps(value).encode()
         self.write(f"PUB {subject} {reply} {len(body)}\r\n".encode() + body + b"\r\n")
 
+    def pretend(self, subject, type_, value):
+        """As a server of alknet answers."""
+        head, body = f"NATS/1.0\r\nAlknet-Type: {type_}\r\n\r\n".encode(), json.dumps(value).encode()
+        self.write(f"HPUB {subject} {len(head)} {len(head) + len(body)}\r\n".encode() + head + body + b"\r\n")
+
     def next(self):
         """(subject, reply, value)"""
         words = self.line().decode().split()

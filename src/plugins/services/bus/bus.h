@@ -139,9 +139,10 @@ struct call {
 	json_t *output;			  /* its schema */
 	/* Of a caller that is elsewhere, while `inner` runs. */
 	struct elsewhere *who;
-	bool many;    /* a subscription */
-	bool limited; /* its deadline is the caller's */
-	bool remote;  /* another server serves it, as far as is known */
+	bool many;	 /* a subscription */
+	bool limited;	 /* its deadline is the caller's */
+	bool remote;	 /* another server serves it, as far as is known */
+	char *describes; /* it asks another server what this operation is */
 	struct alk_timer *deadline;
 	struct bus *bus;
 };
@@ -313,6 +314,8 @@ void event_forget(struct conn *c);
 /* call.c */
 void call_requested(struct conn *c);
 void call_answered(struct conn *c);
+/* The channel's `/services/schema` about an operation that this server does not have: ask the others. */
+void call_describe(struct conn *c, const char *name);
 /* From another worker. */
 void call_hear(struct bus *bus, uint64_t worker, const uint8_t *bytes, size_t n);
 /* Those that it serves; and those that it asked for too. */
@@ -335,6 +338,10 @@ bool spoke_find(const struct bus *bus, const char *name, struct operation_at *at
 /* May the channel's identity call it? */
 bool spoke_may(const struct conn *c, const struct operation *operation);
 bool operation_allows(const struct operation *operation, const struct alk_identity *identity);
+/* The output of `/services/schema` for a caller that is elsewhere; NULL: there is nothing for it. */
+json_t *spoke_describe(const struct bus *bus, const json_t *input, const struct elsewhere *who);
+/* The same of another server, of which only that remains; NULL: it is none. */
+json_t *spoke_described(const char *name, const json_t *output);
 void spoke_add(struct bus *bus, struct wire_in *in);
 void spoke_remove(struct bus *bus, const char *name);
 void spoke_registered(struct bus *bus, uint64_t tag, const char *code, const char *message);
@@ -363,6 +370,8 @@ bool inner_serve(struct call *call, const struct operation *operation, const jso
 void inner_tell(struct bus *bus);
 /* A list that ends with NULL, or none, as an array. */
 json_t *texts_json(const char *const *list);
+/* Who asks, for a server that does not know the channel. NULL: out of memory. */
+char *identity_json(const struct conn *c);
 /* A caller of another worker or server. */
 struct elsewhere *elsewhere_new(const char *identity);
 void elsewhere_free(struct elsewhere **who);

@@ -15,6 +15,7 @@
 #define SERVER_ID_MAX 32
 #define TOO_MUCH "the answer is longer or deeper than a frame"
 #define DEADLINE_MAX ((uint64_t)24 * 3600 * 1000)
+#define DESCRIBE_MS 5000 /* how long another server may take to say what an operation is */
 
 static void server_id(char out[SERVER_ID_MAX], const struct call *call)
 {
@@ -78,6 +79,7 @@ static void call_unlink(struct call *call)
 	alk_operation_cancel(&call->inner);
 	json_decref(call->output);
 	elsewhere_free(&call->who);
+	free(call->describes);
 	free(call->id);
 	free(call);
 }
@@ -340,18 +342,31 @@ static void request_start(struct conn *c, const struct request *r, const struct 
 	}
 }
 
-/* Who asks, for a server that does not know the channel. */
-static char *who_json(const struct conn *c)
+/* A call that another server is to answer. NULL: the caller was told. */
+static struct call *remote_new(struct conn *c, bool limited, uint64_t left)
 {
-	const struct alk_identity *identity = c->way->identity(c);
-	json_t *json = json_pack("{s:s, s:o, s:o}", "id", conn_identity(c), "scopes",
-				 texts_json(identity != NULL ? identity->scopes : NULL),
-				 "resources",
-				 texts_json(identity != NULL ? identity->resources : NULL));
-	char *text = json_dumps(json, JSON_COMPACT | JSON_ENSURE_ASCII);
+	struct call *call = call_new(c->bus, c, c->frame.id, NULL);
 
-	json_decref(json);
-	return text;
+	if (call == NULL) {
+		call_fail(c, c->frame.id, "OVERLOADED", "out of memory");
+		return NULL;
+	}
+	call->deadline = alk_timer_new(c->bus->loop, "bus call", on_deadline, call);
+	if (call->deadline == NULL) {
+		call_end(call, "call.error", failure("OVERLOADED", "out of memory"));
+		return NULL;
+	}
+	call->remote = true;
+	call->limited = limited;
+	alk_timer_start(call->deadline, left);
+	return call;
+}
+
+/* Says `out` and frees it. */
+static void remote_say(struct call *call, struct wire_out *out)
+{
+	if (!bus_say_to(call->bus, call->caller, 0, out))
+		call_end(call, "call.error", failure("UNAVAILABLE", "the hub does not answer"));
 }
 
 /* No operation of this server: perhaps of another one. Whether it has many answers comes with the first. */
@@ -359,32 +374,53 @@ static void request_remote(struct conn *c, const struct request *r)
 {
 	struct operation operation = {.name = (char *)(uintptr_t)r->operation};
 	json_t *payload = request_payload(r, &operation, c);
-	char *text = payload != NULL ? json_dumps(payload, JSON_COMPACT) : NULL, *who = who_json(c);
-	struct call *call = text != NULL && who != NULL ? call_new(c->bus, c, c->frame.id, NULL)
-							: NULL;
+	char *text = payload != NULL ? json_dumps(payload, JSON_COMPACT) : NULL,
+	     *who = identity_json(c);
+	struct call *call = NULL;
 	struct wire_out out;
 
 	json_decref(payload);
-	if (call == NULL) {
+	if (text == NULL || who == NULL)
 		call_fail(c, c->frame.id, "OVERLOADED", "out of memory");
-	} else if ((call->deadline = alk_timer_new(c->bus->loop, "bus call", on_deadline, call)) ==
-		   NULL) {
-		call_end(call, "call.error", failure("OVERLOADED", "out of memory"));
-	} else {
-		call->remote = true;
-		call->limited = r->limited;
-		alk_timer_start(call->deadline, r->limited ? r->left : c->bus->call_timeout);
+	else
+		call = remote_new(c, r->limited, r->limited ? r->left : c->bus->call_timeout);
+	if (call != NULL) {
 		wire_begin(&out, WIRE_CALL);
 		wire_number(&out, call->number);
 		wire_number(&out, 0);
 		wire_number(&out, 0);
 		wire_text(&out, text);
 		wire_text(&out, who);
-		if (!bus_say_to(c->bus, c, 0, &out))
-			call_end(call, "call.error",
-				 failure("UNAVAILABLE", "the hub does not answer"));
+		remote_say(call, &out);
 	}
 	free(text);
+	free(who);
+}
+
+void call_describe(struct conn *c, const char *name)
+{
+	struct alk_err err = {""};
+	struct request r = {.left = 0};
+	struct call *call = NULL;
+	struct wire_out out;
+	char *who = identity_json(c);
+
+	if (request_read(c, &r, &err) < 0 || who == NULL)
+		call_fail(c, c->frame.id, "OVERLOADED", "out of memory");
+	else if (r.limited && r.left == 0)
+		call_fail(c, c->frame.id, "TIMEOUT", "the deadline is past");
+	else
+		call = remote_new(c, true,
+				  r.limited && r.left < DESCRIBE_MS ? r.left : DESCRIBE_MS);
+	if (call != NULL && (call->describes = strdup(name)) == NULL) {
+		call_end(call, "call.error", failure("OVERLOADED", "out of memory"));
+	} else if (call != NULL) {
+		wire_begin(&out, WIRE_DESCRIBE);
+		wire_number(&out, call->number);
+		wire_text(&out, name);
+		wire_text(&out, who);
+		remote_say(call, &out);
+	}
 	free(who);
 }
 
@@ -660,16 +696,22 @@ static bool spoke_takes(struct call *call, const json_t *payload)
 	return false;
 }
 
-static void hear_inner(struct call *call, const json_t *payload)
+static void hear_inner(struct call *call, const json_t *payload, bool hub)
 {
 	const char *name = json_string_value(json_object_get(payload, "operationId"));
 	const struct operation *o = name != NULL ? inner_find(call->bus, name) : NULL;
 	const json_t *input = json_object_get(payload, "input");
+	json_t *output = NULL;
 	struct alk_err err = {""};
 
 	if (input == NULL)
 		input = json_null();
-	if (o == NULL)
+	/* Another server asks, for somebody of its own. */
+	if (o == NULL && hub && name != NULL && strcmp(name, "/services/schema") == 0)
+		output = spoke_describe(call->bus, input, call->who);
+	if (output != NULL)
+		call_end(call, "call.responded", call_output(output));
+	else if (o == NULL)
 		call_end(call, "call.error", failure("NOT_FOUND", "no such operation"));
 	else if (call->who != NULL && !operation_allows(o, elsewhere_identity(call->who)))
 		call_end(call, "call.error", failure("FORBIDDEN", "a scope is missing"));
@@ -711,7 +753,7 @@ static void hear_call(struct bus *bus, uint64_t worker, struct wire_in *in)
 		return;
 	}
 	if (connection == 0) {
-		hear_inner(call, payload);
+		hear_inner(call, payload, worker == 0);
 		json_decref(payload);
 		return;
 	}
@@ -742,7 +784,7 @@ static void hear_remote(struct bus *bus, struct wire_in *in)
 	bool many = wire_get_number(in) != 0;
 	const char *type = wire_get_text(in);
 	enum answer answer = answer_of(type);
-	json_t *payload = json_loads(wire_get_text(in), JSON_DECODE_ANY, NULL);
+	json_t *payload = json_loads(wire_get_text(in), JSON_DECODE_ANY, NULL), *output;
 
 	if (!wire_done(in) || payload == NULL) {
 		json_decref(payload);
@@ -751,6 +793,16 @@ static void hear_remote(struct bus *bus, struct wire_in *in)
 	if (call == NULL || !call->remote) {
 		bus_count(bus, BUS_COUNT_late_answers, 1);
 		json_decref(payload);
+		return;
+	}
+	if (call->describes != NULL && answer == ANSWER_ONE) {
+		output = spoke_described(call->describes, json_object_get(payload, "output"));
+		json_decref(payload);
+		if (output != NULL)
+			call_end(call, "call.responded", call_output(output));
+		else
+			call_end(call, "call.error",
+				 failure("INTERNAL", "the answer is no operation's schema"));
 		return;
 	}
 	call->many = many;

@@ -161,7 +161,7 @@ void hub_spokes_down(struct hub *hub, uint64_t worker);
 void hub_spokes_free(struct hub *hub);
 void hub_carry(struct hub *hub, const struct hub_worker *from, struct wire_in *in);
 
-/* hub_nats.c (hub_nats.h); without a backend each does nothing, but hub_nats_call, which fails. */
+/* hub_nats.c (hub_nats.h); without a backend each does nothing, but hub_nats_call and hub_nats_describe, which fail. */
 int hub_nats_check(const struct alk_options *options, struct alk_err *err);
 void hub_nats_apply(struct hub *hub, const struct alk_options *options);
 void hub_nats_free(struct hub *hub);
@@ -172,6 +172,8 @@ void hub_nats_event(struct hub *hub, uint64_t worker, uint64_t connection, const
 /* The operations that are here have changed. */
 void hub_nats_operations(struct hub *hub);
 void hub_nats_call(struct hub *hub, uint64_t worker, struct wire_in *in);
+/* What is an operation of another server? Answered like a call. */
+void hub_nats_describe(struct hub *hub, uint64_t worker, struct wire_in *in);
 void hub_nats_abort(struct hub *hub, uint64_t worker, struct wire_in *in);
 void hub_nats_worker_down(struct hub *hub, uint64_t worker);
 /* Fetch history; the subscription is answered behind it. False: there is none. */

@@ -503,6 +503,7 @@ static void hear_msg(struct nats *nats, struct wire_in *in)
 		nats_hear_answer(nats, subject, from, type, status, (const char *)body);
 		break;
 	case NATS_ROLE_OPERATION:
+	case NATS_ROLE_DESCRIBE:
 		nats_hear_call(nats, sub, reply, from, identity, status, (const char *)body);
 		break;
 	case NATS_ROLE_ABORT:

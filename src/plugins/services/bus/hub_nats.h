@@ -51,6 +51,7 @@ enum nats_role {
 	NATS_ROLE_KEPT,	     /* and that is what it gets */
 	NATS_ROLE_INBOX,     /* answers to calls that went out */
 	NATS_ROLE_OPERATION, /* calls that come in */
+	NATS_ROLE_DESCRIBE,  /* and whoever asks what is called there */
 	NATS_ROLE_ABORT,
 	NATS_ROLE_ALIVE,
 };
@@ -71,6 +72,7 @@ struct nats_call {
 	uint64_t number, worker, worker_number, seen;
 	char server[NATS_SERVER_ID + 1]; /* "" until it said so */
 	bool many;
+	bool describes; /* it asks what the operation is */
 };
 
 /* A call that another server asked for. */

@@ -48,36 +48,35 @@ void nats_call_fail(struct nats *nats, struct nats_call *call, const char *code,
 	call_free(nats, call);
 }
 
-void hub_nats_call(struct hub *hub, uint64_t worker, struct wire_in *in)
+/* Its subject below `part`. A subject has no empty token. */
+static bool operation_subject(const struct nats *nats, char out[NATS_SUBJECT_MAX], const char *part,
+			      const char *name)
 {
-	uint64_t number = wire_get_number(in);
+	nats_name(nats, out, part);
+	return name != NULL && *name == '/' && name[strlen(name) - 1] != '/' &&
+	       strstr(name, "//") == NULL && nats_subject_path(out, NATS_SUBJECT_MAX, name);
+}
+
+/* A call, or the question what it would be. */
+static void call_out(struct hub *hub, uint64_t worker, uint64_t number, bool describes,
+		     const char *name, const char *payload, const char *identity)
+{
 	struct nats *nats = hub->nats;
-	const char *payload, *identity, *name;
 	char subject[NATS_SUBJECT_MAX], reply[NATS_SUBJECT_MAX], inbox[64];
 	struct nats_call *call;
-	json_t *json;
 
-	wire_get_number(in);
-	wire_get_number(in);
-	payload = wire_get_text(in);
-	identity = wire_get_text(in);
-	if (!wire_done(in))
-		return;
 	if (nats == NULL || !nats->connected) {
 		answer_error(hub, worker, number, "UNAVAILABLE", "NATS is away");
 		return;
 	}
-	json = json_loads(payload, 0, NULL);
-	name = json_string_value(json_object_get(json, "operationId"));
-	nats_name(nats, subject, "c");
-	call = name != NULL && nats_subject_path(subject, sizeof(subject), name)
+	call = operation_subject(nats, subject, describes ? "d" : "c", name)
 		       ? calloc(1, sizeof(*call))
 		       : NULL;
-	json_decref(json);
 	if (call == NULL) {
 		answer_error(hub, worker, number, "NOT_FOUND", "no such operation");
 		return;
 	}
+	call->describes = describes;
 	call->number = ++nats->last_call;
 	call->worker = worker;
 	call->worker_number = number;
@@ -90,6 +89,33 @@ void hub_nats_call(struct hub *hub, uint64_t worker, struct wire_in *in)
 						      .identity = identity,
 						      .body = payload,
 						      .n = strlen(payload)});
+}
+
+void hub_nats_call(struct hub *hub, uint64_t worker, struct wire_in *in)
+{
+	uint64_t number = wire_get_number(in);
+	const char *payload, *identity;
+	json_t *json;
+
+	wire_get_number(in);
+	wire_get_number(in);
+	payload = wire_get_text(in);
+	identity = wire_get_text(in);
+	if (!wire_done(in))
+		return;
+	json = json_loads(payload, 0, NULL);
+	call_out(hub, worker, number, false,
+		 json_string_value(json_object_get(json, "operationId")), payload, identity);
+	json_decref(json);
+}
+
+void hub_nats_describe(struct hub *hub, uint64_t worker, struct wire_in *in)
+{
+	uint64_t number = wire_get_number(in);
+	const char *name = wire_get_text(in), *identity = wire_get_text(in);
+
+	if (wire_done(in))
+		call_out(hub, worker, number, true, name, "null", identity);
 }
 
 static void call_abort(struct nats *nats, struct nats_call *call)
@@ -176,10 +202,12 @@ void nats_hear_answer(struct nats *nats, const char *subject, const char *from, 
 		nats_call_fail(nats, call, "NOT_FOUND", "no such operation");
 	} else if (strncmp(type, "accepted", 8) == 0) {
 		snprintf(call->server, sizeof(call->server), "%s", from);
-		call->many = strcmp(type, "accepted-many") == 0;
+		call->many = !call->describes && strcmp(type, "accepted-many") == 0;
 		if (call->many)
 			answer_worker(nats->hub, call->worker, call->worker_number, true, "",
 				      "null");
+	} else if (*type == '\0' && call->describes) {
+		nats_call_fail(nats, call, "INTERNAL", "the answer is no operation's schema");
 	} else if (*type == '\0') {
 		answer_program(nats, call, payload);
 	} else {
@@ -241,6 +269,21 @@ static void serve_error(struct nats *nats, const char *reply, const char *code, 
 	serve_say(nats, reply, "call.error", text);
 }
 
+/* Where is it, and what is to be asked there? Takes nothing; `input` is new. */
+static bool target_find(const struct nats *nats, const struct nats_sub *sub,
+			struct hub_target *target, json_t **input)
+{
+	if (!hub_target_find(nats->hub, sub->operation, target))
+		return false;
+	if (sub->role != NATS_ROLE_DESCRIBE) {
+		*input = json_incref(*input);
+		return true;
+	}
+	*target = (struct hub_target){target->worker, 0, "/services/schema", false};
+	*input = json_pack("{s:s}", "name", sub->operation);
+	return *input != NULL;
+}
+
 /* Another server's caller has the scopes that the server says; a program of its own on NATS has none. Its body is the input. */
 void nats_hear_call(struct nats *nats, const struct nats_sub *sub, const char *reply,
 		    const char *from, const char *identity, const char *status, const char *body)
@@ -267,14 +310,16 @@ void nats_hear_call(struct nats *nats, const struct nats_sub *sub, const char *r
 		input = json_object_get(json, "input");
 	if (input == NULL)
 		input = json_null();
-	if (serve->reply == NULL)
+	if (serve->reply == NULL) {
 		wrong = "OVERLOADED\0out of memory";
-	else if (hub_target_find(nats->hub, sub->operation, &target))
+	} else if (target_find(nats, sub, &target, &input)) {
 		wrong = hub_call_start(nats->hub, &target, input,
 				       *identity != '\0' ? identity
 							 : "{\"id\":\"nats\",\"scopes\":[]}",
 				       serve->server[0] != '\0' ? 0 : nats->hub->call_timeout,
 				       on_served, serve, &serve->call);
+		json_decref(input);
+	}
 	json_decref(json);
 	if (wrong != NULL) {
 		serve_error(nats, reply, wrong, wrong + strlen(wrong) + 1);
@@ -300,28 +345,46 @@ void nats_hear_abort(struct nats *nats, const char *body)
 	json_decref(json);
 }
 
-/* Operations that are here, each a subscription. */
-static void operation_has(struct nats *nats, const char *name)
+static bool is_operation(const struct nats_sub *sub)
+{
+	return sub->role == NATS_ROLE_OPERATION || sub->role == NATS_ROLE_DESCRIBE;
+}
+
+static void operation_sub(struct nats *nats, enum nats_role role, const char *part,
+			  const char *name)
 {
 	char subject[NATS_SUBJECT_MAX];
 	struct nats_sub *sub;
 
-	for (size_t i = 0; i < nats->n_subs; i++)
-		if (nats->subs[i]->role == NATS_ROLE_OPERATION &&
-		    strcmp(nats->subs[i]->operation, name) == 0) {
-			nats->subs[i]->stays = true;
-			return;
-		}
-	nats_name(nats, subject, "c");
-	if (!nats_subject_path(subject, sizeof(subject), name))
+	if (!operation_subject(nats, subject, part, name))
 		return;
-	sub = nats_sub_new(nats, NATS_ROLE_OPERATION, NATS_KIND_JSON, subject, "alknet");
+	sub = nats_sub_new(nats, role, NATS_KIND_JSON, subject, "alknet");
 	if (sub == NULL)
 		return;
 	sub->stays = true;
 	sub->operation = strdup(name);
 	if (sub->operation == NULL)
 		nats_sub_end(nats, sub->id);
+}
+
+/* Operations that are here, each two subscriptions: whoever may call one can ask about it, so that comes first. */
+static void operation_has(struct nats *nats, const char *name)
+{
+	bool calls = false, describes = false;
+
+	for (size_t i = 0; i < nats->n_subs && !(calls && describes); i++) {
+		struct nats_sub *sub = nats->subs[i];
+
+		if (!is_operation(sub) || strcmp(sub->operation, name) != 0)
+			continue;
+		sub->stays = true;
+		calls |= sub->role == NATS_ROLE_OPERATION;
+		describes |= sub->role == NATS_ROLE_DESCRIBE;
+	}
+	if (!describes)
+		operation_sub(nats, NATS_ROLE_DESCRIBE, "d", name);
+	if (!calls)
+		operation_sub(nats, NATS_ROLE_OPERATION, "c", name);
 }
 
 static void operations_of(struct nats *nats, const char *json, const char *spoke)
@@ -359,6 +422,6 @@ void hub_nats_operations(struct hub *hub)
 			operations_of(nats, s->operations, s->name);
 	}
 	for (size_t i = nats->n_subs; i-- > 0;)
-		if (nats->subs[i]->role == NATS_ROLE_OPERATION && !nats->subs[i]->stays)
+		if (is_operation(nats->subs[i]) && !nats->subs[i]->stays)
 			nats_sub_end(nats, nats->subs[i]->id);
 }

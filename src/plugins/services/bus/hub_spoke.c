@@ -202,6 +202,9 @@ static void hear_own(struct hub *hub, uint64_t worker, const uint8_t *bytes, siz
 	case WIRE_CALL:
 		hub_nats_call(hub, worker, &in);
 		break;
+	case WIRE_DESCRIBE:
+		hub_nats_describe(hub, worker, &in);
+		break;
 	case WIRE_ABORT:
 		hub_nats_abort(hub, worker, &in);
 		break;

@@ -141,6 +141,19 @@ void inner_tell(struct bus *bus)
 
 /* Callers that are elsewhere */
 
+char *identity_json(const struct conn *c)
+{
+	const struct alk_identity *identity = c->way->identity(c);
+	json_t *json = json_pack("{s:s, s:o, s:o}", "id", conn_identity(c), "scopes",
+				 texts_json(identity != NULL ? identity->scopes : NULL),
+				 "resources",
+				 texts_json(identity != NULL ? identity->resources : NULL));
+	char *text = json_dumps(json, JSON_COMPACT | JSON_ENSURE_ASCII);
+
+	json_decref(json);
+	return text;
+}
+
 struct elsewhere {
 	struct alk_identity identity;
 	json_t *json;

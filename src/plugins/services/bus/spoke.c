@@ -457,6 +457,62 @@ static json_t *shown(json_t *value)
 	return value != NULL ? json_incref(value) : json_object();
 }
 
+static json_t *described(const char *name, const struct operation *o)
+{
+	return json_pack("{s:s, s:s, s:o, s:o, s:o}", "name", name, "op_type", o->type,
+			 "input_schema", shown(o->input), "output_schema", shown(o->output),
+			 "access_control", shown(o->access));
+}
+
+json_t *spoke_describe(const struct bus *bus, const json_t *input, const struct elsewhere *who)
+{
+	const char *name = json_string_value(json_object_get(input, "name"));
+	struct operation_at at = {NULL, name != NULL ? inner_find(bus, name) : NULL};
+
+	if (name == NULL || (at.operation == NULL && !spoke_find(bus, name, &at)) ||
+	    (who != NULL && !operation_allows(at.operation, elsewhere_identity(who))))
+		return NULL;
+	return described(name, at.operation);
+}
+
+static bool is_schema(const json_t *value)
+{
+	return json_is_object(value) || json_is_boolean(value);
+}
+
+json_t *spoke_described(const char *name, const json_t *output)
+{
+	const char *found = json_string_value(json_object_get(output, "name"));
+	const json_t *type = json_object_get(output, "op_type");
+	const json_t *access = json_object_get(output, "access_control");
+	struct operation o = {
+		.type = (char *)(uintptr_t)json_string_value(type),
+		.input = json_object_get(output, "input_schema"),
+		.output = json_object_get(output, "output_schema"),
+		.access = json_object_get(output, "access_control"),
+	};
+
+	if (found == NULL || strcmp(found, name) != 0 || type == NULL || !type_valid(type) ||
+	    !is_schema(o.input) || !is_schema(o.output) || !json_is_object(access) ||
+	    !scopes_valid(json_object_get(access, "required_scopes")) ||
+	    !scopes_valid(json_object_get(access, "required_scopes_any")))
+		return NULL;
+	return described(name, &o);
+}
+
+/* Who may not call it does not learn that another server has it. */
+static void describe_now(struct conn *c, bool allowed, const char *reason)
+{
+	const json_t *input = json_object_get(c->frame.payload, "input");
+	const char *name = json_string_value(json_object_get(input, "name"));
+
+	(void)reason;
+	if (allowed && access_allows(c->bus->access, c->way->identity(c), name))
+		call_describe(c, name);
+	else
+		call_fail(c, c->frame.id, "NOT_FOUND", "no such operation");
+}
+
 static void hub_schema(struct conn *c, const char *id, const json_t *input, conn_then *again)
 {
 	const char *name = json_string_value(json_object_get(input, "name"));
@@ -466,16 +522,13 @@ static void hub_schema(struct conn *c, const char *id, const json_t *input, conn
 		at.operation = inner_find(c->bus, name);
 	if (at.operation == NULL && !spoke_find(c->bus, name, &at) && !conn_hear_out(c, again))
 		return;
-	if (at.operation == NULL || !spoke_may(c, at.operation)) {
+	if (at.operation == NULL && c->bus->backend && *name == '/' && strlen(name) <= BUS_NAME_MAX)
+		conn_ask(c, &(struct alk_channel_question){.kind = ALK_MAY_CALL, .name = name},
+			 describe_now);
+	else if (at.operation == NULL || !spoke_may(c, at.operation))
 		call_fail(c, id, "NOT_FOUND", "no such operation");
-		return;
-	}
-	conn_say(c, "call.responded", id,
-		 call_output(json_pack("{s:s, s:s, s:o, s:o, s:o}", "name", name, "op_type",
-				       at.operation->type, "input_schema",
-				       shown(at.operation->input), "output_schema",
-				       shown(at.operation->output), "access_control",
-				       shown(at.operation->access))));
+	else
+		conn_say(c, "call.responded", id, call_output(described(name, at.operation)));
 }
 
 bool spoke_hub_call(struct conn *c, const char *id, const char *operation, json_t *input,

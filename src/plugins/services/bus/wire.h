@@ -37,6 +37,7 @@
 	X(CALL)	       /* call, connection (0 = the worker's own), many, payload, identity */      \
 	X(ANSWER)      /* call, type, payload as JSON */                                           \
 	X(REMOTE)      /* call, many, type ("" = it is under way), payload: another server's */    \
+	X(DESCRIBE)    /* call, operation, identity: to the hub; REMOTE answers */                 \
 	X(ABORT)       /* call */
 
 enum wire_op {
