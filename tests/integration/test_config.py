@@ -356,7 +356,7 @@ def test_t46_key_of_another_owner(serve_words, keys, tmp_path):
 def test_t45_log_goes_on_when_nobody_reads_it(keys, tmp_path):
     """A stderr that is full does not stop the program."""
     words = [procs.alknet(), "serve", "--key", keys.path("host"), "--authorized-keys", str(keys.authorized), "--listen", "127.0.0.1:0"]
-    words += ["--admin-socket", str(tmp_path / "a.sock"), "--max-startups", "1000:30:1000"]
+    words += ["--admin-socket", str(tmp_path / "a.sock"), "--max-startups", "1000:30:1000", "--max-handshakes", "0"]
     popen = subprocess.Popen(words, stderr=subprocess.PIPE, env=procs.environment())
     try:
         line = b""
