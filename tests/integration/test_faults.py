@@ -58,6 +58,9 @@ def sample(count, most):
 class Walk:
     """One process of a server, and sessions with it from outside."""
 
+    # How a session is lost. TypeError: the open was refused. ValueError: libssh lacked what it seals packets with.
+    LOSS = (sshwire.Closed, OSError, EOFError, TypeError, ValueError)
+
     def __init__(self, start, keys, targets, shim):
         self.start, self.targets, self.shim = start, targets, shim
         self.key = sshwire.load_key(keys.path("user"))
@@ -105,7 +108,7 @@ class Walk:
     def works(self):
         try:
             self.session()
-        except (sshwire.Closed, OSError):
+        except self.LOSS:
             return False
         return True
 
@@ -122,8 +125,8 @@ class Walk:
         """A session while something fails: it may be lost, or wait for what libssh had no memory to say."""
         try:
             self.session(5)
-        except (sshwire.Closed, OSError, PermissionError, EOFError, TypeError, ValueError):
-            self.lost += 1  # TypeError: the open was refused. ValueError: libssh lacked what it seals packets with.
+        except self.LOSS:
+            self.lost += 1
         except AssertionError as silence:
             # This session waits until one of the two gives up. The next does not.
             assert "said nothing" in str(silence), silence
@@ -201,6 +204,8 @@ class SupervisorWalk(Walk):
 class ClientWalk(Walk):
     """`alknet connect` makes a session, and a connection through it; `serving` is a server that nothing happens to."""
 
+    LOSS = (procs.AdminError, net.ProxyRefused, OSError, EOFError, ValueError, AssertionError)
+
     def __init__(self, start, connect, *rest):
         self.connect, self.client = connect, None
         super().__init__(start, *rest)
@@ -235,12 +240,6 @@ class ClientWalk(Walk):
         wait_until(is_quiet, 20, "the connections to be gone")
         if files is not None:
             wait_until(lambda: self.open() == files, 20, f"{self.open()} to be {files} again")
-
-    def try_once(self):
-        try:
-            self.session(5)
-        except (procs.AdminError, net.ProxyRefused, OSError, EOFError, ValueError, AssertionError):
-            self.lost += 1
 
     def log(self):
         return self.client.log()
