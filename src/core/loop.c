@@ -77,6 +77,9 @@ struct alk_loop {
 	uint64_t
 		woken; /* monotonic ns of the last wake-up: libev's own idea of now, or just after it */
 	bool running, borrowed;
+	bool may_pause, pauses;
+	uint64_t worked,
+		waited; /* the turn before, and the wait after it, in ns, where pauses may be */
 	alk_task_fn *guest_stop; /* of a guest in a program */
 	void *guest_user;
 
@@ -164,6 +167,32 @@ static void loop_take_yielded(struct alk_loop *loop)
 void alk_loop_attend(struct alk_loop *loop, uint32_t us)
 {
 	alk_attend_ask(&loop->attend, (uint64_t)us * 1000, loop->woken);
+}
+
+void alk_loop_may_pause(struct alk_loop *loop, bool may)
+{
+	loop->may_pause = may && !loop->borrowed && loop->guest_stop == NULL;
+}
+
+bool alk_loop_pause(struct alk_loop *loop, uint32_t us)
+{
+	if (!loop->may_pause)
+		return false;
+	loop->pauses = true;
+	ev_set_io_collect_interval(loop->ev, (double)us / 1e6);
+	return true;
+}
+
+static void loop_end_pause(struct alk_loop *loop)
+{
+	loop->pauses = false;
+	ev_set_io_collect_interval(loop->ev, 0.);
+}
+
+uint64_t alk_loop_waited(const struct alk_loop *loop, uint64_t *worked)
+{
+	*worked = loop->worked;
+	return loop->waited;
 }
 
 static bool loop_stays_awake(struct alk_loop *loop)
@@ -481,15 +510,21 @@ static void loop_before_sleep(struct ev_loop *ev, ev_prepare *watcher, int reven
 	loop_free_dead(loop);
 	if (loop->on_sleep != NULL)
 		loop->on_sleep(loop->hooks_user);
+	if (loop->may_pause)
+		loop->worked = mono_ns() - loop->woken;
 }
 
 static void loop_after_sleep(struct ev_loop *ev, ev_check *watcher, int revents)
 {
 	struct alk_loop *loop = CONTAINER(watcher, struct alk_loop, check);
+	uint64_t slept = loop->woken + loop->worked;
 
 	(void)ev;
 	(void)revents;
 	loop->woken = mono_ns();
+	loop->waited = loop->woken - slept;
+	if (loop->pauses)
+		loop_end_pause(loop);
 	loop_take_yielded(loop);
 	if (loop->on_wake != NULL)
 		loop->on_wake(loop->hooks_user);

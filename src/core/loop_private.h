@@ -29,6 +29,13 @@ bool alk_loop_is_guest(const struct alk_loop *loop);
 void alk_loop_set_last(struct alk_loop *loop, alk_task_fn *last, void *user);
 /* Time went by outside of the loop's callbacks. */
 void alk_loop_refresh(struct alk_loop *loop);
+/* Whether the loop may be told to pause: nothing on it minds a moment. A program's loop never does. */
+void alk_loop_may_pause(struct alk_loop *loop, bool may);
+/* Whatever gets ready, the loop looks no sooner than `us` after it last did, or a moment before a timer is due. Once.
+ * False: it may not. */
+bool alk_loop_pause(struct alk_loop *loop, uint32_t us);
+/* How long the loop waited before this turn, in ns, and worked in the one before; of a loop that may pause. */
+uint64_t alk_loop_waited(const struct alk_loop *loop, uint64_t *worked);
 /* An answer is expected within `us`: attend.h says when the loop stays awake for it. */
 void alk_loop_attend(struct alk_loop *loop, uint32_t us);
 

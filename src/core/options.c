@@ -247,9 +247,10 @@ static int enum_check(const struct alk_option *option, const char *text, struct 
 
 		if (strlen(text) == n && strncmp(s, text, n) == 0)
 			return 0;
-		if (used < sizeof(listed))
-			used += (size_t)snprintf(listed + used, sizeof(listed) - used, "%s%.*s",
-						 used > 0 ? ", " : "", (int)n, s);
+		used += (size_t)snprintf(listed + used, sizeof(listed) - used, "%s%.*s",
+					 used > 0 ? ", " : "", (int)n, s);
+		if (used >= sizeof(listed))
+			break;
 		s += n + (s[n] == '|');
 	}
 	alk_text_escape(text, strlen(text), shown, sizeof(shown));

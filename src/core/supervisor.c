@@ -282,6 +282,7 @@ static int supervisor_init(struct alk_supervisor *sup, struct alk_conf **conf, s
 	if (rc == 0) {
 		sup->in_process = alk_options_int(setup->values, "workers") == 0;
 		supervisor_adopt(sup, setup, &limits);
+		alk_loop_may_pause(sup->loop, !sup->in_process);
 	}
 	supervisor_setup_unref(&setup);
 	if (rc != 0)

@@ -14,7 +14,9 @@
 #include <alknet/log.h>
 #include <alknet/transport.h>
 #include "addr.h"
+#include "coalesce.h"
 #include "inherited.h"
+#include "loop_private.h"
 
 #define LISTENER_MAGIC 0x616c6c69u
 #define SOCKETS_MAX 16
@@ -32,9 +34,10 @@ struct listen_socket {
 	struct alk_listener *listener;
 	int fd;
 	struct alk_io *io;
-	bool local;    /* on a loopback address */
-	int batch;     /* how many to take at a wake-up */
-	int full;      /* wake-ups that found as many */
+	bool local; /* on a loopback address */
+	int batch;  /* how many to take at a wake-up */
+	int full;   /* wake-ups that found as many */
+	struct alk_coalesce coalesce;
 	char addr[64]; /* the local one of all its connections; "" = of each another, maybe */
 	uint16_t port;
 };
@@ -158,6 +161,16 @@ static bool socket_accept(struct listen_socket *s)
 	return true;
 }
 
+/* `n` were taken: shall the next ones come together? */
+static bool socket_pauses(struct listen_socket *s, unsigned n)
+{
+	struct alk_loop *loop = s->listener->loop;
+	uint64_t worked, waited = alk_loop_waited(loop, &worked);
+
+	return alk_coalesce_look(&s->coalesce, n, waited, worked) &&
+	       alk_loop_pause(loop, ALK_COALESCE_PAUSE_NS / 1000);
+}
+
 static void socket_on_ready(void *user, int revents)
 {
 	struct listen_socket *s = user;
@@ -174,7 +187,9 @@ static void socket_on_ready(void *user, int revents)
 			return;
 		more = more && !listener->paused;
 	}
-	if (!more)
+	if (socket_pauses(s, (unsigned)(more ? i : i - 1)))
+		s->batch = BATCH_MAX;
+	else if (!more)
 		s->batch = i > 1 ? i - 1 : 1, s->full = 0;
 	else if (s->batch > 1 || ++s->full >= TRY_MORE)
 		s->batch = s->batch * 2 < BATCH_MAX ? s->batch * 2 : BATCH_MAX;

@@ -760,6 +760,55 @@ static void test_pair(void **state)
 	alk_loop_set_hooks(b->loop, NULL, NULL, NULL);
 }
 
+/* ---- pauses ---- */
+
+static void on_ready_stop(void *user, int revents)
+{
+	struct bench *b = user;
+
+	(void)revents;
+	b->count++;
+	alk_loop_stop(b->loop);
+}
+
+static void on_timeout_nothing(void *user)
+{
+	(void)user;
+}
+
+static void test_pause(void **state)
+{
+	struct bench *b = *state;
+	uint64_t begun, worked;
+
+	b->io = alk_io_new(b->loop, b->fd[0], "test", on_ready_stop, b);
+	alk_io_set(b->io, ALK_IO_READ);
+	assert_int_equal(write(b->fd[1], "x", 1), 1);
+	assert_false(alk_loop_pause(b->loop, 20000)); /* nobody said that it may */
+	alk_loop_may_pause(b->loop, true);
+	assert_true(alk_loop_pause(b->loop, 20000));
+	begun = mono_us();
+	alk_loop_run(b->loop);
+	assert_int_equal(b->count, 1);
+	assert_true(mono_us() - begun >= 19000);
+	assert_true(alk_loop_waited(b->loop, &worked) >= 19000000);
+	/* A timer is not kept waiting. */
+	b->timer = alk_timer_new(b->loop, "test", on_timeout_nothing, b);
+	alk_timer_start(b->timer, 5);
+	assert_true(alk_loop_pause(b->loop, 3600u * 1000000));
+	alk_loop_run(b->loop);
+	assert_int_equal(b->count, 2);
+	/* It was one wait's. */
+	alk_timer_stop(b->timer);
+	alk_loop_run(b->loop);
+	assert_int_equal(b->count, 3);
+	/* A guest does not. */
+	alk_loop_set_guest(b->loop, on_timeout_nothing, b);
+	alk_loop_may_pause(b->loop, true);
+	assert_false(alk_loop_pause(b->loop, 1));
+	alk_loop_set_guest(b->loop, NULL, NULL);
+}
+
 #define TEST(name_) cmocka_unit_test_setup_teardown(name_, setup, teardown)
 
 int main(void)
@@ -787,6 +836,7 @@ int main(void)
 		TEST(test_hooks_enclose_the_work),
 		TEST(test_keep_and_leaks),
 		TEST(test_pair),
+		TEST(test_pause),
 		cmocka_unit_test(test_fd_close_keeps_errno),
 		cmocka_unit_test(test_err),
 	};
