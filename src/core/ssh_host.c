@@ -184,6 +184,7 @@ struct alk_server_host *alk_server_host_new(struct alk_loop *loop, const struct 
 		goto fail;
 	host->loop = loop;
 	host->values = alk_conf_values(conf);
+	host->handshake_timeout = (uint64_t)alk_options_int(host->values, "handshake_timeout");
 	host->auth = auth;
 	host->policy = policy;
 	host->route = route;

@@ -390,7 +390,7 @@ int alk_server_start(struct alk_server_host *host, uint64_t number, struct alk_l
 		       ALK_STR("transport", v->link.transport));
 	if (host->watched)
 		server_tell(v, server_event(v, "session.open"));
-	alk_timer_start(v->grace, (uint64_t)alk_options_int(host->values, "handshake_timeout"));
+	alk_timer_start(v->grace, host->handshake_timeout);
 	server_admit(v);
 	return 0;
 }

@@ -36,6 +36,7 @@ struct alk_server_host {
 	const struct alk_server_ops *ops;
 	void *user;
 	ssh_bind bind;
+	uint64_t handshake_timeout; /* ms */
 	struct alk_remote_table *remotes;
 	struct server_lost lost[SERVER_LOST_MAX];
 	struct alk_server *first;

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """What garbage on a stealth port costs, beside the real nginx with the same certificate: CPU of all processes of each, by the kernel's
-schedstat, for the same connections in turns. Both write their logs to files as they do when nobody changes that."""
+schedstat, and how often they went to sleep, for the same connections in turns. Both write their logs to files as they do when nobody
+changes that."""
 
 import argparse
+import contextlib
 import os
 import random
+import re
 import shutil
 import socket
 import ssl
@@ -83,6 +86,15 @@ def throw(port, kind, count, at_once):
             finish(sock)
 
 
+def sleeps(pid):
+    """How often a process tree went to sleep: it was woken as often."""
+    count = 0
+    for one in procs.tree(pid):
+        with contextlib.suppress(OSError):
+            count += int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", Path(f"/proc/{one}/status").read_text(), re.M)[1])
+    return count
+
+
 def cpu_when_quiet(pid):
     """What is still to be done of the last connection is done when the sum stays the same."""
     spent = procs.cpu_seconds(pid)
@@ -111,11 +123,38 @@ def alknet(directory, keys, cert, key, flags):
     return server
 
 
+def measure(real, ours, kinds, at_once, options):
+    """For each kind and program a list of (CPU in us, sleeps) a connection, one for each round."""
+    spent = {(kind, who): [] for kind in kinds for who in (REAL, OURS)}
+    count = -(-options.connections // at_once) * at_once
+    for round_number in range(options.rounds + 1):
+        for kind in kinds:
+            for who, pid, port in ((REAL, real.process.pid, real.port), (OURS, ours.pid, ours.port)):
+                before, slept = cpu_when_quiet(pid), sleeps(pid)
+                throw(port, kind, count, at_once)
+                slept = sleeps(pid) - slept
+                if round_number > 0:  # the first one warms up
+                    spent[kind, who].append(((cpu_when_quiet(pid) - before) / count * 1e6, slept / count))
+    return spent
+
+
+def report(spent, kinds, at_once):
+    """Ours of nginx's cost, over all kinds."""
+    sums = {REAL: 0.0, OURS: 0.0}
+    print(f"{at_once} at once: us of CPU a connection, and how often it woke a process")
+    for kind in kinds:
+        cost, woke = ({who: statistics.median(one[i] for one in spent[kind, who]) for who in sums} for i in (0, 1))
+        for who in sums:
+            sums[who] += cost[who]
+        print(f"{kind:>8}: nginx {cost[REAL]:6.1f} ({woke[REAL]:.2f}), alknet {cost[OURS]:6.1f} ({woke[OURS]:.2f}): {cost[OURS] / cost[REAL]:.2f}")
+    print(f"{'all':>8}: {sums[OURS] / sums[REAL]:.2f}, goal 1: {'reached' if sums[OURS] <= sums[REAL] else 'missed'}", flush=True)
+
+
 def main(argv):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-r", "--rounds", type=int, default=5)
     parser.add_argument("-n", "--connections", type=int, default=1000, help="of each kind in a round")
-    parser.add_argument("-a", "--at-once", type=int, default=1)
+    parser.add_argument("-a", "--at-once", default="1", help="how many, or several such numbers: 1,16,64")
     parser.add_argument("-k", "--kinds", default=",".join(KINDS), help=", ".join([*KINDS, "page"]))
     parser.add_argument("--without-access-log", action="store_true", help="nginx writes none")
     parser.add_argument("--serve", default="", help="more flags of alknet serve")
@@ -123,33 +162,21 @@ def main(argv):
     if nginx.find() is None:
         print(f"{nginx.VERSION} is not installed", file=sys.stderr)
         return 1
+    kinds = options.kinds.split(",")
     directory = Path(tempfile.mkdtemp(prefix="alknet-bench."))
     running = []
-    spent = {(kind, who): [] for kind in options.kinds.split(",") for who in (REAL, OURS)}
     try:
         cert, key = certificate(directory)
         real = nginx.Nginx(directory, cert, key, access_log=not options.without_access_log)
         running.append(real.stop)
         ours = alknet(directory, procs.Keys(directory), cert, key, options.serve.split())
         running.append(ours.kill)
-        for round_number in range(options.rounds + 1):
-            for kind in options.kinds.split(","):
-                for who, pid, port in ((REAL, real.process.pid, real.port), (OURS, ours.pid, ours.port)):
-                    before = cpu_when_quiet(pid)
-                    throw(port, kind, options.connections, options.at_once)
-                    if round_number > 0:  # the first one warms up
-                        spent[kind, who].append((cpu_when_quiet(pid) - before) / options.connections * 1e3)
+        for at_once in map(int, options.at_once.split(",")):
+            report(measure(real, ours, kinds, at_once, options), kinds, at_once)
     finally:
         for stop in running:
             stop()
         shutil.rmtree(directory, ignore_errors=True)
-    sums = {REAL: 0.0, OURS: 0.0}
-    for kind in options.kinds.split(","):
-        medians = {who: statistics.median(spent[kind, who]) for who in sums}
-        for who in sums:
-            sums[who] += medians[who]
-        print(f"{kind:>8}: nginx {medians[REAL]:.3f} ms, alknet {medians[OURS]:.3f} ms a connection ({medians[OURS] / medians[REAL]:.2f})")
-    print(f"{'all':>8}: {sums[OURS] / sums[REAL]:.2f}, goal 1: {'reached' if sums[OURS] <= sums[REAL] else 'missed'}")
     return 0
 
 
