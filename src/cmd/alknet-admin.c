@@ -282,6 +282,63 @@ static char **words_of(int argc, char **argv, char (*named)[NAMED_SIZE], size_t 
 	return words;
 }
 
+/* NAME=VALUE of the options that are parameters. */
+struct named {
+	char text[NAMED_MAX][NAMED_SIZE];
+	size_t n;
+};
+
+static int named_add(struct named *named, const char *name, const char *value)
+{
+	if (named->n == NAMED_MAX ||
+	    snprintf(named->text[named->n++], NAMED_SIZE, "%s=%s", name, value) >= NAMED_SIZE)
+		return admin_fail(STATUS_USAGE, "--%s: too long, or too many", name);
+	return STATUS_OK;
+}
+
+/* One option. False: that was all, and *status is the program's. */
+static bool option_take(int option, const char *name, const char *word, struct tool *tool,
+			struct named *named, int *status)
+{
+	switch (option) {
+	case 's':
+		tool->socket = optarg;
+		return true;
+	case 'j':
+		tool->json = true;
+		return true;
+	case 'i':
+		tool->use_stdin = true;
+		return true;
+	case 'p':
+	case 'P':
+		*status = named_add(named, name, option == 'p' ? "true" : optarg);
+		return *status == STATUS_OK;
+	case 'h':
+		admin_help(stdout);
+		break;
+	case 'a':
+		*status = admin_doc(stdout) < 0 ? STATUS_FAILED : flushed();
+		return false;
+	case 'm':
+		admin_help_man(stdout);
+		break;
+	case 'V':
+		printf("alknet-admin %s\n", PACKAGE_VERSION);
+		break;
+	case ':':
+		*status = admin_fail(STATUS_USAGE, "%s needs a value", word);
+		return false;
+	default:
+		*status = admin_fail(STATUS_USAGE,
+				     "there is no option %s; \"alknet-admin --help\" lists them",
+				     word);
+		return false;
+	}
+	*status = flushed();
+	return false;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -302,52 +359,17 @@ int main(int argc, char **argv)
 		{0},
 	};
 	struct tool tool = {.socket = ADMIN_DEFAULT_SOCKET, .fd = -1};
-	char named[NAMED_MAX][NAMED_SIZE], **words;
+	struct named named = {.n = 0};
 	int option, status, which = 0;
-	size_t n = 0;
+	char **words;
 
 	alk_json_wipe();
 	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":hV", options, &which)) != -1) {
-		switch (option) {
-		case 's':
-			tool.socket = optarg;
-			break;
-		case 'j':
-			tool.json = true;
-			break;
-		case 'i':
-			tool.use_stdin = true;
-			break;
-		case 'p':
-		case 'P':
-			if (n == NAMED_MAX ||
-			    snprintf(named[n++], NAMED_SIZE, "%s=%s", options[which].name,
-				     option == 'p' ? "true" : optarg) >= NAMED_SIZE)
-				return admin_fail(STATUS_USAGE, "--%s: too long, or too many",
-						  options[which].name);
-			break;
-		case 'h':
-			admin_help(stdout);
-			return flushed();
-		case 'a':
-			return admin_doc(stdout) < 0 ? STATUS_FAILED : flushed();
-		case 'm':
-			admin_help_man(stdout);
-			return flushed();
-		case 'V':
-			printf("alknet-admin %s\n", PACKAGE_VERSION);
-			return flushed();
-		case ':':
-			return admin_fail(STATUS_USAGE, "%s needs a value", argv[optind - 1]);
-		default:
-			return admin_fail(
-				STATUS_USAGE,
-				"there is no option %s; \"alknet-admin --help\" lists them",
-				argv[optind - 1]);
-		}
-	}
-	words = words_of(argc, argv, named, n);
+	while ((option = getopt_long(argc, argv, ":hV", options, &which)) != -1)
+		if (!option_take(option, options[which].name, argv[optind - 1], &tool, &named,
+				 &status))
+			return status;
+	words = words_of(argc, argv, named.text, named.n);
 	status = words != NULL ? command_line(&tool, words)
 			       : admin_fail(STATUS_FAILED, "out of memory");
 	free(words);

@@ -97,6 +97,8 @@ struct alk_conf_listen {
 	const json_t *proxy_from;
 	bool fallback; /* nothing was said */
 };
+/* Gives how many there are; a server takes no more than ALK_LISTENERS_MAX. */
+#define ALK_LISTENERS_MAX 64
 size_t alk_conf_listeners(const struct alk_conf *conf, struct alk_conf_listen *out, size_t max);
 
 /* max_startups, "START:RATE:FULL": from START start-ups in flight a new one is dropped with RATE percent,

@@ -219,6 +219,9 @@ static void table_convert(lua_State *L, json_t *parent, const char *key)
 	json_t *table;
 	bool list;
 
+	/* A table that was emptied is walked to its end, and may stand there many times. */
+	if (clock() - reader->start >= CPU_MAX)
+		value_fail(L, "takes too long to read");
 	for (unsigned i = 0; i < reader->depth; i++)
 		if (reader->open[i] == self)
 			value_fail(L, "holds itself");

@@ -15,7 +15,8 @@
 #define CLIENTS_MAX 256
 #define INPUT ((size_t)64 << 10)
 #define UP_MAX ((size_t)1 << 20)     /* bytes of a program that wait for the server */
-#define DOWN_MAX ((size_t)256 << 10) /* bytes that wait for the program */
+#define DOWN_MAX ((size_t)256 << 10) /* bytes that wait for the program: the server is not read */
+#define OUT_MAX ((size_t)8 << 20)    /* the same with our own answers: it is not read either */
 #define FRAME_MAX ((size_t)4 << 20)  /* the most that a server can be told to take */
 #define FRAME_MS 30000
 #define TICK_MS 250 /* how finely waiting is measured */
@@ -104,12 +105,16 @@ static void client_die(struct bus_client *c)
 	alk_task_queue(c->front->loop, &c->work);
 }
 
+static bool client_is_read(const struct bus_client *c)
+{
+	return !c->eof && !c->closing && bus_bytes_n(&c->up) < UP_MAX &&
+	       bus_bytes_n(&c->out) < OUT_MAX;
+}
+
 static void client_watch(const struct bus_client *c)
 {
-	int events = 0;
+	int events = client_is_read(c) ? ALK_IO_READ : 0;
 
-	if (!c->eof && !c->closing && bus_bytes_n(&c->up) < UP_MAX)
-		events |= ALK_IO_READ;
 	if (bus_bytes_n(&c->out) > 0)
 		events |= ALK_IO_WRITE;
 	alk_io_set(c->io, events);
@@ -263,9 +268,14 @@ static void client_mark(struct bus_client *c)
 	uint64_t now = alk_loop_now(c->front->loop);
 	struct mark *last = c->n_marks > 0 ? &c->marks[c->n_marks - 1] : NULL;
 
-	if (last == NULL || (now - last->at >= TICK_MS && c->n_marks < MARKS_MAX))
-		last = &c->marks[c->n_marks++];
-	*last = (struct mark){now, c->came};
+	if (last != NULL && now - last->at < TICK_MS) {
+		last->bytes = c->came;
+	} else {
+		/* Where there is no place for another, what came last is given up later, not before its time. */
+		if (last == NULL || c->n_marks < MARKS_MAX)
+			last = &c->marks[c->n_marks++];
+		*last = (struct mark){now, c->came};
+	}
 	if (c->open)
 		return;
 	if (!alk_timer_active(c->tick))
@@ -591,6 +601,8 @@ static void on_frame_late(void *user)
 
 	if (c->closing)
 		client_die(c);
+	else if (!client_is_read(c))
+		alk_timer_start(c->frame, FRAME_MS); /* it is we who do not read */
 	else
 		client_fail(c, "INVALID_FRAME", "the rest of the frame did not arrive");
 }

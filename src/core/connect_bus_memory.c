@@ -237,8 +237,8 @@ static void op_ask(struct bus_memory *m, const char *name, struct bus_bytes *bef
 	struct bus_memory_op *op;
 	char id[48];
 
-	if (op_find(m, name) != NULL || strncmp(name, "/services/", 10) == 0 ||
-	    strcmp(name, REGISTER) == 0)
+	if (op_find(m, name) != NULL || strlen(name) > ID_MAX ||
+	    strncmp(name, "/services/", 10) == 0 || strcmp(name, REGISTER) == 0)
 		return;
 	if (m->n_operations >= OPERATIONS_MAX)
 		ops_forget(m);

@@ -305,6 +305,17 @@ static int loaded_open(struct alk_loaded *loaded, const struct alk_loader *loade
 	return rc < 0 ? rc : loaded_init(loaded, loader, err);
 }
 
+int alk_loader_get_transports(struct alk_loader *loader, struct alk_err *err)
+{
+	struct alk_conf_listen listen[ALK_LISTENERS_MAX];
+	size_t n = alk_conf_listeners(loader->conf, listen, ALK_LISTENERS_MAX);
+
+	for (size_t i = 0; i < n && i < ALK_LISTENERS_MAX; i++)
+		if (alk_loader_get(loader, ALK_PLUGIN_TRANSPORT, listen[i].transport, err) == NULL)
+			return -EINVAL;
+	return 0;
+}
+
 struct alk_loaded *alk_loader_find(const struct alk_loader *loader, const char *name)
 {
 	struct alk_loaded *loaded;

@@ -24,6 +24,8 @@ void alk_loader_free(struct alk_loader **loader);
  * second call gives the same one. ALK_PLUGIN_NONE is any kind. NULL with `err`. */
 struct alk_loaded *alk_loader_get(struct alk_loader *loader, enum alk_plugin_kind kind,
 				  const char *name, struct alk_err *err);
+/* The transports of all listeners of the configuration. -EINVAL with `err`. */
+int alk_loader_get_transports(struct alk_loader *loader, struct alk_err *err);
 /* Load every plugin of `kind` in the directory, in the order of their names: `on_loaded` for each, also
  * for one that was loaded before, and `on_refused` with the sentence for each file NAME.so that does not fit;
  * the others are loaded all the same. Plugins of another kind are left alone. -errno when the directory

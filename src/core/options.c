@@ -247,10 +247,9 @@ static int enum_check(const struct alk_option *option, const char *text, struct 
 
 		if (strlen(text) == n && strncmp(s, text, n) == 0)
 			return 0;
-		used += (size_t)snprintf(listed + used, sizeof(listed) - used, "%s%.*s",
-					 used > 0 ? ", " : "", (int)n, s);
-		if (used >= sizeof(listed))
-			break;
+		if (used < sizeof(listed))
+			used += (size_t)snprintf(listed + used, sizeof(listed) - used, "%s%.*s",
+						 used > 0 ? ", " : "", (int)n, s);
 		s += n + (s[n] == '|');
 	}
 	alk_text_escape(text, strlen(text), shown, sizeof(shown));

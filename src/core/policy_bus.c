@@ -75,6 +75,15 @@ bool alk_policy_declared_subscribes(const struct alk_policy_declared *declared)
 	return declared->n_patterns > 0;
 }
 
+static void pattern_free(struct policy_pattern *p)
+{
+	if (!p)
+		return;
+	free(p->pattern);
+	free(p->group);
+	free(p);
+}
+
 void alk_policy_declared_free(struct alk_policy_declared **declared)
 {
 	struct alk_policy_declared *d = *declared;
@@ -93,9 +102,7 @@ void alk_policy_declared_free(struct alk_policy_declared **declared)
 		struct policy_pattern *p = LIST_FIRST(&d->patterns);
 
 		LIST_REMOVE(p, entry);
-		free(p->pattern);
-		free(p->group);
-		free(p);
+		pattern_free(p);
 	}
 	free(d);
 }
@@ -317,14 +324,16 @@ int alk_api_subscribe(lua_State *L)
 	if (d->n_patterns >= ALK_POLICY_SUBSCRIPTIONS_MAX)
 		return luaL_error(L, "more than %d subscriptions", ALK_POLICY_SUBSCRIPTIONS_MAX);
 	p = calloc(1, sizeof(*p));
-	if (!p)
+	if (p) {
+		p->pattern = strdup(pattern);
+		p->group = strdup(group);
+	}
+	if (!p || !p->pattern || !p->group) {
+		pattern_free(p);
 		return luaL_error(L, "not enough memory");
+	}
 	LIST_INSERT_HEAD(&d->patterns, p, entry);
 	d->n_patterns++;
-	p->pattern = strdup(pattern);
-	p->group = strdup(group);
-	if (!p->pattern || !p->group)
-		return luaL_error(L, "not enough memory");
 	return 0;
 }
 
@@ -527,6 +536,7 @@ static void on_event(void *user, const char *envelope, size_t n)
 	struct alk_policy *policy = user;
 	struct policy_event *e;
 	const json_t *payload;
+	bool fits;
 
 	if (policy->declared->n_events >= ALK_POLICY_EVENTS_MAX || n > ALK_POLICY_INPUT_MAX) {
 		event_lost(policy, n > ALK_POLICY_INPUT_MAX ? "longer than 64 KiB"
@@ -534,8 +544,10 @@ static void on_event(void *user, const char *envelope, size_t n)
 		return;
 	}
 	e = calloc(1, sizeof(*e));
-	if (!e)
+	if (!e) {
+		event_lost(policy, "out of memory");
 		return;
+	}
 	e->policy = policy;
 	LIST_INSERT_HEAD(&policy->declared->events, e, entry);
 	policy->declared->n_events++;
@@ -548,11 +560,12 @@ static void on_event(void *user, const char *envelope, size_t n)
 		.size = n,
 		.value = payload,
 	};
-	if (e->ask.name && e->ask.id && alk_policy_json_fits(payload))
+	fits = e->ask.name && e->ask.id && alk_policy_json_fits(payload);
+	if (fits)
 		e->asked = alk_policy_ask(policy, &e->ask, on_event_done, e);
 	if (!e->asked) {
 		event_free(e);
-		event_lost(policy, "null in a list, or too many values");
+		event_lost(policy, fits ? "out of memory" : "null in a list, or too many values");
 	}
 }
 

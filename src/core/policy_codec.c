@@ -259,8 +259,7 @@ int alk_api_json_decode(lua_State *L)
 	return 1;
 }
 
-/* The document of the value on top, taken from the stack's own; NULL with *why. A table in a document under way
- * belongs to it at once, so that nothing is lost when Lua raises. */
+/* The document of the value at `index`; NULL with *why. Nothing here raises: what is under way would be lost. */
 static json_t *json_take(lua_State *L, struct json_box *box, int index, int depth,
 			 const char **why);
 
@@ -311,12 +310,18 @@ static bool object_take(lua_State *L, struct json_box *box, int index, json_t *o
 	return true;
 }
 
+/* A table that was emptied is walked to its end, and may be in the document many times. */
 static json_t *table_take(lua_State *L, struct json_box *box, int index, int depth,
 			  const char **why)
 {
-	bool list = table_is_list(L, index), whole;
-	json_t *json = list ? json_array() : json_object();
+	bool list, whole;
+	json_t *json;
 
+	*why = "took more time than it may";
+	if (alk_sandbox_is_over(L))
+		return NULL;
+	list = table_is_list(L, index);
+	json = list ? json_array() : json_object();
 	*why = "not enough memory";
 	if (!json)
 		return NULL;

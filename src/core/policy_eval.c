@@ -424,8 +424,11 @@ struct alk_policy_eval *alk_policy_eval_start(struct alk_policy *policy, const j
 	eval->answers = json_array();
 	if (!eval->params || !eval->answers)
 		alk_err_set(err, -ENOMEM, "out of memory");
-	else if (eval_read(eval, err) == 0 && eval_next(eval))
-		return eval;
+	else if (eval_read(eval, err) == 0) {
+		if (eval_next(eval))
+			return eval;
+		alk_err_set(err, -ENOMEM, "out of memory");
+	}
 	eval_free(eval);
 	return NULL;
 }

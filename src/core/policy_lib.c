@@ -10,7 +10,7 @@
  *   xpcall                          Lua runs its handler with hooks off after a timeout
  *   coroutine.wrap, .close          Lua runs __close with hooks off after a timeout
  *   setmetatable                    __gc would run outside of a question
- *   table.*, string.rep             loops in C as long as a number in the script says
+ *   table.*, string.rep             loops in C as long as a number in the script, or its __len, says
  *   string.find, match, gmatch, gsub   policy_string.c
  */
 
@@ -187,9 +187,12 @@ static void check_length(lua_State *L, lua_Integer n)
 		luaL_error(L, "more than %d elements", ALK_POLICY_LIST_MAX);
 }
 
+/* The library asks for the length again: a metamethod would tell it another one than us. */
 static int tab_change(lua_State *L)
 {
 	luaL_checkany(L, 1);
+	if (luaL_getmetafield(L, 1, "__len") != LUA_TNIL)
+		return luaL_error(L, "a table with __len cannot be changed like this");
 	check_length(L, luaL_len(L, 1));
 	return call_original(L);
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "cmdline.h"
+#include "json_text.h"
 #include "main.h"
 #include "policy_eval.h"
 #include "text.h"
@@ -365,10 +366,10 @@ static void on_test(void *user, int n, int of, const char *name, const char *why
 	else
 		testing->passed++;
 	if (testing->list) {
-		one = json_pack("{s:s, s:s, s:b}", "file", testing->now, "test", name, "passed",
-				why == NULL);
+		one = json_pack("{s:o, s:o, s:b}", "file", alk_json_text(testing->now), "test",
+				alk_json_text(name), "passed", why == NULL);
 		if (why)
-			json_object_set_new(one, "why", json_string(why));
+			json_object_set_new(one, "why", alk_json_text(why));
 		json_array_append_new(testing->list, one);
 		return;
 	}
@@ -415,6 +416,8 @@ static int files_find(struct testing *testing, const char *dir, int depth, struc
 			rc = alk_err_set(err, -E2BIG, "%s: more than %d tests", dir, FILES_MAX);
 		else if ((testing->file[testing->files] = strdup(path)))
 			testing->files++;
+		else
+			rc = alk_err_set(err, -ENOMEM, "out of memory");
 	}
 	free(list);
 	return rc;

@@ -79,7 +79,9 @@ struct alk_sandbox {
 int alk_sandbox_init(struct alk_sandbox *box, const char *name, size_t cap, struct alk_err *err);
 void alk_sandbox_deinit(struct alk_sandbox *box);
 struct alk_sandbox *alk_sandbox_of(lua_State *L);
-/* Raise an error when the run is over its budget. For C functions that work for long. */
+/* Is the run over its budget? Then its next instruction ends it. For C functions that work for long. */
+bool alk_sandbox_is_over(lua_State *L);
+/* The same, and raise the error at once. */
 void alk_sandbox_poll(lua_State *L);
 
 enum alk_wait_kind {

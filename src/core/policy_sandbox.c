@@ -102,10 +102,12 @@ static const char *stop_reason(struct alk_sandbox *box)
 
 static void sandbox_hook(lua_State *L, lua_Debug *ar);
 
-/* Over the budget? From the first time on the hook comes at every instruction, so that no pcall can
+/* From the first time on the hook comes at every instruction, so that no pcall can
  * go on for long. */
-static bool sandbox_over(lua_State *L, struct alk_sandbox *box)
+bool alk_sandbox_is_over(lua_State *L)
 {
+	struct alk_sandbox *box = alk_sandbox_of(L);
+
 	if (!box->stopped)
 		box->stopped = stop_reason(box);
 	if (box->stopped)
@@ -113,18 +115,16 @@ static bool sandbox_over(lua_State *L, struct alk_sandbox *box)
 	return box->stopped != NULL;
 }
 
-static void sandbox_raise(lua_State *L, const struct alk_sandbox *box)
+static void sandbox_raise(lua_State *L)
 {
-	lua_pushstring(L, box->stopped);
+	lua_pushstring(L, alk_sandbox_of(L)->stopped);
 	lua_error(L);
 }
 
 void alk_sandbox_poll(lua_State *L)
 {
-	struct alk_sandbox *box = alk_sandbox_of(L);
-
-	if (sandbox_over(L, box))
-		sandbox_raise(L, box);
+	if (alk_sandbox_is_over(L))
+		sandbox_raise(L);
 }
 
 static void where_note(lua_State *L, lua_Debug *ar, char *where, size_t size)
@@ -147,14 +147,14 @@ static void sandbox_hook(lua_State *L, lua_Debug *ar)
 			where_note(L, ar, box->where, sizeof(box->where));
 		return;
 	}
-	if (!sandbox_over(L, box))
+	if (!alk_sandbox_is_over(L))
 		return;
 	/* A yield leaves all at once. An error stops at every pcall, and each costs Lua a walk over the
 	 * whole stack: 100 000 of them, one inside the other, took 6 s. */
 	if (ar->event == LUA_HOOKCOUNT && lua_isyieldable(L))
 		lua_yield(L, 0);
 	else
-		sandbox_raise(L, box);
+		sandbox_raise(L);
 }
 
 /* The stack of a coroutine that failed is still as it was. */

@@ -71,7 +71,7 @@ static void check_keys(lua_State *L, int index, const char *what, const char *kn
 	luaL_checktype(L, index, LUA_TTABLE);
 	for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
 		key = lua_type(L, -2) == LUA_TSTRING ? lua_tolstring(L, -2, &len) : NULL;
-		found = key ? strstr(known, key) : NULL;
+		found = key && len > 0 && strlen(key) == len ? strstr(known, key) : NULL;
 		while (found && (found == known || found[-1] != ' ' || found[len] != ' '))
 			found = strstr(found + 1, key);
 		if (!found)

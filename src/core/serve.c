@@ -30,7 +30,6 @@
 #include "worker.h"
 
 #define CONTROL_FD 3
-#define LISTEN_MAX 64
 
 int alk_main_fail(int status, const struct alk_err *err)
 {
@@ -343,18 +342,6 @@ static void on_plugin_bad(void *user, const char *name, const struct alk_err *wh
 	}
 }
 
-static int transports_check(const struct alk_conf *conf, struct alk_loader *loader,
-			    struct alk_err *err)
-{
-	struct alk_conf_listen listen[LISTEN_MAX];
-	size_t n = alk_conf_listeners(conf, listen, LISTEN_MAX);
-
-	for (size_t i = 0; i < n && i < LISTEN_MAX; i++)
-		if (alk_loader_get(loader, ALK_PLUGIN_TRANSPORT, listen[i].transport, err) == NULL)
-			return -EINVAL;
-	return 0;
-}
-
 static int plugins_check(struct alk_conf *conf, bool connect, FILE *out, struct alk_err *err)
 {
 	struct plugins_check check = {.conf = conf, .out = out, .err = err};
@@ -368,7 +355,7 @@ static int plugins_check(struct alk_conf *conf, bool connect, FILE *out, struct 
 	if (loader == NULL)
 		return -EINVAL;
 	if (!connect)
-		rc = transports_check(conf, loader, err);
+		rc = alk_loader_get_transports(loader, err);
 	else if (alk_loader_get(loader, ALK_PLUGIN_TRANSPORT, transport, err) == NULL)
 		rc = -EINVAL;
 	if (rc == 0)

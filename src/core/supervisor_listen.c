@@ -167,8 +167,7 @@ void supervisor_unlisten(struct alk_supervisor *sup)
 
 void supervisor_accept(struct alk_supervisor *sup)
 {
-	bool ready = sup->state == SUPERVISOR_RUNNING &&
-		     supervisor_serving_slot(sup) < (int)sup->slots;
+	bool ready = sup->state == SUPERVISOR_RUNNING && supervisor_is_served(sup);
 
 	supervisor_local_accept(sup, ready);
 	if (alk_timer_active(sup->pause))

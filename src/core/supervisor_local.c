@@ -122,7 +122,7 @@ static void on_pause_end(void *user)
 {
 	struct alk_local_listener *listener = user;
 
-	if (supervisor_serving_slot(listener->sup) < (int)listener->sup->slots)
+	if (supervisor_is_served(listener->sup))
 		alk_io_set(listener->io, ALK_IO_READ);
 }
 

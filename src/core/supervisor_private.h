@@ -52,7 +52,6 @@
 #define ALK_SLOTS_MAX 1024
 #define ALK_GENERATIONS_MAX                                                                        \
 	16 /* that are alive at once; a reload that would make one more is refused */
-#define ALK_LISTENERS_MAX 64
 #define ALK_PLACES_MAX                                                                             \
 	(2 * ALK_LISTENERS_MAX) /* those of two configurations, while one follows the other */
 
@@ -265,6 +264,8 @@ void supervisor_unlisten_free(struct supervisor_listener *listener);
 struct supervisor_slot *supervisor_pick_worker(struct alk_supervisor *sup);
 /* The place of a worker that takes links, or one past all places when there is none. */
 int supervisor_serving_slot(const struct alk_supervisor *sup);
+/* Is there one? */
+bool supervisor_is_served(const struct alk_supervisor *sup);
 /* Hear of links that ended and of which the boards alone tell: before links are counted. */
 void supervisor_look(const struct alk_supervisor *sup);
 /* Apply the limits to a link and hand it to a worker, now or when its turn comes. Takes link->fd. Gives the link's
@@ -279,8 +280,6 @@ void supervisor_refuse_turns(struct alk_supervisor *sup);
 void supervisor_log_refused(struct alk_supervisor *sup);
 
 /* supervisor_relisten.c */
-/* Load the transports that `setup` listens with, before its workers start: their halves hear of each worker. */
-int supervisor_relisten_load(struct supervisor_setup *setup, struct alk_err *err);
 /* Open what the configuration of `setup` has and the running one has not. On failure all is as before. */
 int supervisor_relisten_open(struct alk_supervisor *sup, struct supervisor_setup *setup,
 			     struct alk_err *err);

@@ -49,18 +49,6 @@ void supervisor_relisten_undo(struct alk_supervisor *sup)
 	}
 }
 
-int supervisor_relisten_load(struct supervisor_setup *setup, struct alk_err *err)
-{
-	struct alk_conf_listen want[ALK_LISTENERS_MAX];
-	size_t n = alk_conf_listeners(setup->conf, want, ALK_LISTENERS_MAX);
-
-	for (size_t i = 0; i < n && i < ALK_LISTENERS_MAX; i++)
-		if (alk_loader_get(setup->loader, ALK_PLUGIN_TRANSPORT, want[i].transport, err) ==
-		    NULL)
-			return -EINVAL;
-	return 0;
-}
-
 /* Where nothing is said: what the transport listens on then, if that is another place than the core's. */
 static size_t listens_set(struct supervisor_setup *setup, struct alk_conf_listen *want, size_t n)
 {

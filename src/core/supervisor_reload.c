@@ -232,8 +232,9 @@ static int reload_start(struct supervisor_reload *r, struct alk_err *err)
 		return rc;
 	n = r->kind == SUPERVISOR_RELOAD_CHECK ? 1 : supervisor_want_workers(sup, r->setup);
 	rc = room_check(sup, n, err);
+	/* Before its workers start: the transports' halves hear of each worker. */
 	if (rc == 0)
-		rc = supervisor_relisten_load(r->setup, err);
+		rc = alk_loader_get_transports(r->setup->loader, err);
 	return rc == 0 ? supervisor_start_workers(sup, r->setup, n, SLOT_NEW, err) : rc;
 }
 

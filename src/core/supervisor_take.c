@@ -52,6 +52,11 @@ int supervisor_serving_slot(const struct alk_supervisor *sup)
 	return (int)sup->slots;
 }
 
+bool supervisor_is_served(const struct alk_supervisor *sup)
+{
+	return supervisor_serving_slot(sup) < (int)sup->slots;
+}
+
 /* The ready worker with the fewest links; equals take turns; one that is stuck right now comes last. */
 struct supervisor_slot *supervisor_pick_worker(struct alk_supervisor *sup)
 {
@@ -185,17 +190,12 @@ static bool has_hung_up(const struct alk_link *link)
 	return poll(&pollfd, 1, 0) > 0;
 }
 
-static bool worker_is_ready(const struct alk_supervisor *sup)
-{
-	return supervisor_serving_slot(sup) < (int)sup->slots;
-}
-
 void supervisor_take_turns(struct alk_supervisor *sup)
 {
 	struct alk_link link;
 	uint64_t wait = 0, number;
 
-	while (worker_is_ready(sup) &&
+	while (supervisor_is_served(sup) &&
 	       (wait = alk_limit_wait(sup->limit, alk_loop_now(sup->loop))) == 0 &&
 	       (number = alk_turns_take(sup->turns, &link)) != 0) {
 		if (has_hung_up(&link))
@@ -221,7 +221,7 @@ uint64_t supervisor_take_link(struct alk_supervisor *sup, struct alk_link *link)
 	supervisor_look(sup);
 	if (sup->state == SUPERVISOR_RUNNING && !alk_options_has(sup->values, "key"))
 		return link_refuse(sup, ALK_REFUSAL_KEY, link);
-	if (sup->state != SUPERVISOR_RUNNING || !worker_is_ready(sup))
+	if (sup->state != SUPERVISOR_RUNNING || !supervisor_is_served(sup))
 		return link_refuse(sup, ALK_REFUSAL_WORKER, link);
 	if (alk_turns_count(sup->turns) == 0 &&
 	    alk_limit_wait(sup->limit, alk_loop_now(sup->loop)) == 0)

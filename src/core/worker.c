@@ -27,7 +27,6 @@
 #define TICK_MAX_MS 5000
 #define STOP_MS 2500 /* for the last words to peers */
 #define TOLD_MS 20 /* until the supervisor is told to look at the board, if it does not by itself */
-#define LISTEN_MAX 64
 
 struct alk_worker {
 	uint32_t magic;
@@ -293,13 +292,7 @@ static int worker_proxy(struct alk_worker *w, const char *text, struct alk_err *
 /* What a link or an open would load or read later, when the account may not. */
 static int worker_load(struct alk_worker *w, struct alk_err *err)
 {
-	struct alk_conf_listen listen[LISTEN_MAX];
-	size_t i, n = alk_conf_listeners(w->conf, listen, LISTEN_MAX);
-
-	for (i = 0; i < n && i < LISTEN_MAX; i++)
-		if (!alk_loader_get(w->loader, ALK_PLUGIN_TRANSPORT, listen[i].transport, err))
-			return -EINVAL;
-	if (alk_conf_passed(w->conf, err) < 0)
+	if (alk_loader_get_transports(w->loader, err) < 0 || alk_conf_passed(w->conf, err) < 0)
 		return -EINVAL;
 	if (!alk_resolver_of(w->loop, err))
 		return -EIO;

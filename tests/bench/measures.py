@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """What is measured. Each function takes the two ends of a tunnel and gives {row: value}."""
 
-import array
 import concurrent.futures
 import contextlib
-import fcntl
 import os
 import re
 import signal
 import socket
 import subprocess
-import termios
 import time
 
 from harness import net, procs, sshwire
@@ -286,19 +283,13 @@ def channels(ends):
     }
 
 
-def waiting_bytes(sock):
-    count = array.array("i", [0])
-    fcntl.ioctl(sock, termios.FIONREAD, count)
-    return count[0]
-
-
 def stall(ends):
     """A reader that stops with 10 GB offered: what both ends hold, and how their other channels do."""
     before = ends.memory()
     with ends.open(ends.targets.source) as sock:
         sock.sendall(b"%d\n" % OFFERED)
-        wait_until(lambda: waiting_bytes(sock) > 0, 20, "the first bytes")
-        wait_until(Settled(lambda: waiting_bytes(sock), 100), 60, "the stream to stop")
+        wait_until(lambda: net.waiting_bytes(sock) > 0, 20, "the first bytes")
+        wait_until(Settled(lambda: net.waiting_bytes(sock), 100), 60, "the stream to stop")
         held = [new - old for new, old in zip(ends.memory(), before)]
         try:
             p50, p99 = round_trips(ends, ends.times(1000))

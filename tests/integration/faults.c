@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Loaded before everything else, it fails one call: the n-th of a kind, once. ALKNET_TEST_FAULTS is a file that holds
+/* Loaded before everything else, it fails one call: the n-th of a kind, once. It also knows what was allocated while it was
+ * told to watch, and not given back since. ALKNET_TEST_FAULTS is a file that holds
  * struct faults, which the test writes while the program runs; ALKNET_TEST_FAULTS_ROLE is the word of the command line
  * that says which of the processes is meant (serve, worker, connect). harness/faults.py has the same table. */
 #define _GNU_SOURCE
@@ -56,6 +57,15 @@ enum kind {
 	KIND_COUNT
 };
 
+#define BLOCKS 16384u /* a power of two */
+#define BLOCK_FRAMES 8
+
+struct block {
+	uint64_t at; /* 0: never used; 1: given back */
+	uint64_t size;
+	uint64_t frame[BLOCK_FRAMES]; /* who asked, innermost first */
+};
+
 struct faults {
 	uint32_t armed, kind;
 	uint64_t at; /* which call of the kind */
@@ -63,6 +73,9 @@ struct faults {
 	uint32_t fired;
 	uint64_t count[32];
 	char site[1024]; /* who called, innermost first */
+	uint32_t watching;
+	uint32_t overflown; /* there were more blocks than there is room for */
+	struct block block[BLOCKS];
 };
 
 static struct faults *faults;
@@ -125,6 +138,120 @@ static __attribute__((noinline)) bool fails(enum kind kind)
 	return true;
 }
 
+/* ---- what is alive; each thread of a program that has more than one may come ---- */
+
+static unsigned block_lock;
+
+static void blocks_lock(void)
+{
+	while (__atomic_exchange_n(&block_lock, 1, __ATOMIC_ACQUIRE))
+		;
+}
+
+static void blocks_unlock(void)
+{
+	__atomic_store_n(&block_lock, 0, __ATOMIC_RELEASE);
+}
+
+/* The block's place, or NULL; in *room where it could go. */
+static struct block *block_find(struct faults *f, uint64_t at, struct block **room)
+{
+	uint64_t from = at >> 4;
+
+	*room = NULL;
+	for (unsigned i = 0; i < BLOCKS; i++) {
+		struct block *b = &f->block[(from + i) % BLOCKS];
+
+		if (b->at == at)
+			return b;
+		if (*room == NULL && b->at <= 1)
+			*room = b;
+		if (b->at == 0)
+			break;
+	}
+	return NULL;
+}
+
+static void block_put(struct faults *f, const struct block *block)
+{
+	struct block *room;
+
+	blocks_lock();
+	block_find(f, block->at, &room);
+	if (room != NULL)
+		*room = *block;
+	else
+		f->overflown = 1;
+	blocks_unlock();
+}
+
+/* False: it is not one of those that were watched. */
+static bool block_take(struct faults *f, const void *at, struct block *taken)
+{
+	struct block *room, *b;
+
+	blocks_lock();
+	b = block_find(f, (uintptr_t)at, &room);
+	if (b != NULL) {
+		*taken = *b;
+		b->at = 1;
+	}
+	blocks_unlock();
+	return b != NULL;
+}
+
+/* OpenSSL keeps the last sixteen errors of a thread. */
+static bool is_error_of_openssl(void *const *frame, int n)
+{
+	for (int i = 0; i < n; i++) {
+		Dl_info info = {0};
+
+		if (frame[i] != NULL && dladdr(frame[i], &info) != 0 && info.dli_sname != NULL &&
+		    strncmp(info.dli_sname, "ERR_", 4) == 0)
+			return true;
+	}
+	return false;
+}
+
+static __attribute__((noinline)) void *block_made(void *at, size_t size)
+{
+	static _Thread_local bool inside;
+	struct faults *f = faults;
+	struct block block = {.at = (uintptr_t)at, .size = size};
+	void *frame[BLOCK_FRAMES + 2] = {NULL};
+
+	if (f == NULL || at == NULL || inside || !__atomic_load_n(&f->watching, __ATOMIC_ACQUIRE))
+		return at;
+	inside = true;
+	backtrace(frame, BLOCK_FRAMES + 2);
+	inside = false;
+	if (is_error_of_openssl(frame + 2, 3))
+		return at;
+	for (int i = 0; i < BLOCK_FRAMES; i++)
+		block.frame[i] = (uintptr_t)frame[i + 2];
+	block_put(f, &block);
+	return at;
+}
+
+/* One that grows is the one that it was. */
+static void *block_moved(struct faults *f, void *old, size_t size, void *(*grow)(void *, size_t))
+{
+	struct block block;
+	bool watched = f != NULL && old != NULL && block_take(f, old, &block);
+	void *at = grow(old, size);
+
+	if (old == NULL)
+		return block_made(at, size);
+	if (!watched || (at == NULL && size == 0))
+		return at;
+	if (at != NULL) {
+		block.at = (uintptr_t)at;
+		block.size = size;
+	}
+	block_put(f, &block);
+	return at;
+}
+
 /* ---- allocation; what comes before dlsym() has answered is taken from here and never given back ---- */
 
 static _Alignas(16) char early[65536];
@@ -173,14 +300,14 @@ void *malloc(size_t n)
 {
 	if (!libc_known())
 		return early_take(n);
-	return fails(KIND_malloc) ? NULL : libc.malloc(n);
+	return fails(KIND_malloc) ? NULL : block_made(libc.malloc(n), n);
 }
 
 void *calloc(size_t n, size_t size)
 {
 	if (!libc_known())
 		return early_take(n * size);
-	return fails(KIND_malloc) ? NULL : libc.calloc(n, size);
+	return fails(KIND_malloc) ? NULL : block_made(libc.calloc(n, size), n * size);
 }
 
 void *realloc(void *old, size_t n)
@@ -193,13 +320,17 @@ void *realloc(void *old, size_t n)
 		at = libc.known ? libc.malloc(n) : early_take(n);
 		return at != NULL && old != NULL ? memcpy(at, old, had < n ? had : n) : at;
 	}
-	return fails(KIND_malloc) ? NULL : libc.realloc(old, n);
+	return fails(KIND_malloc) ? NULL : block_moved(faults, old, n, libc.realloc);
 }
 
 void free(void *at)
 {
+	struct block block;
+
 	if (at == NULL || is_early(at) || !libc_known())
 		return;
+	if (faults != NULL)
+		block_take(faults, at, &block);
 	libc.free(at);
 }
 

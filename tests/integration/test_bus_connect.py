@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """`alknet connect --bus`, which outlives sessions, and the small commands at such a socket."""
 
+import contextlib
+import itertools
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
+import time
 
 import pytest
 
@@ -13,7 +17,7 @@ from harness import procs
 from harness.buslocal import Local
 from harness.buswire import either, frame
 from harness.configured import Configured
-from harness.waiting import scaled, wait_until
+from harness.waiting import Settled, scaled, wait_until
 
 AGAIN = r"alknet: connected to 127\.0\.0\.1:\d+ again after "
 
@@ -150,6 +154,57 @@ def test_what_is_sent_during_an_outage(front):
     bus.back()
     assert sorted(one.next()["id"] for _ in range(2)) == ["kept", "late"]
     assert two.sync() == [] and late.sync() == []
+
+
+def test_nothing_waits_longer_because_more_follows(front):
+    """Each frame has its own time, also from a program that never pauses."""
+    bus = front()
+    one = bus.local()
+    one.sync()
+    bus.stop()
+    bus.client.wait_log("alknet: the session ended: ")
+    one.send("a", "first", {})
+    more = itertools.count()
+
+    def is_told():
+        one.send("a", f"more{next(more)}", {})
+        return select.select([one.socket], [], [], 0)[0]
+
+    wait_until(is_told, 30, "the first to be given up")
+    either(one.next(), "UNAVAILABLE", "first")
+
+
+def test_a_program_that_reads_no_answers_is_not_read(front):
+    bus = front()
+    one = bus.local()
+    one.sync()
+    # An id that is the client's own: it answers by itself.
+    payload = {"operationId": "/services/list", "input": {}}
+    call = frame({"type": "call.requested", "id": "~alknet-connect-1", "payload": payload}) * 500
+    sent = 0
+
+    def is_held():
+        nonlocal sent
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                assert sent < 64 << 20, "it is still read"
+                sent += one.socket.send(call[sent % len(call) :])
+        return sent
+
+    one.socket.settimeout(0)
+    wait_until(Settled(is_held, times=10), 60, "the program to be held")
+    one.socket.settimeout(scaled(60))
+    if os.environ.get("ALKNET_TEST_FULL"):
+        # In the middle of a frame, for longer than one may take: it is not the program who is late.
+        late = time.monotonic() + 40
+        wait_until(lambda: time.monotonic() > late, 60, "the time of a frame to pass")
+    size = len(call) // 500
+    whole, cut = divmod(sent, size)
+    assert all(one.next()["type"] == "call.error" for _ in range(whole))
+    one.raw(call[cut:size])
+    assert one.next()["type"] == "call.error"
+    other = bus.local()
+    assert other.sync() == []
 
 
 def test_bad_addresses(tmp_path, keys):

@@ -64,7 +64,7 @@ class Walk:
     def __init__(self, start, keys, targets, shim):
         self.start, self.targets, self.shim = start, targets, shim
         self.key = sshwire.load_key(keys.path("user"))
-        self.abortions, self.fired, self.lost, self.silent = [], 0, 0, 0
+        self.abortions, self.leaks, self.fired, self.lost, self.silent = [], {}, 0, 0, 0
         self.serving = None
         self.begin()
 
@@ -132,13 +132,13 @@ class Walk:
             assert "said nothing" in str(silence), silence
             self.silent += 1
 
-    def step(self, kind, at, error):
+    def fail(self, kind, at, error):
+        """Have it fail, and look whether the next session is served. Where it was; None: it was not, or ended the process."""
         self.shim.arm(kind, at, error)
         self.try_once()
         site = self.shim.disarm()
         if site is None:
-            return
-        self.fired += 1
+            return None
         what = f"{kind} {at} {errno.errorcode.get(error, error)} at {' '.join(site)}"
         problem = None
         try:
@@ -147,7 +147,7 @@ class Walk:
         except Exception as failure:  # the process that was meant may be on its way out
             problem = failure
         if problem is None and procs.alive(self.pid):
-            return
+            return what
         caller = next((frame for frame in site if not frame.startswith("libc.so")), "")
         try:
             wait_until(lambda: not procs.alive(self.pid), 5, "the process to end")
@@ -157,6 +157,39 @@ class Walk:
         self.abortions.append(what)
         self.replaced(what)
         self.begin()
+        return None
+
+    def step(self, kind, at, error):
+        abortions = len(self.abortions)
+        what = self.fail(kind, at, error)
+        self.fired += what is not None or len(self.abortions) > abortions
+        if what is not None:
+            self.look_for_leak(kind, at, error, what)
+
+    def left(self):
+        """Who asked for what was allocated while the shim watched and is there still, some sessions later.
+
+        What Lua has is its collector's."""
+        for _ in range(3):
+            left = [who for _, who in self.shim.left(self.pid).values() if not any("liblua" in frame for frame in who[:4])]
+            if not left:
+                break
+            self.session()
+            self.settle(self.files)
+        return set(left)
+
+    def look_for_leak(self, kind, at, error, what):
+        """What a session left behind may be a table that has grown, for good: a leak is left each time."""
+        left, same = self.left(), 0
+        for _ in range(6):
+            if not left or same == 2:
+                break
+            again = self.fail(kind, at, error)
+            if again == what:
+                same += 1
+                left &= self.left()
+        for who in left:
+            self.leaks.setdefault(who, f"{what} ({same + 1} times)")
 
     def log(self):
         return self.serving.log()
@@ -281,6 +314,8 @@ def test_each_allocation_fails(walk, role, kind):
     # A session costs the supervisor few, and they come first: what the test asks follows.
     count = walking.walk("malloc", [errno.ENOMEM], 200 if role == "serve" else 40)
     print(f"{role}: {walking.fired} of {count} allocations, {walking.lost} sessions ended, {walking.silent} waited, {walking.abortions}")
+    for who, what in walking.leaks.items():
+        print("LEAK", what, "\n   ", *who)
     # count has those of the questions that the test asks, too; to the supervisor that is most.
     assert not FULL or role == "serve" or walking.fired >= count // 4
     assert walking.fired > (3 if role == "serve" else 20)

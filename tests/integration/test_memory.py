@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Back-pressure: memory stays where it is while one side stalls, and nobody else waits for it."""
 
-import array
-import fcntl
 import select
 import socket
 import subprocess
-import termios
 import threading
 import time
 
@@ -20,12 +17,6 @@ from harness.waiting import Settled, scaled, wait_until
 MB = 1000 * 1000
 GROWTH = 4 << 20
 OFFERED = 10 * 1000 * MB
-
-
-def waiting_bytes(sock):
-    count = array.array("i", [0])
-    fcntl.ioctl(sock, termios.FIONREAD, count)
-    return count[0]
 
 
 def warm(pair, targets):
@@ -151,8 +142,8 @@ def test_t23_slow_reader(make_pair, targets, sanitized, name):
     before = pair.memory()
     with pair.connect(targets.source) as sock:
         sock.sendall(b"%d\n" % OFFERED)
-        wait_until(lambda: waiting_bytes(sock) > 0, 20, "the first bytes")
-        wait_until(Settled(lambda: waiting_bytes(sock), 60), 60, "the stream to stop")
+        wait_until(lambda: net.waiting_bytes(sock) > 0, 20, "the first bytes")
+        wait_until(Settled(lambda: net.waiting_bytes(sock), 60), 60, "the stream to stop")
         check_growth(pair, before, sanitized, "stalled reader")
         check_neighbours(pair, targets)
         check_growth(pair, before, sanitized, "stalled reader, neighbours at work")
@@ -178,7 +169,7 @@ def test_t23_peer_that_does_not_read_its_socket(server, targets, keys, sanitized
         for n in range(8):
             channel, _ = wire.open_channel(n, "127.0.0.1", targets.source, window=1 << 31, packet=32768)
             wire.data(channel, b"%d\n" % OFFERED)
-        wait_until(Settled(lambda: waiting_bytes(wire.sock), 60), 60, "the stream to stop")
+        wait_until(Settled(lambda: net.waiting_bytes(wire.sock), 60), 60, "the stream to stop")
         bound = 64 << 20 if sanitized else GROWTH
         assert serving.memory() - before <= bound, f"grew by {(serving.memory() - before) / 1e6:.1f} MB"
         channel, _ = other.login(key).open_channel(1, "127.0.0.1", targets.echo)
@@ -211,8 +202,8 @@ def test_nothing_burns_while_a_channel_stalls(pair, targets):
     """A stalled channel costs no CPU: nobody spins on a blocked socket."""
     with pair.connect(targets.source) as sock:
         sock.sendall(b"%d\n" % OFFERED)
-        wait_until(lambda: waiting_bytes(sock) > 0, 20, "the first bytes")
-        wait_until(Settled(lambda: waiting_bytes(sock), 60), 60, "the stream to stop")
+        wait_until(lambda: net.waiting_bytes(sock) > 0, 20, "the first bytes")
+        wait_until(Settled(lambda: net.waiting_bytes(sock), 60), 60, "the stream to stop")
         start, used = time.monotonic(), [cpu_seconds(p.pid) for p in pair.ours]
         wait_until(lambda: time.monotonic() - start > 1.0, 5, "a second of looking on")
         for program, old in zip(pair.ours, used):

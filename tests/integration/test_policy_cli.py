@@ -141,6 +141,9 @@ def test_the_tests_of_a_directory(tmp_path, policy):
     assert run("test", tmp_path / "policy_test.lua").returncode == 0
     result = json.loads(run("test", "--json", tmp_path).stdout)
     assert (result["passed"], result["failed"], len(result["tests"])) == (2, 1, 3)
+    (below / "other_test.lua").write_bytes(b'test("caf\xe9", function() error("\xff", 0) end)')
+    last = json.loads(run("test", "--json", tmp_path).stdout)["tests"][0]
+    assert (last["test"], last["passed"], last["why"]) == ("caf\\xe9", False, "\\xff")
     (below / "other_test.lua").write_text("x x")
     out = run("test", tmp_path)
     assert out.returncode == 2 and "other_test.lua:1" in out.stderr and "# 1 passed" in out.stdout

@@ -89,6 +89,9 @@ static void test_lua_refuses(void **state)
 		 "a.conf: a is longer than 64 KiB"},
 		{"local s = 'x' for i = 1, 15 do s = s .. s end local t = {} for i = 1, 200 do t[i] = s end return { a = t }",
 		 "is one text too many"},
+		{"local t, l = {}, {} for i = 1, 65000 do t['k' .. i] = 1 end for i = 1, 65000 do t['k' .. i] = nil end "
+		 "for i = 1, 19000 do l[i] = t end return { a = l }",
+		 "takes too long to read"},
 		{"while true do end", "a.conf: the configuration runs too long"},
 		{"local function f() return f() end f()", "runs too long"},
 		{"goto here ::here:: goto here", "runs too long"},

@@ -25,6 +25,12 @@ static const struct alk_option table[] = {
 	{.name = "word", .type = ALK_OPT_STRING, .fallback = "tcp"},
 	{.name = "words", .type = ALK_OPT_STRING, .flags = ALK_OPT_REPEAT},
 	{.name = "level", .type = ALK_OPT_ENUM, .choices = "error|warn|info", .fallback = "info"},
+	{.name = "many",
+	 .type = ALK_OPT_ENUM,
+	 .choices =
+		 "a-choice-with-a-name-of-50-letters-and-this-is-one|b-choice-with-a-name-of-50-letters-and-this-is-one|"
+		 "c-choice-with-a-name-of-50-letters-and-this-is-one|d-choice-with-a-name-of-50-letters-and-this-is-one|"
+		 "e-choice-with-a-name-of-50-letters-and-this-is-one|f-choice-with-a-name-of-50-letters-and-this-is-one|last"},
 	{.name = "socket", .type = ALK_OPT_PATH},
 	{.name = "file", .type = ALK_OPT_FILE},
 	{.name = "files", .type = ALK_OPT_FILE, .flags = ALK_OPT_REPEAT},
@@ -133,6 +139,17 @@ static void test_texts_that_fit(void **state)
 	}
 }
 
+/* Behind more choices than the sentence lists. */
+static void test_last_of_many_choices(void **state)
+{
+	struct alk_options *options = alk_options_new(table);
+
+	(void)state;
+	assert_int_equal(set(options, "many", "last", "flag", NULL), 0);
+	assert_string_equal(alk_options_str(options, "many"), "last");
+	alk_options_free(&options);
+}
+
 static void test_texts_that_do_not(void **state)
 {
 	static const struct {
@@ -155,6 +172,7 @@ static void test_texts_that_do_not(void **state)
 		{"level", "loud", "must be one of error, warn, info, not \"loud\""},
 		{"level", "inf", "must be one of"},
 		{"level", "", "must be one of"},
+		{"many", "none", "must be one of a-choice"},
 		{"word", "", "is empty"},
 		{"word", "\xff", "is not valid UTF-8"},
 		{"level", "x\ny", "not \"x\\x0ay\""},
@@ -667,6 +685,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_texts_that_fit),
+		cmocka_unit_test(test_last_of_many_choices),
 		cmocka_unit_test(test_texts_that_do_not),
 		cmocka_unit_test(test_path_too_long),
 		cmocka_unit_test(test_json_types),

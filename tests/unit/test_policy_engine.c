@@ -396,7 +396,9 @@ static void test_tests_that_fail(void **state)
 		"test('identity', function()\n"
 		"	local _, id = policy.on_auth({ user = 'al', link = { remote_addr = '::1' } })\n"
 		"	expect_equal(id.id, '::1') expect_equal(id.scopes[1], 's') end)\n"
-		"test('closed', function() expect_equal(policy.on_close({}, { duration = 1 }), nil) end)\n";
+		"test('closed', function() expect_equal(policy.on_close({}, { duration = 1 }), nil) end)\n"
+		"test('no key', function() policy.on_open({}, { [''] = 'x' }) end)\n"
+		"test('a key and more', function() policy.on_open({}, { ['host\\0'] = 'x' }) end)\n";
 	char dir[] = "/tmp/alknet-test-XXXXXX", path[64], test_path[64], *out = NULL;
 	struct alk_err err = {.text = ""};
 	size_t size;
@@ -411,15 +413,16 @@ static void test_tests_that_fail(void **state)
 		" end, on_auth = function(r) if r.user == 'bob' then error('bob') end"
 		" return 'allow', { id = r.link.remote_addr, scopes = { 's' } } end }",
 		path, sizeof(path));
-	assert_int_equal(alk_policy_test_file(path, file, &err), 6);
+	assert_int_equal(alk_policy_test_file(path, file, &err), 8);
 	fclose(file);
 	assert_non_null(strstr(out,
-			       "1..10\nok 1 - good\nnot ok 2 - unequal\n# p_test.lua:6: got 1, "
+			       "1..12\nok 1 - good\nnot ok 2 - unequal\n# p_test.lua:6: got 1, "
 			       "expected 2\nnot ok 3 - untrue\n# p_test.lua:7: no such thing\n"
 			       "not ok 4 - misspelt\n"));
 	assert_non_null(strstr(out, "not ok 5"));
 	assert_non_null(strstr(out, "\nok 6 - denied\nnot ok 7 - nested\n"));
-	assert_non_null(strstr(out, "\nok 9 - identity\nok 10 - closed\n# 4 passed, 6 failed\n"));
+	assert_non_null(strstr(out, "\nok 9 - identity\nok 10 - closed\nnot ok 11 - no key\n"));
+	assert_non_null(strstr(out, "\n# 4 passed, 8 failed\n"));
 	free(out);
 	put_file(dir, "p_test.lua", "-- nothing", test_path, sizeof(test_path));
 	assert_int_equal(alk_policy_test_file(path, stdout, &err), -EINVAL);

@@ -1,17 +1,27 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Small clients: SOCKS5, HTTP CONNECT, exact reads, and the byte stream that both ends can compute."""
 
+import array
+import fcntl
 import hashlib
 import ipaddress
 import random
 import socket
 import struct
+import termios
 from pathlib import Path
 
 from .waiting import scaled
 
 BLOCK = 1 << 16
 _noise = random.Random(4254).randbytes(BLOCK)
+
+
+def waiting_bytes(sock):
+    """What has come and was not read."""
+    count = array.array("i", [0])
+    fcntl.ioctl(sock, termios.FIONREAD, count)
+    return count[0]
 
 
 def pattern(total):

@@ -8,7 +8,8 @@
  *   bus_conn.c   one channel: frames in, the queue of frames out
  *   local.c      the same for a connection at the local socket
  *   event.c      subscribe, unsubscribe, publish; delivery
- *   call.c       calls, from the request to its one end
+ *   request.c    calls that a channel asks for, on the way to who serves them
+ *   call.c       calls: what is known of each, its answers, its one end
  *   spoke.c      who serves which operations, here and in other workers; /services, /hub
  *   access.c     who may call what, beside an operation's own scopes
  *   inner.c      operations and members of this worker's own: the policy, other plugins (alknet/bus.h)
@@ -311,11 +312,22 @@ void event_subscribed(struct bus *bus, uint64_t tag, const char *code, const cha
 void event_lost(struct bus *bus, uint64_t n);
 void event_forget(struct conn *c);
 
-/* call.c */
-void call_requested(struct conn *c);
-void call_answered(struct conn *c);
+/* request.c */
+void request_call(struct conn *c);
 /* The channel's `/services/schema` about an operation that this server does not have: ask the others. */
-void call_describe(struct conn *c, const char *name);
+void request_describe(struct conn *c, const char *name);
+
+/* call.c */
+/* `caller` NULL: it is elsewhere; `server` NULL: it is elsewhere, or this worker. NULL when out of memory. */
+struct call *call_new(struct bus *bus, struct conn *caller, const char *id, struct conn *server);
+struct call *call_of_caller(const struct conn *c, const char *id);
+/* TIMEOUT after so long. False: out of memory, and the call has ended with that. */
+bool call_limit(struct call *call, uint64_t ms);
+/* Hand a request to a spoke's channel of this worker; may end the call. Takes `payload`. */
+void call_serve(struct call *call, json_t *payload);
+/* Tell the caller, and forget the call. Takes `payload`; NULL: there is nobody to tell. */
+void call_end(struct call *call, const char *type, json_t *payload);
+void call_answered(struct conn *c);
 /* From another worker. */
 void call_hear(struct bus *bus, uint64_t worker, const uint8_t *bytes, size_t n);
 /* Those that it serves; and those that it asked for too. */
@@ -323,8 +335,9 @@ void call_forget_served(struct conn *c);
 void call_forget(struct conn *c);
 void call_worker_gone(struct bus *bus, uint64_t worker);
 void call_fail(struct conn *c, const char *id, const char *code, const char *message);
-/* The payload of `call.responded`. Takes `output`. */
+/* The payload of `call.responded`, which takes `output`; and of `call.error`. */
 json_t *call_output(json_t *output);
+json_t *call_failure(const char *code, const char *message);
 
 /* spoke.c */
 struct operation_at {

@@ -432,7 +432,7 @@ static void conn_frame(struct conn *c)
 	else if (strcmp(type, "__unsubscribe") == 0)
 		event_unsubscribe(c);
 	else if (strcmp(type, "call.requested") == 0)
-		call_requested(c);
+		request_call(c);
 	else if (strncmp(type, "call.", 5) == 0)
 		call_answered(c);
 	else

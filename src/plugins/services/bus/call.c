@@ -7,15 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* A call is one record while both ends are in this worker, else one in each of the two, which know each other by
  * worker and number. It ends once: call_end() tells the caller and forgets it. What comes later finds nothing. */
 
 #define SERVER_ID_MAX 32
 #define TOO_MUCH "the answer is longer or deeper than a frame"
-#define DEADLINE_MAX ((uint64_t)24 * 3600 * 1000)
-#define DESCRIBE_MS 5000 /* how long another server may take to say what an operation is */
 
 static void server_id(char out[SERVER_ID_MAX], const struct call *call)
 {
@@ -50,7 +47,7 @@ static struct call *call_of_server(struct conn *c, const char *id)
 	return strcmp(mine, id) == 0 ? call : NULL;
 }
 
-static struct call *call_of_caller(const struct conn *c, const char *id)
+struct call *call_of_caller(const struct conn *c, const char *id)
 {
 	struct call *call = c->calls;
 
@@ -84,8 +81,7 @@ static void call_unlink(struct call *call)
 	free(call);
 }
 
-static struct call *call_new(struct bus *bus, struct conn *caller, const char *id,
-			     struct conn *server)
+struct call *call_new(struct bus *bus, struct conn *caller, const char *id, struct conn *server)
 {
 	struct call *call = calloc(1, sizeof(*call));
 	struct call **at;
@@ -130,7 +126,7 @@ json_t *call_output(json_t *output)
 	return json_pack("{s:o}", "output", output);
 }
 
-static json_t *failure(const char *code, const char *message)
+json_t *call_failure(const char *code, const char *message)
 {
 	return json_pack("{s:s, s:s, s:b}", "code", code, "message", message, "retryable",
 			 code_is_retryable(code));
@@ -139,7 +135,7 @@ static json_t *failure(const char *code, const char *message)
 void call_fail(struct conn *c, const char *id, const char *code, const char *message)
 {
 	bus_count(c->bus, BUS_COUNT_calls_failed, 1);
-	conn_say(c, "call.error", id, failure(code, message));
+	conn_say(c, "call.error", id, call_failure(code, message));
 }
 
 /* A peer's words, written anew: they may have become more than a frame takes. False: they have. Takes `payload`. */
@@ -175,14 +171,13 @@ static bool call_tell(struct call *call, const char *type, json_t *payload)
 	return true;
 }
 
-/* Takes `payload`; NULL: there is nobody to tell. */
-static void call_end(struct call *call, const char *type, json_t *payload)
+void call_end(struct call *call, const char *type, json_t *payload)
 {
 	struct conn *caller = call->caller;
 
 	if (payload != NULL && !call_tell(call, type, payload)) {
 		type = "call.error";
-		call_tell(call, type, failure("INTERNAL", TOO_MUCH));
+		call_tell(call, type, call_failure("INTERNAL", TOO_MUCH));
 	}
 	if (strcmp(type, "call.error") == 0 || strcmp(type, "call.aborted") == 0)
 		bus_count(call->bus, BUS_COUNT_calls_failed, 1);
@@ -214,304 +209,35 @@ static void on_deadline(void *user)
 	struct call *call = user;
 
 	call_stop_server(call);
-	call_end(call, "call.error", failure("TIMEOUT", "no answer in time"));
+	call_end(call, "call.error", call_failure("TIMEOUT", "no answer in time"));
 }
 
-/* Hand a request to a spoke's channel of this worker. Takes `payload`. */
-static void call_serve(struct call *call, json_t *payload)
+bool call_limit(struct call *call, uint64_t ms)
+{
+	call->deadline = alk_timer_new(call->bus->loop, "bus call", on_deadline, call);
+	if (call->deadline == NULL) {
+		call_end(call, "call.error", call_failure("OVERLOADED", "out of memory"));
+		return false;
+	}
+	alk_timer_start(call->deadline, ms);
+	return true;
+}
+
+void call_serve(struct call *call, json_t *payload)
 {
 	char id[SERVER_ID_MAX];
 
 	if (call->server->bytes > call->bus->queue_max) {
 		json_decref(payload);
 		call_end(call, "call.error",
-			 failure("OVERLOADED", "the operation's server does not keep up"));
+			 call_failure("OVERLOADED", "the operation's server does not keep up"));
 		return;
 	}
 	server_id(id, call);
 	if (!conn_pass(call->server, "call.requested", id, payload))
 		call_end(call, "call.error",
-			 failure("INVALID_INPUT", "the input is longer or deeper than a frame"));
-}
-
-/* What a caller asks for. */
-struct request {
-	const char *operation;
-	json_t *input;
-	uint64_t left; /* ms; 0 = past */
-	bool limited;
-};
-
-static int request_read(const struct conn *c, struct request *r, struct alk_err *err)
-{
-	const json_t *deadline = json_object_get(c->frame.payload, "deadline");
-	struct timespec now;
-	int64_t ms;
-
-	r->operation = json_string_value(json_object_get(c->frame.payload, "operationId"));
-	r->input = json_object_get(c->frame.payload, "input");
-	if (r->operation == NULL || *r->operation != '/' || strlen(r->operation) > BUS_NAME_MAX)
-		return alk_err_set(err, -EINVAL,
-				   "payload.operationId: must be a path of 1 to 255 bytes");
-	r->limited = deadline != NULL && !json_is_null(deadline);
-	if (r->limited && !json_is_number(deadline))
-		return alk_err_set(err, -EINVAL,
-				   "payload.deadline: must be milliseconds since 1970");
-	if (!r->limited)
-		return 0;
-	clock_gettime(CLOCK_REALTIME, &now);
-	ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-	r->left = json_number_value(deadline) > (double)ms
-			  ? (uint64_t)(json_number_value(deadline) - (double)ms < DEADLINE_MAX
-					       ? json_number_value(deadline) - (double)ms
-					       : DEADLINE_MAX)
-			  : 0;
-	return 0;
-}
-
-static json_t *request_payload(const struct request *r, const struct operation *operation,
-			       const struct conn *c)
-{
-	json_t *payload = json_pack("{s:s, s:O}", "operationId", operation->name, "input",
-				    r->input != NULL ? r->input : json_null());
-	json_t *deadline = json_object_get(c->frame.payload, "deadline");
-
-	if (payload != NULL && r->limited)
-		json_object_set(payload, "deadline", deadline);
-	return payload;
-}
-
-/* The spoke is in another worker. Takes `payload`. */
-static void request_send(struct call *call, const struct spoke *spoke, json_t *payload)
-{
-	struct wire_out out;
-	char *text = json_dumps(payload, JSON_COMPACT);
-
-	json_decref(payload);
-	call->to_worker = spoke->worker;
-	wire_begin(&out, WIRE_CALL);
-	wire_number(&out, call->number);
-	wire_number(&out, spoke->connection);
-	wire_number(&out, call->many);
-	wire_text(&out, text != NULL ? text : "{}");
-	wire_text(&out, ""); /* who may was looked at here */
-	free(text);
-	if (!bus_say_to(call->bus, call->caller, spoke->worker, &out))
-		call_end(call, "call.error", failure("UNAVAILABLE", "the hub does not answer"));
-}
-
-static void request_start(struct conn *c, const struct request *r, const struct operation_at *at)
-{
-	struct bus *bus = c->bus;
-	bool here = at->spoke != NULL && at->spoke->worker == bus->self;
-	struct conn *server = here ? conn_find(bus, at->spoke->connection) : NULL;
-	json_t *payload = request_payload(r, at->operation, c);
-	struct call *call = NULL;
-	uint64_t left = r->limited ? r->left : bus->call_timeout;
-
-	if (here && server == NULL) {
-		json_decref(payload);
-		call_fail(c, c->frame.id, "UNAVAILABLE", "the operation's server has gone");
-		return;
-	}
-	if (payload != NULL)
-		call = call_new(bus, c, c->frame.id, server);
-	if (call == NULL) {
-		json_decref(payload);
-		call_fail(c, c->frame.id, "OVERLOADED", "out of memory");
-		return;
-	}
-	call->many = strcmp(at->operation->type, "subscription") == 0;
-	if (r->limited || !call->many) {
-		call->deadline = alk_timer_new(bus->loop, "bus call", on_deadline, call);
-		if (call->deadline == NULL) {
-			json_decref(payload);
-			call_end(call, "call.error", failure("OVERLOADED", "out of memory"));
-			return;
-		}
-		alk_timer_start(call->deadline, left);
-	}
-	if (here) {
-		call_serve(call, payload);
-	} else if (at->spoke != NULL) {
-		request_send(call, at->spoke, payload);
-	} else {
-		if (!inner_serve(call, at->operation, json_object_get(payload, "input")))
-			call_end(call, "call.error", failure("OVERLOADED", "out of memory"));
-		json_decref(payload);
-	}
-}
-
-/* A call that another server is to answer. NULL: the caller was told. */
-static struct call *remote_new(struct conn *c, bool limited, uint64_t left)
-{
-	struct call *call = call_new(c->bus, c, c->frame.id, NULL);
-
-	if (call == NULL) {
-		call_fail(c, c->frame.id, "OVERLOADED", "out of memory");
-		return NULL;
-	}
-	call->deadline = alk_timer_new(c->bus->loop, "bus call", on_deadline, call);
-	if (call->deadline == NULL) {
-		call_end(call, "call.error", failure("OVERLOADED", "out of memory"));
-		return NULL;
-	}
-	call->remote = true;
-	call->limited = limited;
-	alk_timer_start(call->deadline, left);
-	return call;
-}
-
-/* Says `out` and frees it. */
-static void remote_say(struct call *call, struct wire_out *out)
-{
-	if (!bus_say_to(call->bus, call->caller, 0, out))
-		call_end(call, "call.error", failure("UNAVAILABLE", "the hub does not answer"));
-}
-
-/* No operation of this server: perhaps of another one. Whether it has many answers comes with the first. */
-static void request_remote(struct conn *c, const struct request *r)
-{
-	struct operation operation = {.name = (char *)(uintptr_t)r->operation};
-	json_t *payload = request_payload(r, &operation, c);
-	char *text = payload != NULL ? json_dumps(payload, JSON_COMPACT) : NULL,
-	     *who = identity_json(c);
-	struct call *call = NULL;
-	struct wire_out out;
-
-	json_decref(payload);
-	if (text == NULL || who == NULL)
-		call_fail(c, c->frame.id, "OVERLOADED", "out of memory");
-	else
-		call = remote_new(c, r->limited, r->limited ? r->left : c->bus->call_timeout);
-	if (call != NULL) {
-		wire_begin(&out, WIRE_CALL);
-		wire_number(&out, call->number);
-		wire_number(&out, 0);
-		wire_number(&out, 0);
-		wire_text(&out, text);
-		wire_text(&out, who);
-		remote_say(call, &out);
-	}
-	free(text);
-	free(who);
-}
-
-void call_describe(struct conn *c, const char *name)
-{
-	struct alk_err err = {""};
-	struct request r = {.left = 0};
-	struct call *call = NULL;
-	struct wire_out out;
-	char *who = identity_json(c);
-
-	if (request_read(c, &r, &err) < 0 || who == NULL)
-		call_fail(c, c->frame.id, "OVERLOADED", "out of memory");
-	else if (r.limited && r.left == 0)
-		call_fail(c, c->frame.id, "TIMEOUT", "the deadline is past");
-	else
-		call = remote_new(c, true,
-				  r.limited && r.left < DESCRIBE_MS ? r.left : DESCRIBE_MS);
-	if (call != NULL && (call->describes = strdup(name)) == NULL) {
-		call_end(call, "call.error", failure("OVERLOADED", "out of memory"));
-	} else if (call != NULL) {
-		wire_begin(&out, WIRE_DESCRIBE);
-		wire_number(&out, call->number);
-		wire_text(&out, name);
-		wire_text(&out, who);
-		remote_say(call, &out);
-	}
-	free(who);
-}
-
-static bool operation_find(const struct bus *bus, const char *name, struct operation_at *at)
-{
-	const struct operation *inner = inner_find(bus, name);
-
-	if (inner == NULL)
-		return spoke_find(bus, name, at);
-	*at = (struct operation_at){NULL, inner};
-	return true;
-}
-
-/* Of this server's own operations; a client cannot fill the disk with it. */
-static void log_forbidden(const struct conn *c, const struct operation_at *at)
-{
-	struct bus *bus = c->bus;
-	uint64_t now = alk_loop_now(bus->loop);
-
-	bus->forbidden++;
-	if (bus->forbidden_at != 0 && now - bus->forbidden_at < 1000)
-		return;
-	alk_log(ALK_LOG_WARN, "bus operation", ALK_STR("operation", at->operation->name),
-		ALK_STR("identity", conn_identity(c)), ALK_STR("result", "forbidden"),
-		ALK_INT("times", (int64_t)bus->forbidden));
-	bus->forbidden_at = now;
-	bus->forbidden = 0;
-}
-
-static void request_now(struct conn *c, bool allowed, const char *reason)
-{
-	const char *id = c->frame.id;
-	struct alk_err err = {""};
-	struct operation_at at;
-	struct request r;
-
-	if (request_read(c, &r, &err) < 0)
-		return;
-	if (!allowed) {
-		call_fail(c, id, "FORBIDDEN", *reason != '\0' ? reason : "denied by policy");
-		return;
-	}
-	if (!access_allows(c->bus->access, c->way->identity(c), r.operation)) {
-		bus_count(c->bus, BUS_COUNT_denied, 1);
-		call_fail(c, id, "FORBIDDEN", "not for this identity");
-		return;
-	}
-	if (!c->heard)
-		bus_count(c->bus, BUS_COUNT_calls, 1);
-	if (spoke_hub_call(c, id, r.operation, r.input, request_now))
-		return;
-	if (!operation_find(c->bus, r.operation, &at)) {
-		if (!conn_hear_out(c, request_now))
-			return;
-		if (c->bus->backend && !(r.limited && r.left == 0)) {
-			request_remote(c, &r);
-			return;
-		}
-		call_fail(c, id, "NOT_FOUND", "no such operation");
-	} else if (!spoke_may(c, at.operation)) {
-		bus_count(c->bus, BUS_COUNT_denied, 1);
-		if (at.spoke == NULL)
-			log_forbidden(c, &at);
-		call_fail(c, id, "FORBIDDEN", "a scope is missing");
-	} else if (at.operation->input != NULL &&
-		   schema_fits(at.operation->input, r.input != NULL ? r.input : json_null(), &err) <
-			   0) {
-		call_fail(c, id, "INVALID_INPUT", err.text);
-	} else if (r.limited && r.left == 0) {
-		call_fail(c, id, "TIMEOUT", "the deadline is past");
-	} else {
-		request_start(c, &r, &at);
-	}
-}
-
-void call_requested(struct conn *c)
-{
-	struct alk_err err = {""};
-	struct request r;
-
-	if (request_read(c, &r, &err) < 0)
-		call_fail(c, c->frame.id, "INVALID_INPUT", err.text);
-	else if (call_of_caller(c, c->frame.id) != NULL)
-		call_fail(c, c->frame.id, "INVALID_INPUT", "id: a call of that id is under way");
-	else if (c->n_calls >= c->bus->calls_max)
-		call_fail(c, c->frame.id, "OVERLOADED",
-			  "this channel has too many calls under way");
-	else
-		conn_ask(c,
-			 &(struct alk_channel_question){.kind = ALK_MAY_CALL, .name = r.operation},
-			 request_now);
+			 call_failure("INVALID_INPUT",
+				      "the input is longer or deeper than a frame"));
 }
 
 /* Answers */
@@ -545,7 +271,7 @@ static json_t *answer_error(const json_t *payload)
 	if (!json_is_string(code) || json_string_length(code) == 0 ||
 	    json_string_length(code) > 64 || !json_is_string(message) ||
 	    json_string_length(message) > 1024)
-		return failure("INTERNAL", "the operation failed and does not say how");
+		return call_failure("INTERNAL", "the operation failed and does not say how");
 	error = json_pack("{s:O, s:O, s:b}", "code", code, "message", message, "retryable",
 			  json_is_true(json_object_get(payload, "retryable")));
 	if (error != NULL && details != NULL)
@@ -564,7 +290,7 @@ static void call_answer(struct call *call, enum answer answer, json_t *payload)
 			json_decref(payload);
 			call_stop_server(call);
 			call_end(call, "call.error",
-				 failure("INTERNAL", "the operation's answer has no output"));
+				 call_failure("INTERNAL", "the operation's answer has no output"));
 			return;
 		}
 		if (!call->many) {
@@ -575,13 +301,13 @@ static void call_answer(struct call *call, enum answer answer, json_t *payload)
 			json_decref(payload);
 			call_stop_server(call);
 			call_end(call, "call.error",
-				 failure("OVERLOADED", "the answers were not read"));
+				 call_failure("OVERLOADED", "the answers were not read"));
 			return;
 		}
 		if (call_tell(call, "call.responded", payload))
 			return;
 		call_stop_server(call);
-		call_end(call, "call.error", failure("INTERNAL", TOO_MUCH));
+		call_end(call, "call.error", call_failure("INTERNAL", TOO_MUCH));
 		return;
 	case ANSWER_LAST:
 		if (call->many) {
@@ -589,7 +315,8 @@ static void call_answer(struct call *call, enum answer answer, json_t *payload)
 			return;
 		}
 		json_decref(payload);
-		call_end(call, "call.error", failure("INTERNAL", "completed without an answer"));
+		call_end(call, "call.error",
+			 call_failure("INTERNAL", "completed without an answer"));
 		return;
 	case ANSWER_ERROR:
 		error = answer_error(payload);
@@ -649,7 +376,7 @@ void call_inner_answered(void *user, enum alk_operation_answer kind, const char 
 	if (kind != ALK_OPERATION_ANSWER)
 		call->inner = NULL; /* it has ended */
 	if (kind == ALK_OPERATION_FAILED) {
-		call_end(call, "call.error", failure(*code != '\0' ? code : "INTERNAL", text));
+		call_end(call, "call.error", call_failure(*code != '\0' ? code : "INTERNAL", text));
 		return;
 	}
 	payload = json_loads(text, JSON_DECODE_ANY, NULL);
@@ -657,12 +384,12 @@ void call_inner_answered(void *user, enum alk_operation_answer kind, const char 
 	    (kind == ALK_OPERATION_ANSWER && !call->many)) {
 		json_decref(payload);
 		call_stop_server(call);
-		call_end(call, "call.error", failure("INTERNAL", "the operation failed"));
+		call_end(call, "call.error", call_failure("INTERNAL", "the operation failed"));
 	} else if (kind == ALK_OPERATION_RESPONDED && call->many) {
 		if (call_tell(call, "call.responded", call_output(payload)))
 			call_end(call, "call.completed", json_object());
 		else
-			call_end(call, "call.error", failure("INTERNAL", TOO_MUCH));
+			call_end(call, "call.error", call_failure("INTERNAL", TOO_MUCH));
 	} else if (kind == ALK_OPERATION_COMPLETED) {
 		call_answer(call, ANSWER_LAST, payload);
 	} else {
@@ -685,12 +412,12 @@ static bool spoke_takes(struct call *call, const json_t *payload)
 		if (strcmp(s->operations[i].name, name) == 0)
 			o = &s->operations[i];
 	if (o == NULL)
-		call_end(call, "call.error", failure("NOT_FOUND", "no such operation"));
+		call_end(call, "call.error", call_failure("NOT_FOUND", "no such operation"));
 	else if (!operation_allows(o, elsewhere_identity(call->who)))
-		call_end(call, "call.error", failure("FORBIDDEN", "a scope is missing"));
+		call_end(call, "call.error", call_failure("FORBIDDEN", "a scope is missing"));
 	else if (o->input != NULL &&
 		 schema_fits(o->input, input != NULL ? input : json_null(), &err) < 0)
-		call_end(call, "call.error", failure("INVALID_INPUT", err.text));
+		call_end(call, "call.error", call_failure("INVALID_INPUT", err.text));
 	else
 		return true;
 	return false;
@@ -712,13 +439,13 @@ static void hear_inner(struct call *call, const json_t *payload, bool hub)
 	if (output != NULL)
 		call_end(call, "call.responded", call_output(output));
 	else if (o == NULL)
-		call_end(call, "call.error", failure("NOT_FOUND", "no such operation"));
+		call_end(call, "call.error", call_failure("NOT_FOUND", "no such operation"));
 	else if (call->who != NULL && !operation_allows(o, elsewhere_identity(call->who)))
-		call_end(call, "call.error", failure("FORBIDDEN", "a scope is missing"));
+		call_end(call, "call.error", call_failure("FORBIDDEN", "a scope is missing"));
 	else if (o->input != NULL && schema_fits(o->input, input, &err) < 0)
-		call_end(call, "call.error", failure("INVALID_INPUT", err.text));
+		call_end(call, "call.error", call_failure("INVALID_INPUT", err.text));
 	else if (!inner_serve(call, o, input))
-		call_end(call, "call.error", failure("OVERLOADED", "out of memory"));
+		call_end(call, "call.error", call_failure("OVERLOADED", "out of memory"));
 }
 
 static void hear_call(struct bus *bus, uint64_t worker, struct wire_in *in)
@@ -742,7 +469,7 @@ static void hear_call(struct bus *bus, uint64_t worker, struct wire_in *in)
 	call->many = many;
 	if (*identity != '\0' && (call->who = elsewhere_new(identity)) == NULL) {
 		json_decref(payload);
-		call_end(call, "call.error", failure("OVERLOADED", "out of memory"));
+		call_end(call, "call.error", call_failure("OVERLOADED", "out of memory"));
 		return;
 	}
 	if (server != NULL) {
@@ -758,7 +485,8 @@ static void hear_call(struct bus *bus, uint64_t worker, struct wire_in *in)
 		return;
 	}
 	json_decref(payload);
-	call_end(call, "call.error", failure("UNAVAILABLE", "the operation's server has gone"));
+	call_end(call, "call.error",
+		 call_failure("UNAVAILABLE", "the operation's server has gone"));
 }
 
 static void hear_answer(struct bus *bus, uint64_t worker, struct wire_in *in)
@@ -802,7 +530,7 @@ static void hear_remote(struct bus *bus, struct wire_in *in)
 			call_end(call, "call.responded", call_output(output));
 		else
 			call_end(call, "call.error",
-				 failure("INTERNAL", "the answer is no operation's schema"));
+				 call_failure("INTERNAL", "the answer is no operation's schema"));
 		return;
 	}
 	call->many = many;
@@ -860,7 +588,7 @@ void call_forget_served(struct conn *c)
 {
 	while (c->serves != NULL)
 		call_end(c->serves, "call.error",
-			 failure("UNAVAILABLE", "the operation's server has gone"));
+			 call_failure("UNAVAILABLE", "the operation's server has gone"));
 }
 
 void call_forget(struct conn *c)
@@ -889,7 +617,7 @@ void call_worker_gone(struct bus *bus, uint64_t worker)
 	while ((call = call_at(bus, worker)) != NULL) {
 		if (call->caller != NULL) {
 			call_end(call, "call.error",
-				 failure("UNAVAILABLE", "the operation's server has gone"));
+				 call_failure("UNAVAILABLE", "the operation's server has gone"));
 		} else {
 			call_stop_server(call);
 			call_end(call, "call.aborted", NULL);

@@ -508,7 +508,7 @@ static void describe_now(struct conn *c, bool allowed, const char *reason)
 
 	(void)reason;
 	if (allowed && access_allows(c->bus->access, c->way->identity(c), name))
-		call_describe(c, name);
+		request_describe(c, name);
 	else
 		call_fail(c, c->frame.id, "NOT_FOUND", "no such operation");
 }

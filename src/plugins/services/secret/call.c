@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 #include "crypt.h"
 
 #define REDACTED "[REDACTED]"
@@ -152,6 +153,14 @@ void secret_call_clear(struct secret_call *call)
 {
 	secret_buf_wipe(&call->plain);
 	explicit_bzero(call, sizeof(*call));
+}
+
+int64_t secret_call_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 static json_t *text_of(struct secret_span span)

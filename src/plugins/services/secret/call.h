@@ -24,6 +24,8 @@ struct secret_call_error {
 int secret_call_parse(struct secret_call *call, const json_t *payload, int64_t now,
 		      struct secret_call_error *error);
 void secret_call_clear(struct secret_call *call);
+/* The time of now, as a deadline has it. */
+int64_t secret_call_now(void);
 
 /* The output of a good answer, a new reference, or NULL (out of memory). */
 json_t *secret_call_output(enum secret_op op, const struct secret_answer *answer);

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static const char path_schema[] =
 	"{\"type\":\"object\",\"required\":[\"path\"],\"properties\":{\"path\":{\"type\":\"string\"}}}";
@@ -27,14 +26,6 @@ static const char *input_schema(enum secret_op op)
 	default:
 		return NULL;
 	}
-}
-
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 /* What is dumped may be a phrase or a password. */
@@ -68,7 +59,7 @@ static void on_call(void *user, struct alk_operation_call *call,
 
 	if (payload == NULL)
 		alk_operation_fail(&call, "OVERLOADED", "out of memory");
-	else if (secret_call_parse(&parsed, payload, now_ms(), &error) < 0)
+	else if (secret_call_parse(&parsed, payload, secret_call_now(), &error) < 0)
 		alk_operation_fail(&call, error.code, error.err.text);
 	else
 		operation_ask(o, call, caller->identity != NULL ? caller->identity->id : "admin",

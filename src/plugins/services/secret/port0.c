@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #define ID_MAX 1024
 
@@ -36,14 +35,6 @@ static void bad_frame(struct secret_channel *c, const char *id, const char *mess
 		  true);
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 static void ask_call(struct secret_channel *c, const char *id, struct secret_call *call)
 {
 	struct secret_buf request = {0};
@@ -72,7 +63,7 @@ static void one_call(struct secret_channel *c, const struct frame *frame)
 {
 	struct secret_call_error error = {0};
 	struct secret_call call;
-	int rc = secret_call_parse(&call, frame->payload, now_ms(), &error);
+	int rc = secret_call_parse(&call, frame->payload, secret_call_now(), &error);
 
 	/* What is forbidden is not looked at further. */
 	if (call.op != SECRET_OPS && !secret_channel_may(c, call.op))

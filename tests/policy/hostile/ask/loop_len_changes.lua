@@ -1,0 +1,4 @@
+local asked = 0
+local t = setmetatable({}, { __len = function() asked = asked + 1; return asked % 2 == 0 and 1000000000 or 0 end })
+table.insert(t, 1, 1)
+return 'forward'
