@@ -195,14 +195,33 @@ int alk_addr_split(const char *text, char *host, size_t size, uint16_t *port, bo
 	return port_parse(colon + 1, port, zero_ok, err);
 }
 
+/* As inet_ntop, which prints; each connection that is accepted has one. */
+static void addr_format_v4(const void *bytes, char *host, size_t size)
+{
+	const uint8_t *octet = bytes;
+	char text[INET_ADDRSTRLEN], *at = text;
+
+	for (int i = 0; i < 4; i++) {
+		if (i > 0)
+			*at++ = '.';
+		if (octet[i] >= 100)
+			*at++ = (char)('0' + octet[i] / 100);
+		if (octet[i] >= 10)
+			*at++ = (char)('0' + octet[i] / 10 % 10);
+		*at++ = (char)('0' + octet[i] % 10);
+	}
+	*at++ = '\0';
+	memcpy(host, text, (size_t)(at - text) <= size ? (size_t)(at - text) : size);
+	host[size - 1] = '\0';
+}
+
 static void addr_format_v6(const struct sockaddr_in6 *in6, char *host, size_t size)
 {
 	char text[INET6_ADDRSTRLEN];
 	char zone[IF_NAMESIZE];
 
 	if (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr)) {
-		inet_ntop(AF_INET, &in6->sin6_addr.s6_addr[12], text, sizeof(text));
-		snprintf(host, size, "%s", text);
+		addr_format_v4(&in6->sin6_addr.s6_addr[12], host, size);
 		return;
 	}
 	inet_ntop(AF_INET6, &in6->sin6_addr, text, sizeof(text));
@@ -225,7 +244,7 @@ void alk_addr_format(const struct sockaddr *sa, socklen_t len, char *host, size_
 		snprintf(host, size, "%s", "unix");
 	} else if (len >= sizeof(in) && sa->sa_family == AF_INET) {
 		memcpy(&in, sa, sizeof(in));
-		inet_ntop(AF_INET, &in.sin_addr, host, (socklen_t)size);
+		addr_format_v4(&in.sin_addr, host, size);
 		found = ntohs(in.sin_port);
 	} else if (len >= sizeof(in6) && sa->sa_family == AF_INET6) {
 		memcpy(&in6, sa, sizeof(in6));

@@ -100,6 +100,9 @@ struct alk_conf_listen {
 /* Gives how many there are; a server takes no more than ALK_LISTENERS_MAX. */
 #define ALK_LISTENERS_MAX 64
 size_t alk_conf_listeners(const struct alk_conf *conf, struct alk_conf_listen *out, size_t max);
+/* The same of one listener alone; NULL, too, when there is none of that name. */
+const json_t *alk_conf_proxy_from(const struct alk_conf *conf, const char *transport,
+				  const char *address);
 
 /* max_startups, "START:RATE:FULL": from START start-ups in flight a new one is dropped with RATE percent,
  * which grows to all at FULL. */

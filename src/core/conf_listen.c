@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cidr.h"
 
@@ -153,6 +154,16 @@ int alk_conf_listen_build(struct alk_conf *conf, struct alk_err *err)
 	if (conf->listen_count == 1 && rc == 0 && !alk_options_has(conf->values, "listen"))
 		rc = listen_add(conf, &v6, err);
 	return rc;
+}
+
+const json_t *alk_conf_proxy_from(const struct alk_conf *conf, const char *transport,
+				  const char *address)
+{
+	for (size_t i = 0; i < conf->listen_count; i++)
+		if (strcmp(conf->listen[i].transport, transport) == 0 &&
+		    strcmp(conf->listen[i].address, address) == 0)
+			return conf->listen[i].proxy_from;
+	return NULL;
 }
 
 size_t alk_conf_listeners(const struct alk_conf *conf, struct alk_conf_listen *out, size_t max)

@@ -75,13 +75,18 @@ static void put_str(struct line *line, const char *text)
 /* Escaped already; what is left is the quote. JSON has its own meaning for a backslash. */
 static void put_quoted(struct line *line, const char *text, size_t len)
 {
+	size_t from = 0;
+
 	put(line, "\"", 1);
 	for (size_t i = 0; i < len; i++) {
 		/* cppcheck-suppress uninitvar ; alk_text_escape filled it */
-		if (text[i] == '"' || (text[i] == '\\' && log_format == ALK_LOG_JSON))
+		if (text[i] == '"' || (text[i] == '\\' && log_format == ALK_LOG_JSON)) {
+			put(line, text + from, i - from);
 			put(line, "\\", 1);
-		put(line, text + i, 1);
+			from = i;
+		}
 	}
+	put(line, text + from, len - from);
 	put(line, "\"", 1);
 }
 
@@ -244,22 +249,28 @@ bool alk_log_enabled(enum alk_log_level level)
 	return level <= log_level;
 }
 
+static void record_write(enum alk_log_level level, const char *msg, const struct alk_field *fields,
+			 const struct line *line)
+{
+	struct alk_log_record record;
+
+	alk_log_record_fill(&record, level_priority[level], msg, fields, line->text, line->len - 1);
+	alk_log_sink_write((const char *)&record,
+			   offsetof(struct alk_log_record, bytes) + record.len, false);
+}
+
 static void event_write(enum alk_log_level level, const char *msg, const struct alk_field *fields,
 			bool gather)
 {
-	struct alk_log_record record;
 	struct line line;
 
 	line.len = 0;
 	line.full = false;
 	line_format(&line, level, msg, fields);
-	if (alk_log_sink_target() != ALK_LOG_JOURNAL) {
+	if (alk_log_sink_target() == ALK_LOG_JOURNAL)
+		record_write(level, msg, fields, &line);
+	else
 		alk_log_sink_write(line.text, line.len, gather);
-		return;
-	}
-	alk_log_record_fill(&record, level_priority[level], msg, fields, line.text, line.len - 1);
-	alk_log_sink_write((const char *)&record,
-			   offsetof(struct alk_log_record, bytes) + record.len, false);
 }
 
 static void event_log(enum alk_log_level level, const char *msg, const struct alk_field *fields,

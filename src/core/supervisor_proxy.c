@@ -136,20 +136,6 @@ static int proxied_new(struct supervisor_listener *listener, struct alk_link *li
 	return 0;
 }
 
-/* The networks that this listener's headers come from; NULL = there are no headers. As the configuration
- * says now: a reload keeps listeners. */
-static const json_t *proxy_from(const struct supervisor_listener *listener)
-{
-	struct alk_conf_listen all[ALK_LISTENERS_MAX];
-	size_t n = alk_conf_listeners(listener->sup->conf, all, ALK_LISTENERS_MAX);
-
-	for (size_t i = 0; i < n && i < ALK_LISTENERS_MAX; i++)
-		if (strcmp(all[i].transport, listener->transport) == 0 &&
-		    strcmp(all[i].address, listener->want) == 0)
-			return all[i].proxy_from;
-	return NULL;
-}
-
 static bool comes_from(const json_t *networks, const char *addr)
 {
 	size_t n = json_is_string(networks) ? 1 : json_array_size(networks);
@@ -172,8 +158,10 @@ static bool comes_from(const json_t *networks, const char *addr)
 
 bool supervisor_proxy_expects(struct supervisor_listener *listener, struct alk_link *link)
 {
-	const json_t *networks = proxy_from(listener);
 	struct alk_supervisor *sup = listener->sup;
+	/* As the configuration says now: a reload keeps listeners. */
+	const json_t *networks = alk_conf_proxy_from(sup->conf, listener->transport,
+						     listener->want);
 
 	if (networks == NULL)
 		return false;

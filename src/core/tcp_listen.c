@@ -38,6 +38,7 @@ struct listen_socket {
 	int batch;  /* how many to take at a wake-up */
 	int full;   /* wake-ups that found as many */
 	struct alk_coalesce coalesce;
+	char transport[sizeof(((struct alk_link *)0)->transport)];
 	char addr[64]; /* the local one of all its connections; "" = of each another, maybe */
 	uint16_t port;
 };
@@ -123,7 +124,7 @@ static void link_fill(struct alk_link *link, const struct listen_socket *s, int 
 
 	*link = ALK_LINK_NONE;
 	link->fd = fd;
-	snprintf(link->transport, sizeof(link->transport), "%s", s->listener->transport);
+	memcpy(link->transport, s->transport, sizeof(link->transport));
 	alk_addr_format((const struct sockaddr *)remote, remote_len, link->remote_addr,
 			sizeof(link->remote_addr), &link->remote_port);
 	if (s->addr[0] != '\0') {
@@ -241,6 +242,7 @@ static void socket_find_local(struct listen_socket *s)
 static int socket_watch(struct alk_listener *listener, struct listen_socket *s, const char *name)
 {
 	s->batch = 1;
+	snprintf(s->transport, sizeof(s->transport), "%s", listener->transport);
 	socket_find_local(s);
 	s->io = alk_io_new(listener->loop, s->fd, "listener", socket_on_ready, s);
 	if (s->io == NULL || alk_inherited_offer(s->fd, listener->transport, name) < 0) {
