@@ -9,6 +9,7 @@
 //!   endpoint.rs  the endpoint: settings, accepting, dialling, is it reachable
 //!   bridge.rs    carries bytes between a QUIC stream and one end of a socketpair; the other end is the link
 //!   path.rs      which way a link's bytes go
+//!   quiet.rs     iroh's own log, which nobody reads
 //!
 //! Start here if you change how bytes travel: bridge.rs knows nothing of who made the connection.
 
@@ -17,6 +18,7 @@ mod control;
 mod endpoint;
 mod packet;
 mod path;
+mod quiet;
 
 use std::{
     os::fd::{FromRawFd, OwnedFd, RawFd},
@@ -35,6 +37,7 @@ pub extern "C" fn alk_iroh_run(control: RawFd) -> i32 {
 }
 
 fn run(control: OwnedFd) -> i32 {
+    quiet::listen_to_nothing();
     // One thread: a link's bytes would pay for each change of threads, and have been faster without.
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
         .enable_all()
