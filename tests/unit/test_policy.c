@@ -271,6 +271,15 @@ static void test_listen(void **state)
 			    "a unix socket must be named by the answer");
 	assert_string_equal(listen_answer(ALLOW("{ host = 'example.com' }"), "", ""),
 			    "host must be an address, \"localhost\" or \"*\"");
+	assert_string_equal(listen_answer(ALLOW("{ host = '*' }"), "localhost", ""), "*");
+	assert_string_equal(listen_answer(ALLOW("{ host = '127.0.0.1' }"), "", "/run/x"),
+			    "127.0.0.1");
+	assert_string_equal(listen_answer(ALLOW("true"), "", ""),
+			    "the listener is a boolean, not a table");
+	assert_string_equal(listen_answer(ALLOW("{ path = '/run/y', port = 7 }"), "", ""),
+			    "path goes with no other key");
+	assert_string_equal(listen_answer(ALLOW("{ path = '/run/y', host = '::1' }"), "", ""),
+			    "path goes with no other key");
 	assert_string_equal(listen_answer(ALLOW("{ bind = '::1' }"), "", ""),
 			    "unknown key in the listener: bind");
 	assert_string_equal(listen_answer(ALLOW("{ port = 0 }"), "", ""),

@@ -1,0 +1,1 @@
+return 'forward', { path = '/run/x.sock', bind = '127.0.0.1' }

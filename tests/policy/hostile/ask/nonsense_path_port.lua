@@ -1,0 +1,1 @@
+return 'forward', { path = '/run/x.sock', port = 7 }
