@@ -91,7 +91,7 @@ static void test_lua_refuses(void **state)
 		 "is one text too many"},
 		{"local t, l = {}, {} for i = 1, 65000 do t['k' .. i] = 1 end for i = 1, 65000 do t['k' .. i] = nil end "
 		 "for i = 1, 19000 do l[i] = t end return { a = l }",
-		 "takes too long to read"},
+		 "too long"}, /* to read, or on a slow machine already to run */
 		{"while true do end", "a.conf: the configuration runs too long"},
 		{"local function f() return f() end f()", "runs too long"},
 		{"goto here ::here:: goto here", "runs too long"},
