@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <cmocka.h>
-#include "../../src/cmd/random_syms.c"
+#include "../../src/core/padding.c"
 
 #define DRAWS 4096
 #define DRAW 16
@@ -21,7 +21,7 @@ static void test_no_draw_comes_twice(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < DRAWS; i++)
-		assert_int_equal(ssh_get_random(drawn[i], DRAW, i % 7 == 0), 1);
+		assert_int_equal(alk_padding_random(drawn[i], DRAW, i % 7 == 0), 1);
 	qsort(drawn, DRAWS, DRAW, by_bytes);
 	for (size_t i = 1; i < DRAWS; i++)
 		assert_memory_not_equal(drawn[i - 1], drawn[i], DRAW);
@@ -34,7 +34,7 @@ static void test_what_was_given_is_wiped(void **state)
 
 	(void)state;
 	for (int i = 0; i < 500; i++) {
-		assert_int_equal(ssh_get_random(draw, 1 + i % POOL_PIECE, 0), 1);
+		assert_int_equal(alk_padding_random(draw, 1 + i % POOL_PIECE, 0), 1);
 		assert_memory_equal(pool.bytes + pool.left, zeros, sizeof(pool.bytes) - pool.left);
 	}
 }
@@ -52,14 +52,14 @@ static void test_every_length_is_filled(void **state)
 		memset(seen, 0, sizeof(seen));
 		for (int i = 0; i < 8; i++) {
 			memset(draw, 0, sizeof(draw));
-			assert_int_equal(ssh_get_random(draw, len, 0), 1);
+			assert_int_equal(alk_padding_random(draw, len, 0), 1);
 			for (int at = 0; at <= MOST; at++)
 				seen[at] |= draw[at];
 		}
 		for (int at = 0; at <= MOST; at++)
 			assert_int_equal(seen[at] != 0, at < len);
 	}
-	assert_int_equal(ssh_get_random(draw, -1, 0), 1);
+	assert_int_equal(alk_padding_random(draw, -1, 0), 1);
 }
 
 int main(void)
