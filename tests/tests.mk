@@ -84,6 +84,7 @@ UNIT_TESTS = \
 	tests/unit/test_turns \
 	tests/unit/test_window \
 	tests/unit/test_attend \
+	tests/unit/test_visit \
 	tests/unit/test_coalesce \
 	tests/unit/test_worker \
 	tests/unit/test_worker_proc

@@ -16,7 +16,8 @@
  * library's callbacks, from a function given to alk_embed_post(), or, where the loop is the program's, from any code
  * of the thread that runs it. Exceptions: alk_embed_new(), alk_embed_post(), alk_embed_free(), where each says so.
  * Callbacks run on the loop's thread, never inside the call that caused them (but for `data`, which may come inside
- * alk_channel_resume()'s turn, later), and must not block.
+ * alk_channel_resume()'s turn, later), and must not block. A thread that visits (alk_embed_enter()) is the loop's thread
+ * for so long.
  *
  * The process: the library takes no signal and forks nothing here. SIGPIPE is set to be ignored if it would
  * end the process: libssh writes to sockets that their peers have closed. Log lines go where log_target says
@@ -42,6 +43,13 @@ ALK_EXPORT struct alk_embed *alk_embed_new(struct ev_loop *loop, struct alk_err 
 /* Run `fn` once on the loop's thread, soon, in the order of the calls. Any thread, also in a callback. What was posted
  * before alk_embed_free() is run by it at the latest. 0; -ENOMEM. */
 ALK_EXPORT int alk_embed_post(struct alk_embed *embed, void (*fn)(void *user), void *user);
+/* Be the loop's thread until alk_embed_leave(), without waking the library's: what was posted runs first. Only while that
+ * one sleeps: false when it is at work, or the loop is the program's; with `wait` it is waited for. Any thread but
+ * the library's; not twice, and nobody calls alk_embed_free() meanwhile. Callbacks may run in either call. */
+ALK_EXPORT bool alk_embed_enter(struct alk_embed *embed, bool wait);
+ALK_EXPORT void alk_embed_leave(struct alk_embed *embed);
+/* In a visit: what came on connections that were lent to `epoll` (alk_embed_client_lend()); their callbacks run. */
+ALK_EXPORT void alk_embed_serve(struct alk_embed *embed, int epoll);
 /* A short answer to what was just written is expected soon: while such answers keep coming within 250 us the library's
  * thread looks for them without sleeping, and uses its processor for that long at most once they do not. On the loop's
  * thread, for each such write. Does nothing where the loop is the program's, or there is one processor. */
@@ -166,6 +174,15 @@ ALK_EXPORT enum alk_embed_failure alk_embed_client_failure(const struct alk_embe
 ALK_EXPORT const struct alk_link *alk_embed_client_link(const struct alk_embed_client *client);
 /* "SHA256:..." of the server's host key, or "" before one was seen and found good. */
 ALK_EXPORT const char *alk_embed_client_host_key(const struct alk_embed_client *client);
+/* Not the library's thread shall be woken when something comes on the session's connection, but the program's, which
+ * waits for more than this: `epoll`, an epoll instance of its own, is readable then, and wants alk_embed_enter(),
+ * alk_embed_serve() and alk_embed_leave(). The library watches it again by itself when it has to write and cannot, when the
+ * session ends, after 100 ms in which nobody visited, and when something waits for longer than 20 ms. Calling it again does
+ * no harm, and is needed. Open `epoll` until the client is freed. 0; -ENOTSUP: no session is up, or its
+ * connection is not one socket; -errno. */
+ALK_EXPORT int alk_embed_client_lend(struct alk_embed_client *client, int epoll);
+/* Take it back. */
+ALK_EXPORT void alk_embed_client_recall(struct alk_embed_client *client);
 /* Do not wait the whole time for another session: somebody wants one. */
 ALK_EXPORT void alk_embed_client_hurry(struct alk_embed_client *client);
 /* End for good: disconnect (at most 2 s); `closed` follows, from the loop. */

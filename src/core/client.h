@@ -58,6 +58,11 @@ void alk_client_missed(struct alk_client *client, uint64_t ms);
 bool alk_client_ready(const struct alk_client *client);
 unsigned alk_client_channels(const struct alk_client *client);
 enum alk_client_state alk_client_get_state(const struct alk_client *client);
+/* Have the session's connection watched by an epoll instance of somebody else's (alk_io_lend()). 0; -ENOTSUP also when no
+ * session is up; -errno. */
+int alk_client_lend(struct alk_client *client, int epoll);
+void alk_client_recall(struct alk_client *client);
+bool alk_client_lent(const struct alk_client *client);
 /* By which path the session's link goes, where the transport knows; valid until the loop goes on. */
 struct alk_link_path;
 bool alk_client_path(const struct alk_client *client, struct alk_link_path *path);

@@ -11,6 +11,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include "log_private.h"
+#include "readahead.h"
 
 #define ATTEND_US 250
 #define CONTENT "_content" /* after an option's name: what follows is the file's content */
@@ -40,10 +41,18 @@ static struct embed *embed_of(struct alk_embed *pub)
 	return (struct embed *)pub; /* the first member */
 }
 
+static void embed_wake(struct embed *embed)
+{
+	uint64_t one = 1;
+
+	/* A counter that is full wakes all the same. */
+	while (write(embed->wake, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+}
+
 /* Where others wait already the loop has been woken. */
 static void post_add(struct embed *embed, struct embed_post *post)
 {
-	uint64_t one = 1;
 	bool first;
 
 	pthread_mutex_lock(&embed->lock);
@@ -51,9 +60,8 @@ static void post_add(struct embed *embed, struct embed_post *post)
 	*embed->posts_end = post;
 	embed->posts_end = &post->next;
 	pthread_mutex_unlock(&embed->lock);
-	/* A counter that is full wakes all the same. */
-	while (first && write(embed->wake, &one, sizeof(one)) < 0 && errno == EINTR)
-		;
+	if (first)
+		embed_wake(embed);
 }
 
 int alk_embed_post(struct alk_embed *pub, void (*fn)(void *user), void *user)
@@ -100,6 +108,33 @@ static void on_wake(void *user, int revents)
 		posts_run(embed);
 }
 
+bool alk_embed_enter(struct alk_embed *pub, bool wait)
+{
+	struct embed *embed = embed_of(pub);
+
+	if (!embed->threaded || !alk_loop_enter(pub->loop, wait))
+		return false;
+	pub->visits++;
+	alk_readahead_thread(true);
+	posts_run(embed);
+	return true;
+}
+
+void alk_embed_leave(struct alk_embed *pub)
+{
+	bool wake = alk_loop_leave(pub->loop);
+
+	alk_readahead_thread(false);
+	if (wake)
+		embed_wake(embed_of(pub));
+}
+
+void alk_embed_serve(struct alk_embed *pub, int epoll)
+{
+	(void)pub;
+	alk_loop_serve(epoll);
+}
+
 /* Nothing of ours ends a program's loop. */
 static void on_loop_stop(void *user)
 {
@@ -110,6 +145,7 @@ static void *thread_main(void *user)
 {
 	struct embed *embed = user;
 
+	alk_readahead_thread(true);
 	alk_loop_run(embed->pub.loop);
 	return NULL;
 }
@@ -120,6 +156,7 @@ static int thread_start(struct embed *embed, struct alk_err *err)
 	int rc;
 
 	embed->attends = sysconf(_SC_NPROCESSORS_ONLN) > 1;
+	alk_loop_share(embed->pub.loop);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	rc = pthread_create(&embed->thread, NULL, thread_main, embed);

@@ -2,6 +2,7 @@
 #include "embed_private.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <alknet/transport.h>
@@ -13,6 +14,10 @@
 		 offsetof(struct alk_embed_client_ops, member_) + sizeof((ops_)->member_) &&       \
 	 (ops_)->member_ != NULL)
 
+/* How often a connection that is lent is looked at, and at how many looks nobody visited meanwhile: then nobody needs it. */
+#define LOOK_MS 20
+#define LOOKS_IDLE 5
+
 struct alk_embed_client {
 	struct alk_embed *embed;
 	const struct alk_embed_client_ops *ops;
@@ -20,6 +25,13 @@ struct alk_embed_client {
 	struct alk_conf *conf;
 	struct alk_keep *keep;
 	struct alk_task over;
+	struct {
+		int epoll;
+		struct alk_timer *look;
+		uint64_t visits; /* at the last look */
+		unsigned idle;	 /* looks since the last visit */
+		bool waits;	 /* something was there at the last look */
+	} lent;
 	int rc;
 	struct alk_err err;
 	struct alk_embed_client *next, **prev;
@@ -144,6 +156,52 @@ void alk_embed_client_hurry(struct alk_embed_client *client)
 	alk_keep_wanted(client->keep);
 }
 
+/* A program that does not come has the session stand still. */
+static void on_look(void *user)
+{
+	struct alk_embed_client *client = user;
+	struct alk_client *session = alk_keep_client(client->keep);
+	struct pollfd came = {.fd = client->lent.epoll, .events = POLLIN};
+	bool waited = client->lent.waits;
+
+	if (!alk_client_lent(session))
+		return;
+	client->lent.waits = poll(&came, 1, 0) > 0;
+	client->lent.idle = client->embed->visits == client->lent.visits ? client->lent.idle + 1
+									 : 0;
+	client->lent.visits = client->embed->visits;
+	if ((waited && client->lent.waits) || client->lent.idle >= LOOKS_IDLE)
+		alk_client_recall(session);
+	else
+		alk_timer_start(client->lent.look, LOOK_MS);
+}
+
+int alk_embed_client_lend(struct alk_embed_client *client, int epoll)
+{
+	struct alk_client *session = alk_keep_client(client->keep);
+	bool was = alk_client_lent(session);
+	int rc;
+
+	if (client->lent.look == NULL)
+		client->lent.look = alk_timer_new(client->embed->loop, "lent", on_look, client);
+	if (client->lent.look == NULL)
+		return -ENOMEM;
+	rc = alk_client_lend(session, epoll);
+	if (rc < 0 || was)
+		return rc;
+	client->lent.epoll = epoll;
+	client->lent.idle = 0;
+	client->lent.waits = false;
+	if (!alk_timer_active(client->lent.look))
+		alk_timer_start(client->lent.look, LOOK_MS);
+	return 0;
+}
+
+void alk_embed_client_recall(struct alk_embed_client *client)
+{
+	alk_client_recall(alk_keep_client(client->keep));
+}
+
 void alk_embed_client_stop(struct alk_embed_client *client)
 {
 	alk_keep_stop(client->keep);
@@ -157,6 +215,7 @@ void alk_embed_client_free(struct alk_embed_client **clientp)
 		return;
 	*clientp = NULL;
 	alk_keep_free(&client->keep);
+	alk_timer_free(&client->lent.look);
 	alk_task_cancel(client->embed->loop, &client->over);
 	alk_conf_free(&client->conf);
 	*client->prev = client->next;

@@ -12,6 +12,7 @@ struct alk_embed {
 	struct alk_loop *loop;
 	struct alk_embed_server *servers;
 	struct alk_embed_client *clients;
+	uint64_t visits;
 };
 
 /* A configuration of `role` from what the program gave, its files read and the log set up. NULL with `err`. */

@@ -2,10 +2,12 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,6 +19,8 @@
 #include "loop_private.h"
 
 #define TASK_ROUNDS 1000
+/* Lent watchers that are looked at in one call. */
+#define LENT_AT_ONCE 16
 #define NS_PER_MS 1000000ULL
 /* A timer that libev rings no earlier than this before its time may run. */
 #define TIMER_SLACK_NS (NS_PER_MS / 2)
@@ -42,6 +46,7 @@ struct alk_io {
 	struct watcher w;
 	ev_io ev;
 	int events; /* of enum alk_io_events */
+	int lent;   /* the epoll instance that watches for reading meanwhile, or -1 */
 	alk_io_fn *on_ready;
 	void *user;
 };
@@ -99,6 +104,10 @@ struct alk_loop {
 
 	struct alk_attend attend;
 	bool idled; /* nothing was ready in this iteration */
+
+	bool shared;	      /* other threads visit */
+	pthread_mutex_t turn; /* of a shared loop: held but while it sleeps */
+	bool touched;	      /* what it sleeps for is not all that it waits for any more */
 };
 
 #define CONTAINER(ptr_, type_, member_) ((type_ *)(void *)((char *)(ptr_)-offsetof(type_, member_)))
@@ -146,6 +155,7 @@ void alk_task_yield(struct alk_loop *loop, struct alk_task *task)
 {
 	if (task->prev != NULL)
 		return;
+	loop->touched = true;
 	task->yielded = true;
 	task->next = NULL;
 	task->prev = loop->yielded_end;
@@ -204,7 +214,10 @@ static bool loop_stays_awake(struct alk_loop *loop)
 	       alk_attend_stays(&loop->attend, came, loop->woken, mono_ns());
 }
 
-static void loop_run_tasks(struct alk_loop *loop)
+static void loop_free_dead(struct alk_loop *loop);
+
+/* False when there is more to do, in another turn. */
+static bool loop_run_tasks(struct alk_loop *loop)
 {
 	int rounds;
 	size_t n;
@@ -217,10 +230,14 @@ static void loop_run_tasks(struct alk_loop *loop)
 			task->fn(task->user);
 		}
 	}
-	if (loop->tasks != NULL || loop->yielded != NULL || loop_stays_awake(loop))
-		ev_idle_start(loop->ev, &loop->idle);
-	else if (ev_is_active(&loop->idle))
-		ev_idle_stop(loop->ev, &loop->idle);
+	return loop->tasks == NULL && loop->yielded == NULL;
+}
+
+static void loop_end_turn(struct alk_loop *loop)
+{
+	if (loop->last != NULL)
+		loop->last(loop->last_user);
+	loop_free_dead(loop);
 }
 
 /* ---- watchers ---- */
@@ -299,6 +316,7 @@ struct alk_io *alk_io_new(struct alk_loop *loop, int fd, const char *name, alk_i
 	if (io == NULL)
 		return NULL;
 	ev_io_init(&io->ev, io_ready, fd, 0);
+	io->lent = -1;
 	io->on_ready = on_ready;
 	io->user = user;
 	return io;
@@ -319,6 +337,8 @@ void alk_io_set(struct alk_io *io, int events)
 	if (events == io->events)
 		return;
 	assert(io->w.magic == WATCHER_IO);
+	alk_io_recall(io);
+	io->w.loop->touched = true;
 	/* Stop and start are list operations; the kernel hears of the sum of them once, before the
 	 * loop sleeps, and of a pause not at all unless the fd gets ready meanwhile. */
 	ev = io->w.loop->ev;
@@ -343,6 +363,62 @@ void alk_io_free(struct alk_io **io)
 	alk_io_set(*io, 0);
 	watcher_bury(&(*io)->w);
 	*io = NULL;
+}
+
+/* ---- lent ones ---- */
+
+static int other_of(const struct alk_loop *loop, int fd);
+
+int alk_io_lend(struct alk_io *io, int epoll)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.ptr = io};
+	struct alk_loop *loop = io->w.loop;
+
+	if (io->lent == epoll)
+		return 0;
+	if (!loop->shared || io->events != ALK_IO_READ || other_of(loop, io->ev.fd) >= 0)
+		return -ENOTSUP;
+	alk_io_recall(io);
+	if (epoll_ctl(epoll, EPOLL_CTL_ADD, io->ev.fd, &event) < 0)
+		return -errno;
+	/* Until the loop has heard of that a byte wakes it too, for nothing. */
+	ev_io_stop(loop->ev, &io->ev);
+	io->lent = epoll;
+	return 0;
+}
+
+void alk_io_recall(struct alk_io *io)
+{
+	if (io->lent < 0)
+		return;
+	/* Where the fd is closed by now nothing is there to be deleted. */
+	epoll_ctl(io->lent, EPOLL_CTL_DEL, io->ev.fd, NULL);
+	io->lent = -1;
+	ev_io_start(io->w.loop->ev, &io->ev);
+	io->w.loop->touched = true;
+}
+
+bool alk_io_lent(const struct alk_io *io)
+{
+	return io->lent >= 0;
+}
+
+unsigned alk_loop_serve(int epoll)
+{
+	struct epoll_event came[LENT_AT_ONCE];
+	int n = epoll_wait(epoll, came, LENT_AT_ONCE, 0);
+	unsigned served = 0;
+
+	for (int i = 0; i < n; i++) {
+		struct alk_io *io = came[i].data.ptr;
+
+		/* One before it may have been its end: its memory stays until the end of the turn. */
+		if (io->w.magic != WATCHER_IO || io->lent != epoll)
+			continue;
+		served++;
+		io->on_ready(io->user, ALK_IO_READ);
+	}
+	return served;
 }
 
 /* ---- pairs ---- */
@@ -373,8 +449,10 @@ void alk_loop_wrote(struct alk_loop *loop, int fd)
 {
 	int other = other_of(loop, fd);
 
-	if (other >= 0)
-		ev_feed_fd_event(loop->ev, other, EV_READ);
+	if (other < 0)
+		return;
+	loop->touched = true;
+	ev_feed_fd_event(loop->ev, other, EV_READ);
 }
 
 void alk_loop_unpair(struct alk_loop *loop, int fd)
@@ -396,6 +474,7 @@ static void timer_arm(struct alk_timer *timer)
 	struct alk_loop *loop = timer->w.loop;
 	uint64_t after = timer->due > loop->woken ? timer->due - loop->woken : 0;
 
+	loop->touched = true;
 	/* libev counts from its own now, which is that of the last wake-up. */
 	ev_timer_stop(loop->ev, &timer->ev);
 	ev_timer_set(&timer->ev, (double)after / 1e9, 0.);
@@ -483,6 +562,7 @@ struct alk_signal *alk_signal_new(struct alk_loop *loop, int signo, const char *
 	ev_signal_init(&sig->ev, signal_came, signo);
 	sig->on_signal = on_signal;
 	sig->user = user;
+	loop->touched = true;
 	ev_signal_start(loop->ev, &sig->ev);
 	return sig;
 }
@@ -504,10 +584,11 @@ static void loop_before_sleep(struct ev_loop *ev, ev_prepare *watcher, int reven
 
 	(void)ev;
 	(void)revents;
-	loop_run_tasks(loop);
-	if (loop->last != NULL)
-		loop->last(loop->last_user);
-	loop_free_dead(loop);
+	if (!loop_run_tasks(loop) || loop_stays_awake(loop))
+		ev_idle_start(loop->ev, &loop->idle);
+	else if (ev_is_active(&loop->idle))
+		ev_idle_stop(loop->ev, &loop->idle);
+	loop_end_turn(loop);
 	if (loop->on_sleep != NULL)
 		loop->on_sleep(loop->hooks_user);
 	if (loop->may_pause)
@@ -659,20 +740,73 @@ void alk_loop_free(struct alk_loop **loop)
 	ev_prepare_stop(l->ev, &l->prepare);
 	if (!l->borrowed)
 		ev_loop_destroy(l->ev);
+	if (l->shared)
+		pthread_mutex_destroy(&l->turn);
 	free(l->other);
 	free(l);
 	*loop = NULL;
 }
 
+/* ---- visits ---- */
+
+static void loop_release(struct ev_loop *ev) EV_NOEXCEPT
+{
+	struct alk_loop *loop = ev_userdata(ev);
+
+	pthread_mutex_unlock(&loop->turn);
+}
+
+static void loop_acquire(struct ev_loop *ev) EV_NOEXCEPT
+{
+	struct alk_loop *loop = ev_userdata(ev);
+
+	pthread_mutex_lock(&loop->turn);
+}
+
+void alk_loop_share(struct alk_loop *loop)
+{
+	assert(!loop->running && !loop->borrowed && !loop->shared);
+	loop->shared = true;
+	pthread_mutex_init(&loop->turn, NULL);
+	ev_set_userdata(loop->ev, loop);
+	ev_set_loop_release_cb(loop->ev, loop_release, loop_acquire);
+}
+
+bool alk_loop_enter(struct alk_loop *loop, bool wait)
+{
+	if (wait)
+		pthread_mutex_lock(&loop->turn);
+	else if (pthread_mutex_trylock(&loop->turn) != 0)
+		return false;
+	/* libev's own now may stay behind: a timer that it rings too early goes on waiting. */
+	loop->woken = mono_ns();
+	loop->touched = false;
+	return true;
+}
+
+bool alk_loop_leave(struct alk_loop *loop)
+{
+	bool wake = !loop_run_tasks(loop);
+
+	loop_end_turn(loop);
+	wake = wake || loop->touched;
+	pthread_mutex_unlock(&loop->turn);
+	return wake;
+}
+
 void alk_loop_run(struct alk_loop *loop)
 {
 	assert(!loop->running);
+	if (loop->shared)
+		pthread_mutex_lock(&loop->turn);
 	loop->running = true;
 	/* Time went by since the loop was made or last ran. */
 	ev_now_update(loop->ev);
 	loop->woken = mono_ns();
 	ev_run(loop->ev, 0);
 	loop->running = false;
+	if (loop->shared)
+		pthread_mutex_unlock(&loop->turn);
 }
 
 void alk_loop_stop(struct alk_loop *loop)

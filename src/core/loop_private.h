@@ -36,6 +36,26 @@ void alk_loop_may_pause(struct alk_loop *loop, bool may);
 bool alk_loop_pause(struct alk_loop *loop, uint32_t us);
 /* How long the loop waited before this turn, in ns, and worked in the one before; of a loop that may pause. */
 uint64_t alk_loop_waited(const struct alk_loop *loop, uint64_t *worked);
+
+/* Visits: a shared loop may be used by other threads than the one that runs it, one at a time, while it sleeps: between
+ * alk_loop_enter() and alk_loop_leave() the caller is the loop's thread. Before alk_loop_run(); not for a loop that was
+ * wrapped. */
+void alk_loop_share(struct alk_loop *loop);
+/* False: it is at work, or visited; `wait`: until it is not. Not inside a visit or a callback. */
+bool alk_loop_enter(struct alk_loop *loop, bool wait);
+/* Ends the turn as the loop does. True: the loop has to be woken (by some fd that it watches), because it does not know what
+ * it waits for now. */
+bool alk_loop_leave(struct alk_loop *loop);
+
+/* While it is lent not the loop watches, but an epoll instance of a visitor's: when that is readable, alk_loop_serve() in a
+ * visit calls what the loop would call, and says of how many watchers. The loop has it back as soon as other events are
+ * asked for, and with alk_io_recall(); the instance must live until then. 0; -ENOTSUP when it watches for anything but
+ * reading, or is the end of a pair, or the loop is not shared; -errno. */
+int alk_io_lend(struct alk_io *io, int epoll);
+void alk_io_recall(struct alk_io *io);
+bool alk_io_lent(const struct alk_io *io);
+unsigned alk_loop_serve(int epoll);
+
 /* An answer is expected within `us`: attend.h says when the loop stays awake for it. */
 void alk_loop_attend(struct alk_loop *loop, uint32_t us);
 

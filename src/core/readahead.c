@@ -36,7 +36,7 @@ static int aheads_size, aheads_count;
 static uint8_t *
 	spare; /* one buffer is kept for good, so that neither a busy session nor the next login faults pages in anew */
 static bool enabled;
-/* Only the loop's thread has fds here; a helper thread's calls must not look at the table. */
+/* Only the loop's thread, and who visits the loop, has fds here; another thread's calls must not look at the table. */
 static __thread bool mine;
 
 void alk_readahead_enable(void)
@@ -44,6 +44,11 @@ void alk_readahead_enable(void)
 	const char *off = getenv("ALKNET_READAHEAD");
 
 	enabled = !off || strcmp(off, "0") != 0;
+}
+
+void alk_readahead_thread(bool is_loops)
+{
+	mine = is_loops;
 }
 
 static struct ahead *ahead_find(int fd)

@@ -22,6 +22,8 @@
 /* 0, also when the program has no read-ahead; -ENOMEM. */
 int alk_readahead_add(int fd);
 void alk_readahead_remove(int fd);
+/* The thread that calls this is the loop's, or is not any more. One that calls alk_readahead_add() is. */
+void alk_readahead_thread(bool is_loops);
 /* Is this fd read ahead? */
 bool alk_readahead_active(int fd);
 /* While corked, nothing is sent: libssh's packets gather in its queue, so that those of one turn leave in one

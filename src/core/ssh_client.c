@@ -562,6 +562,22 @@ enum alk_client_state alk_client_get_state(const struct alk_client *c)
 	return c->state;
 }
 
+int alk_client_lend(struct alk_client *c, int epoll)
+{
+	return alk_client_ready(c) && c->ssh.io ? alk_io_lend(c->ssh.io, epoll) : -ENOTSUP;
+}
+
+void alk_client_recall(struct alk_client *c)
+{
+	if (c->ssh_made && c->ssh.io)
+		alk_io_recall(c->ssh.io);
+}
+
+bool alk_client_lent(const struct alk_client *c)
+{
+	return c->ssh_made && c->ssh.io && alk_io_lent(c->ssh.io);
+}
+
 bool alk_client_path(const struct alk_client *c, struct alk_link_path *path)
 {
 	bool (*op)(void *, struct alk_link_path *) = ALK_OP(c->transport, path);
