@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 'use strict';
 
-// alknet-napi and npm's ssh2 beside each other, both through the same sshd, in the same run:
+// alknet-napi before `alknet serve`, alknet-napi before sshd, and npm's ssh2 before the same sshd, in the same run:
 //
 //     cd bench && npm install && node bench.js [--rounds N] [--mib N]
 //
-// Each measurement is a process of its own, taken in turns; the table has medians.
+// `alknet` is that of ../../../build, or ALKNET. Each measurement is a process of its own, taken in turns; the table has
+// medians, and how they are to ssh2's.
 const { execFileSync, spawn } = require('child_process');
 const fs = require('fs');
 const net = require('net');
@@ -25,20 +26,23 @@ const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length 
 
 // ---- the two clients: connect() gives { open(port), end() } ----
 
-const clients = {
-	async alknet(k) {
-		const { connect } = require('..');
-		let first;
+function alknetClient(k, port) {
+	const { connect } = require('..');
+	let first;
 
-		return {
-			async open(port) {
-				first = await connect({ server: `127.0.0.1:${k.sshd}`, identity: k.user, user: k.name,
-					hostKeyFingerprint: k.fingerprint, destination: `127.0.0.1:${port}` });
-				return first;
-			},
-			end: () => first.session.close(),
-		};
-	},
+	return {
+		async open(target) {
+			first = await connect({ server: `127.0.0.1:${port}`, identity: k.user, user: k.name,
+				hostKeyFingerprint: k.fingerprint, destination: `127.0.0.1:${target}` });
+			return first;
+		},
+		end: () => first.session.close(),
+	};
+}
+
+const clients = {
+	alknet: async (k) => alknetClient(k, k.alknet),
+	'alknet-sshd': async (k) => alknetClient(k, k.sshd),
 	async ssh2(k) {
 		const { Client } = require('ssh2');
 		const client = new Client();
@@ -186,13 +190,14 @@ async function main() {
 
 	for (const name of ['host', 'user'])
 		execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at(name)]);
-	const sshdPort = await new Promise((resolve) => {
+	const free = () => new Promise((resolve) => {
 		const probe = net.createServer().listen(0, '127.0.0.1', () => {
-			const free = probe.address().port;
+			const { port } = probe.address();
 
-			probe.close(() => resolve(free));
+			probe.close(() => resolve(port));
 		});
 	});
+	const [sshdPort, alknetPort] = [await free(), await free()];
 
 	fs.writeFileSync(at('config'), `ListenAddress 127.0.0.1:${sshdPort}\nHostKey ${at('host')}\nAuthorizedKeysFile ${at('user.pub')}\n` +
 		'PidFile none\nStrictModes no\nUsePAM no\nPermitRootLogin yes\nMaxStartups 100\n');
@@ -201,24 +206,36 @@ async function main() {
 	const sshd = spawn('/usr/sbin/sshd', ['-D', '-e', '-f', at('config')], { stdio: ['ignore', 'ignore', 'pipe'] });
 
 	await once(sshd.stderr, 'data');
+	const build = path.join(__dirname, '..', '..', '..', 'build');
+	const alknet = spawn(process.env.ALKNET ?? path.join(build, 'alknet'), ['serve', '--key', at('host'), '--authorized-keys',
+		at('user.pub'), '--listen', `127.0.0.1:${alknetPort}`, '--admin-socket', 'none'], {
+		env: { ...process.env, ALKNET_PLUGIN_DIR: process.env.ALKNET_PLUGIN_DIR ?? path.join(build, 'plugins', '.libs') },
+		stdio: ['ignore', 'ignore', 'pipe'],
+	});
+
+	for (let said = ''; !said.includes('listening');)
+		said += (await once(alknet.stderr, 'data'))[0];
+	alknet.stderr.resume();
 	// The targets have a process of their own, so that they are no part of what is measured.
 	const others = spawn(process.execPath, [__filename, '--targets', '--mib', String(mib)], { stdio: ['pipe', 'pipe', 'inherit'] });
 	const [ports] = await once(others.stdout, 'data');
 	const [echo, source, sink] = JSON.parse(ports);
 	const k = {
-		sshd: sshdPort, user: at('user'), name: os.userInfo().username, echo, source, sink,
+		sshd: sshdPort, alknet: alknetPort, user: at('user'), name: os.userInfo().username, echo, source, sink,
 		fingerprint: execFileSync('ssh-keygen', ['-lf', at('host.pub')], { encoding: 'utf8' }).split(' ')[1],
 	};
-	const results = { alknet: {}, ssh2: {} };
+	const names = Object.keys(clients);
+	const results = Object.fromEntries(names.map((name) => [name, {}]));
 
 	process.on('exit', () => {
 		sshd.kill();
+		alknet.kill();
 		others.kill();
 		fs.rmSync(dir, { recursive: true });
 	});
 	for (let round = 0; round < rounds; round++)
 		for (const what of Object.keys(work))
-			for (const which of round % 2 ? ['ssh2', 'alknet'] : ['alknet', 'ssh2']) {
+			for (const which of round % 2 ? [...names].reverse() : names) {
 				const text = execFileSync(process.execPath, [__filename, '--child', which, what, JSON.stringify(k),
 					'--mib', String(mib)], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] });
 
@@ -227,10 +244,12 @@ async function main() {
 						(results[which][name] ??= []).push(value);
 			}
 	console.log(`node ${process.version}, ${rounds} rounds, ${mib} MiB, medians`);
-	for (const name of Object.keys(results.alknet)) {
-		const [a, b] = [median(results.alknet[name]), median(results.ssh2[name])];
+	console.log(`${''.padEnd(14)} ${names.map((name) => name.padStart(12)).join('        ')}`);
+	for (const what of Object.keys(results.ssh2)) {
+		const values = names.map((name) => median(results[name][what]));
+		const base = values[names.indexOf('ssh2')];
 
-		console.log(`${name.padEnd(14)} alknet-napi ${a.toFixed(1).padStart(9)}   ssh2 ${b.toFixed(1).padStart(9)}   ratio ${(a / b).toFixed(2)}`);
+		console.log(`${what.padEnd(14)} ${values.map((value) => `${value.toFixed(1).padStart(12)} (${(value / base).toFixed(2)})`).join(' ')}`);
 	}
 	process.exit();
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* recv, send, poll and memcpy of libssh, ahead of libc's: what src/cmd/readahead_syms.c and memcpy_syms.c are to the
- * program `alknet`, and for their reasons. The addon is loaded with RTLD_DEEPBIND, so the libraries that come with it
+/* recv, send, poll and memcpy of libssh, ahead of libc's, and its ssh_get_random: what src/cmd/readahead_syms.c, memcpy_syms.c
+ * and random_syms.c are to the program `alknet`, and for their reasons. The addon is loaded with RTLD_DEEPBIND, so the libraries that come with it
  * look here first; Node.js itself and other addons do not. Where that is not so (libssh was in the process before, or
  * there is no DEEPBIND) libssh's calls reach libc, the read-ahead stays off, and everything works, slower. */
 #include <dlfcn.h>
@@ -23,6 +23,12 @@ extern void alk_readahead_enable(void);
 extern bool alk_readahead_recv(int fd, void *buf, size_t n, int flags, ssize_t *rc);
 extern bool alk_readahead_send(int fd, const void *buf, size_t n, int flags, ssize_t *rc);
 extern bool alk_readahead_poll(struct pollfd *fds, nfds_t n, int timeout, int *rc);
+extern int alk_padding_random(void *where, int len, int strong);
+
+EXPORT int ssh_get_random(void *where, int len, int strong)
+{
+	return alk_padding_random(where, len, strong);
+}
 
 EXPORT ssize_t recv(int fd, void *buf, size_t n, int flags)
 {

@@ -7,10 +7,12 @@
  *   addon.c   the functions, their arguments
  *   home.c    the one alk_embed of the process, shared by all environments (main thread, worker_threads)
  *   env.c     one environment: what happened on the loop's thread, told in batches on the environment's
+ *   visit.c   the environment's thread in the place of the loop's, for questions and short answers
  *   client.c  a session        stream.c  a channel        server.c  a server
  *
  * Two threads touch an object: the environment's ("here") and the loop's ("there"). From here to there goes
- * home_post(); from there to here goes an event (env_tell), and many events are one call. What both touch stands under
+ * home_post(); from there to here goes an event (env_tell), and many events are one call. While an environment's thread
+ * visits the loop it is "there". What both touch stands under
  * a lock and says so. An object is counted: one reference is JavaScript's, one is held while it lives there, one each
  * event has. */
 
@@ -37,6 +39,10 @@ void home_leave(bool now);
 int home_post(void (*fn)(void *user), void *user);
 /* There. */
 struct alk_embed *home_embed(void);
+/* Be "there" until home_unvisit(), which nothing of JavaScript may run before. Here; NULL: the loop has ended, or is at work, for
+ * whose end `wait` waits. */
+struct alk_embed *home_visit(bool wait);
+void home_unvisit(struct alk_embed *embed);
 
 /* ---- env.c ---- */
 
@@ -74,6 +80,7 @@ void info_free(struct info *info);
 
 struct env;
 struct stream;
+struct visit;
 
 struct event {
 	enum kind kind;
@@ -107,6 +114,16 @@ void env_spare_give(struct env *env, uint8_t *bytes);
 /* The numbers of objects that come from there. */
 double env_number(struct env *env);
 
+/* There, in a visit of the environment's own: what is told is left for visit.c to deliver. */
+void env_visit(struct env *env, bool visits);
+/* Here. */
+bool env_has_events(struct env *env);
+void env_deliver(struct env *env, napi_env napi, napi_value dispatch);
+/* What visits for the environment, or NULL; here. Where connections may be lent to, or -1; there. */
+void env_set_visit(struct env *env, struct visit *visit, int epoll);
+struct visit *env_visitor(const struct env *env);
+int env_epoll(const struct env *env);
+
 /* What an environment has there, for its end. There. */
 struct belonging {
 	void (*drop)(struct belonging *belonging);
@@ -114,6 +131,13 @@ struct belonging {
 };
 void env_own(struct env *env, struct belonging *belonging);
 void env_disown(struct belonging *belonging);
+
+/* ---- visit.c ---- */
+
+/* Once, for a fresh environment; ends with it. Where there is no libuv nothing happens. Here. */
+void visit_begin(struct env *env, napi_env napi, napi_value dispatch);
+/* Something short was written, to which an answer may come. Here. */
+void visit_asked(struct visit *visit);
 
 /* ---- stream.c ---- */
 
@@ -133,8 +157,8 @@ int stream_write(napi_env napi, struct stream *stream, napi_value chunks, bool s
 bool stream_end(struct stream *stream);
 bool stream_close(struct stream *stream);
 /* There. Ask for a channel; false with `err`, then the stream knows nothing of it. */
-bool stream_open(struct stream *stream, struct alk_embed_client *client, const char *host,
-		 uint16_t port, struct alk_err *err);
+bool stream_open(struct stream *stream, struct client *client, const char *host, uint16_t port,
+		 struct alk_err *err);
 /* There. What a server was offered; it is accepted. Gives a stream with a reference for the event. NULL when out of
  * memory: not taken. */
 struct stream *stream_take_channel(struct env *env, struct alk_channel *channel);
@@ -151,6 +175,13 @@ void client_unref(struct client **client);
 bool client_open(struct client *client, struct stream *stream, const char *host, uint16_t port);
 /* Disconnect (`now`: at once and without EV_CLOSED). Here. */
 bool client_close(struct client *client, bool now);
+
+/* There, for its streams. */
+struct alk_embed_client *client_embed(const struct client *client);
+/* A short answer is expected: it shall come on the environment's thread. False: it comes on the loop's. */
+bool client_lend(struct client *client);
+/* So much went or came that is no question and no short answer. */
+void client_moved(struct client *client, size_t n);
 
 /* ---- server.c ---- */
 

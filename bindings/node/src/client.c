@@ -5,6 +5,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+/* So much more than questions and short answers, and the session is no conversation for so long. */
+#define BULK_BYTES (64 * 1024)
+#define BULK_MS 100
 
 struct wish {
 	struct client *client;
@@ -24,6 +29,8 @@ struct client {
 	struct alk_setting *settings;
 	struct alk_embed_client *embed;
 	bool up, over;
+	size_t moved;	     /* since the last question */
+	uint64_t bulk_until; /* monotonic ms */
 	struct wish *wishes, **wishes_end;
 };
 
@@ -84,10 +91,42 @@ static void wish_open(struct wish *wish)
 {
 	struct alk_err err = {""};
 
-	if (stream_open(wish->stream, wish->client->embed, wish->host, wish->port, &err))
+	if (stream_open(wish->stream, wish->client, wish->host, wish->port, &err))
 		wish_free(wish);
 	else
 		wish_refuse(wish, ALK_OPEN_RESOURCE_SHORTAGE, err.text);
+}
+
+struct alk_embed_client *client_embed(const struct client *client)
+{
+	return client->embed;
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+bool client_lend(struct client *client)
+{
+	int epoll = env_epoll(client->env);
+
+	client->moved = 0;
+	return epoll >= 0 && now_ms() >= client->bulk_until &&
+	       alk_embed_client_lend(client->embed, epoll) == 0;
+}
+
+void client_moved(struct client *client, size_t n)
+{
+	client->moved += n;
+	if (client->moved < BULK_BYTES)
+		return;
+	client->moved = 0;
+	client->bulk_until = now_ms() + BULK_MS;
+	alk_embed_client_recall(client->embed);
 }
 
 static struct info *client_info(const struct client *client)

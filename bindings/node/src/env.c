@@ -17,7 +17,10 @@ struct env {
 	bool called; /* the call is on its way */
 	bool closed;
 	atomic_uint number;
+	struct visit *visit; /* or NULL; here */
+	atomic_int epoll;    /* its, or -1 */
 	/* There. */
+	bool visits;
 	struct belonging *belongings;
 	sem_t over;
 };
@@ -125,8 +128,8 @@ void env_tell(struct env *env, struct event *event)
 		*env->last = event;
 		env->last = &event->next;
 		event = NULL;
-		call = !env->called;
-		env->called = true;
+		call = !env->called && !env->visits;
+		env->called = env->called || call;
 	}
 	pthread_mutex_unlock(&env->lock);
 	if (call)
@@ -236,19 +239,54 @@ static napi_value events_value(napi_env napi, struct event *event)
 	return list;
 }
 
-static void on_call(napi_env napi, napi_value dispatch, void *user, void *data)
+void env_visit(struct env *env, bool visits)
 {
-	struct env *env = user;
-	struct event *event;
-	napi_value list, self, result;
+	env->visits = visits;
+}
 
-	(void)data;
+void env_set_visit(struct env *env, struct visit *visit, int epoll)
+{
+	env->visit = visit;
+	atomic_store(&env->epoll, epoll);
+}
+
+struct visit *env_visitor(const struct env *env)
+{
+	return env->visit;
+}
+
+int env_epoll(const struct env *env)
+{
+	return atomic_load(&env->epoll);
+}
+
+bool env_has_events(struct env *env)
+{
+	bool has;
+
+	pthread_mutex_lock(&env->lock);
+	has = env->first != NULL;
+	pthread_mutex_unlock(&env->lock);
+	return has;
+}
+
+static struct event *events_take(struct env *env)
+{
+	struct event *event;
+
 	pthread_mutex_lock(&env->lock);
 	event = env->first;
 	env->first = NULL;
 	env->last = &env->first;
-	env->called = false;
 	pthread_mutex_unlock(&env->lock);
+	return event;
+}
+
+void env_deliver(struct env *env, napi_env napi, napi_value dispatch)
+{
+	struct event *event = events_take(env);
+	napi_value list, self, result;
+
 	if (napi == NULL || dispatch == NULL) {
 		for (struct event *next; event != NULL; event = next) {
 			next = event->next;
@@ -262,6 +300,17 @@ static void on_call(napi_env napi, napi_value dispatch, void *user, void *data)
 	napi_get_undefined(napi, &self);
 	/* dispatch() catches what it calls. */
 	napi_call_function(napi, self, dispatch, 1, &list, &result);
+}
+
+static void on_call(napi_env napi, napi_value dispatch, void *user, void *data)
+{
+	struct env *env = user;
+
+	(void)data;
+	pthread_mutex_lock(&env->lock);
+	env->called = false;
+	pthread_mutex_unlock(&env->lock);
+	env_deliver(env, napi, dispatch);
 }
 
 /* ---- life ---- */
@@ -310,10 +359,8 @@ void env_close(struct env *env, bool now)
 			;
 	pthread_mutex_lock(&env->lock);
 	env->closed = true;
-	event = env->first;
-	env->first = NULL;
-	env->last = &env->first;
 	pthread_mutex_unlock(&env->lock);
+	event = events_take(env);
 	for (struct event *next; event != NULL; event = next) {
 		next = event->next;
 		event_free(env->napi, event);
@@ -365,6 +412,7 @@ struct env *env_new(napi_env napi, napi_value dispatch)
 	env->refs = 1;
 	env->napi = napi;
 	env->last = &env->first;
+	env->epoll = -1;
 	pthread_mutex_init(&env->calling, NULL);
 	pthread_mutex_init(&env->lock, NULL);
 	sem_init(&env->over, 0, 0);
@@ -382,5 +430,6 @@ struct env *env_new(napi_env napi, napi_value dispatch)
 		return NULL;
 	}
 	napi_unref_threadsafe_function(napi, env->call);
+	visit_begin(env, napi, dispatch);
 	return env;
 }

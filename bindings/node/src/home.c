@@ -6,6 +6,8 @@
 
 static pthread_mutex_t life = PTHREAD_MUTEX_INITIALIZER; /* begins and ends one by one */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of what follows */
+static pthread_rwlock_t visits =
+	PTHREAD_RWLOCK_INITIALIZER; /* of those who visit, and of the loop's end */
 static struct alk_embed *embed;
 static unsigned users;
 static bool over; /* the process exits */
@@ -45,7 +47,9 @@ void home_leave(bool now)
 		embed = NULL;
 		pthread_mutex_unlock(&lock);
 	}
+	pthread_rwlock_wrlock(&visits);
 	alk_embed_free(&old);
+	pthread_rwlock_unlock(&visits);
 	pthread_mutex_unlock(&life);
 }
 
@@ -68,4 +72,22 @@ struct alk_embed *home_embed(void)
 	now = embed;
 	pthread_mutex_unlock(&lock);
 	return now;
+}
+
+struct alk_embed *home_visit(bool wait)
+{
+	struct alk_embed *now;
+
+	pthread_rwlock_rdlock(&visits);
+	now = home_embed();
+	if (now != NULL && alk_embed_enter(now, wait))
+		return now;
+	pthread_rwlock_unlock(&visits);
+	return NULL;
+}
+
+void home_unvisit(struct alk_embed *visited)
+{
+	alk_embed_leave(visited);
+	pthread_rwlock_unlock(&visits);
 }

@@ -55,11 +55,13 @@ struct stream {
 	bool stalled; /* the channel waits for room */
 	bool bulky;   /* what was fetched last was much */
 	struct write *queued, **queued_end;
-	size_t quiet; /* bytes of quiet writes that the channel has not taken */
+	bool answered; /* something came since a question was asked; JavaScript's alone */
+	size_t quiet;  /* bytes of quiet writes that the channel has not taken */
 	bool close_wanted;
 	bool posted; /* stream_work is on its way */
 	/* There. */
 	struct alk_channel *channel; /* NULL before and after */
+	struct client *client;	     /* whose it is, or NULL; as long as there is a channel */
 	struct write *writing, **writing_end;
 	bool opened;
 };
@@ -75,6 +77,7 @@ struct stream *stream_new(struct env *env, double id)
 	stream->refs = 1;
 	stream->env = env_ref(env);
 	stream->id = id;
+	stream->answered = true;
 	stream->queued_end = &stream->queued;
 	stream->writing_end = &stream->writing;
 	pthread_mutex_init(&stream->lock, NULL);
@@ -194,6 +197,8 @@ static size_t on_data(void *user, struct alk_channel *channel, const uint8_t *by
 	if (say)
 		stream->wanted = false;
 	pthread_mutex_unlock(&stream->lock);
+	if (stream->client != NULL)
+		client_moved(stream->client, taken);
 	if (say)
 		tell_data(stream);
 	return taken;
@@ -302,6 +307,7 @@ static void on_close(void *user, struct alk_channel *channel)
 
 	(void)channel;
 	stream->channel = NULL;
+	stream->client = NULL;
 	writing_fail(stream);
 	tell(stream, EV_GONE, 0, NULL);
 	stream_unref(&stream);
@@ -336,8 +342,8 @@ static const struct alk_channel_ops stream_ops = {
 	.close = on_close,
 };
 
-bool stream_open(struct stream *stream, struct alk_embed_client *client, const char *host,
-		 uint16_t port, struct alk_err *err)
+bool stream_open(struct stream *stream, struct client *client, const char *host, uint16_t port,
+		 struct alk_err *err)
 {
 	bool closed;
 
@@ -348,9 +354,11 @@ bool stream_open(struct stream *stream, struct alk_embed_client *client, const c
 		alk_err_set(err, -ECANCELED, "the stream was closed");
 		return false;
 	}
-	stream->channel = alk_embed_client_open(client, host, port, &stream_ops, stream, err);
+	stream->channel = alk_embed_client_open(client_embed(client), host, port, &stream_ops,
+						stream, err);
 	if (stream->channel == NULL)
 		return false;
+	stream->client = client;
 	stream_ref(stream);
 	return true;
 }
@@ -366,6 +374,17 @@ struct stream *stream_take_channel(struct env *env, struct alk_channel *channel)
 	alk_channel_set_ops(channel, &stream_ops, stream_ref(stream));
 	alk_channel_accept(channel); /* if it cannot be, `close` follows */
 	return stream;
+}
+
+/* So much was asked to be written. */
+static void stream_expect(struct stream *stream, size_t asked)
+{
+	bool short_one = asked <= ATTEND_MAX;
+
+	if (stream->client != NULL && !short_one)
+		client_moved(stream->client, asked);
+	else if (short_one && (stream->client == NULL || !client_lend(stream->client)))
+		alk_embed_attend(home_embed());
 }
 
 static void stream_work(void *user)
@@ -393,8 +412,8 @@ static void stream_work(void *user)
 		writing_fail(stream);
 	} else {
 		stream_flush(stream);
-		if (asked > 0 && asked <= ATTEND_MAX)
-			alk_embed_attend(home_embed());
+		if (asked > 0)
+			stream_expect(stream, asked);
 		if (resume)
 			alk_channel_resume(stream->channel);
 		if (close)
@@ -444,8 +463,10 @@ napi_value stream_take(napi_env napi, struct stream *stream)
 	pthread_mutex_lock(&stream->lock);
 	n = stream->in_len;
 	size = stream->in_size;
-	if (n > 0)
+	if (n > 0) {
 		stream->bulky = n > BULK_MIN;
+		stream->answered = true;
+	}
 	if (n > 0 && n <= BULK_MIN)
 		memcpy(few, stream->in, n);
 	/* A stream that is quiet holds little. */
@@ -486,15 +507,22 @@ napi_value stream_read(napi_env napi, struct stream *stream)
 /* 0 = the loop is gone, 1 = it will be told, 2 = nobody needs to wait. */
 static int stream_queue(struct stream *stream, struct write *write, bool strict)
 {
+	/* The first words after an answer are a question, for which nobody needs to be woken. */
+	struct visit *visit = env_visitor(stream->env);
+	bool asks = visit != NULL && stream->answered && write->total > 0 &&
+		    write->total <= ATTEND_MAX;
+	struct alk_embed *embed = asks ? home_visit(false) : NULL;
 	struct write **before;
 	bool good;
 
+	if (asks)
+		stream->answered = false;
 	pthread_mutex_lock(&stream->lock);
 	before = stream->queued_end;
 	*before = write;
 	stream->queued_end = &write->next;
 	write->quiet = !strict && write->held == NULL && stream->quiet + write->total <= QUIET_MAX;
-	good = stream_post(stream);
+	good = embed != NULL || stream_post(stream);
 	if (!good) {
 		*before = NULL;
 		stream->queued_end = before;
@@ -504,6 +532,11 @@ static int stream_queue(struct stream *stream, struct write *write, bool strict)
 	/* From here on it is the loop's. */
 	strict = !write->quiet;
 	pthread_mutex_unlock(&stream->lock);
+	if (embed != NULL) {
+		stream_work(stream_ref(stream));
+		home_unvisit(embed);
+		visit_asked(visit);
+	}
 	return !good ? 0 : strict ? 1 : 2;
 }
 
