@@ -8,7 +8,7 @@ NODE_FILES = bindings/node/README.md bindings/node/package.json bindings/node/ts
 	bindings/node/index.js bindings/node/index.d.ts bindings/node/event-target.js bindings/node/event-target.d.ts \
 	bindings/node/test.sh $(wildcard $(srcdir)/bindings/node/src/*.[ch] $(srcdir)/bindings/node/lib/*.js \
 	$(srcdir)/bindings/node/test/*.js $(srcdir)/bindings/node/test/*.ts $(srcdir)/bindings/node/examples/* \
-	$(srcdir)/bindings/node/bench/*.js $(srcdir)/bindings/node/bench/*.json)
+	$(srcdir)/bindings/node/bench/*.js $(srcdir)/bindings/node/bench/*.json $(srcdir)/bindings/node/bench/*.py)
 EXTRA_DIST += $(NODE_FILES)
 
 # The same with 1 GiB each way instead of 32 MiB.

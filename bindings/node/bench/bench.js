@@ -148,42 +148,6 @@ async function child(which, what, k) {
 	process.exit();
 }
 
-// ---- the other ends ----
-
-async function listen(onSocket) {
-	const listener = net.createServer({ allowHalfOpen: true, noDelay: true }, onSocket).listen(0, '127.0.0.1');
-
-	await once(listener, 'listening');
-	return listener.address().port;
-}
-
-function targets() {
-	const total = mib * 2 ** 20;
-
-	return Promise.all([
-		listen((socket) => socket.on('error', () => {}).pipe(socket)),
-		listen((socket) => {
-			const chunk = Buffer.alloc(262144, 2);
-			let left = total;
-
-			socket.on('error', () => {});
-			const more = () => {
-				while (left > 0) {
-					left -= chunk.length;
-					if (!socket.write(chunk))
-						return;
-				}
-				socket.end();
-			};
-
-			socket.on('drain', more);
-			socket.resume();
-			more();
-		}),
-		listen((socket) => socket.on('error', () => {}).on('end', () => socket.end()).resume()),
-	]);
-}
-
 async function main() {
 	const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'alknet-bench-'));
 	const at = (name) => path.join(dir, name);
@@ -217,7 +181,7 @@ async function main() {
 		said += (await once(alknet.stderr, 'data'))[0];
 	alknet.stderr.resume();
 	// The targets have a process of their own, so that they are no part of what is measured.
-	const others = spawn(process.execPath, [__filename, '--targets', '--mib', String(mib)], { stdio: ['pipe', 'pipe', 'inherit'] });
+	const others = spawn('python3', [path.join(__dirname, 'targets.py'), String(mib)], { stdio: ['pipe', 'pipe', 'inherit'] });
 	const [ports] = await once(others.stdout, 'data');
 	const [echo, source, sink] = JSON.parse(ports);
 	const k = {
@@ -258,8 +222,6 @@ if (process.argv.includes('--child')) {
 	const [which, what, k] = process.argv.slice(process.argv.indexOf('--child') + 1);
 
 	child(which, what, JSON.parse(k));
-} else if (process.argv.includes('--targets')) {
-	targets().then((ports) => console.log(JSON.stringify(ports)));
 } else {
 	main();
 }
