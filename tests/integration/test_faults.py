@@ -340,4 +340,5 @@ def test_each_call_fails(walk, role, kind):
         count = walking.walk(call, [getattr(errno, name) for name in errors], 3)
         print(f"{role}: {call} {count}")
     print(f"{role}: {walking.fired} failed, {walking.lost} sessions ended, {walking.silent} waited, {walking.abortions}")
-    assert walking.fired > 10
+    # To the supervisor a session is a handful, fewer where several come in one turn.
+    assert walking.fired >= (5 if role == "serve" else 11)

@@ -173,6 +173,8 @@ def nmap(port, *argv):
         capture_output=True, text=True, timeout=scaled(240), check=True)
     text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d|\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", "DATE", done.stdout.replace(str(port), "PORT"))
     changing = ("Starting Nmap", "Nmap done", "Host is up", "|_http-date", "| http-date", "Nmap scan report", "Service detection")
+    if "-sV" not in argv:  # then it only says what is usual at that number, of a port that the system chose
+        text = re.sub(r"^(PORT/tcp +open) +\S+", r"\1 usual", text, flags=re.MULTILINE)
     lines = [line.rstrip() for line in text.splitlines() if not line.startswith(changing)]
     # What a script says is a block; the scripts come in the order in which they were done.
     blocks = re.split(r"\n(?=\|[ _]\S)", "\n".join(lines).replace("\n|_", "\n| "))
