@@ -14,7 +14,8 @@
  *
  * Threads: there is one rule. Everything here is called on the loop's thread, that is from one of the
  * library's callbacks, from a function given to alk_embed_post(), or, where the loop is the program's, from any code
- * of the thread that runs it. Exceptions: alk_embed_new(), alk_embed_post(), alk_embed_free(), where each says so.
+ * of the thread that runs it. Exceptions: alk_embed_new(), alk_embed_post(), alk_embed_enter(), alk_embed_free(), where each
+ * says so.
  * Callbacks run on the loop's thread, never inside the call that caused them (but for `data`, which may come inside
  * alk_channel_resume()'s turn, later), and must not block. A thread that visits (alk_embed_enter()) is the loop's thread
  * for so long.

@@ -21,7 +21,7 @@
 #define GARBAGE_MAX (IN_MAX / GARBAGE_PART)
 /* Smaller writes are copied, and need no reference. */
 #define COPY_MAX (16 * 1024)
-/* To so much the peer is likely to answer, and the loop stays awake for it. */
+/* To so much the peer is likely to answer, and the answer shall come without waking anybody twice (visit.c). */
 #define ATTEND_MAX (4 * 1024)
 /* So much may wait for the channel without JavaScript waiting for it. */
 #define QUIET_MAX (128 * 1024)
