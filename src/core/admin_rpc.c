@@ -221,7 +221,11 @@ void alk_admin_request_parse(const char *line, size_t len, const struct alk_admi
 
 	*request = (struct alk_admin_request){0};
 	root = json_loadb(line, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
-	if (root == NULL) {
+	if (root == NULL && error.text[0] == '\0') {
+		/* jansson has a text for all else. */
+		request_fail(request, ALK_ADMIN_FAILED, "out of memory");
+		request->id = json_null();
+	} else if (root == NULL) {
 		char text[sizeof(error.text) * 4];
 
 		alk_text_escape(error.text, strlen(error.text), text, sizeof(text));

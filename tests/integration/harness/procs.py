@@ -352,9 +352,10 @@ class AdminClient:
     def call(self, method, **params):
         number = self.request(method, **params)
         while (answer := self.read()) is not None:
+            # A request that could not be read has no number in its answer.
+            if "error" in answer and answer["id"] in (number, None):
+                raise AdminError(answer["error"])
             if answer.get("id") == number:
-                if "error" in answer:
-                    raise AdminError(answer["error"])
                 return answer["result"]
         raise AssertionError(f"the admin socket closed without an answer to {method}")
 
