@@ -642,6 +642,15 @@ void alk_ssh_channels_scan(struct alk_ssh *s)
 	}
 }
 
+bool alk_ssh_channels_closing(const struct alk_ssh *s)
+{
+	const struct alk_channel *c = s->channels;
+
+	while (c && (c->state != CHANNEL_CLOSING || c->remote_closed))
+		c = c->next;
+	return c != NULL;
+}
+
 void alk_ssh_channels_end(struct alk_ssh *s)
 {
 	while (s->channels) {

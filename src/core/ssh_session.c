@@ -319,7 +319,8 @@ static void ssh_turn(struct alk_ssh *s, int events)
 	if (!s->dying && (s->work || s->raw.in_packets != s->stepped ||
 			  (s->starved && s->queued == 0) || alk_readahead_more(s->fd)))
 		alk_task_yield(s->loop, &s->again);
-	if (!s->dying && s->finishing && !(ssh_get_status(s->ssh) & SSH_WRITE_PENDING))
+	if (!s->dying && s->finishing && !(ssh_get_status(s->ssh) & SSH_WRITE_PENDING) &&
+	    !alk_ssh_channels_closing(s))
 		alk_ssh_die(s, 0, "%s", s->why);
 	s->turning = false;
 }

@@ -130,7 +130,8 @@ void alk_ssh_wake_at(struct alk_ssh *s, int bytes);
 void alk_ssh_took(struct alk_ssh *s, uint64_t ms);
 /* End the session soon, from the loop. The first reason stays. */
 void alk_ssh_die(struct alk_ssh *s, int rc, const char *fmt, ...) ALK_PRINTF(3, 4);
-/* Send DISCONNECT once what is queued has gone, at most 2 s, then die with rc 0 and `why`. */
+/* Send DISCONNECT once what is queued has gone and the peer has answered each CLOSE, after at most 2 s, then die with rc 0
+ * and `why`. */
 void alk_ssh_finish(struct alk_ssh *s, const char *why);
 /* Something was written outside of a turn: flush it soon. */
 void alk_ssh_wrote(struct alk_ssh *s);
@@ -154,6 +155,8 @@ void alk_ssh_channels_work(struct alk_ssh *s);
 /* Each channel: an open answered, room again? */
 void alk_ssh_channels_scan(struct alk_ssh *s);
 void alk_ssh_channels_end(struct alk_ssh *s);
+/* Has a CLOSE of ours no answer yet? A peer answers when it has handed on what came before. */
+bool alk_ssh_channels_closing(const struct alk_ssh *s);
 /* Attach a grant: what alk_channel_identity() gives. Takes a reference. */
 void alk_ssh_set_grant(struct alk_ssh *s, struct alk_grant *grant);
 

@@ -175,8 +175,6 @@ class Session extends EventEmitter {
 		addon.disconnect(this.#handle, now);
 		if (now)
 			this.#end(null);
-		else
-			this.#letGo();
 	}
 
 	// End the streams and the session.

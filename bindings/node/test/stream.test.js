@@ -7,6 +7,7 @@ const { once } = require('events');
 const { Duplex, Readable, pipeline } = require('stream');
 const { pipeline: piped } = require('stream/promises');
 const test = require('node:test');
+const { resolvers } = require('../lib/session');
 const h = require('./harness');
 
 const BULK = process.env.ALKNET_NODE_FULL ? 2 ** 30 : 32 * 2 ** 20;
@@ -215,6 +216,31 @@ test('a reader that stops stops its writer and no other', async (t) => {
 	stopped.end();
 	await once(streams[0], 'end');
 	assert.strictEqual(read, 4096 * chunk.length);
+});
+
+test('what was written before the last close() arrives, although the session ends', async (t) => {
+	const wanted = resolvers();
+	const got = resolvers();
+	const server = await h.serving(t, {}, async ({ stream }) => {
+		let n = 0;
+
+		await wanted.promise;
+		try {
+			for await (const part of stream)
+				n += part.length;
+			got.resolve(n);
+		} catch (error) {
+			got.reject(error);
+		}
+	});
+	const stream = await h.connected(t, server);
+
+	stream.end(Buffer.alloc(2 ** 20), () => {});
+	await once(stream.resume(), 'finish'); // the channel has it, and nobody has read
+	stream.destroy();
+	await once(stream, 'close');
+	setImmediate(() => setImmediate(wanted.resolve)); // the session is on its way out
+	assert.strictEqual(await got.promise, 2 ** 20);
 });
 
 test('a slow reader gets all of it, and write() says no', async (t) => {
