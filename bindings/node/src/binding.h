@@ -106,8 +106,8 @@ void env_close(struct env *env, bool now);
 struct env *env_new(napi_env napi, napi_value dispatch);
 void env_keep_alive(struct env *env, bool alive);
 napi_env env_napi(const struct env *env);
-/* One buffer of IN_MAX is kept for the next bulk, so that its pages need not be made anew. Here and there; NULL: there is
- * none. */
+/* A few buffers of IN_MAX are kept for the next bulk, so that their pages need not be made anew. Here and there; NULL: there
+ * is none. */
 uint8_t *env_spare_take(struct env *env);
 /* Takes `bytes`, malloc'd. */
 void env_spare_give(struct env *env, uint8_t *bytes);

@@ -5,11 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* So many writes of 64 KiB may wait for a channel. */
+#define SPARES 8
+
 struct env {
 	atomic_uint refs;
 	napi_env napi;
 	napi_threadsafe_function call;
-	_Atomic(uint8_t *) spare; /* of IN_MAX, or NULL */
+	_Atomic(uint8_t *) spare[SPARES]; /* of IN_MAX, or NULL */
 	pthread_mutex_t
 		calling; /* while the loop's thread uses `call`: what is called takes `lock` at once */
 	pthread_mutex_t lock; /* of what follows, up to `closed` */
@@ -41,18 +44,30 @@ void env_unref(struct env **envp)
 	pthread_mutex_destroy(&env->calling);
 	pthread_mutex_destroy(&env->lock);
 	sem_destroy(&env->over);
-	free(atomic_load(&env->spare));
+	for (size_t i = 0; i < SPARES; i++)
+		free(atomic_load(&env->spare[i]));
 	free(env);
 }
 
 uint8_t *env_spare_take(struct env *env)
 {
-	return atomic_exchange(&env->spare, NULL);
+	uint8_t *bytes = NULL;
+
+	for (size_t i = 0; i < SPARES && bytes == NULL; i++)
+		if (atomic_load_explicit(&env->spare[i], memory_order_relaxed) != NULL)
+			bytes = atomic_exchange(&env->spare[i], NULL);
+	return bytes;
 }
 
 void env_spare_give(struct env *env, uint8_t *bytes)
 {
-	free(atomic_exchange(&env->spare, bytes));
+	for (size_t i = 0; i < SPARES; i++) {
+		uint8_t *none = NULL;
+
+		if (atomic_compare_exchange_strong(&env->spare[i], &none, bytes))
+			return;
+	}
+	free(bytes);
 }
 
 napi_env env_napi(const struct env *env)

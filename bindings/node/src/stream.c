@@ -14,17 +14,20 @@
 /* From so much on it is bulk, for which a buffer of IN_MAX is held. */
 #define BULK_MIN (16 * 1024)
 /* Of a bulky Buffer V8's young generation, which it looks through once a MiB of it is full, sees 200 bytes, and the rest
- * only once 32 MiB have come. A string of so many times less, which is garbage at once, tells it what came: then it looks
- * each 3 to 4 MiB, in 0.2 ms. To report memory outside (napi_adjust_external_memory) makes it look through
+ * only once 32 MiB have come. Strings of so many times less, which are garbage at once, tell it what came: then it looks
+ * each 2 to 3 MiB, in 0.2 ms. (How they fill its pages counts: with the first alone, or as much in pieces of one size, a
+ * download's peak is 1 to 4 MiB higher.) To report memory outside (napi_adjust_external_memory) makes it look through
  * everything it has, in ten times that. */
 #define GARBAGE_PART 4
+#define GARBAGE_LESS 8
 #define GARBAGE_MAX (IN_MAX / GARBAGE_PART)
-/* Smaller writes are copied, and need no reference. */
-#define COPY_MAX (16 * 1024)
+/* Smaller writes are copied, and need no reference; those above COPY_FEW into a buffer of IN_MAX. */
+#define COPY_MAX IN_MAX
+#define COPY_FEW (16 * 1024)
 /* To so much the peer is likely to answer, and the answer shall come without waking anybody twice (visit.c). */
 #define ATTEND_MAX (4 * 1024)
-/* So much may wait for the channel without JavaScript waiting for it. */
-#define QUIET_MAX (128 * 1024)
+/* When so much waits for the channel JavaScript waits too, until half of it is left. */
+#define QUIET_MAX (512 * 1024)
 /* Small chunks of one write are joined to so much. */
 #define JOIN_MAX (32 * 1024)
 
@@ -38,6 +41,7 @@ struct write {
 	bool quiet;   /* nobody waits for it */
 	size_t total; /* of all pieces */
 	napi_ref held;
+	uint8_t *room;	  /* of a copy, or NULL; IN_MAX, the environment's spare one afterwards */
 	size_t at, count; /* pieces */
 	size_t done;	  /* of the first */
 	struct write *next;
@@ -57,6 +61,7 @@ struct stream {
 	struct write *queued, **queued_end;
 	bool answered; /* something came since a question was asked; JavaScript's alone */
 	size_t quiet;  /* bytes of quiet writes that the channel has not taken */
+	bool crowded;  /* JavaScript waits until they are fewer */
 	bool close_wanted;
 	bool posted; /* stream_work is on its way */
 	/* There. */
@@ -94,6 +99,8 @@ void write_free(napi_env napi, struct write **write)
 {
 	if (*write != NULL && (*write)->held != NULL && napi != NULL)
 		napi_delete_reference(napi, (*write)->held);
+	if (*write != NULL)
+		free((*write)->room);
 	free(*write);
 	*write = NULL;
 }
@@ -133,15 +140,30 @@ static void tell_data(struct stream *stream)
 	env_tell(stream->env, event);
 }
 
+/* What holds no Buffer is done with. */
+static void quiet_written(struct stream *stream, struct write *write)
+{
+	bool room;
+
+	pthread_mutex_lock(&stream->lock);
+	stream->quiet -= write->total;
+	room = stream->crowded && stream->quiet <= QUIET_MAX / 2;
+	if (room)
+		stream->crowded = false;
+	pthread_mutex_unlock(&stream->lock);
+	if (write->room != NULL)
+		env_spare_give(stream->env, write->room);
+	free(write);
+	if (room)
+		tell(stream, EV_WROTE, 0, NULL);
+}
+
 static void tell_written(struct stream *stream, struct write *write, int rc)
 {
 	struct event *event;
 
 	if (write->quiet) {
-		pthread_mutex_lock(&stream->lock);
-		stream->quiet -= write->total;
-		pthread_mutex_unlock(&stream->lock);
-		free(write); /* it holds no Buffer */
+		quiet_written(stream, write);
 		return;
 	}
 	event = event_new(write->end ? EV_ENDED : EV_WROTE, stream->id);
@@ -150,6 +172,14 @@ static void tell_written(struct stream *stream, struct write *write, int rc)
 	event->number = rc;
 	event->write = write;
 	env_tell(stream->env, event);
+}
+
+/* Of IN_MAX. NULL when out of memory. */
+static uint8_t *buffer_new(struct env *env)
+{
+	uint8_t *spare = env_spare_take(env);
+
+	return spare != NULL ? spare : malloc(IN_MAX);
 }
 
 static bool in_grow(struct stream *stream, size_t n)
@@ -164,9 +194,7 @@ static bool in_grow(struct stream *stream, size_t n)
 		size = IN_MAX;
 	if (size == stream->in_size)
 		return true;
-	more = size == IN_MAX ? env_spare_take(stream->env) : NULL;
-	if (more == NULL)
-		more = malloc(size);
+	more = size == IN_MAX ? buffer_new(stream->env) : malloc(size);
 	if (more == NULL)
 		return false;
 	if (stream->in_len > 0)
@@ -449,6 +477,7 @@ static napi_value bytes_value(napi_env napi, const uint8_t *bytes, size_t n)
 		return NULL;
 	if (n > BULK_MIN && napi_open_handle_scope(napi, &scope) == napi_ok) {
 		napi_create_string_latin1(napi, nothing, n / GARBAGE_PART, &garbage);
+		napi_create_string_latin1(napi, nothing, n / GARBAGE_LESS, &garbage);
 		napi_close_handle_scope(napi, scope);
 	}
 	return value;
@@ -521,16 +550,17 @@ static int stream_queue(struct stream *stream, struct write *write, bool strict)
 	before = stream->queued_end;
 	*before = write;
 	stream->queued_end = &write->next;
-	write->quiet = !strict && write->held == NULL && stream->quiet + write->total <= QUIET_MAX;
+	write->quiet = !strict && write->held == NULL && !write->end;
 	good = embed != NULL || stream_post(stream);
 	if (!good) {
 		*before = NULL;
 		stream->queued_end = before;
 	} else if (write->quiet) {
 		stream->quiet += write->total;
+		stream->crowded = stream->quiet > QUIET_MAX;
 	}
 	/* From here on it is the loop's. */
-	strict = !write->quiet;
+	strict = !write->quiet || stream->crowded;
 	pthread_mutex_unlock(&stream->lock);
 	if (embed != NULL) {
 		stream_work(stream_ref(stream));
@@ -542,22 +572,30 @@ static int stream_queue(struct stream *stream, struct write *write, bool strict)
 
 static struct write *write_new(size_t count, size_t extra)
 {
-	struct write *write = calloc(1, sizeof(*write) + count * sizeof(struct piece) + extra);
+	struct write *write = malloc(sizeof(*write) + count * sizeof(struct piece) + extra);
 
 	if (write != NULL)
-		write->count = count;
+		*write = (struct write){.count = count};
 	return write;
 }
 
 /* A copy of all in one. */
-static struct write *write_copy(const struct piece *piece, size_t count, size_t total)
+static struct write *write_copy(struct stream *stream, const struct piece *piece, size_t count,
+				size_t total)
 {
-	struct write *write = write_new(1, total);
+	struct write *write = write_new(1, total <= COPY_FEW ? total : 0);
 	uint8_t *room;
 
 	if (write == NULL)
 		return NULL;
-	room = (uint8_t *)&write->piece[1];
+	if (total > COPY_FEW)
+		room = write->room = buffer_new(stream->env);
+	else
+		room = (uint8_t *)&write->piece[1];
+	if (room == NULL) {
+		free(write);
+		return NULL;
+	}
 	write->total = total;
 	write->piece[0] = (struct piece){room, total};
 	for (size_t i = 0; i < count; i++) {
@@ -567,16 +605,17 @@ static struct write *write_copy(const struct piece *piece, size_t count, size_t 
 	return write;
 }
 
-static struct write *write_of(napi_env napi, napi_value chunks, const struct piece *piece,
-			      size_t count)
+static struct write *write_of(napi_env napi, struct stream *stream, napi_value chunks,
+			      const struct piece *piece, size_t count, bool strict)
 {
 	struct write *write;
 	size_t total = 0;
 
 	for (size_t i = 0; i < count; i++)
 		total += piece[i].n;
-	if (total <= COPY_MAX)
-		return write_copy(piece, count, total);
+	/* Who waits until it is taken has the Buffer still. */
+	if (total <= (strict ? COPY_FEW : COPY_MAX))
+		return write_copy(stream, piece, count, total);
 	write = write_new(count, 0);
 	if (write == NULL)
 		return NULL;
@@ -622,7 +661,7 @@ int stream_write(napi_env napi, struct stream *stream, napi_value chunks, bool s
 		       piece_get(napi, value, &pieces[i]);
 	}
 	if (good)
-		write = write_of(napi, chunks, pieces, count);
+		write = write_of(napi, stream, chunks, pieces, count, strict);
 	if (list)
 		free(pieces);
 	if (write == NULL) {
