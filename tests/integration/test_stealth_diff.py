@@ -91,11 +91,11 @@ def differences(probes, first, second):
     assert len({probe.name for probe in probes}) == len(probes)
     found = []
     assert len(probes) < AT_ONCE
-    for probe, (a, b) in zip(probes, run_all(probes, (first, second))):
-        a, b = comparable(a), comparable(b)
+    for probe, (seen_a, seen_b) in zip(probes, run_all(probes, (first, second))):
+        a, b = comparable(seen_a), comparable(seen_b)
         wrong = [f"\n    {what}: nginx {a[what]!r}\n    {' ' * len(what)}  ours  {b[what]!r}" for what in unlike(a, b)]
         if wrong:
-            found.append(f"{probe.name}:{''.join(wrong)}")
+            found.append(f"{probe.name}:{''.join(wrong)}\n  all of nginx {vars(seen_a)!r}\n  all of ours  {vars(seen_b)!r}")
     print(f"{len(probes)} probes, {len(found)} differences")
     return found
 
