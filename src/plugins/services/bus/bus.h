@@ -184,7 +184,8 @@ struct conn {
 	struct frame_reader reader;
 	struct alk_timer *timer; /* of a frame that does not arrive */
 	struct queued *head, **tail;
-	size_t sent; /* of the head */
+	struct queued **oldest; /* nothing that may be dropped stands before it */
+	size_t sent;		/* of the head */
 	size_t bytes, answers;
 	uint64_t dropped, event; /* number of the last event that it got */
 	struct sub *subs;

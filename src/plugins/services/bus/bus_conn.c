@@ -97,6 +97,8 @@ static void queue_pop(struct conn *c, struct queued **at)
 	*at = q->next;
 	if (*at == NULL)
 		c->tail = at;
+	if (c->oldest == &q->next)
+		c->oldest = at;
 	c->bytes -= q->packet->n;
 	if (!q->event)
 		c->answers -= q->packet->n;
@@ -111,11 +113,14 @@ static void queue_clear(struct conn *c)
 	c->sent = 0;
 }
 
-/* Make room for `need` more: the oldest events go, but not what is half sent. */
+/* Make room for `need` more: the oldest events go, but not what is half sent. What is no event is passed once, not at
+ * each event that comes. */
 static void queue_drop(struct conn *c, size_t need)
 {
-	struct queued **at = c->sent > 0 ? &c->head->next : &c->head;
+	struct queued **at = c->oldest;
 
+	if (at == &c->head && c->sent > 0)
+		at = &c->head->next;
 	while (*at != NULL && c->bytes + need > c->bus->queue_max) {
 		if (!(*at)->event) {
 			at = &(*at)->next;
@@ -125,6 +130,7 @@ static void queue_drop(struct conn *c, size_t need)
 		c->dropped++;
 		bus_count(c->bus, BUS_COUNT_dropped, 1);
 	}
+	c->oldest = at;
 }
 
 static void queue_add(struct conn *c, struct packet *packet, bool event)
@@ -538,7 +544,7 @@ struct conn *conn_new(struct bus *bus, const struct conn_way *way, void *at)
 	c->at = at;
 	c->flush = (struct alk_task){.fn = on_flush, .user = c};
 	c->number = ++bus->last_conn;
-	c->tail = &c->head;
+	c->tail = c->oldest = &c->head;
 	c->tokens = (double)bus->rate;
 	c->tokens_at = alk_loop_now(bus->loop);
 	frame_reader_init(&c->reader, bus->frame_max);

@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* One connection of the bus: its queue, with a peer that reads as little as the test wants; its turn; calls that it
+ * serves. */
+#include <assert.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <cmocka.h>
+
+#include "../../src/plugins/services/bus/bus.h"
+
+#define MANY 20000 /* answers that nobody reads */
+#define FEW 2000
+#define EVENTS 10000
+
+/* What the connection's neighbours do is not asked here. */
+
+void event_subscribe(struct conn *c)
+{
+	(void)c;
+}
+
+void event_unsubscribe(struct conn *c)
+{
+	(void)c;
+}
+
+void event_publish(struct conn *c)
+{
+	(void)c;
+}
+
+void event_forget(struct conn *c)
+{
+	(void)c;
+}
+
+void request_call(struct conn *c)
+{
+	(void)c;
+}
+
+void call_answered(struct conn *c)
+{
+	(void)c;
+}
+
+void call_forget(struct conn *c)
+{
+	(void)c;
+}
+
+void call_forget_served(struct conn *c)
+{
+	(void)c;
+}
+
+void spoke_forget(struct conn *c)
+{
+	(void)c;
+}
+
+bool conn_has_share(struct conn *c)
+{
+	(void)c;
+	return true;
+}
+
+void conn_forget_share(struct conn *c)
+{
+	(void)c;
+}
+
+bool bus_say(struct bus *bus, struct wire_out *out)
+{
+	(void)bus;
+	wire_free(out);
+	return true;
+}
+
+/* A peer. */
+
+static size_t budget; /* bytes that it reads */
+static uint8_t *got;
+static size_t got_n, got_size;
+static unsigned closes;
+
+static ssize_t way_write(struct conn *c, const struct iovec *parts, int n)
+{
+	size_t taken = 0;
+
+	(void)c;
+	for (int i = 0; i < n && budget > 0; i++) {
+		size_t some = parts[i].iov_len < budget ? parts[i].iov_len : budget;
+
+		while (got_size - got_n < some) {
+			got_size = got_size > 0 ? got_size * 2 : 4096;
+			got = realloc(got, got_size);
+			assert_non_null(got);
+		}
+		memcpy(got + got_n, parts[i].iov_base, some);
+		got_n += some;
+		taken += some;
+		budget -= some;
+	}
+	return (ssize_t)taken;
+}
+
+static void way_resume(struct conn *c)
+{
+	(void)c;
+}
+
+static void way_close(struct conn *c)
+{
+	(void)c;
+	closes++;
+}
+
+static const struct alk_identity *way_identity(const struct conn *c)
+{
+	(void)c;
+	return NULL;
+}
+
+static int way_ask(struct conn *c, const struct alk_channel_question *question,
+		   void (*done)(void *user, bool allowed, const char *reason), void *user,
+		   struct alk_channel_ask **ask)
+{
+	(void)c, (void)question, (void)done, (void)user, (void)ask;
+	return 1;
+}
+
+static const struct conn_way way = {.write = way_write,
+				    .resume = way_resume,
+				    .close = way_close,
+				    .identity = way_identity,
+				    .ask = way_ask};
+
+static void on_tell(void *user)
+{
+	(void)user;
+}
+
+static int setup(void **state)
+{
+	struct bus *bus = calloc(1, sizeof(*bus));
+
+	assert_non_null(bus);
+	bus->loop = alk_loop_new(NULL);
+	bus->tell = alk_timer_new(bus->loop, "counters", on_tell, bus);
+	bus->frame_max = (size_t)8 << 20;
+	bus->queue_max = 4096;
+	budget = got_n = 0;
+	closes = 0;
+	*state = bus;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct bus *bus = *state;
+
+	while (bus->conns != NULL) {
+		struct conn *c = bus->conns;
+
+		conn_free(&c);
+	}
+	alk_timer_free(&bus->tell);
+	alk_loop_free(&bus->loop);
+	free(bus);
+	free(got);
+	got = NULL;
+	got_size = 0;
+	return 0;
+}
+
+static struct packet *packet(const char *type, unsigned number, unsigned pad)
+{
+	char text[256];
+
+	memset(text, 'x', sizeof(text));
+	text[pad] = '\0';
+	return packet_make(type, "", json_pack("{s:i, s:s}", "n", (int)number, "pad", text));
+}
+
+/* Is it in the queue now? */
+static bool put(struct conn *c, const char *type, unsigned number, unsigned pad)
+{
+	struct packet *p = packet(type, number, pad);
+	bool in;
+
+	conn_put(c, p, strcmp(type, "event") == 0);
+	in = c->head != NULL && ((const struct queued *)c->tail)->packet == p;
+	packet_unref(&p);
+	return in;
+}
+
+/* Nothing that could be dropped is left where something found no room. */
+static void assert_no_event(const struct conn *c)
+{
+	static_assert(offsetof(struct queued, next) == 0, "put() goes from a tail to its node");
+	const struct queued *q = c->sent > 0 ? c->head->next : c->head;
+
+	for (; q != NULL; q = q->next)
+		assert_false(q->event);
+}
+
+struct account {
+	unsigned answer, event; /* the next one's number */
+	unsigned events, dropped;
+};
+
+static void account_frame(struct account *a, const uint8_t *text, size_t n)
+{
+	json_t *root = json_loadb((const char *)text, n, 0, NULL);
+	const char *type = json_string_value(json_object_get(root, "type"));
+	const json_t *payload = json_object_get(root, "payload");
+	unsigned number = (unsigned)json_integer_value(json_object_get(payload, "n"));
+
+	assert_non_null(root);
+	if (strcmp(type, "__dropped") == 0) {
+		a->dropped += (unsigned)json_integer_value(json_object_get(payload, "count"));
+	} else if (strcmp(type, "answer") == 0) {
+		assert_int_equal(number, a->answer);
+		a->answer++;
+	} else {
+		assert_string_equal(type, "event");
+		assert_true(number >= a->event);
+		a->event = number + 1;
+		a->events++;
+	}
+	json_decref(root);
+}
+
+/* What the peer read. */
+static struct account account(void)
+{
+	struct account a = {0};
+
+	for (size_t at = 0; at < got_n;) {
+		size_t n = (size_t)got[at] << 24 | (size_t)got[at + 1] << 16 |
+			   (size_t)got[at + 2] << 8 | got[at + 3];
+
+		assert_true(at + 4 + n <= got_n);
+		account_frame(&a, got + at + 4, n);
+		at += 4 + n;
+	}
+	return a;
+}
+
+/* Answers all come, in their order; events come in theirs or are counted, the oldest first. */
+static void test_any_order(void **state)
+{
+	struct bus *bus = *state;
+
+	for (unsigned seed = 1; seed <= 50; seed++) {
+		struct conn *c = conn_new(bus, &way, NULL);
+		unsigned events = 0, answers = 0;
+		struct account a;
+
+		srand(seed);
+		got_n = 0;
+		for (unsigned i = 0; i < 1000; i++) {
+			unsigned what = (unsigned)rand() % 8, pad = (unsigned)rand() % 250;
+
+			if (what < 5) {
+				if (!put(c, "event", events++, pad))
+					assert_no_event(c);
+			} else if (what < 6 && c->bytes < 2 * bus->queue_max) {
+				put(c, "answer", answers++, pad);
+				if (c->bytes > bus->queue_max)
+					assert_no_event(c);
+			} else {
+				budget = 3 * pad;
+				conn_flush(c);
+			}
+		}
+		budget = SIZE_MAX;
+		conn_flush(c);
+		budget = 0;
+		assert_null(c->head);
+		assert_int_equal(c->bytes, 0);
+		assert_int_equal(c->answers, 0);
+		a = account();
+		assert_int_equal(a.answer, answers);
+		assert_int_equal(a.events + a.dropped, events);
+		assert_true(a.events > 0 && a.dropped > 0);
+		conn_free(&c);
+	}
+	assert_int_equal(closes, 0);
+}
+
+/* CPU time of events that find so many answers in the queue and no room. */
+static clock_t cost(struct bus *bus, unsigned answers)
+{
+	struct conn *c = conn_new(bus, &way, NULL);
+	struct packet *event = packet("event", 0, 1);
+	clock_t start;
+
+	for (unsigned i = 0; i < answers; i++)
+		put(c, "answer", i, 1);
+	assert_true(c->bytes > bus->queue_max);
+	start = clock();
+	for (unsigned i = 0; i < EVENTS; i++)
+		conn_put(c, event, true);
+	start = clock() - start;
+	assert_int_equal(c->dropped, EVENTS);
+	packet_unref(&event);
+	conn_free(&c);
+	assert_int_equal(closes, 0);
+	return start;
+}
+
+/* Who does not read its answers makes no event dearer. */
+static void test_answers_are_walked_once(void **state)
+{
+	clock_t few = cost(*state, FEW), many = cost(*state, MANY);
+
+	assert_true(many < 4 * few + CLOCKS_PER_SEC / 50);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_any_order, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_answers_are_walked_once, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
