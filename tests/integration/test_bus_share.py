@@ -7,7 +7,7 @@ import signal
 import threading
 
 from harness.buslocal import Local
-from harness.buswire import error, frame
+from harness.buswire import error, failed, frame
 from test_bus import bus  # noqa: F401
 
 WINDOW = 4 << 20
@@ -134,3 +134,23 @@ def test_short_answers_to_a_worker_that_does_not_keep_up(bus):
     assert 0 < got < sent
     assert dev.sync() == [] and caller.sync() == []
     assert slow in server.conf.server.workers()
+
+
+def test_many_long_lists_at_once(bus, tmp_path):
+    """One list is made in a turn of the loop, and no further than a frame: the watchdog sees a worker that lives."""
+    path = tmp_path / "bus.sock"
+    server = bus(1, max_channels=256, bus={"listen": f"unix:{path}"})
+    operations = [{"name": f"/{n:03}".ljust(190, "x")} for n in range(256)]
+    spokes, askers = [Local(path) for _ in range(64)], [Local(path) for _ in range(160)]
+    for n, spoke in enumerate(spokes):
+        assert spoke.register(f"{n:02}".ljust(64, "s"), *operations)["type"] == "call.responded"
+    workers = server.conf.server.workers()
+    with stopped(workers[0]):
+        for asker in askers:
+            asker.request("/services/list")
+    other = server.peer()
+    assert other.sync() == []
+    for asker in askers:
+        failed(asker.next(), "OVERLOADED")
+    assert len(other.get("/services/list", {"prefix": "/07"})["operations"]) == 256
+    assert server.conf.server.workers() == workers

@@ -155,6 +155,7 @@ static int setup(void **state)
 	bus->tell = alk_timer_new(bus->loop, "counters", on_tell, bus);
 	bus->frame_max = (size_t)8 << 20;
 	bus->queue_max = 4096;
+	conn_turns_init(bus);
 	budget = got_n = 0;
 	closes = 0;
 	*state = bus;
@@ -170,6 +171,7 @@ static int teardown(void **state)
 
 		conn_free(&c);
 	}
+	alk_task_cancel(bus->loop, &bus->turn);
 	alk_timer_free(&bus->tell);
 	alk_loop_free(&bus->loop);
 	free(bus);
@@ -324,11 +326,61 @@ static void test_answers_are_walked_once(void **state)
 	assert_true(many < 4 * few + CLOCKS_PER_SEC / 50);
 }
 
+/* Turns. */
+
+static unsigned iteration, turns, last;
+static struct alk_task tick;
+
+static void on_tick(void *user)
+{
+	struct bus *bus = user;
+
+	iteration++;
+	if (TAILQ_EMPTY(&bus->line))
+		alk_loop_stop(bus->loop);
+	else
+		alk_task_yield(bus->loop, &tick);
+}
+
+static void long_work(struct conn *c, bool allowed, const char *reason)
+{
+	(void)reason;
+	assert_true(allowed);
+	if (!conn_take_turn(c, long_work))
+		return;
+	turns++;
+	assert_int_not_equal(iteration, last);
+	last = iteration;
+}
+
+static void test_one_turn_at_a_time(void **state)
+{
+	struct bus *bus = *state;
+	struct conn *c[10], *gone;
+
+	iteration = 1;
+	turns = last = 0;
+	tick = (struct alk_task){.fn = on_tick, .user = bus};
+	for (size_t i = 0; i < 10; i++) {
+		c[i] = conn_new(bus, &way, NULL);
+		long_work(c[i], true, "");
+		assert_true(c[i]->waiting);
+	}
+	gone = c[4];
+	conn_free(&gone);
+	alk_task_yield(bus->loop, &tick);
+	alk_loop_run(bus->loop);
+	assert_int_equal(turns, 9);
+	for (size_t i = 0; i < 10; i++)
+		assert_true(i == 4 || !c[i]->waiting);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_any_order, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_answers_are_walked_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_one_turn_at_a_time, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

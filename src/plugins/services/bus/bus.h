@@ -26,6 +26,7 @@
  * Start here if you add another way in: it makes connections (conn_new) with a struct conn_way and gives them bytes, as
  * local.c does. */
 
+#include <sys/queue.h>
 #include <sys/uio.h>
 #include <jansson.h>
 #include <alknet/alknet.h>
@@ -200,6 +201,8 @@ struct conn {
 	uint64_t tag;
 	bool waiting, stalled, eof;
 	bool heard; /* what the hub had said when the frame came */
+	bool in_line, has_turn;
+	TAILQ_ENTRY(conn) line;
 	double tokens;
 	uint64_t tokens_at;
 	struct alk_timer *pause;
@@ -232,6 +235,8 @@ struct bus {
 	bool peers, backend;
 	struct topics *topics;
 	struct conn *conns;
+	TAILQ_HEAD(, conn) line; /* they wait for a turn */
+	struct alk_task turn;
 	uint64_t last_conn, last_tag, last_call, event;
 	struct call *calls[BUS_CALL_BUCKETS];
 	struct spoke *spokes;
@@ -281,6 +286,9 @@ void conn_ask(struct conn *c, const struct alk_channel_question *question, conn_
 /* Has this worker heard all that the hub had said when the frame came? False: `then` runs when it has. */
 bool conn_hear_out(struct conn *c, conn_then *then);
 void conn_heard(struct bus *bus, uint64_t tag);
+/* May it do what takes long? One connection may in a turn of the loop. False: `then` runs when it may. */
+bool conn_take_turn(struct conn *c, conn_then *then);
+void conn_turns_init(struct bus *bus);
 struct conn *conn_find(const struct bus *bus, uint64_t number);
 bool code_is_retryable(const char *code);
 void bus_count(struct bus *bus, enum bus_counter counter, uint64_t n);

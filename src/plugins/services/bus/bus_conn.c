@@ -382,6 +382,39 @@ void conn_heard(struct bus *bus, uint64_t tag)
 	conn_then_run(c, true, "");
 }
 
+static void on_turn(void *user)
+{
+	struct bus *bus = user;
+	struct conn *c = TAILQ_FIRST(&bus->line);
+
+	if (c == NULL)
+		return;
+	TAILQ_REMOVE(&bus->line, c, line);
+	c->in_line = false;
+	c->has_turn = true;
+	if (!TAILQ_EMPTY(&bus->line))
+		alk_task_yield(bus->loop, &bus->turn);
+	conn_then_run(c, true, "");
+}
+
+void conn_turns_init(struct bus *bus)
+{
+	TAILQ_INIT(&bus->line);
+	bus->turn = (struct alk_task){.fn = on_turn, .user = bus};
+}
+
+bool conn_take_turn(struct conn *c, conn_then *then)
+{
+	if (c->has_turn)
+		return true;
+	c->then = then;
+	c->waiting = true;
+	c->in_line = true;
+	TAILQ_INSERT_TAIL(&c->bus->line, c, line);
+	alk_task_yield(c->bus->loop, &c->bus->turn);
+	return false;
+}
+
 static void conn_invalid(struct conn *c, const char *id, const char *why)
 {
 	bus_count(c->bus, BUS_COUNT_invalid_frames, 1);
@@ -449,7 +482,7 @@ static void conn_frame_done(struct conn *c)
 {
 	frame_clear(&c->frame);
 	frame_reader_clear(&c->reader);
-	c->heard = false;
+	c->heard = c->has_turn = false;
 }
 
 /* A frame is whole. */
@@ -575,6 +608,8 @@ void conn_free(struct conn **conn)
 	if (c->ask != NULL)
 		alk_channel_ask_cancel(&c->ask);
 	alk_task_cancel(c->bus->loop, &c->flush);
+	if (c->in_line)
+		TAILQ_REMOVE(&c->bus->line, c, line);
 	event_forget(c);
 	call_forget(c);
 	spoke_forget(c);

@@ -8,6 +8,8 @@
 #include <string.h>
 
 #define OPERATIONS_BYTES ((size_t)256 << 10)
+/* Of an operation in a list, beside its name and type: {"name":"","op_type":""}, */
+#define LISTED_BYTES 25
 #define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
 
 #define SCOPES                                                                                     \
@@ -411,41 +413,59 @@ static const struct operation *own_find(const struct bus *bus, const char *name)
 
 /* Discovery */
 
-static bool list_add(json_t *list, const char *spoke, const char *name, const char *type,
-		     const char *prefix)
+struct listing {
+	const struct conn *c;
+	const char *prefix;
+	json_t *list;
+	size_t left; /* bytes of a frame */
+	bool full;
+};
+
+static void list_add(struct listing *l, const char *spoke, const struct operation *o)
 {
 	char full[BUS_NAME_MAX + BUS_SPOKE_MAX];
+	size_t n;
 
-	snprintf(full, sizeof(full), "%s%s%s", *spoke != '\0' ? "/" : "", spoke, name);
-	return strncmp(full, prefix, strlen(prefix)) != 0 ||
-	       json_array_append_new(list,
-				     json_pack("{s:s, s:s}", "name", full, "op_type", type)) == 0;
+	snprintf(full, sizeof(full), "%s%s%s", *spoke != '\0' ? "/" : "", spoke, o->name);
+	if (strncmp(full, l->prefix, strlen(l->prefix)) != 0 || !spoke_may(l->c, o))
+		return;
+	n = strlen(full) + strlen(o->type) + LISTED_BYTES;
+	l->full = n > l->left ||
+		  json_array_append_new(l->list, json_pack("{s:s, s:s}", "name", full, "op_type",
+							   o->type)) < 0;
+	l->left -= l->full ? 0 : n;
+}
+
+static void list_fill(struct listing *l)
+{
+	const struct bus *bus = l->c->bus;
+
+	for (size_t i = 0; i < BUS_OWN_COUNT && !l->full; i++)
+		list_add(l, "", &bus->own[i]);
+	for (size_t i = 0; i < bus->n_operations && !l->full; i++)
+		list_add(l, "", bus->operations[i]);
+	for (const struct spoke *s = bus->spokes; s != NULL; s = s->next)
+		for (size_t i = 0; i < s->n && !l->full; i++)
+			list_add(l, s->name, &s->operations[i]);
 }
 
 static void hub_list(struct conn *c, const char *id, const json_t *input, conn_then *again)
 {
 	const char *prefix = json_string_value(json_object_get(input, "prefix"));
-	struct packet *packet;
-	json_t *list;
+	struct listing l = {.c = c, .prefix = prefix != NULL ? prefix : ""};
+	struct packet *packet = NULL;
 
-	if (!conn_hear_out(c, again))
+	if (!conn_hear_out(c, again) || !conn_take_turn(c, again))
 		return;
-	list = json_array();
-	prefix = prefix != NULL ? prefix : "";
-	for (size_t i = 0; i < BUS_OWN_COUNT; i++)
-		list_add(list, "", own[i].name, own[i].type, prefix);
-	for (size_t i = 0; i < c->bus->n_operations; i++)
-		if (spoke_may(c, c->bus->operations[i]))
-			list_add(list, "", c->bus->operations[i]->name, c->bus->operations[i]->type,
-				 prefix);
-	for (const struct spoke *s = c->bus->spokes; s != NULL; s = s->next)
-		for (size_t i = 0; i < s->n; i++)
-			if (spoke_may(c, &s->operations[i]))
-				list_add(list, s->name, s->operations[i].name,
-					 s->operations[i].type, prefix);
-	packet = packet_make("call.responded", id,
-			     call_output(json_pack("{s:o}", "operations", list)));
-	if (packet == NULL || packet->n > c->bus->frame_max + 4)
+	l.left = c->bus->frame_max;
+	l.list = json_array();
+	list_fill(&l);
+	if (l.full)
+		json_decref(l.list);
+	else
+		packet = packet_make("call.responded", id,
+				     call_output(json_pack("{s:o}", "operations", l.list)));
+	if (packet == NULL || !packet_fits(c->bus, packet))
 		call_fail(c, id, "OVERLOADED", "too many for one frame: give a prefix");
 	else
 		conn_put(c, packet, false);
