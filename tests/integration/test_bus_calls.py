@@ -212,6 +212,23 @@ def test_a_worker_that_dies(bus):
         assert peers[n].sync() == []
 
 
+def test_a_channel_that_ended_is_no_spoke(bus):
+    """Its end came while the policy was asked about its registration."""
+    server = bus(1, policy="""
+    return { on_call = function(session, operation)
+        if operation == "/hub/services/register" then alknet.sleep(0.3) end
+        return "allow"
+    end }
+    """)
+    dev, caller = server.peer().subscribe("a"), server.peer()
+    dev.request("/hub/services/register", {"spoke": "dev", "operations": [{"name": "/x"}]})
+    dev.end()
+    assert "ended" in failed(dev.next(), "INVALID_INPUT")
+    failed(caller.call("/dev/x"), "NOT_FOUND")
+    caller.send("a", "", {"n": 1})
+    assert dev.next()["payload"] == {"n": 1}
+
+
 def test_names(bus, keys):
     server = bus()
     dev = spoke(server)

@@ -6,6 +6,8 @@ import os
 import signal
 import threading
 
+import pytest
+
 from harness.buslocal import Local
 from harness.buswire import error, failed, frame
 from test_bus import bus  # noqa: F401
@@ -154,3 +156,23 @@ def test_many_long_lists_at_once(bus, tmp_path):
         failed(asker.next(), "OVERLOADED")
     assert len(other.get("/services/list", {"prefix": "/07"})["operations"]) == 256
     assert server.conf.server.workers() == workers
+
+
+@pytest.mark.parametrize("first", ["end", "call"])
+def test_a_call_that_crosses_its_servers_end(bus, first):
+    """The channel lives on, for its events, and can answer no more."""
+    server = bus(2, watchdog_timeout=120)
+    dev, caller, slow = apart(server)
+    dev.subscribe("a")
+    dev.register("dev", "/x")
+    with stopped(slow):
+        if first == "end":
+            dev.end()
+        caller.request("/dev/x")
+        assert heard(caller) == []
+        if first == "call":
+            dev.end()
+    failed(caller.next(), "UNAVAILABLE")
+    caller.send("a", "", {"n": 1})
+    while (one := dev.next())["type"] != "a":
+        assert one["type"] == "call.requested", one

@@ -290,6 +290,8 @@ void conn_heard(struct bus *bus, uint64_t tag);
 bool conn_take_turn(struct conn *c, conn_then *then);
 void conn_turns_init(struct bus *bus);
 struct conn *conn_find(const struct bus *bus, uint64_t number);
+/* The same for one that is to serve a call: NULL also where no answer can come any more. */
+struct conn *conn_server(const struct bus *bus, uint64_t number);
 bool code_is_retryable(const char *code);
 void bus_count(struct bus *bus, enum bus_counter counter, uint64_t n);
 const char *conn_identity(const struct conn *c);

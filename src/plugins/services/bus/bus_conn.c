@@ -636,3 +636,10 @@ struct conn *conn_find(const struct bus *bus, uint64_t number)
 		c = c->next;
 	return c;
 }
+
+struct conn *conn_server(const struct bus *bus, uint64_t number)
+{
+	struct conn *c = conn_find(bus, number);
+
+	return c != NULL && c->state == CONN_OPEN && !c->eof ? c : NULL;
+}

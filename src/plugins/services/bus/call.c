@@ -454,11 +454,9 @@ static void hear_call(struct bus *bus, uint64_t worker, struct wire_in *in)
 	bool many = wire_get_number(in) != 0;
 	json_t *payload = json_loads(wire_get_text(in), 0, NULL);
 	const char *identity = wire_get_text(in);
-	struct conn *server = connection != 0 ? conn_find(bus, connection) : NULL;
+	struct conn *server = connection != 0 ? conn_server(bus, connection) : NULL;
 	struct call *call;
 
-	if (server != NULL && server->state != CONN_OPEN)
-		server = NULL;
 	call = wire_done(in) && payload != NULL ? call_new(bus, NULL, "", server) : NULL;
 	if (call == NULL) {
 		json_decref(payload);

@@ -83,7 +83,7 @@ static void request_start(struct conn *c, const struct request *r, const struct 
 {
 	struct bus *bus = c->bus;
 	bool here = at->spoke != NULL && at->spoke->worker == bus->self;
-	struct conn *server = here ? conn_find(bus, at->spoke->connection) : NULL;
+	struct conn *server = here ? conn_server(bus, at->spoke->connection) : NULL;
 	json_t *payload = request_payload(r, at->operation, c);
 	struct call *call = NULL;
 	uint64_t left = r->limited ? r->left : bus->call_timeout;

@@ -208,6 +208,8 @@ static int register_check(const struct conn *c, const json_t *input, struct alk_
 
 	if (c->spoke != NULL || c->registered)
 		return alk_err_set(err, -EINVAL, "this channel is a spoke already");
+	if (c->eof)
+		return alk_err_set(err, -EINVAL, "this channel has ended and could not answer");
 	if (!spoke_name_valid(json_string_value(json_object_get(input, "spoke"))))
 		return alk_err_set(
 			err, -EINVAL,
