@@ -253,3 +253,21 @@ def test_a_half_closed_connection_gets_its_answer(bus):
     assert listener.next()["payload"] == {"n": 1}
     listener.close()
     wait_until(lambda: server.metric("subscriptions") == 0, 20, "the listener to be forgotten")
+
+
+def test_a_drain_ends_with_calls_under_way(bus):
+    """A connection whose frame waits for the policy is there to the end, and so is its call to an operation of the policy's;
+    so is a call of the administrator's."""
+    server = bus(0, drain_timeout=0, policy="""
+    alknet.operation("/slow/sleep", {}, function() alknet.sleep(4.5) end)
+    return { on_publish = function() alknet.sleep(4.5) return "allow" end }
+    """)
+    peer = server.local()
+    peer.request("/slow/sleep")
+    peer.sync()
+    peer.send("a")
+    with procs.AdminClient(server.server.admin) as admin:
+        admin.request("operation.call", operation="/slow/sleep")
+        admin.call("reload")
+        server.alone()
+    assert server.local().sync() == []

@@ -190,6 +190,7 @@ static void worker_free(struct bus **bus)
 {
 	if (*bus == NULL)
 		return;
+	call_all_end(*bus); /* those of inner operations, too, while these are there */
 	inner_stop(*bus);
 	while ((*bus)->conns != NULL) {
 		struct conn *c = (*bus)->conns;

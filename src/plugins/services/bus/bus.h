@@ -345,6 +345,7 @@ void call_hear(struct bus *bus, uint64_t worker, const uint8_t *bytes, size_t n)
 void call_forget_served(struct conn *c);
 void call_forget(struct conn *c);
 void call_worker_gone(struct bus *bus, uint64_t worker);
+void call_all_end(struct bus *bus);
 void call_fail(struct conn *c, const char *id, const char *code, const char *message);
 /* The payload of `call.responded`, which takes `output`; and of `call.error`. */
 json_t *call_output(json_t *output);

@@ -622,3 +622,12 @@ void call_worker_gone(struct bus *bus, uint64_t worker)
 		}
 	}
 }
+
+void call_all_end(struct bus *bus)
+{
+	for (size_t i = 0; i < BUS_CALL_BUCKETS; i++)
+		while (bus->calls[i] != NULL) {
+			call_stop_server(bus->calls[i]);
+			call_end(bus->calls[i], "call.aborted", NULL);
+		}
+}
