@@ -13,7 +13,7 @@
 
 #include "../../src/plugins/services/bus/bus.h"
 
-#define MANY 20000 /* answers that nobody reads */
+#define MANY 20000 /* answers that nobody reads, or calls */
 #define FEW 2000
 #define EVENTS 10000
 
@@ -44,21 +44,6 @@ void request_call(struct conn *c)
 	(void)c;
 }
 
-void call_answered(struct conn *c)
-{
-	(void)c;
-}
-
-void call_forget(struct conn *c)
-{
-	(void)c;
-}
-
-void call_forget_served(struct conn *c)
-{
-	(void)c;
-}
-
 void spoke_forget(struct conn *c)
 {
 	(void)c;
@@ -80,6 +65,59 @@ bool bus_say(struct bus *bus, struct wire_out *out)
 	(void)bus;
 	wire_free(out);
 	return true;
+}
+
+bool bus_say_to(struct bus *bus, struct conn *by, uint64_t worker, struct wire_out *out)
+{
+	(void)by, (void)worker;
+	return bus_say(bus, out);
+}
+
+bool operation_allows(const struct operation *operation, const struct alk_identity *identity)
+{
+	(void)operation, (void)identity;
+	return true;
+}
+
+json_t *spoke_describe(const struct bus *bus, const json_t *input, const struct elsewhere *who)
+{
+	(void)bus, (void)input, (void)who;
+	return NULL;
+}
+
+json_t *spoke_described(const char *name, const json_t *output)
+{
+	(void)name, (void)output;
+	return NULL;
+}
+
+const struct operation *inner_find(const struct bus *bus, const char *name)
+{
+	(void)bus, (void)name;
+	return NULL;
+}
+
+bool inner_serve(struct call *call, const struct operation *operation, const json_t *input)
+{
+	(void)call, (void)operation, (void)input;
+	return false;
+}
+
+struct elsewhere *elsewhere_new(const char *identity)
+{
+	(void)identity;
+	return NULL;
+}
+
+void elsewhere_free(struct elsewhere **who)
+{
+	*who = NULL;
+}
+
+const struct alk_identity *elsewhere_identity(const struct elsewhere *who)
+{
+	(void)who;
+	return NULL;
 }
 
 /* A peer. */
@@ -375,12 +413,97 @@ static void test_one_turn_at_a_time(void **state)
 		assert_true(i == 4 || !c[i]->waiting);
 }
 
+/* Calls */
+
+static void hear(struct bus *bus, uint64_t worker, struct wire_out *out)
+{
+	assert_false(out->bad);
+	call_hear(bus, worker, out->bytes, out->n);
+	wire_free(out);
+}
+
+static void hear_call(struct bus *bus, uint64_t worker, uint64_t number, const struct conn *server)
+{
+	struct wire_out out;
+
+	wire_begin(&out, WIRE_CALL);
+	wire_number(&out, number);
+	wire_number(&out, server->number);
+	wire_number(&out, 0);
+	wire_text(&out, "{}");
+	wire_text(&out, "");
+	hear(bus, worker, &out);
+}
+
+static void hear_abort(struct bus *bus, uint64_t worker, uint64_t number)
+{
+	struct wire_out out;
+
+	wire_begin(&out, WIRE_ABORT);
+	wire_number(&out, number);
+	hear(bus, worker, &out);
+}
+
+static void test_whose_call_is_aborted(void **state)
+{
+	struct bus *bus = *state;
+	struct conn *c = conn_new(bus, &way, NULL);
+
+	for (uint64_t worker = 2; worker <= 4; worker++)
+		hear_call(bus, worker, 7, c);
+	hear_call(bus, 2, 7 + BUS_CALL_BUCKETS, c);
+	hear_abort(bus, 3, 7);
+	hear_abort(bus, 3, 7);
+	hear_abort(bus, 2, 7 + BUS_CALL_BUCKETS);
+	assert_int_equal(c->serves->from_worker, 4);
+	assert_int_equal(c->serves->server_next->from_worker, 2);
+	assert_null(c->serves->server_next->server_next);
+	call_worker_gone(bus, 4);
+	assert_int_equal(c->serves->from_worker, 2);
+	assert_null(c->serves->server_next);
+	c->eof = true;
+	hear_call(bus, 2, 8, c);
+	assert_null(c->serves->server_next);
+	call_all_end(bus);
+	assert_null(c->serves);
+}
+
+/* CPU time of the end of so many calls. */
+static clock_t cost_of_aborts(struct bus *bus, unsigned n)
+{
+	struct conn *c = conn_new(bus, &way, NULL);
+	clock_t start;
+
+	for (unsigned i = 0; i < n; i++)
+		hear_call(bus, 2, i, c);
+	start = clock();
+	for (unsigned i = 0; i < n; i++)
+		hear_abort(bus, 2, n - 1 - i);
+	start = clock() - start;
+	assert_null(c->serves);
+	conn_free(&c);
+	assert_int_equal(closes, 0);
+	return start;
+}
+
+static void test_aborts_of_many(void **state)
+{
+	clock_t few, many;
+
+	((struct bus *)*state)->queue_max = (size_t)64 << 20;
+	few = cost_of_aborts(*state, FEW);
+	many = cost_of_aborts(*state, MANY);
+	assert_true(many < 4 * (MANY / FEW) * few + CLOCKS_PER_SEC / 50);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_any_order, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_answers_are_walked_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_turn_at_a_time, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_whose_call_is_aborted, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_aborts_of_many, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -135,7 +135,8 @@ struct call {
 	struct conn *caller; /* NULL: another worker's */
 	char *id;	     /* the caller's */
 	uint64_t from_worker, from_number;
-	struct conn *server; /* NULL: in another worker */
+	struct call *from_next, **from_prev; /* of its bucket by these; without a caller here */
+	struct conn *server;		     /* NULL: in another worker */
 	uint64_t to_worker;
 	struct alk_operation_call *inner; /* served by this worker itself */
 	json_t *output;			  /* its schema */
@@ -239,6 +240,7 @@ struct bus {
 	struct alk_task turn;
 	uint64_t last_conn, last_tag, last_call, event;
 	struct call *calls[BUS_CALL_BUCKETS];
+	struct call *calls_from[BUS_CALL_BUCKETS];
 	struct spoke *spokes;
 	struct operation own[BUS_OWN_COUNT];
 	struct access *access;

@@ -72,6 +72,11 @@ static void call_unlink(struct call *call)
 		if (call->server_next != NULL)
 			call->server_next->server_prev = call->server_prev;
 	}
+	if (call->from_prev != NULL) {
+		*call->from_prev = call->from_next;
+		if (call->from_next != NULL)
+			call->from_next->from_prev = call->from_prev;
+	}
 	alk_timer_free(&call->deadline);
 	alk_operation_cancel(&call->inner);
 	json_decref(call->output);
@@ -399,6 +404,24 @@ void call_inner_answered(void *user, enum alk_operation_answer kind, const char 
 
 /* From other workers */
 
+static struct call **bucket_from(struct bus *bus, uint64_t number)
+{
+	return &bus->calls_from[number % BUS_CALL_BUCKETS];
+}
+
+static void call_set_from(struct call *call, uint64_t worker, uint64_t number)
+{
+	struct call **at = bucket_from(call->bus, number);
+
+	call->from_worker = worker;
+	call->from_number = number;
+	call->from_next = *at;
+	call->from_prev = at;
+	if (call->from_next != NULL)
+		call->from_next->from_prev = &call->from_next;
+	*at = call;
+}
+
 /* A spoke's operation for a caller that this server has not looked at. False: it was told why not. */
 static bool spoke_takes(struct call *call, const json_t *payload)
 {
@@ -462,8 +485,7 @@ static void hear_call(struct bus *bus, uint64_t worker, struct wire_in *in)
 		json_decref(payload);
 		return;
 	}
-	call->from_worker = worker;
-	call->from_number = number;
+	call_set_from(call, worker, number);
 	call->many = many;
 	if (*identity != '\0' && (call->who = elsewhere_new(identity)) == NULL) {
 		json_decref(payload);
@@ -539,12 +561,11 @@ static void hear_remote(struct bus *bus, struct wire_in *in)
 
 static struct call *call_from(struct bus *bus, uint64_t worker, uint64_t number)
 {
-	for (size_t i = 0; i < BUS_CALL_BUCKETS; i++)
-		for (struct call *call = bus->calls[i]; call != NULL; call = call->next)
-			if (call->caller == NULL && call->from_worker == worker &&
-			    call->from_number == number)
-				return call;
-	return NULL;
+	struct call *call = *bucket_from(bus, number);
+
+	while (call != NULL && (call->from_number != number || call->from_worker != worker))
+		call = call->from_next;
+	return call;
 }
 
 static void hear_abort(struct bus *bus, uint64_t worker, struct wire_in *in)
@@ -598,29 +619,34 @@ void call_forget(struct conn *c)
 	}
 }
 
-static struct call *call_at(const struct bus *bus, uint64_t worker)
+/* One of a bucket's. */
+static struct call *call_at(struct call *call, uint64_t worker)
 {
-	for (size_t i = 0; i < BUS_CALL_BUCKETS; i++)
-		for (struct call *call = bus->calls[i]; call != NULL; call = call->next)
-			if ((call->caller == NULL && call->from_worker == worker) ||
-			    (call->server == NULL && call->to_worker == worker))
-				return call;
-	return NULL;
+	while (call != NULL && !(call->caller == NULL && call->from_worker == worker) &&
+	       !(call->server == NULL && call->to_worker == worker))
+		call = call->next;
+	return call;
+}
+
+static void call_lose(struct call *call)
+{
+	if (call->caller != NULL) {
+		call_end(call, "call.error",
+			 call_failure("UNAVAILABLE", "the operation's server has gone"));
+	} else {
+		call_stop_server(call);
+		call_end(call, "call.aborted", NULL);
+	}
 }
 
 void call_worker_gone(struct bus *bus, uint64_t worker)
 {
 	struct call *call;
 
-	while ((call = call_at(bus, worker)) != NULL) {
-		if (call->caller != NULL) {
-			call_end(call, "call.error",
-				 call_failure("UNAVAILABLE", "the operation's server has gone"));
-		} else {
-			call_stop_server(call);
-			call_end(call, "call.aborted", NULL);
-		}
-	}
+	/* The end of one may be that of others, and never begins one. */
+	for (size_t i = 0; i < BUS_CALL_BUCKETS; i++)
+		while ((call = call_at(bus->calls[i], worker)) != NULL)
+			call_lose(call);
 }
 
 void call_all_end(struct bus *bus)
