@@ -20,7 +20,10 @@
 #define HUB_WORKERS_MAX 1024
 #define HUB_SPOKES_MAX 4096    /* names, of which some are remembered for who had them */
 #define HUB_IDENTITY_SPOKES 64 /* of one identity */
-#define HUB_CALLS_MAX 4096     /* that come from outside of the workers */
+/* Bytes of operations: each worker is told of all of them, also at its start, when nothing was read yet. */
+#define HUB_SPOKES_BYTES ((size_t)16 << 20)
+#define HUB_IDENTITY_BYTES ((size_t)4 << 20)
+#define HUB_CALLS_MAX 4096 /* that come from outside of the workers */
 /* Bytes that a worker may owe: past it no event, past it no call either, so that events stand in no call's way. */
 #define HUB_OWED_EVENTS (2 * BUS_HUB_WINDOW)
 #define HUB_OWED_CALLS (4 * BUS_HUB_WINDOW)
@@ -64,6 +67,7 @@ struct hub_kept {
 struct hub_spoke {
 	TAILQ_ENTRY(hub_spoke) entry;
 	char *name, *identity, *operations;
+	size_t bytes;		     /* of the operations */
 	uint64_t worker, connection; /* worker 0: it has gone, the name is its identity's */
 };
 
@@ -92,7 +96,7 @@ struct hub {
 	struct hub_kept **by_topic; /* the same, sorted */
 	size_t n_kept, size_kept, kept_bytes, kept_max, kept_bytes_max;
 	TAILQ_HEAD(, hub_spoke) spokes;
-	size_t n_spokes;
+	size_t n_spokes, spokes_bytes;
 	TAILQ_HEAD(, hub_admin_tail) tails;
 	TAILQ_HEAD(, hub_call) calls;
 	uint64_t last_call;

@@ -19,13 +19,21 @@ static struct hub_spoke *spoke_of(const struct hub *hub, const char *name)
 	return NULL;
 }
 
+static void operations_free(struct hub *hub, struct hub_spoke *s)
+{
+	hub->spokes_bytes -= s->bytes;
+	s->bytes = 0;
+	free(s->operations);
+	s->operations = NULL;
+}
+
 static void spoke_free(struct hub *hub, struct hub_spoke *s)
 {
+	operations_free(hub, s);
 	TAILQ_REMOVE(&hub->spokes, s, entry);
 	hub->n_spokes--;
 	free(s->name);
 	free(s->identity);
-	free(s->operations);
 	free(s);
 }
 
@@ -65,8 +73,7 @@ static void spoke_leave(struct hub *hub, struct hub_spoke *s)
 	struct wire_out out;
 
 	s->worker = 0;
-	free(s->operations);
-	s->operations = NULL;
+	operations_free(hub, s);
 	TAILQ_REMOVE(&hub->spokes, s, entry);
 	TAILQ_INSERT_TAIL(&hub->spokes, s, entry);
 	wire_begin(&out, WIRE_UNSPOKE);
@@ -115,49 +122,66 @@ static bool room_for_one(struct hub *hub)
 	return false;
 }
 
-static size_t spokes_of(const struct hub *hub, const char *identity)
+static size_t spokes_of(const struct hub *hub, const char *identity, size_t *bytes)
 {
 	const struct hub_spoke *s;
 	size_t n = 0;
 
+	*bytes = 0;
 	TAILQ_FOREACH(s, &hub->spokes, entry)
 	{
-		n += strcmp(s->identity, identity) == 0;
+		if (strcmp(s->identity, identity) != 0)
+			continue;
+		n++;
+		*bytes += s->bytes;
 	}
 	return n;
 }
 
-/* What is wrong with it, or NULL. */
-static const char *spoke_take(struct hub *hub, const char *name, const char *identity,
-			      struct hub_spoke **taken)
+static struct hub_spoke *spoke_new(struct hub *hub, const char *name, const char *identity)
 {
-	struct hub_spoke *s = spoke_of(hub, name);
+	struct hub_spoke *s = calloc(1, sizeof(*s));
 
-	if (s != NULL) {
-		if (strcmp(s->identity, identity) != 0)
-			return "FORBIDDEN\0this name is another identity's";
-		if (s->worker != 0)
-			return "UNAVAILABLE\0a spoke of this name is there";
-		*taken = s;
-		return NULL;
-	}
-	if (spokes_of(hub, identity) >= HUB_IDENTITY_SPOKES)
-		return "OVERLOADED\0this identity has too many spokes";
-	if (!room_for_one(hub))
-		return "OVERLOADED\0there are too many spokes";
-	s = calloc(1, sizeof(*s));
 	if (s == NULL)
-		return "OVERLOADED\0out of memory";
+		return NULL;
 	s->name = strdup(name);
 	s->identity = strdup(identity);
 	TAILQ_INSERT_TAIL(&hub->spokes, s, entry);
 	hub->n_spokes++;
 	if (s->name == NULL || s->identity == NULL) {
 		spoke_free(hub, s);
-		return "OVERLOADED\0out of memory";
+		return NULL;
 	}
-	*taken = s;
-	return NULL;
+	return s;
+}
+
+/* With `bytes` of operations. What is wrong with it, or NULL. */
+static const char *spoke_take(struct hub *hub, const char *name, const char *identity, size_t bytes,
+			      struct hub_spoke **taken)
+{
+	struct hub_spoke *s = spoke_of(hub, name);
+	size_t its_bytes, its = spokes_of(hub, identity, &its_bytes);
+
+	if (s != NULL) {
+		if (strcmp(s->identity, identity) != 0)
+			return "FORBIDDEN\0this name is another identity's";
+		if (s->worker != 0)
+			return "UNAVAILABLE\0a spoke of this name is there";
+	}
+	if (its_bytes + bytes > HUB_IDENTITY_BYTES)
+		return "OVERLOADED\0this identity's operations take too many bytes";
+	if (hub->spokes_bytes + bytes > HUB_SPOKES_BYTES)
+		return "OVERLOADED\0the operations of all spokes take too many bytes";
+	if (s != NULL) {
+		*taken = s;
+		return NULL;
+	}
+	if (its >= HUB_IDENTITY_SPOKES)
+		return "OVERLOADED\0this identity has too many spokes";
+	if (!room_for_one(hub))
+		return "OVERLOADED\0there are too many spokes";
+	*taken = spoke_new(hub, name, identity);
+	return *taken != NULL ? NULL : "OVERLOADED\0out of memory";
 }
 
 void hub_register(struct hub *hub, struct hub_worker *from, struct wire_in *in)
@@ -170,15 +194,16 @@ void hub_register(struct hub *hub, struct hub_worker *from, struct wire_in *in)
 
 	if (!wire_done(in) || strlen(name) > BUS_SPOKE_MAX || strlen(operations) > OPERATIONS_MAX)
 		return;
-	wrong = spoke_take(hub, name, identity, &s);
+	wrong = spoke_take(hub, name, identity, strlen(operations), &s);
 	if (s != NULL) {
 		s->operations = strdup(operations);
-		s->worker = from->number;
-		s->connection = connection;
 		if (s->operations == NULL) {
-			s->worker = 0;
 			wrong = "OVERLOADED\0out of memory";
 		} else {
+			s->worker = from->number;
+			s->connection = connection;
+			s->bytes = strlen(operations);
+			hub->spokes_bytes += s->bytes;
 			spoke_tell(hub, s, ALK_HALF_EVERY_WORKER);
 			hub_nats_operations(hub);
 		}
