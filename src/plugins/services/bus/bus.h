@@ -15,8 +15,8 @@
  *   inner.c      operations and members of this worker's own: the policy, other plugins (alknet/bus.h)
  *   half.c       what the hub says
  *   hub*.c       the supervisor's half (hub.h): what is one for all workers
- *   topic.c      patterns, and the store of who wants what
  *   wire.c       messages between the halves
+ *   ../common    frames, JSON Schema, and topics: patterns, and the store of who wants what
  *
  * An event goes from the channel it came on straight to this worker's subscribers; the hub gets it too while another
  * worker may have some (PEERS). Subscriptions and registrations hold from the moment that the hub has them, which
@@ -365,6 +365,7 @@ bool spoke_find(const struct bus *bus, const char *name, struct operation_at *at
 /* May the channel's identity call it? */
 bool spoke_may(const struct conn *c, const struct operation *operation);
 bool operation_allows(const struct operation *operation, const struct alk_identity *identity);
+void operation_clear(struct operation *o);
 /* The output of `/services/schema` for a caller that is elsewhere; NULL: there is nothing for it. */
 json_t *spoke_describe(const struct bus *bus, const json_t *input, const struct elsewhere *who);
 /* The same of another server, of which only that remains; NULL: it is none. */

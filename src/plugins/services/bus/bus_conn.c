@@ -434,10 +434,7 @@ static void on_silence(void *user)
 
 static void on_pause(void *user)
 {
-	struct conn *c = user;
-
-	c->stalled = true;
-	conn_go_on(c);
+	conn_go_on(user);
 }
 
 /* So many events a second; more wait in their channel. */

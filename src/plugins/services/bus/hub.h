@@ -106,7 +106,6 @@ struct hub {
 	char local_path[128];
 	unsigned local_mode;
 	gid_t local_gid;
-	bool bad; /* a worker's message did not make sense: logged once */
 };
 
 struct hub *hub_new(const struct alk_plugin_env *env, struct alk_err *err);

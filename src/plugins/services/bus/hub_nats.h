@@ -123,7 +123,7 @@ struct nats {
 	uint64_t reconnects, refused, lost, lost_logged;
 };
 
-/* Shared by the two files. */
+/* Shared by hub_nats*.c. */
 /* "PREFIX.part". */
 void nats_name(const struct nats *nats, char out[NATS_SUBJECT_MAX], const char *part);
 struct nats_publication {

@@ -11,13 +11,9 @@
 
 /* Operations */
 
-static void operation_clear(struct operation *o)
+static void operation_free(struct operation *o)
 {
-	free(o->name);
-	free(o->type);
-	json_decref(o->input);
-	json_decref(o->output);
-	json_decref(o->access);
+	operation_clear(o);
 	free(o);
 }
 
@@ -52,7 +48,7 @@ static struct operation *operation_make(struct alk_operation *inner)
 	if (o->name == NULL || o->type == NULL || o->access == NULL ||
 	    (spec->input_schema != NULL && o->input == NULL) ||
 	    (spec->output_schema != NULL && o->output == NULL)) {
-		operation_clear(o);
+		operation_free(o);
 		return NULL;
 	}
 	return o;
@@ -95,7 +91,7 @@ static void on_withdrawn(void *user, struct alk_operation *inner)
 	for (size_t i = 0; i < bus->n_operations; i++) {
 		if (bus->operations[i]->inner != inner)
 			continue;
-		operation_clear(bus->operations[i]);
+		operation_free(bus->operations[i]);
 		bus->operations[i] = bus->operations[--bus->n_operations];
 		inner_tell(bus);
 		return;
@@ -335,7 +331,7 @@ void inner_stop(struct bus *bus)
 		alk_bus_uncarry(bus->inner);
 	bus->inner = NULL;
 	while (bus->n_operations > 0)
-		operation_clear(bus->operations[--bus->n_operations]);
+		operation_free(bus->operations[--bus->n_operations]);
 	free(bus->operations);
 	bus->operations = NULL;
 }

@@ -41,7 +41,7 @@ static const struct own {
 /* What a spoke may not be called. */
 static const char *const reserved[] = {"services", "hub", "secret", "bus", "status"};
 
-static void operation_clear(struct operation *o)
+void operation_clear(struct operation *o)
 {
 	free(o->name);
 	free(o->type);
