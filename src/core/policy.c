@@ -243,8 +243,8 @@ int alk_question_step(struct alk_question_run *question)
 	if (rc == -EAGAIN)
 		return rc;
 	if (rc == 0)
-		rc = alk_sandbox_call(&policy->box, question_read, question, question->run.error,
-				      sizeof(question->run.error));
+		rc = alk_policy_sandbox_call(&policy->box, question_read, question,
+					     question->run.error, sizeof(question->run.error));
 	script_end(question, rc);
 	answer_count(policy, question->ask, &question->answer);
 	return 0;
@@ -323,16 +323,17 @@ static int script_load(struct alk_policy *policy, const char *text, size_t len, 
 	char why[256];
 	int rc;
 
-	rc = alk_sandbox_init(&policy->box, policy->name, policy->limits.memory, err);
+	rc = alk_policy_sandbox_init(&policy->box, policy->name, policy->limits.memory, err);
 	if (rc < 0)
 		return rc;
 	policy->declared = alk_policy_declared_new();
 	if (!policy->declared)
 		return alk_err_set(err, -ENOMEM, "not enough memory");
 	policy->box.declared = policy->declared;
-	rc = alk_sandbox_load(&policy->box, &loading.run, text, len, ALK_POLICY_LOAD_MS, err);
+	rc = alk_policy_sandbox_load(&policy->box, &loading.run, text, len, ALK_POLICY_LOAD_MS,
+				     err);
 	if (rc == 0 &&
-	    alk_sandbox_call(&policy->box, functions_take, &loading, why, sizeof(why)) < 0)
+	    alk_policy_sandbox_call(&policy->box, functions_take, &loading, why, sizeof(why)) < 0)
 		rc = alk_err_set(err, -EINVAL, "%s: %s", policy->name, why);
 	policy->box.declared = NULL;
 	alk_run_end(&policy->box, &loading.run);
@@ -386,7 +387,7 @@ void alk_policy_free(struct alk_policy **policy)
 		asked = p->asked;
 		alk_policy_cancel(&asked);
 	}
-	alk_sandbox_deinit(&p->box);
+	alk_policy_sandbox_deinit(&p->box);
 	alk_policy_declared_free(&p->declared);
 	free(p->name);
 	free(p);

@@ -118,7 +118,7 @@ int alk_api_suffix(lua_State *L)
 
 double alk_policy_now(lua_State *L)
 {
-	const struct alk_sandbox *box = alk_sandbox_of(L);
+	const struct alk_policy_sandbox *box = alk_policy_sandbox_of(L);
 	struct timespec ts;
 
 	if (box->given_now > 0)
@@ -133,7 +133,7 @@ int alk_api_now(lua_State *L)
 	return 1;
 }
 
-static bool log_allowed(struct alk_sandbox *box)
+static bool log_allowed(struct alk_policy_sandbox *box)
 {
 	uint64_t now = alk_policy_clock(), each = 1000000000u / LOG_RATE;
 	uint64_t fresh = (now - box->log_at) / each;
@@ -154,7 +154,7 @@ static bool log_allowed(struct alk_sandbox *box)
 
 void alk_policy_api_log(lua_State *L, int level, const char *text)
 {
-	struct alk_sandbox *box = alk_sandbox_of(L);
+	struct alk_policy_sandbox *box = alk_policy_sandbox_of(L);
 
 	if (!alk_log_enabled((enum alk_log_level)level) || !log_allowed(box))
 		return;
@@ -178,7 +178,7 @@ static void open_cidr(lua_State *L)
 	lua_newtable(L);
 	lua_pushcfunction(L, cidr_contains);
 	lua_setfield(L, -2, "contains");
-	alk_sandbox_freeze(L);
+	alk_policy_sandbox_freeze(L);
 	lua_setfield(L, -2, "__index");
 	lua_pushcfunction(L, cidr_tostring);
 	lua_setfield(L, -2, "__tostring");
@@ -220,9 +220,9 @@ void alk_policy_api_open(lua_State *L)
 	open_table(L, "");
 	for (i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
 		open_table(L, tables[i]);
-		alk_sandbox_freeze(L);
+		alk_policy_sandbox_freeze(L);
 		lua_setfield(L, -2, tables[i]);
 	}
-	alk_sandbox_freeze(L);
+	alk_policy_sandbox_freeze(L);
 	lua_setglobal(L, "alknet");
 }

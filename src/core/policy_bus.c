@@ -270,7 +270,7 @@ static bool operation_is_there(const struct alk_policy_declared *d, const char *
 
 static struct alk_policy_declared *check_declares(lua_State *L, const char *name)
 {
-	struct alk_policy_declared *d = alk_sandbox_of(L)->declared;
+	struct alk_policy_declared *d = alk_policy_sandbox_of(L)->declared;
 
 	if (!d)
 		luaL_error(L, "alknet.%s belongs into the main chunk", name);
@@ -355,7 +355,7 @@ static int publish_failed(lua_State *L, const char *why)
 
 int alk_api_publish(lua_State *L)
 {
-	struct alk_sandbox *box = alk_sandbox_of(L);
+	struct alk_policy_sandbox *box = alk_policy_sandbox_of(L);
 	const char *topic = luaL_checkstring(L, 1), *why = "";
 	struct alk_err err = {""};
 	json_t *payload;

@@ -146,7 +146,7 @@ static bool json_push(lua_State *L, struct json_box *box, const json_t *json, in
 	if (depth > JSON_DEPTH || ++box->nodes > JSON_NODES)
 		return false;
 	luaL_checkstack(L, 4, NULL);
-	alk_sandbox_poll(L);
+	alk_policy_sandbox_poll(L);
 	switch (json_typeof(json)) {
 	case JSON_OBJECT:
 		return json_push_object(L, box, json, depth);
@@ -318,7 +318,7 @@ static json_t *table_take(lua_State *L, struct json_box *box, int index, int dep
 	json_t *json;
 
 	*why = "took more time than it may";
-	if (alk_sandbox_is_over(L))
+	if (alk_policy_sandbox_is_over(L))
 		return NULL;
 	list = table_is_list(L, index);
 	json = list ? json_array() : json_object();

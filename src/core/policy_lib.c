@@ -16,7 +16,7 @@
 
 static const char frozen_mark;
 
-bool alk_sandbox_is_frozen(lua_State *L, int index)
+bool alk_policy_sandbox_is_frozen(lua_State *L, int index)
 {
 	bool frozen;
 
@@ -32,7 +32,7 @@ static int frozen_set(lua_State *L)
 	return luaL_error(L, "this table cannot be changed");
 }
 
-void alk_sandbox_freeze(lua_State *L)
+void alk_policy_sandbox_freeze(lua_State *L)
 {
 	lua_newtable(L);
 	lua_createtable(L, 0, 4);
@@ -52,7 +52,7 @@ static int base_rawset(lua_State *L)
 	luaL_checktype(L, 1, LUA_TTABLE);
 	luaL_checkany(L, 2);
 	luaL_checkany(L, 3);
-	if (alk_sandbox_is_frozen(L, 1))
+	if (alk_policy_sandbox_is_frozen(L, 1))
 		return frozen_set(L);
 	lua_settop(L, 3);
 	lua_rawset(L, 1);
@@ -262,7 +262,7 @@ static void remove_functions(lua_State *L, const char *const *names)
 
 static void publish(lua_State *L, const char *name)
 {
-	alk_sandbox_freeze(L);
+	alk_policy_sandbox_freeze(L);
 	lua_setglobal(L, name);
 }
 
@@ -324,7 +324,7 @@ static void open_coroutine(lua_State *L)
 	publish(L, LUA_COLIBNAME);
 }
 
-void alk_sandbox_open_libs(lua_State *L)
+void alk_policy_sandbox_open_libs(lua_State *L)
 {
 	open_base(L);
 	open_string(L);

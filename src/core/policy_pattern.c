@@ -10,7 +10,7 @@ static const char *match_here(struct alk_matcher *m, const char *s, const char *
 static void matcher_step(struct alk_matcher *m)
 {
 	if (++m->steps % PATTERN_POLL == 0)
-		alk_sandbox_poll(m->L);
+		alk_policy_sandbox_poll(m->L);
 }
 
 /* Where the class that begins at `p` ends: behind a character, %x, or [set]. */

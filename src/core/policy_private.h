@@ -50,7 +50,7 @@
 #define ALK_POLICY_KEY_MAX 4096	      /* bytes of a key in base64 */
 
 /* A Lua state and what it may use. Every coroutine of the state finds it through its extra space. */
-struct alk_sandbox {
+struct alk_policy_sandbox {
 	uint32_t magic;
 	lua_State *L;
 	const char *name; /* of the script, for messages; borrowed */
@@ -76,13 +76,14 @@ struct alk_sandbox {
 };
 
 /* `cap` 0 = 32 MiB. -ENOMEM with `err`. `name` is borrowed for life. */
-int alk_sandbox_init(struct alk_sandbox *box, const char *name, size_t cap, struct alk_err *err);
-void alk_sandbox_deinit(struct alk_sandbox *box);
-struct alk_sandbox *alk_sandbox_of(lua_State *L);
+int alk_policy_sandbox_init(struct alk_policy_sandbox *box, const char *name, size_t cap,
+			    struct alk_err *err);
+void alk_policy_sandbox_deinit(struct alk_policy_sandbox *box);
+struct alk_policy_sandbox *alk_policy_sandbox_of(lua_State *L);
 /* Is the run over its budget? Then its next instruction ends it. For C functions that work for long. */
-bool alk_sandbox_is_over(lua_State *L);
+bool alk_policy_sandbox_is_over(lua_State *L);
 /* The same, and raise the error at once. */
-void alk_sandbox_poll(lua_State *L);
+void alk_policy_sandbox_poll(lua_State *L);
 
 enum alk_wait_kind {
 	ALK_WAIT_NONE = 0,
@@ -103,7 +104,7 @@ struct alk_wait {
 };
 
 /* Pushes a function and its arguments; returns how many values that are. May raise. */
-typedef int alk_sandbox_push(lua_State *L, void *user);
+typedef int alk_policy_sandbox_push(lua_State *L, void *user);
 
 /* One function run as a coroutine. */
 struct alk_run {
@@ -116,34 +117,34 @@ struct alk_run {
 	char error[256];
 	char where[128];       /* the line of the return, or of the error */
 	struct alk_wait *wait; /* NULL: a yield is an error */
-	alk_sandbox_push *push;
+	alk_policy_sandbox_push *push;
 	void *user;
 };
 
-int alk_run_start(struct alk_sandbox *box, struct alk_run *run, uint32_t total_ms,
-		  alk_sandbox_push *push, void *user);
+int alk_run_start(struct alk_policy_sandbox *box, struct alk_run *run, uint32_t total_ms,
+		  alk_policy_sandbox_push *push, void *user);
 /* 0 finished: the results are on top of run->co; -EIO it failed, see run->error; -EAGAIN it waits for what
  * run->wait says. */
-int alk_run_resume(struct alk_sandbox *box, struct alk_run *run, uint32_t resume_ms);
+int alk_run_resume(struct alk_policy_sandbox *box, struct alk_run *run, uint32_t resume_ms);
 /* Note why a run that waits is not resumed, and where it stands. */
 void alk_run_abort(struct alk_run *run, const char *why);
 /* Let go of it and collect a little; everything after a failure for lack of memory. */
-void alk_run_end(struct alk_sandbox *box, struct alk_run *run);
+void alk_run_end(struct alk_policy_sandbox *box, struct alk_run *run);
 /* Call `fn` with `user` as its one argument, errors caught: 0, or -EIO with the text in `error`. */
-int alk_sandbox_call(struct alk_sandbox *box, lua_CFunction fn, void *user, char *error,
-		     size_t size);
+int alk_policy_sandbox_call(struct alk_policy_sandbox *box, lua_CFunction fn, void *user,
+			    char *error, size_t size);
 /* Compile the text and run it; what it returned is on top of run->co. Give back with alk_run_end(). */
-int alk_sandbox_load(struct alk_sandbox *box, struct alk_run *run, const char *text, size_t len,
-		     uint32_t ms, struct alk_err *err);
+int alk_policy_sandbox_load(struct alk_policy_sandbox *box, struct alk_run *run, const char *text,
+			    size_t len, uint32_t ms, struct alk_err *err);
 
 /* Answers a wait at once, for tests: fills what is to be filled. */
 typedef void alk_policy_stand_in(void *user, struct alk_wait *wait);
 
 /* Put the libraries into the state. Raises. */
-void alk_sandbox_open_libs(lua_State *L);
+void alk_policy_sandbox_open_libs(lua_State *L);
 /* Replace the table on top by one that reads the same and cannot be changed. */
-void alk_sandbox_freeze(lua_State *L);
-bool alk_sandbox_is_frozen(lua_State *L, int index);
+void alk_policy_sandbox_freeze(lua_State *L);
+bool alk_policy_sandbox_is_frozen(lua_State *L, int index);
 /* Put find, match, gmatch and gsub into the table on top. */
 void alk_pattern_open(lua_State *L);
 /* `alknet`, as a global. */
@@ -158,7 +159,7 @@ void alk_policy_api_log(lua_State *L, int level, const char *text);
 /* The metatable of JSON documents under way. */
 void alk_policy_codec_open(lua_State *L);
 /* Forget the buckets and a dictionary of the state's own. */
-void alk_policy_store_free(struct alk_sandbox *box);
+void alk_policy_store_free(struct alk_policy_sandbox *box);
 
 /* A question while it is in Lua. */
 struct alk_question_run {
@@ -209,7 +210,7 @@ struct alk_policy {
 	char *name;
 	bool scripted;
 	struct alk_policy_limits limits;
-	struct alk_sandbox box;
+	struct alk_policy_sandbox box;
 	int function[ALK_QUESTION_COUNT]; /* references in the registry, or LUA_NOREF */
 	struct alk_policy_asked *asked;	  /* under way */
 	unsigned waiting;		  /* of those, how many wait */

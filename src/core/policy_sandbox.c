@@ -37,16 +37,16 @@ uint64_t alk_policy_clock(void)
 	return clock_ns(CLOCK_MONOTONIC);
 }
 
-struct alk_sandbox *alk_sandbox_of(lua_State *L)
+struct alk_policy_sandbox *alk_policy_sandbox_of(lua_State *L)
 {
-	struct alk_sandbox *box = *(struct alk_sandbox **)lua_getextraspace(L);
+	struct alk_policy_sandbox *box = *(struct alk_policy_sandbox **)lua_getextraspace(L);
 
 	if (!box || box->magic != SANDBOX_MAGIC)
 		abort();
 	return box;
 }
 
-static bool alloc_fits(const struct alk_sandbox *box, bool fresh, size_t kind, size_t old,
+static bool alloc_fits(const struct alk_policy_sandbox *box, bool fresh, size_t kind, size_t old,
 		       size_t size)
 {
 	if (size > ALK_POLICY_BLOCK_MAX || box->used - old + size > box->cap)
@@ -57,7 +57,7 @@ static bool alloc_fits(const struct alk_sandbox *box, bool fresh, size_t kind, s
 /* For a new block Lua says in `osize` what kind of object it is for. */
 static void *sandbox_alloc(void *user, void *block, size_t osize, size_t nsize)
 {
-	struct alk_sandbox *box = user;
+	struct alk_policy_sandbox *box = user;
 	size_t old = block ? osize : 0;
 	void *fresh = NULL;
 
@@ -80,7 +80,7 @@ static void *sandbox_alloc(void *user, void *block, size_t osize, size_t nsize)
 	return fresh;
 }
 
-static const char *stop_reason(struct alk_sandbox *box)
+static const char *stop_reason(struct alk_policy_sandbox *box)
 {
 	uint64_t now, cpu;
 
@@ -104,9 +104,9 @@ static void sandbox_hook(lua_State *L, lua_Debug *ar);
 
 /* From the first time on the hook comes at every instruction, so that no pcall can
  * go on for long. */
-bool alk_sandbox_is_over(lua_State *L)
+bool alk_policy_sandbox_is_over(lua_State *L)
 {
-	struct alk_sandbox *box = alk_sandbox_of(L);
+	struct alk_policy_sandbox *box = alk_policy_sandbox_of(L);
 
 	if (!box->stopped)
 		box->stopped = stop_reason(box);
@@ -117,13 +117,13 @@ bool alk_sandbox_is_over(lua_State *L)
 
 static void sandbox_raise(lua_State *L)
 {
-	lua_pushstring(L, alk_sandbox_of(L)->stopped);
+	lua_pushstring(L, alk_policy_sandbox_of(L)->stopped);
 	lua_error(L);
 }
 
-void alk_sandbox_poll(lua_State *L)
+void alk_policy_sandbox_poll(lua_State *L)
 {
-	if (alk_sandbox_is_over(L))
+	if (alk_policy_sandbox_is_over(L))
 		sandbox_raise(L);
 }
 
@@ -139,7 +139,7 @@ static void where_note(lua_State *L, lua_Debug *ar, char *where, size_t size)
 
 static void sandbox_hook(lua_State *L, lua_Debug *ar)
 {
-	struct alk_sandbox *box = alk_sandbox_of(L);
+	struct alk_policy_sandbox *box = alk_policy_sandbox_of(L);
 	lua_Debug caller;
 
 	if (ar->event == LUA_HOOKRET) {
@@ -147,7 +147,7 @@ static void sandbox_hook(lua_State *L, lua_Debug *ar)
 			where_note(L, ar, box->where, sizeof(box->where));
 		return;
 	}
-	if (!alk_sandbox_is_over(L))
+	if (!alk_policy_sandbox_is_over(L))
 		return;
 	/* A yield leaves all at once. An error stops at every pcall, and each costs Lua a walk over the
 	 * whole stack: 100 000 of them, one inside the other, took 6 s. */
@@ -180,8 +180,8 @@ static void error_text(lua_State *L, int index, char *text, size_t size)
 		snprintf(text, size, "the error is a %s, not a text", luaL_typename(L, index));
 }
 
-int alk_sandbox_call(struct alk_sandbox *box, lua_CFunction fn, void *user, char *error,
-		     size_t size)
+int alk_policy_sandbox_call(struct alk_policy_sandbox *box, lua_CFunction fn, void *user,
+			    char *error, size_t size)
 {
 	int rc;
 
@@ -215,7 +215,8 @@ static int run_prepare(lua_State *L)
 	return 0;
 }
 
-static void budget_begin(struct alk_sandbox *box, const struct alk_run *run, uint32_t resume_ms)
+static void budget_begin(struct alk_policy_sandbox *box, const struct alk_run *run,
+			 uint32_t resume_ms)
 {
 	uint64_t ns = (resume_ms ? resume_ms : ALK_POLICY_RESUME_MS) * NS_PER_MS;
 	uint64_t now = alk_policy_clock();
@@ -232,8 +233,8 @@ static void budget_begin(struct alk_sandbox *box, const struct alk_run *run, uin
 		run->wait->kind = ALK_WAIT_NONE;
 }
 
-int alk_run_start(struct alk_sandbox *box, struct alk_run *run, uint32_t total_ms,
-		  alk_sandbox_push *push, void *user)
+int alk_run_start(struct alk_policy_sandbox *box, struct alk_run *run, uint32_t total_ms,
+		  alk_policy_sandbox_push *push, void *user)
 {
 	memset(run, 0, sizeof(*run));
 	run->ref = LUA_NOREF;
@@ -242,10 +243,10 @@ int alk_run_start(struct alk_sandbox *box, struct alk_run *run, uint32_t total_m
 	run->end = alk_policy_clock() + (total_ms ? total_ms : ALK_POLICY_TOTAL_MS) * NS_PER_MS;
 	/* What is handed over may be a peer's document, and looks at the clock. */
 	budget_begin(box, run, 0);
-	return alk_sandbox_call(box, run_prepare, run, run->error, sizeof(run->error));
+	return alk_policy_sandbox_call(box, run_prepare, run, run->error, sizeof(run->error));
 }
 
-static int run_result(struct alk_sandbox *box, struct alk_run *run, int rc)
+static int run_result(struct alk_policy_sandbox *box, struct alk_run *run, int rc)
 {
 	if (rc == LUA_YIELD && !box->stopped && run->wait && run->wait->kind != ALK_WAIT_NONE)
 		return -EAGAIN;
@@ -266,7 +267,7 @@ static int run_result(struct alk_sandbox *box, struct alk_run *run, int rc)
 	return -EIO;
 }
 
-int alk_run_resume(struct alk_sandbox *box, struct alk_run *run, uint32_t resume_ms)
+int alk_run_resume(struct alk_policy_sandbox *box, struct alk_run *run, uint32_t resume_ms)
 {
 	uint64_t begin = alk_policy_clock();
 	int rc;
@@ -299,12 +300,12 @@ static int run_release(lua_State *L)
 	return 0;
 }
 
-void alk_run_end(struct alk_sandbox *box, struct alk_run *run)
+void alk_run_end(struct alk_policy_sandbox *box, struct alk_run *run)
 {
 	char error[64];
 
 	if (run->co)
-		alk_sandbox_call(box, run_release, run, error, sizeof(error));
+		alk_policy_sandbox_call(box, run_release, run, error, sizeof(error));
 	run->co = NULL;
 	run->ref = LUA_NOREF;
 	if (box->refused >= 2)
@@ -315,7 +316,7 @@ void alk_run_end(struct alk_sandbox *box, struct alk_run *run)
 }
 
 struct script {
-	const struct alk_sandbox *box;
+	const struct alk_policy_sandbox *box;
 	const char *text;
 	size_t len;
 	bool compiled;
@@ -360,8 +361,8 @@ static int script_quote(struct alk_err *err, int rc, const struct script *script
 	return rc;
 }
 
-int alk_sandbox_load(struct alk_sandbox *box, struct alk_run *run, const char *text, size_t len,
-		     uint32_t ms, struct alk_err *err)
+int alk_policy_sandbox_load(struct alk_policy_sandbox *box, struct alk_run *run, const char *text,
+			    size_t len, uint32_t ms, struct alk_err *err)
 {
 	struct script script = {.box = box, .text = text, .len = len};
 	int rc;
@@ -388,12 +389,13 @@ int alk_sandbox_load(struct alk_sandbox *box, struct alk_run *run, const char *t
 
 static int sandbox_open(lua_State *L)
 {
-	alk_sandbox_open_libs(L);
+	alk_policy_sandbox_open_libs(L);
 	alk_policy_api_open(L);
 	return 0;
 }
 
-int alk_sandbox_init(struct alk_sandbox *box, const char *name, size_t cap, struct alk_err *err)
+int alk_policy_sandbox_init(struct alk_policy_sandbox *box, const char *name, size_t cap,
+			    struct alk_err *err)
 {
 	char text[128];
 
@@ -404,15 +406,15 @@ int alk_sandbox_init(struct alk_sandbox *box, const char *name, size_t cap, stru
 	box->L = lua_newstate(sandbox_alloc, box);
 	if (!box->L)
 		return alk_err_set(err, -ENOMEM, "%s: not enough memory for a Lua state", name);
-	*(struct alk_sandbox **)lua_getextraspace(box->L) = box;
-	if (alk_sandbox_call(box, sandbox_open, NULL, text, sizeof(text)) < 0) {
-		alk_sandbox_deinit(box);
+	*(struct alk_policy_sandbox **)lua_getextraspace(box->L) = box;
+	if (alk_policy_sandbox_call(box, sandbox_open, NULL, text, sizeof(text)) < 0) {
+		alk_policy_sandbox_deinit(box);
 		return alk_err_set(err, -ENOMEM, "%s: %s", name, text);
 	}
 	return 0;
 }
 
-void alk_sandbox_deinit(struct alk_sandbox *box)
+void alk_policy_sandbox_deinit(struct alk_policy_sandbox *box)
 {
 	if (box->L)
 		lua_close(box->L);

@@ -24,7 +24,7 @@ static const char *check_key(lua_State *L, size_t *len)
 /* Made at its first use where nobody gave one: tests, `alknet policy eval`. */
 static struct alk_shared *shared_of(lua_State *L)
 {
-	struct alk_sandbox *box = alk_sandbox_of(L);
+	struct alk_policy_sandbox *box = alk_policy_sandbox_of(L);
 	struct alk_err err = {.text = ""};
 
 	if (box->shared)
@@ -37,7 +37,7 @@ static struct alk_shared *shared_of(lua_State *L)
 
 static uint64_t store_now(lua_State *L)
 {
-	const struct alk_sandbox *box = alk_sandbox_of(L);
+	const struct alk_policy_sandbox *box = alk_policy_sandbox_of(L);
 
 	if (box->given_now > 0)
 		return (uint64_t)(box->given_now * 1000);
@@ -190,7 +190,7 @@ struct alk_limiter {
 
 static struct alk_limiter *limiter_of(lua_State *L)
 {
-	struct alk_sandbox *box = alk_sandbox_of(L);
+	struct alk_policy_sandbox *box = alk_policy_sandbox_of(L);
 	struct alk_limiter *limiter = box->limiter;
 
 	if (limiter)
@@ -289,7 +289,7 @@ int alk_api_limit(lua_State *L)
 	return 1;
 }
 
-void alk_policy_store_free(struct alk_sandbox *box)
+void alk_policy_store_free(struct alk_policy_sandbox *box)
 {
 	free(box->limiter);
 	box->limiter = NULL;

@@ -117,20 +117,20 @@ static int tester_run(struct tester *tester, const char *name, const char *text,
 	char why[256];
 	int rc;
 
-	rc = alk_sandbox_init(&tester->box, name, 0, err);
+	rc = alk_policy_sandbox_init(&tester->box, name, 0, err);
 	if (rc < 0)
 		return rc;
-	if (alk_sandbox_call(&tester->box, tester_open, tester, why, sizeof(why)) < 0)
+	if (alk_policy_sandbox_call(&tester->box, tester_open, tester, why, sizeof(why)) < 0)
 		rc = alk_err_set(err, -ENOMEM, "%s: %s", name, why);
 	else {
-		rc = alk_sandbox_load(&tester->box, &run, text, len, TEST_MS, err);
+		rc = alk_policy_sandbox_load(&tester->box, &run, text, len, TEST_MS, err);
 		alk_run_end(&tester->box, &run);
 	}
 	if (rc == 0 && tester->count == 0)
 		rc = alk_err_set(err, -EINVAL, "%s: has no tests", name);
 	if (rc == 0)
 		rc = tests_run(tester, told, user);
-	alk_sandbox_deinit(&tester->box);
+	alk_policy_sandbox_deinit(&tester->box);
 	return rc;
 }
 

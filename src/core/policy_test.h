@@ -17,7 +17,7 @@ struct test_host {
 };
 
 struct tester {
-	struct alk_sandbox box;
+	struct alk_policy_sandbox box;
 	struct alk_policy *policy;
 	int tests; /* reference to a list of {name, fn} */
 	int count;

@@ -474,7 +474,7 @@ static int policy_call(lua_State *L)
 static void stand_in(void *user, struct alk_wait *wait)
 {
 	struct tester *tester = user;
-	struct alk_sandbox *box = &tester->policy->box;
+	struct alk_policy_sandbox *box = &tester->policy->box;
 	const struct test_host *host = NULL;
 	size_t i;
 
@@ -577,7 +577,7 @@ void alk_test_ask_open(lua_State *L, struct tester *tester)
 	lua_pushlightuserdata(L, tester);
 	lua_pushcclosure(L, policy_call, 1);
 	lua_setfield(L, -2, "call");
-	alk_sandbox_freeze(L);
+	alk_policy_sandbox_freeze(L);
 	lua_setglobal(L, "policy");
 	open_given(L, tester);
 }

@@ -10,7 +10,7 @@
 
 static int check_waits(lua_State *L, const char *name)
 {
-	struct alk_sandbox *box = alk_sandbox_of(L);
+	struct alk_policy_sandbox *box = alk_policy_sandbox_of(L);
 
 	if (!box->wait)
 		return luaL_error(L, "alknet.%s waits, which only a question can", name);
@@ -27,7 +27,7 @@ static int check_waits(lua_State *L, const char *name)
 
 static int resolve_done(lua_State *L, int status, lua_KContext ctx)
 {
-	const struct alk_wait *wait = alk_sandbox_of(L)->wait;
+	const struct alk_wait *wait = alk_policy_sandbox_of(L)->wait;
 	size_t i;
 
 	(void)status;
@@ -84,7 +84,7 @@ int alk_api_resolve(lua_State *L)
 	if (alk_addr_check_name(host, &err) < 0)
 		return resolve_failed(L, err.text);
 	check_waits(L, "resolve");
-	wait = alk_sandbox_of(L)->wait;
+	wait = alk_policy_sandbox_of(L)->wait;
 	wait->kind = ALK_WAIT_RESOLVE;
 	wait->n = 0;
 	snprintf(wait->host, sizeof(wait->host), "%s", host);
@@ -109,7 +109,7 @@ int alk_api_sleep(lua_State *L)
 	luaL_argcheck(L, seconds <= ALK_POLICY_TOTAL_MS / 1000.0, 1,
 		      "longer than a question may take");
 	check_waits(L, "sleep");
-	wait = alk_sandbox_of(L)->wait;
+	wait = alk_policy_sandbox_of(L)->wait;
 	wait->kind = ALK_WAIT_SLEEP;
 	wait->ms = (uint64_t)ceil(seconds * 1000);
 	return lua_yieldk(L, 0, 0, sleep_done);

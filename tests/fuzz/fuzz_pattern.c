@@ -62,12 +62,12 @@ static int push_input(lua_State *L, void *user)
 /* Text is copied out; NULL when the time was over. */
 static char *ours(struct input *input, size_t *len)
 {
-	static struct alk_sandbox box;
+	static struct alk_policy_sandbox box;
 	struct alk_run run;
 	const char *text;
 	char *copy = NULL;
 
-	if (!box.L && alk_sandbox_init(&box, "fuzz", 0, NULL) < 0)
+	if (!box.L && alk_policy_sandbox_init(&box, "fuzz", 0, NULL) < 0)
 		abort();
 	if (alk_run_start(&box, &run, 0, push_input, input) == 0 &&
 	    alk_run_resume(&box, &run, 2) == 0) {

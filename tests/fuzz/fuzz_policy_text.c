@@ -75,7 +75,7 @@ static int push_input(lua_State *L, void *user)
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 {
-	static struct alk_sandbox box;
+	static struct alk_policy_sandbox box;
 	struct alk_run run;
 	struct input input;
 	const uint8_t *nul;
@@ -87,7 +87,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 	input.a_len = (size_t)(nul - bytes) - 1;
 	input.b = (const char *)nul + 1;
 	input.b_len = n - input.a_len - 2;
-	if (!box.L && alk_sandbox_init(&box, "fuzz", 0, NULL) < 0)
+	if (!box.L && alk_policy_sandbox_init(&box, "fuzz", 0, NULL) < 0)
 		abort();
 	if (alk_run_start(&box, &run, 0, push_input, &input) == 0 &&
 	    alk_run_resume(&box, &run, 100) == 0 &&
