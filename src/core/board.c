@@ -119,28 +119,6 @@ void alk_observe(enum alk_histogram histogram, uint64_t us)
 			      memory_order_relaxed);
 }
 
-uint64_t alk_board_now(void)
-{
-	struct timespec ts;
-	uint64_t ms;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	ms = (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-	return ms > 0 ? ms : 1;
-}
-
-void alk_board_wake(void *user)
-{
-	(void)user;
-	atomic_store_explicit(&alk_board_self->busy_since, alk_board_now(), memory_order_relaxed);
-}
-
-void alk_board_sleep(void *user)
-{
-	(void)user;
-	atomic_store_explicit(&alk_board_self->busy_since, 0, memory_order_relaxed);
-}
-
 static void text_copy(char *to, size_t size, const char *from)
 {
 	size_t n = from != NULL ? strnlen(from, size - 1) : 0;

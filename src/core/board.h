@@ -90,7 +90,7 @@ struct alk_board_ended {
 
 struct alk_board {
 	uint32_t magic, size;
-	_Atomic uint64_t busy_since; /* alk_board_now() when the loop woke, 0 while it waits */
+	_Atomic uint64_t busy_since; /* loop time in ms when the loop woke, 0 while it waits */
 	/* What the loop works on; written before, read by the supervisor only when the worker hangs. */
 	_Atomic uint64_t in_hand_link;
 	char in_hand_addr[64];
@@ -106,16 +106,10 @@ struct alk_board *alk_board_new(int *fd, struct alk_err *err);
 struct alk_board *alk_board_map(int fd, struct alk_err *err);
 void alk_board_free(struct alk_board **board);
 
-/* CLOCK_MONOTONIC in milliseconds, the same in all processes; never 0. */
-uint64_t alk_board_now(void);
-/* The same in microseconds, for durations. */
+/* CLOCK_MONOTONIC in microseconds, the same in all processes, for durations. */
 uint64_t alk_board_now_us(void);
 /* Something took so long; in the process's own board. */
 void alk_observe(enum alk_histogram histogram, uint64_t us);
-/* The worker's pulse, in the shape of the loop's hooks: alk_loop_set_hooks(loop, alk_board_wake,
- * alk_board_sleep, NULL). `user` is not used. */
-void alk_board_wake(void *user);
-void alk_board_sleep(void *user);
 /* What the loop works on from now; 0 and NULL = nothing. Copies. */
 void alk_board_hand(uint64_t link, const char *addr, const char *identity);
 

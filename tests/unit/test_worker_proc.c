@@ -129,7 +129,7 @@ static void worker_start(struct alk_ctl *ctl, const char *mode, int board_fd)
 		say_nonsense(ctl);
 	if (strcmp(mode, "hang") == 0) {
 		alk_board_hand(7, "203.0.113.50", "alice");
-		alk_board_wake(NULL);
+		atomic_store(&alk_board_self->busy_since, 1);
 		for (;;)
 			pause();
 	}
