@@ -10,7 +10,6 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <unistd.h>
-#include <alknet/loop.h>
 #include "../plugins/services/secret/words.h"
 #include "admin_ssh_key.h"
 #include "cert_digest.h"

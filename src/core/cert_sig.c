@@ -9,8 +9,6 @@
 #include <openssl/param_build.h>
 #include "cert_private.h"
 
-#define DER_MAX 160 /* an ECDSA signature with P-521: 2 numbers of 66 bytes and their headers */
-
 struct algorithm {
 	const char *name;
 	const char *key_name;

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <alknet/log.h>
 #include "admin_socket.h"
 
 #define PREFIX "unix:"

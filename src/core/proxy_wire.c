@@ -21,17 +21,6 @@ enum {
 	SOCKS_V6 = 4,
 };
 
-const char *alk_proxy_state_str(enum alk_proxy_state state)
-{
-	static const char *const text[] = {
-		[ALK_PROXY_METHOD] = "method", [ALK_PROXY_LOGIN] = "login",
-		[ALK_PROXY_REPLY] = "reply",   [ALK_PROXY_HEAD] = "head",
-		[ALK_PROXY_OPEN] = "open",     [ALK_PROXY_FAILED] = "failed",
-	};
-
-	return text[state];
-}
-
 static void ALK_PRINTF(3, 4) wire_fail(struct alk_proxy_wire *wire, int rc, const char *fmt, ...)
 {
 	va_list ap;

@@ -23,7 +23,6 @@ enum alk_proxy_state {
 	ALK_PROXY_OPEN,
 	ALK_PROXY_FAILED,
 };
-const char *alk_proxy_state_str(enum alk_proxy_state state);
 
 #define ALK_PROXY_HEAD_MAX 16384 /* bytes of all heads that an HTTP proxy may answer with */
 

@@ -16,8 +16,6 @@
 
 #include "channel.h"
 
-struct alk_pump;
-
 typedef void alk_pump_done(void *user, int rc);
 
 /* Takes *fd, on failure too, and the channel's operations. `done` (may be NULL) runs once, from

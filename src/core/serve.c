@@ -24,7 +24,6 @@
 #include "policy.h"
 #include "server.h"
 #include "supervisor.h"
-#include "text.h"
 #include "upgrade.h"
 #include "watchdog.h"
 #include "worker.h"

@@ -11,7 +11,6 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <libssh/server.h>
-#include <alknet/log.h>
 #include "board.h"
 #include "loop_private.h"
 #include "readahead.h"

@@ -7,7 +7,6 @@
 
 #include "cert_digest.h"
 #include "keys.h"
-#include "text.h"
 #include "json_text.h"
 
 /* Keys */

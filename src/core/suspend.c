@@ -13,7 +13,6 @@
 #define FAR_AWAY_S (10LL * 365 * 86400)
 
 struct alk_suspend {
-	struct alk_loop *loop;
 	struct alk_timer *look;
 	int fd; /* becomes readable when the wall clock is set, or continued after a sleep; or -1 */
 	struct alk_io *io;
@@ -87,7 +86,6 @@ struct alk_suspend *alk_suspend_new(struct alk_loop *loop, void (*missed)(void *
 
 	if (suspend == NULL)
 		goto fail;
-	suspend->loop = loop;
 	suspend->missed = missed;
 	suspend->user = user;
 	suspend->look = alk_timer_new(loop, "suspend", on_look, suspend);

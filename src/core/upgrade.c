@@ -34,7 +34,6 @@ static struct {
 } self = {.before = -1};
 
 struct alk_upgrade {
-	struct alk_loop *loop;
 	alk_upgrade_fn *fn;
 	void *user;
 	pid_t pid;
@@ -365,7 +364,6 @@ static struct alk_upgrade *upgrade_new(struct alk_loop *loop, int fd, alk_upgrad
 
 	if (u == NULL)
 		return NULL;
-	u->loop = loop;
 	u->fn = fn;
 	u->user = user;
 	u->pidfd = u->fd = -1;

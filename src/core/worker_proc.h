@@ -20,7 +20,6 @@
 #include "board.h"
 #include "ctl.h"
 
-struct alk_worker;
 struct alk_worker_proc;
 
 enum alk_worker_proc_state {

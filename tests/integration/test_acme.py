@@ -339,10 +339,6 @@ def fail_renewal(serving, why, timeout=90):
         serving.call("acme.renew", timeout)
 
 
-def order_json(request, answer):
-    return request.path.startswith("/my-order/") and answer.status == 200
-
-
 class Spoil:
     """One fault after the other; each is (rule, alter, what the error says)."""
 

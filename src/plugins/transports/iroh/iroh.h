@@ -89,10 +89,7 @@ int iroh_endpoint_start_now(struct iroh_endpoint *endpoint, struct alk_err *err)
 int iroh_endpoint_say(struct iroh_endpoint *endpoint, json_t *packet);
 /* Once it was ready. */
 const char *iroh_endpoint_id(const struct iroh_endpoint *endpoint);
-const char *iroh_endpoint_bound(const struct iroh_endpoint *endpoint);
 const json_t *iroh_endpoint_settings(const struct iroh_endpoint *endpoint);
-/* -1 once it runs no more. */
-int iroh_endpoint_pid(const struct iroh_endpoint *endpoint);
 
 /* ---- the proxy on loopback ---- */
 

@@ -13,7 +13,6 @@
 
 struct iroh_dialing {
 	uint32_t magic;
-	struct iroh *iroh;
 	struct iroh_dialing *next, **prev;
 	uint64_t number;
 	alk_link_fn *done;
@@ -183,7 +182,6 @@ void *iroh_dial(void *state, const char *address, alk_link_fn *done, void *user,
 		return NULL;
 	}
 	d->magic = DIALING_MAGIC;
-	d->iroh = iroh;
 	d->number = ++iroh->last_dial;
 	d->done = done;
 	d->user = user;

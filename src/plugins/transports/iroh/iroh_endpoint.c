@@ -351,17 +351,7 @@ const char *iroh_endpoint_id(const struct iroh_endpoint *e)
 	return e->id;
 }
 
-const char *iroh_endpoint_bound(const struct iroh_endpoint *e)
-{
-	return e->bound;
-}
-
 const json_t *iroh_endpoint_settings(const struct iroh_endpoint *e)
 {
 	return e->settings;
-}
-
-int iroh_endpoint_pid(const struct iroh_endpoint *e)
-{
-	return e->helper.fd >= 0 ? (int)e->helper.pid : -1;
 }

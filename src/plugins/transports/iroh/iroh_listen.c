@@ -20,7 +20,6 @@ struct listener_link {
 
 struct alk_listener {
 	uint32_t magic;
-	struct iroh *iroh;
 	struct alk_acceptor up;
 	struct iroh_endpoint *endpoint;
 	bool paused, *freed; /* freed: while the core takes a link */
@@ -189,7 +188,6 @@ int iroh_listen(void *state, const char *address, const struct alk_acceptor *up,
 		return alk_err_set(err, -ENOMEM, "out of memory");
 	}
 	l->magic = LISTENER_MAGIC;
-	l->iroh = iroh;
 	l->up = *up;
 	l->address = strdup(address);
 	l->endpoint = iroh_endpoint_new(iroh->loop, settings, true, &endpoint_ops, l);
@@ -244,8 +242,5 @@ int iroh_adopt(void *state, struct alk_listener *l)
 	bool same = wanted != NULL && json_equal(now, wanted);
 
 	json_decref(wanted);
-	if (!same)
-		return -EBUSY;
-	l->iroh = iroh;
-	return 0;
+	return same ? 0 : -EBUSY;
 }

@@ -36,7 +36,6 @@ struct acme_worker;
 struct tls_pump;
 struct tls_site;
 struct tls_admission;
-struct tls_dialing;
 
 /* One instance of the plugin. */
 struct tls {
@@ -104,7 +103,6 @@ struct tls_conn {
 	SSL *ssl;
 	int fd;
 	struct alk_io *io;
-	alk_io_fn *on_ready;
 	void *user;
 	uint8_t *ahead; /* read from the socket, not by OpenSSL yet; NULL while empty */
 	uint32_t ahead_at, ahead_len;

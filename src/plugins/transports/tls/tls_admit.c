@@ -11,7 +11,6 @@
 
 struct tls_admission {
 	uint32_t magic;
-	struct tls *tls;
 	struct tls_admission *next, **prev;
 	struct tls_conn conn;
 	struct alk_link link;
@@ -81,7 +80,6 @@ void *tls_admit(void *state, struct alk_link *link, alk_link_fn *done, void *use
 		return NULL;
 	}
 	a->magic = ADMISSION_MAGIC;
-	a->tls = tls;
 	a->link = *link;
 	a->done = done;
 	a->user = user;

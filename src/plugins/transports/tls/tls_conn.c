@@ -181,7 +181,6 @@ int tls_conn_init(struct tls_conn *conn, struct tls *tls, int *fd, alk_io_fn *on
 	*conn = (struct tls_conn){.tls = tls,
 				  .fd = *fd,
 				  .ahead_max = TLS_BUFFER_SIZE,
-				  .on_ready = on_ready,
 				  .user = user,
 				  .readable = true,
 				  .writable = true};
@@ -208,7 +207,6 @@ void tls_conn_deinit(struct tls_conn *conn)
 void tls_conn_move(struct tls_conn *to, struct tls_conn *from, alk_io_fn *on_ready, void *user)
 {
 	*to = *from;
-	to->on_ready = on_ready;
 	to->user = user;
 	to->io = NULL;
 	BIO_set_data(SSL_get_rbio(to->ssl), to);
