@@ -22,7 +22,7 @@ bool alk_key_name_is(const uint8_t *name, size_t len, const char *text)
 	return strlen(text) == len && memcmp(name, text, len) == 0;
 }
 
-const struct alk_key_kind *alk_key_kind_find(const uint8_t *name, size_t len)
+static const struct alk_key_kind *key_kind_find(const uint8_t *name, size_t len)
 {
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++)
 		if (alk_key_name_is(name, len, kinds[i].name))
@@ -119,7 +119,7 @@ const char *alk_key_read(const uint8_t *blob, size_t len, struct alk_key_public 
 		return "the key is cut short";
 	if (alk_key_kind_find_cert(name, n))
 		return "a certificate where a key is due";
-	kind = alk_key_kind_find(name, n);
+	kind = key_kind_find(name, n);
 	if (!kind)
 		return "a key of a type that is not taken here";
 	why = alk_key_read_fields(&wire, kind, key);

@@ -30,7 +30,6 @@ struct alk_key_public {
 	struct alk_key_bytes modulus;  /* RSA, without leading zeros */
 };
 
-const struct alk_key_kind *alk_key_kind_find(const uint8_t *name, size_t len);
 const struct alk_key_kind *alk_key_kind_find_cert(const uint8_t *name, size_t len);
 /* Read what stands behind the type. NULL, or why it is no such key. */
 const char *alk_key_read_fields(struct alk_wire *wire, const struct alk_key_kind *kind,

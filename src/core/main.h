@@ -21,15 +21,10 @@ int alk_main_call(int argc, char **argv);
 /* What the supervisor starts: fd 3 is the control socket. */
 int alk_main_worker(void);
 
-/* The beginning of serve and connect: process settings (alk_main_process), flags, environment and file
+/* The beginning of serve and connect: process settings, flags, environment and file
  * into a finished configuration with its files read, the log set up, the fd limit raised and logged.
  * Gives the configuration. NULL: it has said why on stderr (or printed --help), leave with *status. */
 struct alk_conf *alk_main_conf(int argc, char **argv, enum alk_role role, int *status);
-
-/* What every process of ours wants: SIGPIPE ignored, umask 077, no core files and no ptrace (keys are in
- * memory), freed buffers given back to the system, the limit of open files at its maximum. Gives that
- * limit. -errno when it could not be raised. */
-int alk_main_process(unsigned long *limit);
 
 /* "alknet: SENTENCE" on stderr; returns `status`. */
 int alk_main_fail(int status, const struct alk_err *err);

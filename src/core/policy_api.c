@@ -116,7 +116,8 @@ int alk_api_suffix(lua_State *L)
 	return 1;
 }
 
-double alk_policy_now(lua_State *L)
+/* Seconds since 1970, or what a test says. */
+static double policy_now(lua_State *L)
 {
 	const struct alk_policy_sandbox *box = alk_policy_sandbox_of(L);
 	struct timespec ts;
@@ -129,7 +130,7 @@ double alk_policy_now(lua_State *L)
 
 int alk_api_now(lua_State *L)
 {
-	lua_pushnumber(L, alk_policy_now(L));
+	lua_pushnumber(L, policy_now(L));
 	return 1;
 }
 

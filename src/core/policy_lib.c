@@ -16,7 +16,7 @@
 
 static const char frozen_mark;
 
-bool alk_policy_sandbox_is_frozen(lua_State *L, int index)
+static bool is_frozen(lua_State *L, int index)
 {
 	bool frozen;
 
@@ -52,7 +52,7 @@ static int base_rawset(lua_State *L)
 	luaL_checktype(L, 1, LUA_TTABLE);
 	luaL_checkany(L, 2);
 	luaL_checkany(L, 3);
-	if (alk_policy_sandbox_is_frozen(L, 1))
+	if (is_frozen(L, 1))
 		return frozen_set(L);
 	lua_settop(L, 3);
 	lua_rawset(L, 1);

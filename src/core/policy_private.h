@@ -144,7 +144,6 @@ typedef void alk_policy_stand_in(void *user, struct alk_wait *wait);
 void alk_policy_sandbox_open_libs(lua_State *L);
 /* Replace the table on top by one that reads the same and cannot be changed. */
 void alk_policy_sandbox_freeze(lua_State *L);
-bool alk_policy_sandbox_is_frozen(lua_State *L, int index);
 /* Put find, match, gmatch and gsub into the table on top. */
 void alk_pattern_open(lua_State *L);
 /* `alknet`, as a global. */
@@ -182,8 +181,7 @@ int alk_policy_push_ask(lua_State *L, const struct alk_ask *ask);
 /* Read the `n` values on top of `co`. Always fills `answer` (zeroed before); nonsense sets `failed`. */
 void alk_answer_read(lua_State *co, int n, const struct alk_ask *ask, struct alk_answer *answer);
 
-double alk_policy_now(lua_State *L); /* seconds since 1970, or what a test says */
-uint64_t alk_policy_clock(void);     /* monotonic nanoseconds */
+uint64_t alk_policy_clock(void); /* monotonic nanoseconds */
 
 /* Values of peers. Push one, which needs room for two values: false when there is null where nothing can stand for it,
  * or too much. Raises when the budget is spent. */

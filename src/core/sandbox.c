@@ -99,14 +99,15 @@ static const char *no_seccomp(void)
 #endif
 }
 
-bool alk_sandbox_usable(void)
+/* Can any of it be used? */
+static bool sandbox_usable(void)
 {
 	return hindrance() == NULL;
 }
 
 bool alk_sandbox_whole(void)
 {
-	return alk_sandbox_usable() && no_seccomp() == NULL && no_landlock() == NULL;
+	return sandbox_usable() && no_seccomp() == NULL && no_landlock() == NULL;
 }
 
 const char *alk_sandbox_describe(void)
@@ -297,7 +298,7 @@ int alk_sandbox_enter(const struct alk_sandbox *sandbox, struct alk_err *err)
 {
 	int rc;
 
-	if (!alk_sandbox_usable())
+	if (!sandbox_usable())
 		return 0;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return alk_err_set(err, -errno, "sandbox: no_new_privs: %s", strerror(errno));

@@ -23,8 +23,7 @@ struct alk_sandbox {
 /* What this process could use: "seccomp, landlock 3", "partial: seccomp, but no landlock in this kernel", "none: ...".
  * Static. */
 const char *alk_sandbox_describe(void);
-/* Can it be used at all? And all of it? */
-bool alk_sandbox_usable(void);
+/* Can all of it be used? */
 bool alk_sandbox_whole(void);
 /* Does this process run under valgrind? */
 bool alk_sandbox_valgrind(void);

@@ -39,7 +39,10 @@ int alk_main_fail(int status, const struct alk_err *err)
 
 /* --- how every process of ours begins ---------------------------------------------------------------- */
 
-int alk_main_process(unsigned long *limit)
+/* What every process of ours wants: SIGPIPE ignored, umask 077, no core files and no ptrace (keys
+ * are in memory), freed buffers given back to the system, the limit of open files at its maximum.
+ * Gives that limit. -errno when it could not be raised. */
+static int main_process(unsigned long *limit)
 {
 	struct rlimit none = {0, 0}, files;
 	int rc = 0;
@@ -119,7 +122,7 @@ static void fd_limit_log(int raised, unsigned long limit)
 struct alk_conf *alk_main_conf(int argc, char **argv, enum alk_role role, int *status)
 {
 	unsigned long limit = 0;
-	int raised = alk_main_process(&limit);
+	int raised = main_process(&limit);
 	struct alk_conf *conf;
 	struct alk_err err;
 
@@ -246,7 +249,7 @@ int alk_main_worker(void)
 	}
 	prctl(PR_SET_NAME, "alknet-worker", 0, 0, 0); /* it would be "exe" */
 	/* The supervisor has raised the limit and said so; a worker inherits it. */
-	alk_main_process(&limit);
+	main_process(&limit);
 	end.loop = alk_loop_new(&err);
 	if (end.loop == NULL)
 		return alk_main_fail(1, &err);

@@ -135,7 +135,8 @@ int supervisor_listen(struct alk_supervisor *sup, struct alk_err *err)
 	return 0;
 }
 
-void supervisor_unlisten_one(struct supervisor_listener *listener)
+/* Close it; the place stays as it is, for people to see. */
+static void unlisten_one(struct supervisor_listener *listener)
 {
 	void (*op)(void *, struct alk_listener **) = ALK_OP(listener->ops, unlisten);
 
@@ -150,7 +151,7 @@ void supervisor_unlisten_one(struct supervisor_listener *listener)
 
 void supervisor_unlisten_free(struct supervisor_listener *listener)
 {
-	supervisor_unlisten_one(listener);
+	unlisten_one(listener);
 	free(listener->want);
 	listener->want = NULL;
 	/* The plugin may go now, and its tables with it. */
@@ -162,7 +163,7 @@ void supervisor_unlisten_free(struct supervisor_listener *listener)
 void supervisor_unlisten(struct alk_supervisor *sup)
 {
 	for (unsigned i = 0; i < sup->listeners; i++)
-		supervisor_unlisten_one(&sup->listener[i]);
+		unlisten_one(&sup->listener[i]);
 }
 
 void supervisor_accept(struct alk_supervisor *sup)

@@ -254,8 +254,6 @@ void supervisor_tell_listening(const struct supervisor_listener *listener);
 int supervisor_listen_on(struct alk_supervisor *sup, struct supervisor_setup *setup,
 			 const struct alk_conf_listen *want, struct supervisor_listener **out,
 			 struct alk_err *err);
-/* Close it; the place stays as it is, for people to see. */
-void supervisor_unlisten_one(struct supervisor_listener *listener);
 /* Close it and give the place back. */
 void supervisor_unlisten_free(struct supervisor_listener *listener);
 

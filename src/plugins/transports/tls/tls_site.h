@@ -38,8 +38,6 @@ struct tls_site {
 
 /* Make site->stealth. 0 or -ENOMEM. */
 int tls_talk_init(struct tls_site *site);
-/* May the state machine be given anything? */
-bool tls_talk_goes_on(const struct tls_site *site);
 /* As much as there is and fits, both ways. `buffer` is TLS_BUFFER_SIZE. Afterwards look at the machine's state, at
  * `closing` and at `out_len`. */
 void tls_talk_turn(struct tls_site *site, uint8_t *buffer);

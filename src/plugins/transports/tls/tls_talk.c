@@ -104,7 +104,8 @@ static size_t site_read(struct tls_site *site, uint8_t *bytes, size_t n)
 	return got;
 }
 
-bool tls_talk_goes_on(const struct tls_site *site)
+/* May the state machine be given anything? */
+static bool talk_goes_on(const struct tls_site *site)
 {
 	enum stealth_state state = stealth_state(site->stealth);
 
@@ -163,7 +164,7 @@ static bool site_flush(struct tls_site *site)
 		return true;
 	if (site->conn.broken < 0) {
 		site->out_len = 0;
-		if (tls_talk_goes_on(site))
+		if (talk_goes_on(site))
 			stealth_eof(site->stealth, true);
 		return true;
 	}
@@ -176,7 +177,7 @@ void tls_talk_turn(struct tls_site *site, uint8_t *buffer)
 {
 	bool more = true;
 
-	while (more && site_flush(site) && tls_talk_goes_on(site)) {
+	while (more && site_flush(site) && talk_goes_on(site)) {
 		if (site->wrote) {
 			site->wrote = false;
 			stealth_written(site->stealth);
