@@ -139,7 +139,7 @@ docs: docs/api_doc docs/metrics_doc alknet-admin$(EXEEXT)
 	docs/api_doc $(srcdir)/docs/POLICY_API.md $(srcdir)/scripts >POLICY_API.md.tmp
 	mv POLICY_API.md.tmp $(srcdir)/docs/POLICY_API.md
 
-# Ring 5. One harness a parser: tests/fuzz/fuzz_NAME.c, seeds in tests/fuzz/corpus/NAME.
+# Ring 6. One harness a parser: tests/fuzz/fuzz_NAME.c, seeds in tests/fuzz/corpus/NAME.
 FUZZ_TESTS = \
 	tests/fuzz/fuzz_admin \
 	tests/fuzz/fuzz_bus_memory \

@@ -2,6 +2,8 @@
 #ifndef ALK_CONF_PRIVATE_H
 #define ALK_CONF_PRIVATE_H
 
+/* What conf*.c share: the configuration's inside. Start at conf.h. */
+
 #include "conf.h"
 #include "options_private.h"
 

@@ -20,6 +20,7 @@
  *              the answer is as to a link
  *     request  {id:u64, method, params}                   an admin command that sessions answer
  *     watch    {on:bool}                                  send `event` messages or not
+ *     path     {link:u64, path, path_via, rtt}            which way its bytes go, for people
  *     penalty  {identity?, remote_addr?, seconds}         refuse logins of these for so long
  *     loglevel {level}
  *     remote   {session, port, identity, on:bool}         a remote listener of another worker

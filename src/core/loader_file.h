@@ -2,10 +2,9 @@
 #ifndef ALK_LOADER_FILE_H
 #define ALK_LOADER_FILE_H
 
-#include <stdbool.h>
-
 /* Whether a file may be opened as a plugin at all: before any of its code runs. loader.c is the user. */
 
+#include <stdbool.h>
 #include <alknet/err.h>
 
 /* `path` is absolute and, links followed, a regular file that belongs to root or to us, in a directory

@@ -2,6 +2,8 @@
 #ifndef ALK_PRIVILEGES_H
 #define ALK_PRIVILEGES_H
 
+/* What a worker gives up of who it is, before it takes links. Files and system calls: sandbox.h. */
+
 #include <alknet/err.h>
 
 /* Become `user` for good: supplementary groups, group, user, then no_new_privs. NULL: stay who we are,

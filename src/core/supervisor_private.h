@@ -7,7 +7,8 @@
  *   supervisor.c         its life: start, signals, drain, stop
  *   supervisor_slot.c    the workers' places and generations: how they begin and end
  *   supervisor_worker.c  what workers say; penalties; their deaths
- *   supervisor_listen.c  listeners, and what happens to a link between accept and its worker
+ *   supervisor_listen.c  listeners
+ *   supervisor_take.c    which links are taken, and when
  *   supervisor_relisten.c  the listeners of another configuration
  *   supervisor_reload.c  another configuration, and the generation of workers that serves with it
  *   supervisor_plugin.c  plugins that are loaded and unloaded at run time
@@ -15,6 +16,7 @@
  *   supervisor_admin.c   the admin commands that it answers itself, events
  *   supervisor_metrics.c metrics, and whether it is ready
  *   supervisor_query.c   the admin commands that workers answer
+ *   supervisor_show.c    the configuration and the keys, shown
  *   supervisor_abuse.c   who is turned away: bans, and what sources did wrong
  *   supervisor_remote.c  remote listeners: which session has which port
  *   supervisor_local.c   local sockets of services
@@ -306,7 +308,7 @@ void supervisor_reload_free(struct alk_supervisor *sup);
 /* Answers `call` (NULL: nobody asked) when it is done or has failed. Several that wait become one. */
 void supervisor_reload(struct alk_supervisor *sup, enum supervisor_reload_kind kind,
 		       struct alk_admin_call *call);
-/* SIGHUP; at most one a RELOAD_PAUSE. */
+/* SIGHUP; at most one in SIGNAL_PAUSE_MS. */
 void supervisor_reload_signal(struct alk_supervisor *sup);
 bool supervisor_reload_busy(const struct alk_supervisor *sup);
 /* The next that waits may begin. */

@@ -6,6 +6,12 @@
  *
  *   keeper.c, admin.c    in the supervisor: the store (store.c), who asked for what in the log, admin commands
  *   worker.c, channel.c  in a worker: channels, scopes, what peers send; no seed, ever
+ *                        (worker.h: port0.c, port1.c, operations.c)
+ *   parts.c              messages between the halves
+ *   derive.h             from words to keys: bip39.c, slip10.c, bip32.c, password.c, with crypt.c,
+ *                        path.c and words.c
+ *   wire.c, call.c       what is asked and answered, in binary (postcard.c) and as JSON
+ *   buf.c                bytes that are wiped
  *
  * Start here if you add an operation: ops.def, then wire.c, store.c and call.c. */
 

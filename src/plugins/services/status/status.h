@@ -7,6 +7,7 @@
  *
  *   keeper.c             in the supervisor: asks the server's own commands and makes one snapshot, in JSON
  *   worker.c, channel.c  in a worker: HTTP/1.1 on channels, who may; no figure of its own
+ *   page.c               page.html as bytes
  *
  * A worker asks ("get") and is sent a snapshot, which all of its channels that wait share; one is made at
  * most each STATUS_FRESH_MS, however many ask.

@@ -13,6 +13,7 @@
  *   iroh_endpoint.c  the helper as those two see it: started, spoken to, started again
  *   iroh_packet.c    what the helper says
  *   iroh_shim.c      a proxy on loopback for the helper, which hands on to the program's own
+ *   iroh_head.c      the head of a request to that proxy
  *   alknet_iroh.c    the helper, alknet-iroh: a process with nothing else in it, and the only one that loads
  *   crate/           the Rust library with iroh
  *

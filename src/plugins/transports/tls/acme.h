@@ -5,6 +5,7 @@
 /* Certificates from a CA by ACME (RFC 8555), for the tls transport.
  *
  *   supervisor  acme.c         starts alknet-acme, keeps the certificate and what is being proved, tells the workers
+ *               acme_settings.c  the options as what alknet-acme is told
  *   worker      acme_worker.c  puts both to use in handshakes
  *   alknet-acme acme_helper.c  a process of its own: speaks with the CA, keeps the state directory, waits, renews
  *               acme_account.c directory and account
@@ -16,6 +17,7 @@
  *   both        acme_x509.c    keys, requests, certificates
  *               acme_state.c   files, whole or not at all
  *               acme_hello.c   what is read of a ClientHello, and of a CA's request at a stealth port
+ *   acme_none.c is all there is in a build without ACME.
  *
  * alknet-acme is where the bytes of the CA and of port 80 are parsed, because the supervisor has privileges and a
  * worker must not have the account's key. It has the account's key and the certificate's, which it makes, and
