@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -23,7 +24,7 @@ static int nonsense(struct alk_answer *answer, const char *fmt, ...)
 	vsnprintf(answer->reason, sizeof(answer->reason), fmt, args);
 	va_end(args);
 	answer->failed = true;
-	return -1;
+	return -EINVAL;
 }
 
 /* A text without NUL of 1 to `max` bytes; NULL if it is anything else. */
@@ -178,7 +179,7 @@ static int forward_field(lua_State *L, void *user, const char *key, struct alk_a
 		return forward_port(L, answer);
 	if (strcmp(key, "path") == 0) {
 		if (copy_text(L, key, answer->path, sizeof(answer->path), answer) < 0)
-			return -1;
+			return -EINVAL;
 		return answer->path[0] == '/' ? 0 : nonsense(answer, "path must begin with /");
 	}
 	if (strcmp(key, "via") == 0)
@@ -192,7 +193,7 @@ static int forward_field(lua_State *L, void *user, const char *key, struct alk_a
 	if (strcmp(key, "bind") != 0)
 		return nonsense(answer, "unknown key in the forward: %s", key);
 	if (copy_text(L, key, answer->bind, sizeof(answer->bind), answer) < 0)
-		return -1;
+		return -EINVAL;
 	if (inet_pton(AF_INET, answer->bind, &addr) != 1 &&
 	    inet_pton(AF_INET6, answer->bind, &addr) != 1)
 		return nonsense(answer, "bind must be an address");
@@ -208,7 +209,7 @@ static int read_forward(lua_State *L, int index, const struct alk_ask *ask,
 		return nonsense(answer, "the forward is a %s, not a table",
 				luaL_typename(L, index));
 	if (lua_istable(L, index) && table_each(L, index, forward_field, NULL, answer) < 0)
-		return -1;
+		return -EINVAL;
 	if (answer->path[0] && (answer->host[0] || answer->port || answer->bind[0] ||
 				answer->via[0] || answer->proxy_protocol))
 		return nonsense(answer, "path goes with no other key");
@@ -241,7 +242,7 @@ static int read_listen(lua_State *L, int index, const struct alk_ask *ask,
 		return nonsense(answer, "the listener is a %s, not a table",
 				luaL_typename(L, index));
 	if (lua_istable(L, index) && table_each(L, index, listen_field, NULL, answer) < 0)
-		return -1;
+		return -EINVAL;
 	if (answer->path[0] && (answer->host[0] || answer->port))
 		return nonsense(answer, "path goes with no other key");
 	if (answer->host[0] && !host_is_bindable(answer->host))
@@ -312,7 +313,7 @@ static int verdict_of(const char *word, enum alk_verdict *verdict)
 			*verdict = v;
 			return 0;
 		}
-	return -1;
+	return -EINVAL;
 }
 
 static int read_rest(lua_State *L, int word, enum alk_verdict verdict, const struct alk_ask *ask,

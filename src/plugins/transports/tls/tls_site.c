@@ -236,8 +236,8 @@ static void handshake_turn(struct tls_site *site)
 	talk_turn(site);
 }
 
-/* The first bytes, which are the TLS connection's or the state machine's to take. 1: there are some, 0 not yet, -1 no
- * more. No more of them is read than nginx does. */
+/* The first bytes, which are the TLS connection's or the state machine's to take. 1: there are
+ * some, 0 not yet, -ECONNABORTED no more, -ENOMEM. No more of them is read than nginx does. */
 static int first_read(struct tls_site *site)
 {
 	struct tls_conn *conn = &site->conn;
@@ -255,13 +255,13 @@ static int first_read(struct tls_site *site)
 	}
 	bytes = tls_buffer_take(site->tls);
 	if (bytes == NULL)
-		return -1;
+		return -ENOMEM;
 	n = recv(conn->fd, bytes, FIRST_READ, MSG_DONTWAIT);
 	if (n <= 0) {
 		bool later = n < 0 && (errno == EAGAIN || errno == EINTR);
 
 		tls_buffer_give(site->tls, &bytes);
-		return later ? 0 : -1;
+		return later ? 0 : -ECONNABORTED;
 	}
 	site->plain = (bytes[0] & 0x80) == 0 && bytes[0] != 0x16;
 	if (!site->plain && n == FIRST_READ) {
@@ -322,7 +322,9 @@ static void first_turn(struct tls_site *site)
 	if (rc == 0) {
 		alk_io_set(site->conn.io, ALK_IO_READ);
 	} else if (rc < 0) {
-		site_end(site, "the peer closed the connection before it said anything");
+		site_end(site, rc == -ENOMEM
+				       ? "out of memory"
+				       : "the peer closed the connection before it said anything");
 	} else if (!site->plain) {
 		site->state = SITE_HANDSHAKE;
 		handshake_turn(site);
