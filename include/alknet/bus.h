@@ -70,6 +70,7 @@ ALK_EXPORT void alk_operation_fail(struct alk_operation_call **call, const char 
 typedef void alk_bus_event_fn(void *user, const char *envelope, size_t n);
 ALK_EXPORT struct alk_bus_member *alk_bus_join(struct alk_bus *bus, alk_bus_event_fn *event,
 					       void *user);
+/* No event follows. Takes and clears; NULL is nothing. */
 ALK_EXPORT void alk_bus_leave(struct alk_bus_member **member);
 /* `group` "" = none. -EINVAL with `err` for a pattern that is none; -ENOMEM. */
 ALK_EXPORT int alk_bus_subscribe(struct alk_bus_member *member, const char *pattern,
@@ -79,8 +80,8 @@ ALK_EXPORT int alk_bus_subscribe(struct alk_bus_member *member, const char *patt
 ALK_EXPORT int alk_bus_publish(struct alk_bus_member *member, const char *topic,
 			       const char *payload, struct alk_err *err);
 
-/* For who carries the bus. One at a time.  Everything that is there is told of in alk_bus_carry(), and taken back
- * (not told) with alk_bus_uncarry(), which ends all calls. */
+/* For who carries the bus. One at a time. Everything that is there is told of in alk_bus_carry(),
+ * and taken back (not told) with alk_bus_uncarry(), which ends all calls. */
 struct alk_bus_carrier {
 	uint32_t size;
 	void (*offered)(void *user, struct alk_operation *operation);
@@ -95,9 +96,12 @@ struct alk_bus_carrier {
 /* Borrows. -EBUSY: somebody else does. */
 ALK_EXPORT int alk_bus_carry(struct alk_bus *bus, const struct alk_bus_carrier *carrier,
 			     void *user);
+/* Nobody carries it now: calls end in `abort`, members stay. Nothing when nobody does. */
 ALK_EXPORT void alk_bus_uncarry(struct alk_bus *bus);
+/* Hand the member an envelope of `n` bytes, borrowed. */
 ALK_EXPORT void alk_bus_member_event(struct alk_bus_member *member, const char *envelope, size_t n);
 
+/* What was offered; valid until `withdrawn`. */
 ALK_EXPORT const struct alk_operation_spec *alk_operation_spec_of(
 	const struct alk_operation *operation);
 enum alk_operation_answer {

@@ -14,6 +14,7 @@
 #include <alknet/loop.h>
 
 struct alk_resolver; /* one a process: a c-ares channel on a loop */
+/* Gives; NULL with `err`. One a process is enough: alk_resolver_of(). */
 ALK_EXPORT struct alk_resolver *alk_resolver_new(struct alk_loop *loop, struct alk_err *err);
 ALK_EXPORT void alk_resolver_free(struct alk_resolver **resolver);
 /* The process's resolver on `loop`, made at first use, freed with the loop. */
@@ -38,14 +39,16 @@ typedef void alk_dial_fn(void *user, int rc, int fd, const struct alk_err *err);
 ALK_EXPORT struct alk_dial *alk_dial_tcp(struct alk_loop *loop, const char *host, uint16_t port,
 					 const char *bind, uint64_t timeout_ms, alk_dial_fn *done,
 					 void *user, struct alk_err *err);
-/* Is that so, on this loop? ABI 1.5. */
+/* Does a dial on this loop go through the program's proxy? ABI 1.5. */
 ALK_EXPORT bool alk_dial_proxied(const struct alk_loop *loop);
 /* Connect to a destination, as whoever decided wants it: its unix socket, or its host and port, from
- * `bind`, through the proxy `via`, and with a PROXY header in front. Borrows `to` for the call alone. */
+ * `bind`, through the proxy `via`, and with a PROXY header in front. Borrows `to` for the call
+ * alone. Gives as alk_dial_tcp() does. */
 struct alk_destination; /* alknet/service.h */
 ALK_EXPORT struct alk_dial *alk_dial_to(struct alk_loop *loop, const struct alk_destination *to,
 					uint64_t timeout_ms, alk_dial_fn *done, void *user,
 					struct alk_err *err);
+/* Connect to a unix socket. Borrows `path` for the call alone; gives as alk_dial_tcp() does. */
 ALK_EXPORT struct alk_dial *alk_dial_unix(struct alk_loop *loop, const char *path,
 					  uint64_t timeout_ms, alk_dial_fn *done, void *user,
 					  struct alk_err *err);

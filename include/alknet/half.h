@@ -83,11 +83,13 @@ ALK_EXPORT void alk_call_result(struct alk_call **call, const char *json);
 /* The same for what must not stay in memory: `json` goes out as it is, so it must be one JSON value on one line. Borrows
  * it; the caller wipes it. */
 ALK_EXPORT void alk_call_result_private(struct alk_call **call, const char *json);
+/* The answer is a failure, with this sentence. Takes and clears the call. */
 ALK_EXPORT void alk_call_fail(struct alk_call **call, const char *fmt, ...) ALK_PRINTF(2, 3);
 /* The answer is a stream: events follow until the client goes; then `closed` runs, from the loop, and the call is
  * gone. A client that does not read is dropped at 1 MiB. */
 ALK_EXPORT void alk_call_stream(struct alk_call *call,
 				void (*closed)(void *user, struct alk_call *call), void *user);
+/* One event of a stream: one JSON value as text, borrowed. */
 ALK_EXPORT void alk_call_event(struct alk_call *call, const char *json);
 
 #endif

@@ -58,6 +58,8 @@ struct alk_field {
 				       (const struct alk_field[]){__VA_ARGS__ __VA_OPT__(, ){0}}); \
 	} while (0)
 
+/* For alk_log(): would a line of this level be written? Write it: `fields` ends with {0}; all is
+ * borrowed for the call. */
 ALK_EXPORT bool alk_log_enabled(enum alk_log_level level);
 ALK_EXPORT void alk_log_fields(enum alk_log_level level, const char *msg,
 			       const struct alk_field *fields);

@@ -27,7 +27,7 @@ struct alk_bus; /* alknet/bus.h */
  * 1.0: first.
  * 1.1: the operation `adopt` of transports. A process may have several instances of a plugin at once: `init` is
  *      called again, with other options, before the `deinit` of the one before. struct alk_destination has via,
- *      proxy_protocol  and the link's addresses; alk_dial_to.
+ *      proxy_protocol and the link's addresses; alk_dial_to.
  * 1.2: a plugin may have a half in the supervisor (alknet/half.h): struct alk_plugin has `half`, the env too.
  * 1.3: alk_channel_ask: a service asks the policy about a channel (alknet/service.h).
  * 1.4: alk_half_host_key (alknet/half.h).

@@ -39,6 +39,7 @@ enum alk_open_failure {
 	ALK_OPEN_NAME = 8, /* no such name */
 	ALK_OPEN_GONE = 9, /* the session ended */
 };
+/* A word or two for people; static. */
 ALK_EXPORT const char *alk_open_failure_str(enum alk_open_failure why);
 /* From the -errno of a failed connect. */
 ALK_EXPORT enum alk_open_failure alk_open_failure_of(int rc);
@@ -67,6 +68,7 @@ struct alk_identity {
 	const char *const *scopes;    /* ends with NULL */
 	const char *const *resources; /* since 1.8; ends with NULL, may be NULL */
 };
+/* `identity` may be NULL: false. Who has "secret:*" has every scope that begins with "secret:". */
 ALK_EXPORT bool alk_identity_has_scope(const struct alk_identity *identity, const char *scope);
 
 struct alk_local; /* alknet/local.h */
@@ -114,8 +116,9 @@ ALK_EXPORT void alk_channel_resume(struct alk_channel *channel);
 /* End both directions now. `close` follows from the loop. */
 ALK_EXPORT void alk_channel_close(struct alk_channel *channel);
 
-/* Who is told of a channel that no service has: one that a program asked for, or took. As in struct alk_service_ops;
- * opened and refused are for a channel that this side asked for. */
+/* Who is told of a channel that no service has: one that a program asked for, or took. As in struct
+ * alk_service_ops; opened and refused are for a channel that this side asked for. It has no size:
+ * it never grows; more would be another table. */
 struct alk_channel_ops {
 	void (*opened)(void *user, struct alk_channel *channel);
 	/* `close` follows. */
@@ -153,8 +156,10 @@ ALK_EXPORT int alk_channel_ask(struct alk_channel *channel,
 			       const struct alk_channel_question *question,
 			       void (*done)(void *user, bool allowed, const char *reason),
 			       void *user, struct alk_channel_ask **ask);
+/* `done` does not run. Clears *ask, which may be NULL. */
 ALK_EXPORT void alk_channel_ask_cancel(struct alk_channel_ask **ask);
 
+/* Valid while the session lives. On a client NULL. */
 ALK_EXPORT const struct alk_identity *alk_channel_identity(const struct alk_channel *channel);
 /* The link of the channel's session (alknet/transport.h; fd is not the caller's), and the session's number
  * in session.list. On a client NULL and 0. */

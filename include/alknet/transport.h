@@ -36,6 +36,7 @@ struct alk_link {
 };
 
 #define ALK_LINK_NONE ((struct alk_link){.fd = -1})
+/* Close the fd and set it to -1; the rest stays. */
 ALK_EXPORT void alk_link_close(struct alk_link *link);
 /* Make a link of a connected socket: both addresses are asked of the kernel. Takes *fd (sets it to -1),
  * also on failure. 0, or -errno with `err` when the connection is gone already. */
@@ -118,6 +119,7 @@ struct alk_transport_ops {
 ALK_EXPORT int alk_tcp_listen(struct alk_loop *loop, const char *transport, const char *address,
 			      const struct alk_options *options, const struct alk_acceptor *up,
 			      struct alk_listener **out, struct alk_err *err);
+/* What the operations of the same names do. */
 ALK_EXPORT void alk_tcp_unlisten(struct alk_listener **listener);
 ALK_EXPORT void alk_tcp_pause(struct alk_listener *listener, bool paused);
 /* The listener takes these options from now on. */
