@@ -45,19 +45,13 @@ enum alk_question alk_question_find(const char *name)
 
 const char *alk_verdict_str(enum alk_verdict verdict)
 {
-	switch (verdict) {
-	case ALK_VERDICT_DENY:
-		return "deny";
-	case ALK_VERDICT_ALLOW:
-		return "allow";
-	case ALK_VERDICT_PASS:
-		return "pass";
-	case ALK_VERDICT_FORWARD:
-		return "forward";
-	case ALK_VERDICT_SERVICE:
-		return "service";
-	}
-	return "deny";
+	static const char *const words[] = {
+#define X(id_, word_) [ALK_VERDICT_##id_] = word_,
+		ALK_VERDICTS(X)
+#undef X
+	};
+
+	return (size_t)verdict < sizeof(words) / sizeof(words[0]) ? words[verdict] : "deny";
 }
 
 bool alk_destination_reserved(const char *host)

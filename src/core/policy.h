@@ -21,12 +21,18 @@
 #include <alknet/service.h>
 #include <alknet/transport.h>
 
+/* The words of an answer; zero is the safe one. */
+#define ALK_VERDICTS(X)                                                                            \
+	X(DENY, "deny")                                                                            \
+	X(ALLOW, "allow")                                                                          \
+	X(PASS, "pass")                                                                            \
+	X(FORWARD, "forward")                                                                      \
+	X(SERVICE, "service")
+
 enum alk_verdict {
-	ALK_VERDICT_DENY = 0,
-	ALK_VERDICT_ALLOW,
-	ALK_VERDICT_PASS,
-	ALK_VERDICT_FORWARD,
-	ALK_VERDICT_SERVICE,
+#define X(id_, word_) ALK_VERDICT_##id_,
+	ALK_VERDICTS(X)
+#undef X
 };
 const char *alk_verdict_str(enum alk_verdict verdict);
 

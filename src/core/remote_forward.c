@@ -47,7 +47,12 @@ struct alk_remote_forwards {
 
 const char *alk_remote_forward_state_str(enum alk_remote_forward_state state)
 {
-	static const char *const names[] = {"wanted", "asking", "held", "refused"};
+	static const char *const names[] = {
+		[ALK_REMOTE_WANTED] = "wanted",
+		[ALK_REMOTE_ASKING] = "asking",
+		[ALK_REMOTE_HELD] = "held",
+		[ALK_REMOTE_REFUSED] = "refused",
+	};
 
 	return state <= ALK_REMOTE_REFUSED ? names[state] : "?";
 }

@@ -55,7 +55,13 @@ struct alk_client {
 
 const char *alk_client_state_str(enum alk_client_state state)
 {
-	static const char *const names[] = {"down", "dialing", "handshake", "authentication", "up"};
+	static const char *const names[] = {
+		[ALK_CLIENT_DOWN] = "down",
+		[ALK_CLIENT_DIALING] = "dialing",
+		[ALK_CLIENT_HANDSHAKE] = "handshake",
+		[ALK_CLIENT_AUTH] = "authentication",
+		[ALK_CLIENT_UP] = "up",
+	};
 
 	return state <= ALK_CLIENT_UP ? names[state] : "?";
 }

@@ -12,11 +12,20 @@ static const struct {
 #undef SECRET_OP
 };
 
-static const char *const key_types[] = {"Ed25519", "Aes256Gcm", "Secp256k1"};
-static const char *const faults[SECRET_FAULTS] = {"ServiceLocked",     "AlreadyUnlocked",
-						  "Mnemonic",	       "Derivation",
-						  "Encryption",	       "InvalidPath",
-						  "UnsupportedKeyType"};
+static const char *const key_types[] = {
+	[SECRET_KEY_ED25519] = "Ed25519",
+	[SECRET_KEY_AES256_GCM] = "Aes256Gcm",
+	[SECRET_KEY_SECP256K1] = "Secp256k1",
+};
+static const char *const faults[SECRET_FAULTS] = {
+	[SECRET_SERVICE_LOCKED] = "ServiceLocked",
+	[SECRET_ALREADY_UNLOCKED] = "AlreadyUnlocked",
+	[SECRET_MNEMONIC] = "Mnemonic",
+	[SECRET_DERIVATION] = "Derivation",
+	[SECRET_ENCRYPTION] = "Encryption",
+	[SECRET_INVALID_PATH] = "InvalidPath",
+	[SECRET_UNSUPPORTED_KEY_TYPE] = "UnsupportedKeyType",
+};
 
 const char *secret_op_name(enum secret_op op)
 {
