@@ -10,7 +10,7 @@
 #include "bus.h"
 #include "loader.h"
 
-#define CALL_MAGIC 0x6c6c6163u
+#define CALL_MAGIC 0x6f70636cu
 #define NAME_MAX_BYTES 191
 #define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
 

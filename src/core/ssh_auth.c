@@ -45,7 +45,7 @@ static void auth_answer_no(struct alk_server *v)
 
 void server_on_answer_time(void *user)
 {
-	struct alk_server *v = user;
+	struct alk_server *v = server_of(user);
 
 	v->waited = true;
 	if (v->request && v->refused)
@@ -196,7 +196,7 @@ static void auth_allowed(struct alk_server *v, struct alk_grant *said)
 
 static void on_auth_answer(void *user, const struct alk_answer *answer)
 {
-	struct alk_server *v = user;
+	struct alk_server *v = server_of(user);
 
 	v->asked = NULL;
 	if (!v->request)

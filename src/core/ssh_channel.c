@@ -8,6 +8,7 @@
  * all the channel is stalled: the callback takes nothing, nobody reads, and the peer's window closes.
  * On resume the whole rest is taken out in one read (a partial read would open the window again without
  * end) and handed on from our buffer; only when that is empty is libssh's looked at again. */
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,6 +68,14 @@ struct alk_channel {
 	bool back; /* forwarded-tcpip: from a server to its client */
 	bool remote_closed, close_wanted, close_told, opened_told;
 };
+
+static struct alk_channel *channel_of(void *user)
+{
+	struct alk_channel *c = user;
+
+	assert(c->magic == CHANNEL_MAGIC);
+	return c;
+}
 
 static const struct alk_channel_ops ops_none;
 
@@ -167,7 +176,7 @@ static void channel_taken(struct alk_channel *c, size_t n)
 static int on_data(ssh_session ssh, ssh_channel ch, void *bytes, uint32_t len, int is_stderr,
 		   void *user)
 {
-	struct alk_channel *c = user;
+	struct alk_channel *c = channel_of(user);
 	size_t taken = len;
 
 	(void)ssh, (void)ch;
@@ -199,7 +208,7 @@ static int on_data(ssh_session ssh, ssh_channel ch, void *bytes, uint32_t len, i
 
 static void on_eof(ssh_session ssh, ssh_channel ch, void *user)
 {
-	struct alk_channel *c = user;
+	struct alk_channel *c = channel_of(user);
 
 	(void)ssh, (void)ch;
 	c->eof_in = true;
@@ -208,7 +217,7 @@ static void on_eof(ssh_session ssh, ssh_channel ch, void *user)
 
 static void on_close(ssh_session ssh, ssh_channel ch, void *user)
 {
-	struct alk_channel *c = user;
+	struct alk_channel *c = channel_of(user);
 
 	(void)ssh, (void)ch;
 	c->eof_in = true;

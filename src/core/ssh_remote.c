@@ -301,7 +301,7 @@ static void on_forward(struct alk_server *v, ssh_message m, const char *host)
 /* In dispatch: no libssh but the answer, which it only queues. */
 static void on_global(ssh_session ssh, ssh_message m, void *user)
 {
-	struct alk_server *v = user;
+	struct alk_server *v = server_of(user);
 	const char *host = ssh_message_global_request_address(m);
 	int kind = ssh_message_subtype(m);
 

@@ -10,7 +10,6 @@
 #include "ssh_server.h"
 #include "json_text.h"
 
-#define SERVER_MAGIC 0x53525652u
 /* KEXINIT and the client's half of the exchange; a NEWKEYS that is not encrypted yet, with the least padding. */
 #define KEX_PACKETS 2
 #define NEWKEYS_BYTES 16
@@ -112,7 +111,7 @@ void server_free(struct alk_server *v, const char *why)
 
 static void on_dead(void *user, int rc, const char *why)
 {
-	struct alk_server *v = user;
+	struct alk_server *v = server_of(user);
 
 	if (v->state != SERVER_OPEN && rc != -ETIMEDOUT)
 		alk_count(ALK_M_HANDSHAKE_ERRORS, 1);
@@ -126,7 +125,7 @@ static void on_dead(void *user, int rc, const char *why)
 
 static void on_grace(void *user)
 {
-	struct alk_server *v = user;
+	struct alk_server *v = server_of(user);
 
 	alk_count(ALK_M_HANDSHAKE_TIMEOUTS, 1);
 	v->misdeed = ALK_MISDEED_GRACE;
@@ -214,7 +213,7 @@ static int step_kex(struct alk_server *v)
 
 static int on_step(void *user)
 {
-	struct alk_server *v = user;
+	struct alk_server *v = server_of(user);
 	ssh_message m;
 	int rc = 0;
 
@@ -285,7 +284,7 @@ static void server_begin_or_free(struct alk_server *v)
 
 static void on_link_answer(void *user, const struct alk_answer *answer)
 {
-	struct alk_server *v = user;
+	struct alk_server *v = server_of(user);
 
 	v->asked = NULL;
 	if (answer->verdict != ALK_VERDICT_ALLOW) {
@@ -313,7 +312,7 @@ static void server_ask_link(struct alk_server *v)
 
 static void on_admitted(void *user, int rc, struct alk_link *link, const struct alk_err *err)
 {
-	struct alk_server *v = user;
+	struct alk_server *v = server_of(user);
 
 	v->admission = NULL;
 	if (rc < 0) {

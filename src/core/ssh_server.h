@@ -6,6 +6,7 @@
  * ssh_auth_key.c (the key that is shown), ssh_open.c (channels asked for), ssh_remote.c (remote forwards),
  * ssh_host.c (what all sessions of a worker share). */
 
+#include <assert.h>
 #include <libssh/server.h>
 #include "remote_listener.h"
 #include "server.h"
@@ -43,6 +44,8 @@ struct alk_server_host {
 	struct alk_timer *recheck; /* of certificates; NULL: never */
 	bool watched;
 };
+
+#define SERVER_MAGIC 0x53525652u
 
 struct alk_server {
 	uint32_t magic;
@@ -83,6 +86,14 @@ struct alk_server {
 	struct server_remote *remotes;
 	unsigned n_remotes, remote_pending;
 };
+
+static inline struct alk_server *server_of(void *user)
+{
+	struct alk_server *v = user;
+
+	assert(v->magic == SERVER_MAGIC);
+	return v;
+}
 
 /* ssh_server.c */
 json_t *server_event(const struct alk_server *v, const char *event);

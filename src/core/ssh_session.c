@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -324,23 +325,31 @@ static void ssh_turn(struct alk_ssh *s, int events)
 	s->turning = false;
 }
 
-static void on_ready(void *user, int events)
+static struct alk_ssh *ssh_of(void *user)
 {
 	struct alk_ssh *s = user;
+
+	assert(s->magic == SSH_MAGIC);
+	return s;
+}
+
+static void on_ready(void *user, int events)
+{
+	struct alk_ssh *s = ssh_of(user);
 
 	ssh_turn(s, events);
 }
 
 static void on_again(void *user)
 {
-	struct alk_ssh *s = user;
+	struct alk_ssh *s = ssh_of(user);
 
 	ssh_turn(s, 0);
 }
 
 static void on_later(void *user)
 {
-	struct alk_ssh *s = user;
+	struct alk_ssh *s = ssh_of(user);
 
 	s->patient = 0;
 	ssh_turn(s, 0);
@@ -348,7 +357,7 @@ static void on_later(void *user)
 
 static void on_gathered(void *user)
 {
-	struct alk_ssh *s = user;
+	struct alk_ssh *s = ssh_of(user);
 
 	s->bulk = 0;
 	s->gathers = false;
@@ -358,14 +367,14 @@ static void on_gathered(void *user)
 
 static void on_last(void *user)
 {
-	struct alk_ssh *s = user;
+	struct alk_ssh *s = ssh_of(user);
 
 	alk_ssh_die(s, 0, "%s", s->why);
 }
 
 static void on_task(void *user)
 {
-	struct alk_ssh *s = user;
+	struct alk_ssh *s = ssh_of(user);
 
 	if (s->dying && !s->dead) {
 		s->dead = true;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,11 +57,19 @@ struct alk_worker {
 	struct alk_task leave;
 };
 
+static struct alk_worker *worker_of(void *user)
+{
+	struct alk_worker *w = user;
+
+	assert(w->magic == WORKER_MAGIC);
+	return w;
+}
+
 /* ---- leaving ------------------------------------------------------------------------------------ */
 
 static void on_leave(void *user)
 {
-	struct alk_worker *w = user;
+	struct alk_worker *w = worker_of(user);
 
 	if (w->done_told)
 		return;
@@ -99,7 +108,7 @@ static void worker_stop(struct alk_worker *w)
 /* The drain took too long: who is still there is told. Then that takes too long as well. */
 static void on_end(void *user)
 {
-	struct alk_worker *w = user;
+	struct alk_worker *w = worker_of(user);
 
 	if (w->draining && !w->stopping)
 		worker_stop(w);
@@ -136,7 +145,7 @@ static bool worker_board(struct alk_worker *w, uint64_t what)
 /* Without memory for the message a link counts as a start-up until its end. */
 static void on_login(void *user, uint64_t link)
 {
-	struct alk_worker *w = user;
+	struct alk_worker *w = worker_of(user);
 
 	if (!w->done_told && !worker_board(w, link | ALK_BOARD_LOGIN))
 		worker_mention(w, json_pack("{s:s, s:I}", "op", "login", "link", (json_int_t)link));
@@ -144,7 +153,7 @@ static void on_login(void *user, uint64_t link)
 
 static void on_told(void *user)
 {
-	struct alk_worker *w = user;
+	struct alk_worker *w = worker_of(user);
 
 	if (alk_board_ended_waits(w->board) && !w->done_told &&
 	    worker_mention(w, json_pack("{s:s}", "op", "ended")) == -ENOMEM)
@@ -163,7 +172,7 @@ static void worker_see_end(struct alk_worker *w)
 /* Behind what was said of the link before; where there is no memory for that, the other sessions matter more than the order. */
 static void on_ended(void *user, uint64_t link)
 {
-	struct alk_worker *w = user;
+	struct alk_worker *w = worker_of(user);
 
 	if (w->done_told)
 		return;
@@ -176,7 +185,7 @@ static void on_ended(void *user, uint64_t link)
 /* Nothing else was said of it that would have to come first. */
 static void on_visited(void *user, uint64_t link)
 {
-	struct alk_worker *w = user;
+	struct alk_worker *w = worker_of(user);
 
 	if (w->done_told || !worker_board(w, link))
 		on_ended(w, link);
@@ -186,7 +195,7 @@ static void on_visited(void *user, uint64_t link)
 
 static void on_misdeed(void *user, uint64_t link, enum alk_misdeed misdeed)
 {
-	struct alk_worker *w = user;
+	struct alk_worker *w = worker_of(user);
 
 	if (!w->done_told)
 		worker_mention(w, json_pack("{s:s, s:I, s:s}", "op", "misdeed", "link",
@@ -196,12 +205,12 @@ static void on_misdeed(void *user, uint64_t link, enum alk_misdeed misdeed)
 static void on_event(void *user, json_t *event)
 {
 	json_object_set_new(event, "op", json_string("event"));
-	worker_mention(user, event);
+	worker_mention(worker_of(user), event);
 }
 
 static void on_remote(void *user, json_t *message)
 {
-	struct alk_worker *w = user;
+	struct alk_worker *w = worker_of(user);
 
 	if (w->done_told)
 		json_decref(message);
@@ -222,21 +231,21 @@ static const struct alk_server_ops server_ops = {
 
 static void on_wake(void *user)
 {
-	const struct alk_worker *w = user;
+	const struct alk_worker *w = worker_of(user);
 
 	atomic_store_explicit(&w->board->busy_since, alk_loop_now(w->loop), memory_order_relaxed);
 }
 
 static void on_sleep(void *user)
 {
-	const struct alk_worker *w = user;
+	const struct alk_worker *w = worker_of(user);
 
 	atomic_store_explicit(&w->board->busy_since, 0, memory_order_relaxed);
 }
 
 static void on_tick(void *user)
 {
-	struct alk_worker *w = user;
+	struct alk_worker *w = worker_of(user);
 
 	alk_server_host_tick(w->host);
 	alk_timer_start(w->tick, w->tick_ms);
@@ -267,7 +276,7 @@ static int worker_policy(struct alk_worker *w, const struct alk_options *values,
 
 static int half_send(void *user, const char *name, uint64_t worker, const void *bytes, size_t n)
 {
-	struct alk_worker *w = user;
+	struct alk_worker *w = worker_of(user);
 	int rc = alk_ctl_send_bytes(w->ctl, name, bytes, n);
 
 	(void)worker;
@@ -408,7 +417,7 @@ static uint64_t number_of(const json_t *message, const char *key)
 
 static void on_link(void *user, struct alk_ctl *ctl, uint64_t number, struct alk_link *link)
 {
-	struct alk_worker *w = user;
+	struct alk_worker *w = worker_of(user);
 	struct alk_err err = {""};
 
 	(void)ctl;
@@ -583,7 +592,7 @@ static void do_revoked(struct alk_worker *w, const json_t *message)
 
 static void on_message(void *user, struct alk_ctl *ctl, json_t *message, int fd)
 {
-	struct alk_worker *w = user;
+	struct alk_worker *w = worker_of(user);
 	const char *op = text_of(message, "op");
 	enum alk_log_level level;
 
@@ -628,13 +637,13 @@ static void on_closed(void *user, struct alk_ctl *ctl, int rc)
 {
 	(void)ctl, (void)rc;
 	/* Without a supervisor there is no reason to stay. */
-	worker_leave(user, 1);
+	worker_leave(worker_of(user), 1);
 }
 
 static void on_bytes(void *user, struct alk_ctl *ctl, const char *name, const uint8_t *bytes,
 		     size_t n)
 {
-	struct alk_worker *w = user;
+	struct alk_worker *w = worker_of(user);
 
 	(void)ctl;
 	if (w->loader)
@@ -704,6 +713,7 @@ void alk_worker_free(struct alk_worker **worker)
 		alk_board_use(NULL);
 	alk_board_free(&w->board);
 	explicit_bzero(&w->proxy, sizeof(w->proxy));
+	w->magic = 0;
 	free(w);
 	*worker = NULL;
 }

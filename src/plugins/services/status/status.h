@@ -18,8 +18,8 @@
 #include <alknet/half.h>
 
 #define STATUS_KEEPER_MAGIC 0x736b6570u
-#define STATUS_WORKER_MAGIC 0x73776f72u
-#define STATUS_CHANNEL_MAGIC 0x73636861u
+#define STATUS_WORKER_MAGIC 0x7374776bu
+#define STATUS_CHANNEL_MAGIC 0x73746368u
 
 #define STATUS_SCOPE "status:read"
 #define STATUS_FRESH_MS 500  /* so old a snapshot may be */
