@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "connect_bus.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -28,7 +29,10 @@ struct mark {
 	uint64_t at, bytes;
 };
 
+#define CLIENT_MAGIC 0x6c637362u /* "bscl" */
+
 struct bus_client {
+	uint32_t magic;
 	struct alk_bus_front *front;
 	struct bus_client *next, **prev;
 	int fd;
@@ -51,6 +55,14 @@ struct bus_client {
 	bool open;	     /* the channel is */
 	bool eof, eof_sent, held, dead, closing;
 };
+
+static struct bus_client *client_of(void *user)
+{
+	struct bus_client *c = user;
+
+	assert(c->magic == CLIENT_MAGIC);
+	return c;
+}
 
 struct alk_bus_front {
 	struct alk_loop *loop;
@@ -94,6 +106,7 @@ static void client_free(struct bus_client *c)
 	if (c->next != NULL)
 		c->next->prev = c->prev;
 	c->front->n--;
+	c->magic = 0;
 	free(c);
 }
 
@@ -375,7 +388,7 @@ static void client_read(struct bus_client *c)
 
 static void on_program(void *user, int revents)
 {
-	struct bus_client *c = user;
+	struct bus_client *c = client_of(user);
 
 	if ((revents & ALK_IO_WRITE) != 0 && !c->dead)
 		client_send(c);
@@ -392,7 +405,7 @@ static void front_restored(struct alk_bus_front *front);
 
 static void on_opened(void *user, struct alk_channel *channel)
 {
-	struct bus_client *c = user;
+	struct bus_client *c = client_of(user);
 
 	(void)channel;
 	c->open = true;
@@ -437,7 +450,7 @@ static size_t client_down(struct bus_client *c, const uint8_t *bytes, size_t n)
 
 static size_t on_data(void *user, struct alk_channel *channel, const uint8_t *bytes, size_t n)
 {
-	struct bus_client *c = user;
+	struct bus_client *c = client_of(user);
 	size_t used;
 
 	(void)channel;
@@ -467,7 +480,7 @@ static size_t on_data(void *user, struct alk_channel *channel, const uint8_t *by
 
 static void on_drain(void *user, struct alk_channel *channel)
 {
-	struct bus_client *c = user;
+	struct bus_client *c = client_of(user);
 
 	(void)channel;
 	if (!c->dead)
@@ -519,7 +532,7 @@ static void client_lost(struct bus_client *c)
 static void on_refused(void *user, struct alk_channel *channel, enum alk_open_failure why,
 		       const char *text)
 {
-	struct bus_client *c = user;
+	struct bus_client *c = client_of(user);
 
 	(void)channel;
 	c->channel = NULL;
@@ -532,7 +545,7 @@ static void on_refused(void *user, struct alk_channel *channel, enum alk_open_fa
 
 static void on_close(void *user, struct alk_channel *channel)
 {
-	struct bus_client *c = user;
+	struct bus_client *c = client_of(user);
 
 	(void)channel;
 	if (c->channel == NULL)
@@ -596,7 +609,7 @@ static void client_open(struct bus_client *c)
 
 static void on_frame_late(void *user)
 {
-	struct bus_client *c = user;
+	struct bus_client *c = client_of(user);
 
 	if (c->closing)
 		client_die(c);
@@ -631,7 +644,7 @@ static void client_expire(struct bus_client *c)
 
 static void on_tick(void *user)
 {
-	struct bus_client *c = user;
+	struct bus_client *c = client_of(user);
 
 	if (c->dead)
 		return;
@@ -649,7 +662,7 @@ static void on_tick(void *user)
 
 static void on_again(void *user)
 {
-	struct bus_client *c = user;
+	struct bus_client *c = client_of(user);
 
 	if (!client_is_up(c))
 		return;
@@ -661,7 +674,7 @@ static void on_again(void *user)
 
 static void on_work(void *user)
 {
-	client_free(user);
+	client_free(client_of(user));
 }
 
 /* The socket */
@@ -674,6 +687,7 @@ static void client_new(struct alk_bus_front *front, int *fd)
 		alk_fd_close(fd);
 		return;
 	}
+	c->magic = CLIENT_MAGIC;
 	c->front = front;
 	c->fd = *fd;
 	*fd = -1;

@@ -36,7 +36,10 @@ struct conn_head {
 	size_t len, size;
 };
 
+#define CONN_MAGIC 0x6e6e6f63u /* "conn" */
+
 struct alk_conn {
+	uint32_t magic;
 	struct alk_front *front;
 	struct alk_conn *next, **prev;
 	enum conn_phase phase;
@@ -49,6 +52,14 @@ struct alk_conn {
 	struct alk_sockaddr peer;
 	struct alk_destination to;
 };
+
+static struct alk_conn *conn_of(void *user)
+{
+	struct alk_conn *conn = user;
+
+	assert(conn->magic == CONN_MAGIC);
+	return conn;
+}
 
 /* Of a channel that nobody waits for any more: what comes is thrown away. */
 static const struct alk_channel_ops detached_ops;
@@ -85,6 +96,7 @@ static void conn_free(struct alk_conn *conn)
 	*conn->prev = conn->next;
 	if (conn->next != NULL)
 		conn->next->prev = conn->prev;
+	conn->magic = 0;
 	free(conn);
 }
 
@@ -140,7 +152,7 @@ static void conn_pump(struct alk_conn *conn)
 
 static void on_channel_opened(void *user, struct alk_channel *channel)
 {
-	struct alk_conn *conn = user;
+	struct alk_conn *conn = conn_of(user);
 
 	(void)channel;
 	if (conn->head != NULL) {
@@ -183,14 +195,14 @@ static void on_channel_refused(void *user, struct alk_channel *channel, enum alk
 	(void)channel;
 	(void)text;
 	if (why == ALK_OPEN_GONE)
-		conn_carry_over(user);
+		conn_carry_over(conn_of(user));
 	else
-		conn_fail(user, why);
+		conn_fail(conn_of(user), why);
 }
 
 static void on_channel_close(void *user, struct alk_channel *channel)
 {
-	struct alk_conn *conn = user;
+	struct alk_conn *conn = conn_of(user);
 
 	(void)channel;
 	conn->channel = NULL;
@@ -331,7 +343,7 @@ static void conn_drain(struct alk_conn *conn)
 
 static void on_ready(void *user, int revents)
 {
-	struct alk_conn *conn = user;
+	struct alk_conn *conn = conn_of(user);
 
 	(void)revents;
 	switch (conn->phase) {
@@ -350,7 +362,7 @@ static void on_ready(void *user, int revents)
 
 static void on_timeout(void *user)
 {
-	struct alk_conn *conn = user;
+	struct alk_conn *conn = conn_of(user);
 
 	if (conn->phase == CONN_WAITING)
 		conn_fail(conn, ALK_OPEN_GONE);
@@ -364,6 +376,7 @@ static struct alk_conn *conn_alloc(struct alk_front *front, int *fd)
 
 	if (conn == NULL)
 		return NULL;
+	conn->magic = CONN_MAGIC;
 	conn->front = front;
 	conn->fd = *fd;
 	*fd = -1;

@@ -2,6 +2,7 @@
 #include "connect_keep.h"
 #include "loop_private.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdarg.h>
@@ -20,7 +21,10 @@
 #define REFUSED_MS 60000 /* after a refusal */
 #define MISSED_MS 45000	 /* without keepalives: as if they were at their default */
 
+#define KEEP_MAGIC 0x7065656bu /* "keep" */
+
 struct alk_keep {
+	uint32_t magic;
 	struct alk_loop *loop;
 	const struct alk_keep_ops *ops;
 	void *user;
@@ -37,6 +41,14 @@ struct alk_keep {
 	bool now; /* the session is being ended so that another one comes */
 	struct alk_err reason;
 };
+
+static struct alk_keep *keep_of(void *user)
+{
+	struct alk_keep *keep = user;
+
+	assert(keep->magic == KEEP_MAGIC);
+	return keep;
+}
 
 const char *alk_keep_state_str(enum alk_keep_state state)
 {
@@ -147,7 +159,7 @@ static void keep_lost(struct alk_keep *keep, int rc, const struct alk_err *why)
 
 static void on_down(void *user, int rc, const struct alk_err *err)
 {
-	struct alk_keep *keep = user;
+	struct alk_keep *keep = keep_of(user);
 	struct alk_err why = {""};
 
 	if (keep->state == ALK_KEEP_STOPPING) {
@@ -173,7 +185,7 @@ static void on_down(void *user, int rc, const struct alk_err *err)
 
 static void on_up(void *user)
 {
-	struct alk_keep *keep = user;
+	struct alk_keep *keep = keep_of(user);
 	bool first = !keep->was_up;
 
 	if (keep->state == ALK_KEEP_STOPPING)
@@ -200,7 +212,7 @@ static int keep_try(struct alk_keep *keep, struct alk_err *err)
 
 static void on_wait_over(void *user)
 {
-	struct alk_keep *keep = user;
+	struct alk_keep *keep = keep_of(user);
 	struct alk_err err = {""};
 	int rc = keep_try(keep, &err);
 
@@ -213,7 +225,7 @@ static void on_wait_over(void *user)
 
 static void on_missed(void *user, uint64_t ms)
 {
-	struct alk_keep *keep = user;
+	struct alk_keep *keep = keep_of(user);
 	char why[64];
 
 	if (!keep->was_up || keep->state == ALK_KEEP_STOPPING)
@@ -308,6 +320,7 @@ struct alk_keep *alk_keep_new(struct alk_loop *loop, struct alk_conf *conf, bool
 		alk_err_set(err, -ENOMEM, "out of memory");
 		return NULL;
 	}
+	keep->magic = KEEP_MAGIC;
 	keep->loop = loop;
 	keep->once = once;
 	keep->ops = ops;
@@ -338,6 +351,7 @@ void alk_keep_free(struct alk_keep **keep)
 	alk_client_free(&(*keep)->client);
 	alk_suspend_free(&(*keep)->suspend);
 	alk_timer_free(&(*keep)->wait);
+	(*keep)->magic = 0;
 	free(*keep);
 	*keep = NULL;
 }

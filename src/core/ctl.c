@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "ctl.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -37,7 +38,10 @@ struct ctl_frame {
 	char bytes[];
 };
 
+#define CTL_MAGIC 0x736c7463u /* "ctls" */
+
 struct alk_ctl {
+	uint32_t magic;
 	struct alk_loop *loop;
 	struct alk_io *io;
 	struct alk_timer *retry;
@@ -64,6 +68,14 @@ struct alk_ctl {
 	int fds[CTL_FDS];
 	unsigned nfds;
 };
+
+static struct alk_ctl *ctl_of(void *user)
+{
+	struct alk_ctl *ctl = user;
+
+	assert(ctl->magic == CTL_MAGIC);
+	return ctl;
+}
 
 /* Sending */
 
@@ -237,7 +249,7 @@ static void ctl_send_links(struct alk_ctl *ctl)
 
 static void on_send_links(void *user)
 {
-	ctl_send_links(user);
+	ctl_send_links(ctl_of(user));
 }
 
 static int ctl_send_text(struct alk_ctl *ctl, uint32_t flags, const char *text, size_t len, int *fd)
@@ -620,6 +632,7 @@ static int ctl_dispatch(struct alk_ctl *ctl)
 static void ctl_destroy(struct alk_ctl *ctl)
 {
 	ctl_drop_buf(ctl);
+	ctl->magic = 0;
 	free(ctl);
 }
 
@@ -689,7 +702,7 @@ static void ctl_receive_again(struct alk_ctl *ctl)
 
 static void on_ready(void *user, int revents)
 {
-	struct alk_ctl *ctl = user;
+	struct alk_ctl *ctl = ctl_of(user);
 
 	ctl->busy = true;
 	if ((revents & ALK_IO_WRITE) != 0)
@@ -703,7 +716,7 @@ static void on_ready(void *user, int revents)
 
 static void on_retry(void *user)
 {
-	struct alk_ctl *ctl = user;
+	struct alk_ctl *ctl = ctl_of(user);
 	bool rested = ctl->resting;
 
 	ctl->resting = false;
@@ -727,6 +740,7 @@ struct alk_ctl *alk_ctl_new(struct alk_loop *loop, int *fd, const struct alk_ctl
 		alk_fd_close(fd);
 		return NULL;
 	}
+	ctl->magic = CTL_MAGIC;
 	ctl->loop = loop;
 	ctl->ops = ops;
 	ctl->user = user;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +20,10 @@ struct pump_end {
 	bool plain; /* a regular file or /dev/null: always ready, epoll refuses it */
 };
 
+#define PUMP_MAGIC 0x706d7570u /* "pump" */
+
 struct alk_pump {
+	uint32_t magic;
 	struct alk_loop *loop;
 	struct alk_channel *channel;
 	struct pump_end in;  /* read from */
@@ -37,6 +41,14 @@ struct alk_pump {
 	alk_pump_done *done;
 	void *user;
 };
+
+static struct alk_pump *pump_of(void *user)
+{
+	struct alk_pump *p = user;
+
+	assert(p->magic == PUMP_MAGIC);
+	return p;
+}
 
 static uint8_t *pump_buf;
 
@@ -142,7 +154,7 @@ static void pump_read(struct alk_pump *p)
 
 static void on_channel_drain(void *user, struct alk_channel *channel)
 {
-	struct alk_pump *p = user;
+	struct alk_pump *p = pump_of(user);
 
 	(void)channel;
 	if (p->in_done)
@@ -156,7 +168,7 @@ static void on_channel_drain(void *user, struct alk_channel *channel)
 
 static void on_soon(void *user)
 {
-	struct alk_pump *p = user;
+	struct alk_pump *p = pump_of(user);
 
 	if (p->reading && !p->in_done)
 		pump_read(p);
@@ -182,7 +194,7 @@ static void pump_shut_out(struct alk_pump *p)
 static size_t on_channel_data(void *user, struct alk_channel *channel, const uint8_t *bytes,
 			      size_t n)
 {
-	struct alk_pump *p = user;
+	struct alk_pump *p = pump_of(user);
 	ssize_t done;
 
 	(void)channel;
@@ -217,7 +229,7 @@ static size_t on_channel_data(void *user, struct alk_channel *channel, const uin
 
 static void on_channel_eof(void *user, struct alk_channel *channel)
 {
-	struct alk_pump *p = user;
+	struct alk_pump *p = pump_of(user);
 
 	(void)channel;
 	p->out_eof = true;
@@ -229,7 +241,7 @@ static void on_channel_eof(void *user, struct alk_channel *channel)
 
 static void on_channel_close(void *user, struct alk_channel *channel)
 {
-	struct alk_pump *p = user;
+	struct alk_pump *p = pump_of(user);
 	struct linger reset = {.l_onoff = 1, .l_linger = 0};
 
 	(void)channel;
@@ -248,6 +260,7 @@ static void on_channel_close(void *user, struct alk_channel *channel)
 	free(p->first);
 	if (p->done)
 		p->done(p->user, p->rc);
+	p->magic = 0;
 	free(p);
 }
 
@@ -260,7 +273,7 @@ static const struct alk_channel_ops pump_ops = {
 
 static void on_ready(void *user, int revents)
 {
-	struct alk_pump *p = user;
+	struct alk_pump *p = pump_of(user);
 
 	if ((revents & ALK_IO_WRITE) && p->stuck) {
 		p->stuck = false;
@@ -303,6 +316,7 @@ static int pump_start(struct alk_channel *channel, int *fd, struct alk_io **io, 
 
 	if (!p)
 		goto fail;
+	p->magic = PUMP_MAGIC;
 	p->loop = alk_channel_loop(channel);
 	p->soon = (struct alk_task){.fn = on_soon, .user = p};
 	p->channel = channel;

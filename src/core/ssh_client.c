@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
@@ -25,7 +26,10 @@
 /* Of a session's beginning: the login, and the first channel. */
 #define ACKNOWLEDGE_TURNS 32
 
+#define CLIENT_MAGIC 0x746e6c63u /* "clnt" */
+
 struct alk_client {
+	uint32_t magic;
 	struct alk_loop *loop;
 	struct alk_conf *conf;
 	const struct alk_options *values;
@@ -52,6 +56,14 @@ struct alk_client {
 	int rc;
 	struct alk_err err;
 };
+
+static struct alk_client *client_of(void *user)
+{
+	struct alk_client *c = user;
+
+	assert(c->magic == CLIENT_MAGIC);
+	return c;
+}
 
 const char *alk_client_state_str(enum alk_client_state state)
 {
@@ -104,7 +116,7 @@ static void client_down(struct alk_client *c)
 
 static void on_down(void *user)
 {
-	client_down(user);
+	client_down(client_of(user));
 }
 
 /* Fail with the sentence that is in c->err. */
@@ -119,7 +131,7 @@ static void client_fail(struct alk_client *c, int rc)
 
 static void on_dead(void *user, int rc, const char *why)
 {
-	struct alk_client *c = user;
+	struct alk_client *c = client_of(user);
 
 	if (!c->err.text[0]) {
 		const char *text = why;
@@ -140,7 +152,7 @@ static void on_dead(void *user, int rc, const char *why)
 
 static void on_deadline(void *user)
 {
-	struct alk_client *c = user;
+	struct alk_client *c = client_of(user);
 
 	if (c->dialing)
 		ALK_OP(c->transport, dial_cancel)(c->transport_state, &c->dialing);
@@ -151,7 +163,7 @@ static void on_deadline(void *user)
 
 static void on_tick(void *user)
 {
-	struct alk_client *c = user;
+	struct alk_client *c = client_of(user);
 	uint64_t every = (uint64_t)alk_options_int(c->values, "keepalive");
 
 	/* Dead after three times the time at most: progress (alk_ssh_keepalive) is seen up to an eighth late. */
@@ -299,7 +311,7 @@ static void client_acknowledge(struct alk_client *c)
 
 static int on_step(void *user)
 {
-	struct alk_client *c = user;
+	struct alk_client *c = client_of(user);
 	ssh_message m;
 	int rc = 0;
 
@@ -357,7 +369,7 @@ static int client_options(struct alk_client *c, int fd)
 
 static void on_link(void *user, int rc, struct alk_link *link, const struct alk_err *err)
 {
-	struct alk_client *c = user;
+	struct alk_client *c = client_of(user);
 
 	c->dialing = NULL;
 	if (rc < 0) {
@@ -461,6 +473,7 @@ struct alk_client *alk_client_new(struct alk_loop *loop, struct alk_conf *conf,
 		alk_err_set(err, -ENOMEM, "out of memory");
 		return NULL;
 	}
+	c->magic = CLIENT_MAGIC;
 	c->loop = loop;
 	c->conf = conf;
 	c->values = alk_conf_values(conf);
@@ -500,6 +513,7 @@ void alk_client_free(struct alk_client **client)
 	alk_loader_free(&c->loader);
 	alk_login_free(&c->login);
 	explicit_bzero(&c->proxy, sizeof(c->proxy));
+	c->magic = 0;
 	free(c);
 	*client = NULL;
 }

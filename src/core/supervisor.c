@@ -126,7 +126,7 @@ void supervisor_drain(struct alk_supervisor *sup)
 
 static void on_deadline(void *user)
 {
-	struct alk_supervisor *sup = user;
+	struct alk_supervisor *sup = supervisor_of(user);
 
 	if (sup->state == SUPERVISOR_DRAINING) {
 		supervisor_stop(sup);
@@ -143,7 +143,7 @@ static void on_deadline(void *user)
 
 static void on_signal(void *user, int signo)
 {
-	struct alk_supervisor *sup = user;
+	struct alk_supervisor *sup = supervisor_of(user);
 
 	if (signo == SIGHUP)
 		supervisor_reload_signal(sup);
@@ -160,7 +160,7 @@ static void on_signal(void *user, int signo)
 
 static void on_tick(void *user)
 {
-	struct alk_supervisor *sup = user;
+	struct alk_supervisor *sup = supervisor_of(user);
 	uint64_t now = alk_loop_now(sup->loop), elapsed = now - sup->ticked_at;
 
 	/* A tick that comes late was late because this process stood still; so did the workers, maybe. */
@@ -179,18 +179,18 @@ static void on_tick(void *user)
 /* Out of the callbacks of the workers that are gone. */
 static void on_reap(void *user)
 {
-	supervisor_reap(user);
+	supervisor_reap(supervisor_of(user));
 }
 
 /* Handshakes may begin again. */
 static void on_turn(void *user)
 {
-	supervisor_take_turns(user);
+	supervisor_take_turns(supervisor_of(user));
 }
 
 static void on_pause_end(void *user)
 {
-	supervisor_accept(user);
+	supervisor_accept(supervisor_of(user));
 }
 
 /* Beginning */
@@ -313,6 +313,7 @@ struct alk_supervisor *alk_supervisor_new(struct alk_loop *loop, struct alk_conf
 		alk_err_set(err, -ENOMEM, "out of memory");
 		return NULL;
 	}
+	sup->magic = SUPERVISOR_MAGIC;
 	sup->loop = loop;
 	sup->started = sup->ticked_at = alk_loop_now(loop);
 	if (supervisor_init(sup, conf, err) != 0) {
@@ -357,6 +358,7 @@ void alk_supervisor_free(struct alk_supervisor **supp)
 	alk_limit_free(&sup->limit);
 	alk_shared_free(&sup->shared);
 	supervisor_setup_unref(&sup->setup);
+	sup->magic = 0;
 	free(sup);
 }
 

@@ -60,7 +60,7 @@ static void on_watch_closed(void *user, struct alk_admin_call *call)
 
 static void admin_watch(void *user, struct alk_admin_call *call, json_t *params)
 {
-	struct alk_supervisor *sup = user;
+	struct alk_supervisor *sup = supervisor_of(user);
 	struct supervisor_watcher *watcher = calloc(1, sizeof(*watcher));
 
 	(void)params;
@@ -148,7 +148,7 @@ static json_t *limits_of(const struct alk_supervisor *sup)
 
 static void admin_status(void *user, struct alk_admin_call *call, json_t *params)
 {
-	const struct alk_supervisor *sup = user;
+	const struct alk_supervisor *sup = supervisor_of(user);
 	struct alk_metrics sum;
 	json_t *result;
 
@@ -202,7 +202,7 @@ static void admin_metrics(void *user, struct alk_admin_call *call, json_t *param
 
 static void admin_health(void *user, struct alk_admin_call *call, json_t *params)
 {
-	const struct alk_supervisor *sup = user;
+	const struct alk_supervisor *sup = supervisor_of(user);
 	const char *why = supervisor_unready(sup);
 
 	(void)params;
@@ -347,7 +347,7 @@ static void admin_ban_remove(void *user, struct alk_admin_call *call, json_t *pa
 
 static void admin_drain(void *user, struct alk_admin_call *call, json_t *params)
 {
-	struct alk_supervisor *sup = user;
+	struct alk_supervisor *sup = supervisor_of(user);
 
 	(void)params;
 	alk_admin_result(&call, json_pack("{s:b, s:i}", "draining", 1, "links",
@@ -374,7 +374,7 @@ static void admin_acme_renew(void *user, struct alk_admin_call *call, json_t *pa
 
 static void admin_log_level(void *user, struct alk_admin_call *call, json_t *params)
 {
-	struct alk_supervisor *sup = user;
+	struct alk_supervisor *sup = supervisor_of(user);
 	const char *word = json_string_value(json_object_get(params, "level"));
 	enum alk_log_level level;
 

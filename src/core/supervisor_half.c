@@ -52,7 +52,7 @@ static int slot_say(struct supervisor_slot *slot, const char *name, const void *
 
 static int half_send(void *user, const char *name, uint64_t worker, const void *bytes, size_t n)
 {
-	struct alk_supervisor *sup = user;
+	struct alk_supervisor *sup = supervisor_of(user);
 
 	for (unsigned i = 0; i < sup->slots; i++) {
 		struct supervisor_slot *slot = &sup->slot[i];
@@ -77,7 +77,7 @@ static void host_key_forget(struct alk_supervisor *sup)
 static int half_host_key(void *user, const char *what, const uint8_t *private,
 			 const uint8_t *public)
 {
-	struct alk_supervisor *sup = user;
+	struct alk_supervisor *sup = supervisor_of(user);
 	char text[ALK_SSH_KEY_TEXT_MAX + 1], *key, *from;
 	struct alk_err err;
 	ssize_t n;

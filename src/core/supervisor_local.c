@@ -164,7 +164,7 @@ void supervisor_local_free(struct alk_supervisor *sup)
 static void *on_half_listen(void *user, const char *name, const char *option, const char *path,
 			    unsigned mode, gid_t gid, struct alk_err *err)
 {
-	struct alk_supervisor *sup = user;
+	struct alk_supervisor *sup = supervisor_of(user);
 	struct alk_local_listener *listener = calloc(1, sizeof(*listener));
 
 	if (listener == NULL) {

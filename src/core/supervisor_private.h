@@ -33,6 +33,7 @@
  *                            └── the reload failed ──────────────────────────▶
  */
 
+#include <assert.h>
 #include "admin.h"
 #include "ban.h"
 #include "limit.h"
@@ -130,7 +131,10 @@ struct supervisor_upgrade;
 struct supervisor_local;
 struct alk_local_listener;
 
+#define SUPERVISOR_MAGIC 0x72707573u /* "supr" */
+
 struct alk_supervisor {
+	uint32_t magic;
 	struct alk_loop *loop;
 	struct supervisor_setup *setup; /* of the generation that serves; the next three are its */
 	struct alk_conf *conf;
@@ -199,6 +203,14 @@ struct alk_supervisor {
 	struct alk_local_listener *local_listeners;
 	struct supervisor_local *locals; /* connections there */
 };
+
+static inline struct alk_supervisor *supervisor_of(void *user)
+{
+	struct alk_supervisor *sup = user;
+
+	assert(sup->magic == SUPERVISOR_MAGIC);
+	return sup;
+}
 
 /* supervisor.c */
 void supervisor_drain(struct alk_supervisor *sup);

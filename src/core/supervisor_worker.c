@@ -40,7 +40,7 @@ static bool all_ready(const struct alk_supervisor *sup)
 
 static void on_worker_ready(void *user, struct alk_worker_proc *worker)
 {
-	struct alk_supervisor *sup = user;
+	struct alk_supervisor *sup = supervisor_of(user);
 
 	supervisor_half_up(slot_of(sup, worker));
 	alk_log(ALK_LOG_INFO, "worker started", ALK_INT("worker", alk_worker_proc_index(worker)),
@@ -73,7 +73,7 @@ static struct alk_linktab_entry *link_of(struct alk_supervisor *sup,
 
 static void link_gone(void *user, const struct alk_linktab_entry *entry)
 {
-	struct alk_supervisor *sup = user;
+	struct alk_supervisor *sup = supervisor_of(user);
 
 	if (entry->addr[0] != '\0')
 		alk_limit_end(sup->limit, entry->addr, entry->authenticated);
@@ -94,7 +94,7 @@ void supervisor_release_link(struct alk_supervisor *sup, uint64_t link)
 
 static void on_worker_login(void *user, struct alk_worker_proc *worker, uint64_t link)
 {
-	struct alk_supervisor *sup = user;
+	struct alk_supervisor *sup = supervisor_of(user);
 	struct alk_linktab_entry *entry = link_of(sup, worker, link);
 
 	if (entry == NULL || entry->authenticated || entry->addr[0] == '\0')
@@ -127,7 +127,7 @@ static void on_worker_reply(void *user, struct alk_worker_proc *worker, uint64_t
 
 static void on_worker_event(void *user, struct alk_worker_proc *worker, json_t *message)
 {
-	struct alk_supervisor *sup = user;
+	struct alk_supervisor *sup = supervisor_of(user);
 
 	if (!supervisor_watched(sup))
 		return;
@@ -201,7 +201,7 @@ static void blame(struct alk_supervisor *sup, struct alk_worker_proc *worker,
 static void on_worker_hung(void *user, struct alk_worker_proc *worker,
 			   const struct alk_board_hand *hand)
 {
-	struct alk_supervisor *sup = user;
+	struct alk_supervisor *sup = supervisor_of(user);
 
 	sup->hung++;
 	blame(sup, worker, hand, "worker hung", "worker.hung");
@@ -319,7 +319,7 @@ static bool on_worker_bytes(void *user, struct alk_worker_proc *worker, const ch
 static void on_worker_gone(void *user, struct alk_worker_proc *worker,
 			   const struct alk_worker_proc_end *end)
 {
-	struct alk_supervisor *sup = user;
+	struct alk_supervisor *sup = supervisor_of(user);
 	struct supervisor_slot *slot = slot_of(sup, worker);
 	unsigned index = alk_worker_proc_index(worker), links = slot->links;
 

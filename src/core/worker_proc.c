@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "worker_proc.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -16,7 +17,10 @@
 #define LAST_WORDS_MS 1000   /* between the end of the process and the end of its control socket */
 #define START_LIMIT_MS 60000 /* a worker that is not ready by then never will be */
 
+#define PROC_MAGIC 0x636f7270u /* "proc" */
+
 struct alk_worker_proc {
+	uint32_t magic;
 	struct alk_loop *loop;
 	const struct alk_worker_proc_ops *ops;
 	void *user;
@@ -45,6 +49,14 @@ struct alk_worker_proc {
 	uint64_t started, busy_ms, pulse;
 	uint64_t nonsense, nonsense_logged;
 };
+
+static struct alk_worker_proc *proc_of(void *user)
+{
+	struct alk_worker_proc *w = user;
+
+	assert(w->magic == PROC_MAGIC);
+	return w;
+}
 
 const char *alk_worker_proc_state_str(enum alk_worker_proc_state state)
 {
@@ -106,7 +118,7 @@ static void proc_check_gone(struct alk_worker_proc *w)
 /* One of the two is over and the other is not: it does not take that long. */
 static void on_patience(void *user)
 {
-	struct alk_worker_proc *w = user;
+	struct alk_worker_proc *w = proc_of(user);
 
 	if (!w->ended) {
 		alk_worker_proc_kill(w);
@@ -132,18 +144,18 @@ static void proc_reap(struct alk_worker_proc *w)
 static void on_exit_io(void *user, int revents)
 {
 	(void)revents;
-	proc_reap(user);
+	proc_reap(proc_of(user));
 }
 
 static void on_exit_signal(void *user, int signo)
 {
 	(void)signo;
-	proc_reap(user);
+	proc_reap(proc_of(user));
 }
 
 static void on_local_done(void *user, int status)
 {
-	struct alk_worker_proc *w = user;
+	struct alk_worker_proc *w = proc_of(user);
 
 	w->status = W_EXITCODE(status & 0xff, 0);
 	alk_task_queue(w->loop, &w->local_done);
@@ -152,7 +164,7 @@ static void on_local_done(void *user, int status)
 /* Out of the worker's own callback. */
 static void local_ended(void *user)
 {
-	struct alk_worker_proc *w = user;
+	struct alk_worker_proc *w = proc_of(user);
 
 	w->ended = true;
 	alk_worker_free(&w->local);
@@ -293,7 +305,7 @@ static bool proc_hear(struct alk_worker_proc *w, const char *op, json_t *message
 
 static void on_ctl_message(void *user, struct alk_ctl *ctl, json_t *message, int fd)
 {
-	struct alk_worker_proc *w = user;
+	struct alk_worker_proc *w = proc_of(user);
 	const char *op = json_string_value(json_object_get(message, "op"));
 
 	(void)ctl;
@@ -305,7 +317,7 @@ static void on_ctl_message(void *user, struct alk_ctl *ctl, json_t *message, int
 
 static void on_ctl_closed(void *user, struct alk_ctl *ctl, int rc)
 {
-	struct alk_worker_proc *w = user;
+	struct alk_worker_proc *w = proc_of(user);
 
 	(void)ctl;
 	if (rc != 0) {
@@ -320,7 +332,7 @@ static void on_ctl_closed(void *user, struct alk_ctl *ctl, int rc)
 static void on_ctl_bytes(void *user, struct alk_ctl *ctl, const char *name, const uint8_t *bytes,
 			 size_t n)
 {
-	struct alk_worker_proc *w = user;
+	struct alk_worker_proc *w = proc_of(user);
 
 	(void)ctl;
 	if (!w->ops->bytes(w->user, w, name, bytes, n))
@@ -509,6 +521,7 @@ struct alk_worker_proc *alk_worker_proc_new(struct alk_loop *loop, unsigned inde
 
 	if (w == NULL)
 		return NULL;
+	w->magic = PROC_MAGIC;
 	w->loop = loop;
 	w->ops = ops;
 	w->user = user;
@@ -539,6 +552,7 @@ void alk_worker_proc_free(struct alk_worker_proc **wp)
 	alk_board_free(&w->board);
 	alk_timer_free(&w->patience);
 	free(w->failed);
+	w->magic = 0;
 	free(w);
 }
 
