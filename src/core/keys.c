@@ -108,7 +108,7 @@ ssize_t alk_base64_decode(const char *text, size_t len, uint8_t *out, size_t siz
 	return (ssize_t)n;
 }
 
-ssize_t alk_base64_encode(const uint8_t *data, size_t len, char *out, size_t size)
+ssize_t alk_base64_encode(const uint8_t *bytes, size_t len, char *out, size_t size)
 {
 	static const char digits[] =
 		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -118,12 +118,12 @@ ssize_t alk_base64_encode(const uint8_t *data, size_t len, char *out, size_t siz
 		return -ENOSPC;
 	for (size_t i = 0; i < len; i += 3) {
 		size_t left = len - i;
-		uint32_t bits = (uint32_t)data[i] << 16;
+		uint32_t bits = (uint32_t)bytes[i] << 16;
 
 		if (left > 1)
-			bits |= (uint32_t)data[i + 1] << 8;
+			bits |= (uint32_t)bytes[i + 1] << 8;
 		if (left > 2)
-			bits |= data[i + 2];
+			bits |= bytes[i + 2];
 		out[n++] = digits[bits >> 18];
 		out[n++] = digits[bits >> 12 & 63];
 		out[n++] = left > 1 ? digits[bits >> 6 & 63] : '=';
@@ -133,13 +133,13 @@ ssize_t alk_base64_encode(const uint8_t *data, size_t len, char *out, size_t siz
 	return (ssize_t)n;
 }
 
-char *alk_base64_text(const uint8_t *data, size_t len)
+char *alk_base64_text(const uint8_t *bytes, size_t len)
 {
 	size_t size = (len + 2) / 3 * 4 + 1;
 	char *text = malloc(size);
 
 	if (text)
-		alk_base64_encode(data, len, text, size);
+		alk_base64_encode(bytes, len, text, size);
 	return text;
 }
 

@@ -58,10 +58,10 @@ const struct alk_key_entry *alk_keys_find(const struct alk_keys *keys, const uin
  * when `size` is too small. out may be NULL to measure. */
 ssize_t alk_base64_decode(const char *text, size_t len, uint8_t *out, size_t size);
 /* The length without the NUL that is written behind it, or -ENOSPC. */
-ssize_t alk_base64_encode(const uint8_t *data, size_t len, char *out, size_t size);
+ssize_t alk_base64_encode(const uint8_t *bytes, size_t len, char *out, size_t size);
 
 /* The same into memory of its own, to be freed. NULL: not base64, nothing in it, no memory. */
-char *alk_base64_text(const uint8_t *data, size_t len);
+char *alk_base64_text(const uint8_t *bytes, size_t len);
 uint8_t *alk_base64_bytes(const char *text, size_t *len);
 
 /* A piece of RFC 4251 5 data that is still to be read; borrows the bytes. */

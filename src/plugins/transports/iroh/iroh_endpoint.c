@@ -32,7 +32,7 @@ struct iroh_endpoint {
 	const struct iroh_endpoint_ops *ops;
 	void *user;
 	struct iroh_shim *shim;
-	struct companion helper;
+	struct companion program;
 	struct alk_io *io;
 	struct alk_timer *restart;
 	uint64_t restart_ms, started;
@@ -52,7 +52,7 @@ static int64_t now_ms(void)
 
 /* Links say their last, and peers hear of the end: that takes a round trip or three. The loop does not run meanwhile, so the
  * shim, its way out, has its turns here. */
-static void helper_wait(int pidfd, struct iroh_shim *shim)
+static void program_wait(int pidfd, struct iroh_shim *shim)
 {
 	struct pollfd at[1 + IROH_SHIM_FDS] = {{.fd = pidfd, .events = POLLIN}};
 	int64_t until = now_ms() + END_MS, left;
@@ -68,22 +68,22 @@ static void helper_wait(int pidfd, struct iroh_shim *shim)
 }
 
 /* Its socket closed it ends by itself; what has not in END_MS is killed. */
-static void helper_end(struct iroh_endpoint *e)
+static void program_end(struct iroh_endpoint *e)
 {
 	int pidfd;
 
-	alk_fd_close(&e->helper.fd);
-	pidfd = e->helper.pid > 0 ? (int)syscall(SYS_pidfd_open, e->helper.pid, 0) : -1;
+	alk_fd_close(&e->program.fd);
+	pidfd = e->program.pid > 0 ? (int)syscall(SYS_pidfd_open, e->program.pid, 0) : -1;
 	if (pidfd >= 0)
-		helper_wait(pidfd, e->shim);
+		program_wait(pidfd, e->shim);
 	alk_fd_close(&pidfd);
-	companion_end(&e->helper);
+	companion_end(&e->program);
 }
 
 static void endpoint_stop(struct iroh_endpoint *e)
 {
 	alk_io_free(&e->io);
-	helper_end(e);
+	program_end(e);
 	e->ready = false;
 }
 
@@ -121,7 +121,7 @@ static int packet_read(struct iroh_endpoint *e, struct iroh_packet *packet, int 
 				 .msg_iovlen = 1,
 				 .msg_control = &control,
 				 .msg_controllen = sizeof(control)};
-	ssize_t n = recvmsg(e->helper.fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	ssize_t n = recvmsg(e->program.fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	struct cmsghdr *head;
 
 	*fd = -1;
@@ -143,7 +143,7 @@ static void ready_take(struct iroh_endpoint *e, const struct iroh_packet *packet
 	e->ready = true;
 	alk_log(ALK_LOG_INFO, "iroh endpoint", ALK_STR("id", e->id),
 		ALK_STR("udp", e->bound[0] != '\0' ? e->bound : "none"),
-		ALK_INT("pid", e->helper.pid));
+		ALK_INT("pid", e->program.pid));
 }
 
 static void packet_take(struct iroh_endpoint *e, const struct iroh_packet *packet, int *fd)
@@ -157,7 +157,7 @@ static void packet_take(struct iroh_endpoint *e, const struct iroh_packet *packe
 	alk_fd_close(fd);
 }
 
-static void on_helper(void *user, int revents)
+static void on_program(void *user, int revents)
 {
 	struct iroh_endpoint *e = user;
 	struct iroh_packet packet;
@@ -168,7 +168,7 @@ static void on_helper(void *user, int revents)
 	assert(e->magic == ENDPOINT_MAGIC);
 	/* cppcheck-suppress autoVariables */
 	e->freed = &freed;
-	for (unsigned i = 0; i < BUDGET && rc > 0 && e->helper.fd >= 0; i++) {
+	for (unsigned i = 0; i < BUDGET && rc > 0 && e->program.fd >= 0; i++) {
 		rc = packet_read(e, &packet, &fd);
 		if (rc > 0)
 			packet_take(e, &packet, &fd);
@@ -184,11 +184,11 @@ static void on_helper(void *user, int revents)
 
 int iroh_endpoint_say(struct iroh_endpoint *e, json_t *packet)
 {
-	char *text = packet != NULL && e->helper.fd >= 0 ? json_dumps(packet, JSON_COMPACT) : NULL;
-	int rc = e->helper.fd < 0 ? -EPIPE : -ENOMEM;
+	char *text = packet != NULL && e->program.fd >= 0 ? json_dumps(packet, JSON_COMPACT) : NULL;
+	int rc = e->program.fd < 0 ? -EPIPE : -ENOMEM;
 
 	if (text != NULL) {
-		rc = send(e->helper.fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) < 0
+		rc = send(e->program.fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) < 0
 			     ? -errno
 			     : 0;
 		explicit_bzero(text, strlen(text));
@@ -243,7 +243,7 @@ int iroh_endpoint_start(struct iroh_endpoint *e, struct alk_err *err)
 	json_t *start;
 	int rc;
 
-	if (e->helper.fd >= 0)
+	if (e->program.fd >= 0)
 		return 0;
 	start = json_deep_copy(e->settings);
 	if (start == NULL)
@@ -251,13 +251,13 @@ int iroh_endpoint_start(struct iroh_endpoint *e, struct alk_err *err)
 	rc = proxy_add(e, start, err);
 	bound_add(e, start);
 	if (rc == 0)
-		rc = companion_start(&e->helper, &alknet_iroh, err);
+		rc = companion_start(&e->program, &alknet_iroh, err);
 	if (rc < 0) {
 		json_decref(start);
 		return rc;
 	}
 	e->started = alk_loop_now(e->loop);
-	e->io = alk_io_new(e->loop, e->helper.fd, "iroh helper", on_helper, e);
+	e->io = alk_io_new(e->loop, e->program.fd, "alknet-iroh", on_program, e);
 	rc = iroh_endpoint_say(e, json_pack("{s:o}", "start", start));
 	if (rc < 0 || e->io == NULL) {
 		endpoint_stop(e);
@@ -275,7 +275,7 @@ int iroh_endpoint_start_now(struct iroh_endpoint *e, struct alk_err *err)
 
 	if (rc < 0)
 		return rc;
-	at = (struct pollfd){.fd = e->helper.fd, .events = POLLIN};
+	at = (struct pollfd){.fd = e->program.fd, .events = POLLIN};
 	rc = poll(&at, 1, START_MS) == 1 ? packet_read(e, &packet, &fd) : -ETIMEDOUT;
 	if (rc > 0)
 		packet_take(e, &packet, &fd);
@@ -321,7 +321,7 @@ struct iroh_endpoint *iroh_endpoint_new(struct alk_loop *loop, json_t *settings,
 	e->again = again;
 	e->ops = ops;
 	e->user = user;
-	e->helper.fd = -1;
+	e->program.fd = -1;
 	e->restart_ms = RESTART_MIN;
 	e->restart = alk_timer_new(loop, "iroh restart", on_restart, e);
 	if (e->restart == NULL)

@@ -31,7 +31,7 @@ struct acme {
 	json_t *challenges; /* SNI: PEM */
 	json_t *status;	    /* the last that the helper said */
 
-	struct companion helper;
+	struct companion program;
 	struct alk_io *io;
 	struct alk_timer *restart;
 	uint64_t restart_ms;
@@ -105,12 +105,12 @@ static void certificate_take(struct acme *a, const char *pem)
 	alk_log(ALK_LOG_INFO, "new TLS certificate by ACME", ALK_INT("not_after", pair.not_after));
 }
 
-static void helper_say(struct acme *a, json_t *packet)
+static void program_say(struct acme *a, json_t *packet)
 {
 	char *text = packet != NULL ? json_dumps(packet, JSON_COMPACT) : NULL;
 
-	if (text != NULL && a->helper.fd >= 0 &&
-	    send(a->helper.fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+	if (text != NULL && a->program.fd >= 0 &&
+	    send(a->program.fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		alk_log(ALK_LOG_WARN, "alknet-acme does not listen",
 			ALK_STR("error", strerror(errno)));
 	acme_text_free(&text);
@@ -130,7 +130,7 @@ static void challenge_take(struct acme *a, const json_t *event)
 		json_object_del(a->challenges, name);
 	worker_say(a, ALK_HALF_EVERY_WORKER, name, pem);
 	if (json_is_string(pem))
-		helper_say(a, json_pack("{s:b}", "ready", 1));
+		program_say(a, json_pack("{s:b}", "ready", 1));
 }
 
 static void calls_answer(struct acme *a, const char *error)
@@ -181,15 +181,15 @@ static void event_take(struct acme *a, json_t *packet)
 
 /* ---- its life ---- */
 
-static void helper_end(struct acme *a)
+static void program_end(struct acme *a)
 {
 	alk_io_free(&a->io);
-	companion_end(&a->helper);
+	companion_end(&a->program);
 }
 
-static void helper_lost(struct acme *a)
+static void program_lost(struct acme *a)
 {
-	helper_end(a);
+	program_end(a);
 	calls_answer(a, "alknet-acme has ended; it is started again");
 	alk_log(ALK_LOG_ERROR, "alknet-acme has ended",
 		ALK_INT("again_in_ms", (int64_t)a->restart_ms));
@@ -197,7 +197,7 @@ static void helper_lost(struct acme *a)
 	a->restart_ms = a->restart_ms * 2 < RESTART_MAX ? a->restart_ms * 2 : RESTART_MAX;
 }
 
-static void on_helper(void *user, int revents)
+static void on_program(void *user, int revents)
 {
 	struct acme *a = user;
 	static char bytes[ACME_PACKET_MAX];
@@ -206,11 +206,11 @@ static void on_helper(void *user, int revents)
 
 	(void)revents;
 	assert(a->magic == ACME_MAGIC);
-	n = recv(a->helper.fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+	n = recv(a->program.fd, bytes, sizeof(bytes), MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0) {
-		helper_lost(a);
+		program_lost(a);
 		return;
 	}
 	packet = json_loadb(bytes, (size_t)n, JSON_REJECT_DUPLICATES, NULL);
@@ -227,17 +227,17 @@ static const struct companion_kind alknet_acme = {
 	.buffer = 2 * ACME_PACKET_MAX,
 };
 
-static int helper_start(struct acme *a, struct alk_err *err)
+static int program_start(struct acme *a, struct alk_err *err)
 {
-	int rc = companion_start(&a->helper, &alknet_acme, err);
+	int rc = companion_start(&a->program, &alknet_acme, err);
 
 	if (rc < 0)
 		return rc;
-	a->io = alk_io_new(a->loop, a->helper.fd, "acme helper", on_helper, a);
+	a->io = alk_io_new(a->loop, a->program.fd, "alknet-acme", on_program, a);
 	if (a->io == NULL)
 		return alk_err_set(err, -ENOMEM, "out of memory");
 	alk_io_set(a->io, ALK_IO_READ);
-	helper_say(a, json_pack("{s:O}", "start", a->settings));
+	program_say(a, json_pack("{s:O}", "start", a->settings));
 	return 0;
 }
 
@@ -247,10 +247,10 @@ static void on_restart(void *user)
 	struct alk_err err = {""};
 
 	assert(a->magic == ACME_MAGIC);
-	if (helper_start(a, &err) == 0)
+	if (program_start(a, &err) == 0)
 		return;
 	alk_log(ALK_LOG_ERROR, "ACME", ALK_STR("error", err.text));
-	helper_lost(a);
+	program_lost(a);
 }
 
 /* ---- start ---- */
@@ -294,7 +294,7 @@ static void generation_begin(struct acme *a)
 		if (!is_same_place(a, old))
 			continue;
 		alk_timer_stop(old->restart);
-		helper_end(old);
+		program_end(old);
 		calls_answer(old, "the server was loaded anew");
 	}
 	a->before = latest;
@@ -329,7 +329,7 @@ int acme_start(struct acme **out, struct alk_loop *loop, const struct alk_option
 			   .loop = loop,
 			   .say = say,
 			   .user = user,
-			   .helper.fd = -1};
+			   .program.fd = -1};
 	a->restart_ms = RESTART_FIRST;
 	a->challenges = json_object();
 	a->restart = alk_timer_new(loop, "acme restart", on_restart, a);
@@ -341,7 +341,7 @@ int acme_start(struct acme **out, struct alk_loop *loop, const struct alk_option
 	if (rc == 0)
 		rc = certificate_load(a, err);
 	if (rc == 0)
-		rc = helper_start(a, err);
+		rc = program_start(a, err);
 	if (rc == 0) {
 		generation_begin(a);
 		certificate_say(a, ALK_HALF_EVERY_WORKER);
@@ -359,7 +359,7 @@ void acme_stop(struct acme **acme)
 	if (a == NULL)
 		return;
 	generation_end(a);
-	helper_end(a);
+	program_end(a);
 	calls_answer(a, "the server ends or is loaded anew");
 	alk_timer_free(&a->restart);
 	json_decref(a->challenges);
@@ -379,7 +379,7 @@ static void command_status(struct acme *a, struct alk_call *call)
 				   "directory", json_object_get(a->settings, "directory"),
 				   "challenge", json_object_get(a->settings, "challenge"),
 				   "self_signed", a->self_signed, "not_after",
-				   (json_int_t)a->pair.not_after, "running", a->helper.pid > 0,
+				   (json_int_t)a->pair.not_after, "running", a->program.pid > 0,
 				   "helper",
 				   a->status != NULL ? json_incref(a->status) : json_null());
 	char *text;
@@ -402,13 +402,13 @@ static void command_renew(struct acme *a, const char *params, struct alk_call *c
 
 	if (key[0] != '\0' && !new_key && strcmp(key, "keep") != 0) {
 		alk_call_fail(&call, "key: it is \"new\" or \"keep\"");
-	} else if (a->helper.pid <= 0) {
+	} else if (a->program.pid <= 0) {
 		alk_call_fail(&call, "alknet-acme does not run; it is started again soon");
 	} else if (a->calls == CALLS_MAX) {
 		alk_call_fail(&call, "%d of them are waiting already", CALLS_MAX);
 	} else {
 		a->call[a->calls++] = call;
-		helper_say(a, json_pack("{s:b}", "renew", new_key));
+		program_say(a, json_pack("{s:b}", "renew", new_key));
 	}
 	json_decref(given);
 }

@@ -7,7 +7,7 @@
  *   supervisor  acme.c         starts alknet-acme, keeps the certificate and what is being proved, tells the workers
  *               acme_settings.c  the options as what alknet-acme is told
  *   worker      acme_worker.c  puts both to use in handshakes
- *   alknet-acme acme_helper.c  a process of its own: speaks with the CA, keeps the state directory, waits, renews
+ *   alknet-acme alknet_acme.c  a process of its own: speaks with the CA, keeps the state directory, waits, renews
  *               acme_account.c directory and account
  *               acme_order.c   order, challenge, certificate
  *               acme_renewal.c when
