@@ -388,7 +388,7 @@ static bool scan_wants(const struct alk_loader *loader, enum alk_plugin_kind kin
 	const char *one;
 
 	if (kind != ALK_PLUGIN_SERVICE || loader->role == ALK_ROLE_CLIENT ||
-	    !alk_options_has(values, "services") || strcmp(name, "forward") == 0)
+	    !alk_options_has(values, "services") || strcmp(name, ALK_SERVICE_PLAIN) == 0)
 		return true;
 	for (size_t i = 0; (one = alk_options_nth(values, "services", i)) != NULL; i++)
 		if (strcmp(one, name) == 0)

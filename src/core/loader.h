@@ -11,6 +11,9 @@
 #include <sys/types.h>
 #include "conf.h"
 
+/* The service that plain destinations go to: a server is never without it. */
+#define ALK_SERVICE_PLAIN "forward"
+
 struct alk_loader;
 struct alk_half_call;
 struct alk_loaded; /* one plugin in use */

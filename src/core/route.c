@@ -10,7 +10,6 @@
 #include "route.h"
 
 #define SERVICES_MAX 32
-#define FORWARD "forward" /* the service that plain destinations go to */
 
 struct route_service {
 	char name[32]; /* "" = the place is free; places do not move, channels point to `ops` */
@@ -83,7 +82,7 @@ void alk_route_remove(struct alk_route *route, const char *name)
 
 bool alk_route_needs(const struct alk_route *route, const char *name)
 {
-	return strcmp(name, FORWARD) == 0 && route_find(route, name);
+	return strcmp(name, ALK_SERVICE_PLAIN) == 0 && route_find(route, name);
 }
 
 const struct alk_channel_ops *alk_route_ops(const struct alk_route *route, const char *name)
@@ -141,7 +140,7 @@ struct alk_route *alk_route_new(struct alk_policy *policy, struct alk_loader *lo
 	}
 	route->policy = policy;
 	route->loader = loader;
-	forward = alk_loader_get(loader, ALK_PLUGIN_SERVICE, FORWARD, err);
+	forward = alk_loader_get(loader, ALK_PLUGIN_SERVICE, ALK_SERVICE_PLAIN, err);
 	if (!forward) {
 		alk_route_free(&route);
 		return NULL;
@@ -244,7 +243,7 @@ static void on_answer(void *user, const struct alk_answer *answer)
 	struct alk_channel *channel = a->channel;
 	const struct alk_program *program = a->route->program;
 	struct route_service *s = NULL;
-	const char *name = FORWARD;
+	const char *name = ALK_SERVICE_PLAIN;
 
 	a->asked = NULL;
 	alk_channel_hold(channel);
