@@ -67,6 +67,16 @@ struct alk_plugin_env {
 	struct alk_bus *bus; /* since 1.8: in a worker */
 };
 
+/* In init, of a plugin that has an option `connect_timeout` (ALK_DIAL_OPTIONS of
+ * alknet/transport.h, or its own): how long it may take to connect, in ms; without that option the
+ * program's. */
+static inline uint64_t alk_plugin_timeout(const struct alk_plugin_env *env)
+{
+	if (alk_options_has(env->options, "connect_timeout"))
+		return (uint64_t)alk_options_int(env->options, "connect_timeout");
+	return env->connect_timeout;
+}
+
 struct alk_plugin {
 	/* These five never move. */
 	uint32_t magic;

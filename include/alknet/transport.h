@@ -140,4 +140,13 @@ ALK_EXPORT void alk_tcp_describe(const struct alk_listener *listener, char *text
 		.help = "idle time before TCP keepalive probes; 0 sends none"                      \
 	}
 
+/* For transports that dial: alk_plugin_timeout() of alknet/plugin.h reads it. */
+#define ALK_DIAL_OPTIONS                                                                           \
+	{                                                                                          \
+		.name = "connect_timeout", .type = ALK_OPT_DURATION, .min = 100, .max = 3600000,   \
+		.arg = "SECONDS",                                                                  \
+		.help = "how long the client tries to reach the server; without it the program's " \
+			"connect_timeout"                                                          \
+	}
+
 #endif

@@ -28,9 +28,7 @@ static int forward_init(const struct alk_plugin_env *env, void **state, struct a
 	if (forward == NULL)
 		return alk_err_set(err, -ENOMEM, "out of memory");
 	forward->magic = FORWARD_MAGIC;
-	forward->timeout_ms = env->connect_timeout;
-	if (alk_options_has(env->options, "connect_timeout"))
-		forward->timeout_ms = (uint64_t)alk_options_int(env->options, "connect_timeout");
+	forward->timeout_ms = alk_plugin_timeout(env);
 	*state = forward;
 	return 0;
 }

@@ -40,9 +40,7 @@ static int iroh_init(const struct alk_plugin_env *env, void **state, struct alk_
 	iroh->role = env->role;
 	iroh->loop = env->loop;
 	iroh->options = env->options;
-	iroh->timeout_ms = env->connect_timeout;
-	if (alk_options_has(env->options, "connect_timeout"))
-		iroh->timeout_ms = (uint64_t)alk_options_int(env->options, "connect_timeout");
+	iroh->timeout_ms = alk_plugin_timeout(env);
 	*state = iroh;
 	return 0;
 }
@@ -77,12 +75,7 @@ static const struct alk_option iroh_options[] = {
 	 .fallback = "any",
 	 .arg = "ADDR:PORT",
 	 .help = "connect: where UDP is bound; any is every address and some port, none is no UDP at all: everything goes through the relay"},
-	{.name = "connect_timeout",
-	 .type = ALK_OPT_DURATION,
-	 .min = 100,
-	 .max = 3600000,
-	 .arg = "SECONDS",
-	 .help = "how long the client tries to reach the server; without it the program's connect_timeout"},
+	ALK_DIAL_OPTIONS,
 	{.type = ALK_OPT_END},
 };
 

@@ -38,9 +38,7 @@ static int tcp_init(const struct alk_plugin_env *env, void **state, struct alk_e
 	tcp->magic = TCP_MAGIC;
 	tcp->loop = env->loop;
 	tcp->options = env->options;
-	tcp->timeout_ms = env->connect_timeout;
-	if (alk_options_has(env->options, "connect_timeout"))
-		tcp->timeout_ms = (uint64_t)alk_options_int(env->options, "connect_timeout");
+	tcp->timeout_ms = alk_plugin_timeout(env);
 	*state = tcp;
 	return 0;
 }
@@ -198,12 +196,7 @@ static void tcp_dial_cancel(void *state, void **dialing)
 
 static const struct alk_option tcp_options[] = {
 	ALK_TCP_OPTIONS,
-	{.name = "connect_timeout",
-	 .type = ALK_OPT_DURATION,
-	 .min = 100,
-	 .max = 3600000,
-	 .arg = "SECONDS",
-	 .help = "how long the client tries to reach the server; without it the program's connect_timeout"},
+	ALK_DIAL_OPTIONS,
 	{.type = ALK_OPT_END},
 };
 

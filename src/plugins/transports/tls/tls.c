@@ -197,9 +197,7 @@ static int tls_init(const struct alk_plugin_env *env, void **state, struct alk_e
 	tls->loop = env->loop;
 	tls->half = env->half;
 	tls->options = env->options;
-	tls->timeout_ms = env->connect_timeout;
-	if (alk_options_has(env->options, "connect_timeout"))
-		tls->timeout_ms = (uint64_t)alk_options_int(env->options, "connect_timeout");
+	tls->timeout_ms = alk_plugin_timeout(env);
 	rc = tls_stealth_init(tls, err);
 	if (rc == 0)
 		rc = tls->role == ALK_ROLE_CLIENT ? tls_context_init_client(tls, err)
@@ -281,12 +279,7 @@ static const struct alk_option tls_options[] = {
 	 .type = ALK_OPT_BOOL,
 	 .fallback = "false",
 	 .help = "connect: take any certificate"},
-	{.name = "connect_timeout",
-	 .type = ALK_OPT_DURATION,
-	 .min = 100,
-	 .max = 3600000,
-	 .arg = "SECONDS",
-	 .help = "how long the client tries to reach the server; without it the program's connect_timeout"},
+	ALK_DIAL_OPTIONS,
 	{.type = ALK_OPT_END},
 };
 
