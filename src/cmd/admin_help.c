@@ -8,11 +8,7 @@
 #include "completion.h"
 
 const struct alk_admin_command admin_commands[] = {
-#define ALK_COMMAND(id_, name_, changes_, help_, ...)                                              \
-	{.name = (name_),                                                                          \
-	 .changes = (changes_),                                                                    \
-	 .help = (help_),                                                                          \
-	 .params = {__VA_ARGS__ __VA_OPT__(, ){0}}},
+#define ALK_COMMAND ALK_ADMIN_ROW
 #include "admin_commands.def"
 #include "tool_commands.def"
 #include "client_commands.def"

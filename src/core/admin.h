@@ -37,6 +37,14 @@ struct alk_admin_command {
 	void (*run)(void *user, struct alk_admin_call *call, json_t *params);
 };
 
+/* A line of admin_commands.def and its like without `run`: for help, completion and checks of
+ * parameters. */
+#define ALK_ADMIN_ROW(id_, name_, changes_, help_, ...)                                            \
+	{.name = (name_),                                                                          \
+	 .changes = (changes_),                                                                    \
+	 .help = (help_),                                                                          \
+	 .params = {__VA_ARGS__ __VA_OPT__(, ){0}}},
+
 /* Bind `path` (at most 107 bytes; a stale socket is replaced after a probe; a live one is an error; the
  * directory is made 0700 if it is missing). `commands` ends with name NULL, borrowed for life. At most
  * 128 clients, of uid 0 or our own. One file descriptor is kept in reserve, so that a client is heard

@@ -301,11 +301,7 @@ static void admin_log_level(void *user, struct alk_admin_call *call, json_t *par
 /* Names, parameters and help are the shared lines; a command of the server that has no handler here does
  * not exist. */
 static const struct alk_admin_command lines[] = {
-#define ALK_COMMAND(id_, name_, changes_, help_, ...)                                              \
-	{.name = (name_),                                                                          \
-	 .changes = (changes_),                                                                    \
-	 .help = (help_),                                                                          \
-	 .params = {__VA_ARGS__ __VA_OPT__(, ){0}}},
+#define ALK_COMMAND ALK_ADMIN_ROW
 #include "admin_commands.def"
 #include "client_commands.def"
 #undef ALK_COMMAND

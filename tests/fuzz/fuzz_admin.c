@@ -9,11 +9,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
 static const struct alk_admin_command commands[] = {
-#define ALK_COMMAND(id_, name_, changes_, help_, ...)                                              \
-	{.name = (name_),                                                                          \
-	 .changes = (changes_),                                                                    \
-	 .help = (help_),                                                                          \
-	 .params = {__VA_ARGS__ __VA_OPT__(, ){0}}},
+#define ALK_COMMAND ALK_ADMIN_ROW
 #include "admin_commands.def"
 #undef ALK_COMMAND
 	{0},
