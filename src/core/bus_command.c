@@ -2,7 +2,6 @@
 /* `alknet pub`, `sub` and `call`: one connection to a bus's local socket, of a server (bus.listen) or of `alknet connect
  * --bus`. They block: each is one conversation. */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
@@ -21,7 +20,6 @@
 #define PREFIX "unix:"
 #define SYSTEM_SOCKET "/run/alknet/bus.sock"
 #define FRAME_LIMIT ((size_t)4 << 20)
-#define FLAGS_MAX 16
 #define PATTERNS_MAX 256
 #define ANSWER_MS 60000 /* of what is not a call */
 
@@ -116,8 +114,10 @@ static int number_take(const char *name, const char *text, bool duration, int64_
 						 duration ? "a time" : "a number from 1 up", text);
 }
 
-static int flag_take(struct command *c, const char *name, const char *text, struct alk_err *err)
+static int flag_take(void *user, const char *name, const char *text, struct alk_err *err)
 {
+	struct command *c = user;
+
 	if (strcmp(name, "help") == 0)
 		c->help = true;
 	else if (strcmp(name, "retain") == 0)
@@ -135,41 +135,6 @@ static int flag_take(struct command *c, const char *name, const char *text, stru
 	else
 		return number_take(name, text, true, &c->timeout, err);
 	return 0;
-}
-
-/* Gives the number of words that were flags; -EINVAL. */
-static int flags_read(struct command *c, const struct alk_flag *flags, int argc, char **argv,
-		      struct alk_err *err)
-{
-	struct option options[FLAGS_MAX] = {{0}};
-	char shown[128];
-	int got, rc;
-
-	for (int i = 0; flags[i].name != NULL; i++)
-		options[i] = (struct option){flags[i].name,
-					     flags[i].arg != NULL ? required_argument : no_argument,
-					     NULL, 256 + i};
-	opterr = 0;
-	optind = 0;
-	for (;;) {
-		const char *word = argv[optind > 0 ? optind : 1];
-
-		got = getopt_long(argc, argv, "+:h", options, NULL);
-		if (got == -1)
-			return optind;
-		alk_text_escape(word, strlen(word), shown, sizeof(shown));
-		if (got == ':')
-			return alk_err_set(err, -EINVAL, "%s: needs a value", shown);
-		if (got == '?')
-			return alk_err_set(
-				err, -EINVAL,
-				"%s: there is no such flag; \"alknet %s --help\" lists them", shown,
-				c->name);
-		rc = got == 'h' ? flag_take(c, "help", NULL, err)
-				: flag_take(c, flags[got - 256].name, optarg, err);
-		if (rc < 0)
-			return rc;
-	}
 }
 
 /* The connection */
@@ -692,7 +657,7 @@ static int command_main(const char *name, const struct alk_flag *flags,
 		return alk_main_fail(1, &err);
 	c->name = name;
 	c->fd = -1;
-	rest = flags_read(c, flags, argc, argv, &err);
+	rest = alk_cmdline_read_flags(flags, name, argc, argv, flag_take, c, &err);
 	if (rest < 0 || c->help) {
 		rc = rest < 0 ? alk_main_fail(2, &err) : alk_cmdline_help(name, stdout) < 0;
 		free(c);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "cmdline.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
@@ -12,6 +13,7 @@
 
 #define HELP_COLUMN 34
 #define HELP_WIDTH 100
+#define FLAGS_MAX 32 /* of a command that takes no options */
 
 const struct alk_command alk_commands[] = {
 	{"serve", "--key FILE (--authorized-keys FILE | --policy FILE) [FLAG]...",
@@ -257,6 +259,54 @@ int alk_cmdline_read(int argc, char **argv, struct alk_conf *conf, struct alk_cm
 	free(flags.list);
 	free(flags.names);
 	return rc;
+}
+
+/* Returns the letters for getopt_long. */
+static const char *flags_list(const struct alk_flag *flags, struct option list[FLAGS_MAX])
+{
+	const char *letters = "+:h";
+
+	for (int i = 0; flags[i].name != NULL; i++) {
+		assert(i < FLAGS_MAX - 1);
+		list[i] = (struct option){flags[i].name,
+					  flags[i].arg != NULL ? required_argument : no_argument,
+					  NULL, GOT_FIRST + i};
+		if (strcmp(flags[i].name, "config") == 0)
+			letters = "+:c:h";
+	}
+	return letters;
+}
+
+int alk_cmdline_read_flags(const struct alk_flag *flags, const char *command, int argc, char **argv,
+			   alk_flag_take *take, void *user, struct alk_err *err)
+{
+	struct option list[FLAGS_MAX] = {{0}};
+	const char *letters = flags_list(flags, list);
+	char shown[128];
+
+	opterr = 0;
+	optind = 0;
+	for (;;) {
+		const char *word = argv[optind > 0 ? optind : 1];
+		int got = getopt_long(argc, argv, letters, list, NULL), rc;
+
+		if (got == -1)
+			return optind;
+		alk_text_escape(word, strlen(word), shown, sizeof(shown));
+		if (got == ':')
+			return alk_err_set(err, -EINVAL, "%s: needs a value", shown);
+		if (got == '?')
+			return alk_err_set(
+				err, -EINVAL,
+				"%s: there is no such flag; \"alknet %s --help\" lists them", shown,
+				command);
+		if (got == GOT_HELP || got == GOT_CONFIG)
+			rc = take(user, got == GOT_HELP ? "help" : "config", optarg, err);
+		else
+			rc = take(user, flags[got - GOT_FIRST].name, optarg, err);
+		if (rc < 0)
+			return rc;
+	}
 }
 
 int alk_cmdline_environment(struct alk_conf *conf, struct alk_err *err)

@@ -33,6 +33,15 @@ struct alk_flag {
 extern const struct alk_flag alk_policy_flags[];				 /* policy_main.c */
 extern const struct alk_flag alk_pub_flags[], alk_sub_flags[], alk_call_flags[]; /* bus_command.c */
 
+/* One flag; `value` is NULL where it takes none, and borrowed for the program's life. 0, or -errno
+ * with `err`. */
+typedef int alk_flag_take(void *user, const char *name, const char *value, struct alk_err *err);
+/* Hand the flags before the first word that is none to `take`. -h is --help, and -c is --config
+ * where there is one. Gives how many words they are, argv[0] with them; what `take` failed with;
+ * -EINVAL with `err`, which names `command`. */
+int alk_cmdline_read_flags(const struct alk_flag *flags, const char *command, int argc, char **argv,
+			   alk_flag_take *take, void *user, struct alk_err *err);
+
 /* The commands; NULL ends the list. Hidden ones have no summary. */
 struct alk_command {
 	const char *name;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include <dirent.h>
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +16,6 @@
 #define FILE_MAX_BYTES (1024 * 1024)
 #define FILES_MAX 1024
 #define DEPTH_MAX 16
-#define FLAGS_MAX 32
 
 const struct alk_flag alk_policy_flags[] = {
 	{"config", "FILE", "eval: the configuration whose policy is asked (-c)"},
@@ -61,9 +59,9 @@ static int line_list(json_t *params, const char *key, const char *text)
 	return json_array_append_new(list, json_string(text));
 }
 
-static int line_set(struct policy_line *line, const char *name, const char *text,
-		    struct alk_err *err)
+static int line_set(void *user, const char *name, const char *text, struct alk_err *err)
 {
+	struct policy_line *line = user;
 	char key[32], *c;
 	int rc;
 
@@ -90,43 +88,6 @@ static int line_set(struct policy_line *line, const char *name, const char *text
 	else
 		rc = json_object_set_new(line->params, key, json_string(text));
 	return rc == 0 ? 0 : alk_err_set(err, -EINVAL, "--%s: is not UTF-8", name);
-}
-
-/* Gives the number of flags before what is no flag; -EINVAL. */
-static int line_read(int argc, char **argv, struct policy_line *line, struct alk_err *err)
-{
-	struct option options[FLAGS_MAX] = {{0}};
-	char shown[128];
-	int i, got;
-
-	for (i = 0; alk_policy_flags[i].name; i++)
-		options[i] = (struct option){alk_policy_flags[i].name,
-					     alk_policy_flags[i].arg ? required_argument
-								     : no_argument,
-					     NULL, 256 + i};
-	opterr = 0;
-	optind = 0;
-	for (;;) {
-		const char *word = argv[optind > 0 ? optind : 1];
-
-		got = getopt_long(argc, argv, "+:c:h", options, NULL);
-		if (got == -1)
-			return optind;
-		alk_text_escape(word, strlen(word), shown, sizeof(shown));
-		if (got == ':')
-			return alk_err_set(err, -EINVAL, "%s: needs a value", shown);
-		if (got == '?')
-			return alk_err_set(
-				err, -EINVAL,
-				"%s: there is no such flag; \"alknet policy --help\" lists them",
-				shown);
-		if (got == 'c' || got == 'h')
-			got = line_set(line, got == 'c' ? "config" : "help", optarg, err);
-		else
-			got = line_set(line, alk_policy_flags[got - 256].name, optarg, err);
-		if (got < 0)
-			return got;
-	}
 }
 
 /* ---- eval ---- */
@@ -502,7 +463,9 @@ int alk_main_policy(int argc, char **argv)
 		json_decref(line.params);
 		return alk_main_fail(2, &err);
 	}
-	rest = line.help ? 0 : line_read(argc - 1, argv + 1, &line, &err);
+	rest = line.help ? 0
+			 : alk_cmdline_read_flags(alk_policy_flags, "policy", argc - 1, argv + 1,
+						  line_set, &line, &err);
 	if (rest >= 0 && line.help)
 		status = alk_cmdline_help("policy", stdout) < 0 ? 1 : 0;
 	else if (rest >= 0 && test)
