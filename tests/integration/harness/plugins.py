@@ -7,12 +7,12 @@ from pathlib import Path
 from . import compiler, procs
 
 
-def build(directory, name):
-    """A plugin directory with tcp, forward, and NAME.c of tests/integration."""
+def build(directory, name, *others):
+    """A plugin directory with tcp, forward, the others, and NAME.c of tests/integration."""
     plugins = directory / "plugins"
     plugins.mkdir(mode=0o755)
-    for stem in ("tcp.so", "forward.so"):
-        shutil.copy(Path(procs.plugin_dir()) / stem, plugins / stem)
-        (plugins / stem).chmod(0o755)
+    for stem in ("tcp", "forward", *others):
+        shutil.copy(Path(procs.plugin_dir()) / f"{stem}.so", plugins / f"{stem}.so")
+        (plugins / f"{stem}.so").chmod(0o755)
     compiler.shared(name, plugins / f"{name}.so")
     return plugins
