@@ -82,7 +82,7 @@ int admin_ask(struct tool *tool, int id, const char *method, json_t *params)
 }
 
 /* Answers may be secret. */
-void admin_buffer_free(struct tool *tool)
+void admin_buffer_deinit(struct tool *tool)
 {
 	if (tool->buf != NULL)
 		explicit_bzero(tool->buf, tool->size);
@@ -103,7 +103,7 @@ static ssize_t read_more(struct tool *tool)
 			return -ENOMEM;
 		if (tool->len > 0)
 			memcpy(buf, tool->buf, tool->len);
-		admin_buffer_free(tool);
+		admin_buffer_deinit(tool);
 		tool->buf = buf;
 		tool->size = size;
 	}

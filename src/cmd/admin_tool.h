@@ -40,7 +40,7 @@ json_t *admin_next(struct tool *tool);
 int admin_read(struct tool *tool);
 json_t *admin_take(struct tool *tool, int *status);
 int admin_print_error(const json_t *error);
-void admin_buffer_free(struct tool *tool);
+void admin_buffer_deinit(struct tool *tool);
 /* All of it: `*result` is a new reference. */
 int admin_call(struct tool *tool, const char *method, json_t *params, json_t **result);
 /* As --json wants it, or for people. */

@@ -374,6 +374,6 @@ int main(int argc, char **argv)
 			       : admin_fail(STATUS_FAILED, "out of memory");
 	free(words);
 	alk_fd_close(&tool.fd);
-	admin_buffer_free(&tool);
+	admin_buffer_deinit(&tool);
 	return status;
 }

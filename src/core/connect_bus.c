@@ -96,12 +96,12 @@ static void client_free(struct bus_client *c)
 	alk_timer_free(&c->tick);
 	alk_timer_free(&c->again);
 	alk_fd_close(&c->fd);
-	bus_memory_free(&c->memory);
-	bus_bytes_free(&c->in);
-	bus_bytes_free(&c->up);
-	bus_bytes_free(&c->tx);
-	bus_bytes_free(&c->down);
-	bus_bytes_free(&c->out);
+	bus_memory_deinit(&c->memory);
+	bus_bytes_deinit(&c->in);
+	bus_bytes_deinit(&c->up);
+	bus_bytes_deinit(&c->tx);
+	bus_bytes_deinit(&c->down);
+	bus_bytes_deinit(&c->out);
 	*c->prev = c->next;
 	if (c->next != NULL)
 		c->next->prev = c->prev;
@@ -506,7 +506,7 @@ static int client_take_back(struct bus_client *c)
 	c->tx_sent = 0;
 	if (rc == 0 && bus_bytes_n(&c->up) > 0)
 		rc = bus_bytes_add(&kept, c->up.bytes + c->up.off, bus_bytes_n(&c->up));
-	bus_bytes_free(&c->up);
+	bus_bytes_deinit(&c->up);
 	c->up = kept;
 	c->n_marks = 0;
 	return rc;
@@ -517,7 +517,7 @@ static void client_lost(struct bus_client *c)
 {
 	c->open = c->eof_sent = c->held = false;
 	alk_timer_stop(c->again);
-	bus_bytes_free(&c->down);
+	bus_bytes_deinit(&c->down);
 	bus_memory_lost(&c->memory, &c->out);
 	if (client_take_back(c) < 0) {
 		client_die(c);

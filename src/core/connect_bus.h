@@ -51,7 +51,7 @@ static inline size_t bus_bytes_n(const struct bus_bytes *b)
 /* -ENOMEM. */
 int bus_bytes_add(struct bus_bytes *b, const void *bytes, size_t n);
 void bus_bytes_take(struct bus_bytes *b, size_t n);
-void bus_bytes_free(struct bus_bytes *b);
+void bus_bytes_deinit(struct bus_bytes *b);
 
 struct bus_memory {
 	struct bus_memory_sub *subs;	  /* in the order in which they were made */
@@ -91,7 +91,7 @@ void bus_memory_expire(struct bus_memory *m, const uint8_t *frame, size_t n,
 /* Has everything been made again? */
 bool bus_memory_restored(const struct bus_memory *m);
 bool bus_memory_listens(const struct bus_memory *m);
-void bus_memory_free(struct bus_memory *m);
+void bus_memory_deinit(struct bus_memory *m);
 /* {"type": type, "id": id, "payload": {code, message, retryable}} as a frame. */
 void bus_say_error(struct bus_bytes *back, const char *type, const char *id, const char *code,
 		   const char *message);

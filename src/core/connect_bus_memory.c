@@ -71,10 +71,10 @@ void bus_bytes_take(struct bus_bytes *b, size_t n)
 {
 	b->off += n;
 	if (b->off == b->len)
-		bus_bytes_free(b);
+		bus_bytes_deinit(b);
 }
 
-void bus_bytes_free(struct bus_bytes *b)
+void bus_bytes_deinit(struct bus_bytes *b)
 {
 	free(b->bytes);
 	*b = (struct bus_bytes){.bytes = NULL};
@@ -588,7 +588,7 @@ bool bus_memory_listens(const struct bus_memory *m)
 	return m->subs != NULL || m->spoke != NULL || m->calls != NULL;
 }
 
-void bus_memory_free(struct bus_memory *m)
+void bus_memory_deinit(struct bus_memory *m)
 {
 	while (m->subs != NULL)
 		sub_drop(m, &m->subs);

@@ -167,7 +167,7 @@ void alk_metrics_append(struct alk_metrics_text *out, const char *lines)
 	text_add(out, "%s%s", lines, len > 0 && lines[len - 1] != '\n' ? "\n" : "");
 }
 
-void alk_metrics_text_free(struct alk_metrics_text *out)
+void alk_metrics_text_deinit(struct alk_metrics_text *out)
 {
 	free(out->text);
 	*out = (struct alk_metrics_text){0};

@@ -54,6 +54,6 @@ void alk_metrics_build(struct alk_metrics_text *out);
 void alk_metrics_write(struct alk_metrics_text *out, const struct alk_metrics *metrics);
 /* Lines that were made elsewhere; a newline is added if they lack one. */
 void alk_metrics_append(struct alk_metrics_text *out, const char *lines);
-void alk_metrics_text_free(struct alk_metrics_text *out);
+void alk_metrics_text_deinit(struct alk_metrics_text *out);
 
 #endif

@@ -108,7 +108,7 @@ static void answer_metrics(struct client *c, bool head_only)
 	else
 		client_answer(c, 200, "text/plain; version=0.0.4; charset=utf-8", text.text,
 			      text.len, head_only);
-	alk_metrics_text_free(&text);
+	alk_metrics_text_deinit(&text);
 }
 
 static void client_serve(struct client *c, const struct alk_http_head *head)

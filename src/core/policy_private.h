@@ -158,7 +158,7 @@ void alk_policy_api_log(lua_State *L, int level, const char *text);
 /* The metatable of JSON documents under way. */
 void alk_policy_codec_open(lua_State *L);
 /* Forget the buckets and a dictionary of the state's own. */
-void alk_policy_store_free(struct alk_policy_sandbox *box);
+void alk_policy_store_deinit(struct alk_policy_sandbox *box);
 
 /* A question while it is in Lua. */
 struct alk_question_run {

@@ -419,6 +419,6 @@ void alk_policy_sandbox_deinit(struct alk_policy_sandbox *box)
 	if (box->L)
 		lua_close(box->L);
 	box->L = NULL;
-	alk_policy_store_free(box);
+	alk_policy_store_deinit(box);
 	box->magic = 0;
 }

@@ -289,7 +289,7 @@ int alk_api_limit(lua_State *L)
 	return 1;
 }
 
-void alk_policy_store_free(struct alk_policy_sandbox *box)
+void alk_policy_store_deinit(struct alk_policy_sandbox *box)
 {
 	free(box->limiter);
 	box->limiter = NULL;

@@ -331,18 +331,18 @@ void alk_supervisor_free(struct alk_supervisor **supp)
 	*supp = NULL;
 	if (sup == NULL)
 		return;
-	supervisor_reload_free(sup);
+	supervisor_reload_deinit(sup);
 	alk_task_cancel(sup->loop, &sup->reap);
 	for (unsigned i = 0; i < sup->listeners; i++)
 		supervisor_unlisten_free(&sup->listener[i]);
 	supervisor_free_slots(sup);
 	supervisor_half_close(sup);
-	supervisor_upgrade_free(sup);
-	supervisor_proxy_free(sup);
-	supervisor_local_free(sup);
-	supervisor_query_free(sup);
-	supervisor_plugin_free(sup);
-	supervisor_remote_free(sup);
+	supervisor_upgrade_deinit(sup);
+	supervisor_proxy_deinit(sup);
+	supervisor_local_deinit(sup);
+	supervisor_query_deinit(sup);
+	supervisor_plugin_deinit(sup);
+	supervisor_remote_deinit(sup);
 	supervisor_admin_close(sup);
 	alk_metrics_http_free(&sup->metrics_http);
 	for (size_t i = 0; i < sizeof(sup->signal) / sizeof(sup->signal[0]); i++)

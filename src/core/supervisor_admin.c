@@ -197,7 +197,7 @@ static void admin_metrics(void *user, struct alk_admin_call *call, json_t *param
 		alk_admin_error(&call, ALK_ADMIN_FAILED, "out of memory");
 	else
 		alk_admin_result(&call, json_pack("{s:s}", "text", out.text));
-	alk_metrics_text_free(&out);
+	alk_metrics_text_deinit(&out);
 }
 
 static void admin_health(void *user, struct alk_admin_call *call, json_t *params)

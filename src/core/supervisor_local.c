@@ -155,7 +155,7 @@ void supervisor_local_leave(struct alk_supervisor *sup)
 	}
 }
 
-void supervisor_local_free(struct alk_supervisor *sup)
+void supervisor_local_deinit(struct alk_supervisor *sup)
 {
 	while (sup->locals != NULL)
 		supervisor_local_gone(sup, sup->locals->link);

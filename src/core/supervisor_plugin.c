@@ -272,7 +272,7 @@ void supervisor_plugin_change(struct alk_supervisor *sup, struct alk_admin_call 
 	alk_admin_error(&call, ALK_ADMIN_FAILED, "%s", err.text);
 }
 
-void supervisor_plugin_free(struct alk_supervisor *sup)
+void supervisor_plugin_deinit(struct alk_supervisor *sup)
 {
 	struct supervisor_plugin_change *change = sup->change;
 

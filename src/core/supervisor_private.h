@@ -316,7 +316,7 @@ enum supervisor_reload_kind {
 	SUPERVISOR_RELOAD_COUNT
 };
 int supervisor_reload_init(struct alk_supervisor *sup, struct alk_err *err);
-void supervisor_reload_free(struct alk_supervisor *sup);
+void supervisor_reload_deinit(struct alk_supervisor *sup);
 /* Answers `call` (NULL: nobody asked) when it is done or has failed. Several that wait become one. */
 void supervisor_reload(struct alk_supervisor *sup, enum supervisor_reload_kind kind,
 		       struct alk_admin_call *call);
@@ -344,7 +344,7 @@ json_t *supervisor_reload_restart(const struct alk_supervisor *sup);
 /* Does a PROXY header come first on this listener's links? Then true: it takes link->fd and hands the link on
  * when the header is there, with the addresses that it says. */
 bool supervisor_proxy_expects(struct supervisor_listener *listener, struct alk_link *link);
-void supervisor_proxy_free(struct alk_supervisor *sup);
+void supervisor_proxy_deinit(struct alk_supervisor *sup);
 
 /* supervisor_admin.c */
 int supervisor_admin_open(struct alk_supervisor *sup, struct alk_err *err);
@@ -389,7 +389,7 @@ void supervisor_plugin_change(struct alk_supervisor *sup, struct alk_admin_call 
 			      const char *name, bool load);
 /* A change is under way: no worker may start meanwhile. */
 bool supervisor_plugin_busy(const struct alk_supervisor *sup);
-void supervisor_plugin_free(struct alk_supervisor *sup);
+void supervisor_plugin_deinit(struct alk_supervisor *sup);
 /* Tell a new loader what was unloaded. -ENOMEM. */
 int supervisor_plugin_forbid(const struct alk_supervisor *sup, struct alk_loader *loader);
 /* For plugin.list: what the supervisor knows; workers add to it. */
@@ -427,7 +427,7 @@ void supervisor_local_accept(struct alk_supervisor *sup, bool ready);
 void supervisor_local_gone(struct alk_supervisor *sup, uint64_t link);
 /* Another program has the sockets now. */
 void supervisor_local_leave(struct alk_supervisor *sup);
-void supervisor_local_free(struct alk_supervisor *sup);
+void supervisor_local_deinit(struct alk_supervisor *sup);
 
 /* supervisor_upgrade.c */
 /* Answers `call` when another program serves, or will not. */
@@ -436,7 +436,7 @@ void supervisor_upgrade(struct alk_supervisor *sup, struct alk_admin_call *call,
 void supervisor_upgrade_tick(struct alk_supervisor *sup);
 /* The server leaves for another reason. */
 void supervisor_upgrade_cancel(struct alk_supervisor *sup);
-void supervisor_upgrade_free(struct alk_supervisor *sup);
+void supervisor_upgrade_deinit(struct alk_supervisor *sup);
 /* This program is the one that follows, and serves. */
 void supervisor_upgrade_ready(struct alk_supervisor *sup);
 
@@ -467,7 +467,7 @@ void supervisor_query_reply(struct alk_supervisor *sup, unsigned slot, uint64_t 
 			    json_t *message);
 /* This worker will not answer any more; `lost`: what it knew is missing. */
 void supervisor_query_gone(struct alk_supervisor *sup, unsigned slot, bool lost);
-void supervisor_query_free(struct alk_supervisor *sup);
+void supervisor_query_deinit(struct alk_supervisor *sup);
 
 /* supervisor_remote.c */
 /* A worker's message about a remote listener; false when it makes no sense. */
@@ -476,6 +476,6 @@ bool supervisor_remote_hear(struct alk_supervisor *sup, unsigned worker, const j
 void supervisor_remote_tell_new(struct alk_supervisor *sup, unsigned worker);
 void supervisor_remote_gone(struct alk_supervisor *sup, unsigned worker);
 json_t *supervisor_remote_list(const struct alk_supervisor *sup);
-void supervisor_remote_free(struct alk_supervisor *sup);
+void supervisor_remote_deinit(struct alk_supervisor *sup);
 
 #endif

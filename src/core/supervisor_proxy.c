@@ -173,7 +173,7 @@ bool supervisor_proxy_expects(struct supervisor_listener *listener, struct alk_l
 	return true;
 }
 
-void supervisor_proxy_free(struct alk_supervisor *sup)
+void supervisor_proxy_deinit(struct alk_supervisor *sup)
 {
 	while (sup->proxied != NULL)
 		proxied_free(sup->proxied);

@@ -264,7 +264,7 @@ void supervisor_query_gone(struct alk_supervisor *sup, unsigned slot, bool lost)
 	}
 }
 
-void supervisor_query_free(struct alk_supervisor *sup)
+void supervisor_query_deinit(struct alk_supervisor *sup)
 {
 	while (sup->queries != NULL) {
 		if (sup->queries->call != NULL)

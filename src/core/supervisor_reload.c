@@ -506,7 +506,7 @@ int supervisor_reload_init(struct alk_supervisor *sup, struct alk_err *err)
 	return 0;
 }
 
-void supervisor_reload_free(struct alk_supervisor *sup)
+void supervisor_reload_deinit(struct alk_supervisor *sup)
 {
 	struct supervisor_reload *r = sup->reload;
 

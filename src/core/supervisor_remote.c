@@ -158,7 +158,7 @@ json_t *supervisor_remote_list(const struct alk_supervisor *sup)
 	return list;
 }
 
-void supervisor_remote_free(struct alk_supervisor *sup)
+void supervisor_remote_deinit(struct alk_supervisor *sup)
 {
 	while (sup->remotes != NULL) {
 		struct supervisor_remote *r = sup->remotes;

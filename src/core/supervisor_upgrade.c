@@ -224,7 +224,7 @@ void supervisor_upgrade_cancel(struct alk_supervisor *sup)
 }
 
 /* It waits for the answer of a half: that may come until all halves are gone. */
-void supervisor_upgrade_free(struct alk_supervisor *sup)
+void supervisor_upgrade_deinit(struct alk_supervisor *sup)
 {
 	struct supervisor_upgrade *up = sup->upgrade;
 

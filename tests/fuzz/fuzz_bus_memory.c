@@ -85,7 +85,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 		bytes += 3 + size;
 		n -= 3 + size;
 	}
-	bus_memory_free(&m);
+	bus_memory_deinit(&m);
 	require(m.bytes == 0);
 	free(frame);
 	return 0;

@@ -115,7 +115,7 @@ static void test_metrics(void **state)
 		out.text,
 		"alknet_links_refused_total{reason=\"a\"} 1.5\nalknet_links_refused_total{reason=\"b\"} 4000000000\n"));
 	assert_int_equal(out.text[out.len], '\0');
-	alk_metrics_text_free(&out);
+	alk_metrics_text_deinit(&out);
 }
 
 /* Names are Prometheus's: a prefix, counters end in _total, no name twice. */
