@@ -15,6 +15,11 @@ struct login_offer {
 	size_t sign_len;
 };
 
+/*   IDLE ─keys of files─▶ FILES ─▶ logged in
+ *     └──────an agent───▶ LISTING ─list─▶ OFFERING ─taken─▶ SIGNING ─▶ SIGNED ─▶ logged in
+ *                                           ▲                  │          │
+ *                                           └───not signed─────┴───no─────┘
+ * No key is left in FILES or OFFERING: refused. alk_login_end(): IDLE, from any of them. */
 enum login_state {
 	LOGIN_IDLE,
 	LOGIN_LISTING,

@@ -7,6 +7,11 @@
 
 #include "tls.h"
 
+/*   FIRST ─TLS─▶ HANDSHAKE ─done─▶ TALK ─one of ours─▶ a pump takes it, freed
+ *     ├────────HTTP────────────────▲ ├─stealth_upstream─▶ DIAL ─▶ a pump takes it, freed
+ *     └─a CA's check─▶ LINGER ◀─ends─┘
+ *                        └─read, or late─▶ freed
+ * A peer that goes, or is silent, is freed from any of them. */
 enum site_state {
 	SITE_FIRST, /* waits for the first byte */
 	SITE_HANDSHAKE,
