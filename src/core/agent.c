@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include <alknet/dial.h>
-#include "keys.h"
+#include "wire.h"
 
 #define QUERY_MAGIC 0x61676e74u
 #define PATH_SIZE 128 /* a unix socket's path is shorter */

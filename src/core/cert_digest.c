@@ -5,7 +5,7 @@
 #include <string.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include "keys.h"
+#include "base64.h"
 
 int alk_sha256(const void *bytes, size_t len, uint8_t out[ALK_SHA256_LEN])
 {

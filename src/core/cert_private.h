@@ -5,7 +5,7 @@
 /* What cert*.c and krl*.c share: public keys and signatures in wire form. */
 
 #include "cert.h"
-#include "keys.h"
+#include "wire.h"
 
 #define ALK_CERT_RSA_BITS_MIN 3072
 #define ALK_CERT_RSA_BITS_MAX 16384

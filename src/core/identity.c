@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "identity.h"
+#include "base64.h"
 #include "keys.h"
+#include "wire.h"
 #include "pubkey.h"
 
 #include <errno.h>

@@ -54,26 +54,7 @@ const char *alk_key_blob_check(const uint8_t *blob, size_t len, const char *type
 const struct alk_key_entry *alk_keys_find(const struct alk_keys *keys, const uint8_t *blob,
 					  size_t len);
 
-/* base64 (RFC 4648 4): padding required, no blanks, spare bits zero. Returns the length; -EINVAL; -ENOSPC
- * when `size` is too small. out may be NULL to measure. */
-ssize_t alk_base64_decode(const char *text, size_t len, uint8_t *out, size_t size);
-/* The length without the NUL that is written behind it, or -ENOSPC. */
-ssize_t alk_base64_encode(const uint8_t *bytes, size_t len, char *out, size_t size);
-
-/* The same into memory of its own, to be freed. NULL: not base64, nothing in it, no memory. */
-char *alk_base64_text(const uint8_t *bytes, size_t len);
-uint8_t *alk_base64_bytes(const char *text, size_t *len);
-
-/* A piece of RFC 4251 5 data that is still to be read; borrows the bytes. */
-struct alk_wire {
-	const uint8_t *p;
-	size_t left;
-};
-/* False, and nothing taken, when there are not enough bytes left. A string is borrowed from the data. */
-bool alk_wire_u32(struct alk_wire *wire, uint32_t *value);
-bool alk_wire_u64(struct alk_wire *wire, uint64_t *value);
-bool alk_wire_string(struct alk_wire *wire, const uint8_t **data, size_t *len);
-
+/* In a time that does not tell where they differ. */
 bool alk_equal_ct(const void *a, const void *b, size_t n);
 
 #endif

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "knownhosts.h"
-#include "keys.h"
 #include "text.h"
 
 #include <ctype.h>

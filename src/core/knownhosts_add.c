@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "knownhosts.h"
-#include "keys.h"
+#include "base64.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 #include "krl_private.h"
+#include "base64.h"
 
 struct text {
 	const char *p;

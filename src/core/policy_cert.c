@@ -3,7 +3,7 @@
 #include <string.h>
 #include "cert.h"
 #include "cert_digest.h"
-#include "keys.h"
+#include "wire.h"
 #include "policy.h"
 
 /* A certificate as on_auth sees it: texts and lists in one block, taken from the wire form. */

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <jansson.h>
 #include "cert_digest.h"
-#include "keys.h"
+#include "base64.h"
 #include "policy_private.h"
 
 /* alknet.base64, alknet.sha256, alknet.json. What they work on is bounded, because nothing stops them while

@@ -9,7 +9,8 @@
 #include "addr.h"
 #include "cert.h"
 #include "cert_digest.h"
-#include "keys.h"
+#include "base64.h"
+#include "wire.h"
 #include "json_text.h"
 
 #define LIST_MAX 256

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include <strings.h>
-#include "keys.h"
+#include "base64.h"
 
 #define WORD_MAX 255
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "addr.h"
-#include "keys.h"
+#include "base64.h"
 
 enum {
 	SOCKS_VERSION = 5,

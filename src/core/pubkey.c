@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "pubkey.h"
+#include "base64.h"
 #include "keys.h"
+#include "wire.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -6,7 +6,7 @@
 #include <sys/random.h>
 
 #include "cmdline.h"
-#include "keys.h"
+#include "base64.h"
 
 /* `alknet secret new`: what stealth_secret wants. */
 

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/random.h>
-#include "keys.h"
+#include "base64.h"
 
 #define LINE 70
 #define BLOB_MAX 512

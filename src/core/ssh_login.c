@@ -8,6 +8,7 @@
 #include "client.h"
 #include "content.h"
 #include "identity.h"
+#include "base64.h"
 #include "keys.h"
 #include "loop_private.h"
 #include "pubkey.h"

@@ -8,7 +8,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include <alknet/log.h>
+#include "base64.h"
 #include "keys.h"
+#include "wire.h"
 #include "pubkey.h"
 
 /* A person may have to confirm it; the handshake's deadline is the real one. */

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "keys.h"
+#include "base64.h"
 #include "log_private.h"
 #include "json_text.h"
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <alknet/dial.h>
 #include <alknet/log.h>
+#include "base64.h"
 #include "board.h"
 #include "bus.h"
 #include "ctl.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Certificates: what is taken hangs together, and there is one verdict, with a reason unless it is good. */
 #include "cert.h"
-#include "keys.h"
+#include "wire.h"
 
 #include <stdlib.h>
 #include <string.h>

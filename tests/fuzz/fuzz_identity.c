@@ -2,7 +2,7 @@
 /* Private key files: a key or a sentence, never both; a passphrase is asked for at most three times. The
  * first byte of the input says whether the rest is base64 that BEGIN and END are put around. */
 #include "identity.h"
-#include "keys.h"
+#include "base64.h"
 
 #include <stdint.h>
 #include <stdio.h>

@@ -2,7 +2,8 @@
 /* Revoked keys: a list that can be asked or a sentence that names the file, never both. A line that is
  * taken revokes its key. */
 #include "cert.h"
-#include "keys.h"
+#include "base64.h"
+#include "wire.h"
 #include "krl.h"
 
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Who may come in: lines, authorities and revocations together, as one answer with its reason. */
 #include "auth.h"
+#include "base64.h"
 
 #include <errno.h>
 #include <setjmp.h>

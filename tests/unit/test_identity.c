@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Private keys of the real ssh-keygen, and the passphrase asked on a terminal of the test's own. */
 #include "identity.h"
-#include "keys.h"
+#include "base64.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* authorized_keys: what is a key, what is refused and with which words. */
+#include "base64.h"
 #include "keys.h"
+#include "wire.h"
 
 #include <errno.h>
 #include <setjmp.h>

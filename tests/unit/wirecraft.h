@@ -4,7 +4,7 @@
 
 /* Bytes in RFC 4251's forms, of the test's own making or from a .pub file. Included after keygen.h. */
 
-#include "keys.h"
+#include "base64.h"
 
 struct craft {
 	uint8_t bytes[32768];
