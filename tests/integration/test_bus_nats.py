@@ -39,13 +39,13 @@ pytestmark = pytest.mark.skipif(
 def mesh(keys, tmp_path, running_programs):
     made, servers = [], []
 
-    def start(names="ab", workers=1, jetstream=False, policy=POLICY, **bus):
+    def start(names="ab", workers=1, jetstream=False, policy=POLICY, env=None, **bus):
         nats = natsserver.NatsServer(tmp_path, jetstream)
         made.append(nats)
         for name in names:
             directory = tmp_path / name
             directory.mkdir()
-            conf = Configured(keys, directory, running_programs, workers=workers, policy=policy.replace("NAME", name),
+            conf = Configured(keys, directory, running_programs, workers=workers, policy=policy.replace("NAME", name), env=env,
                               bus={"backend": nats.url, **bus})
             servers.append(conf)
             wait_until(lambda: conf.server.metric("alknet_bus_backend_connected") == 1, 20, "NATS")
@@ -56,6 +56,12 @@ def mesh(keys, tmp_path, running_programs):
         one.close()
     for one in made:
         one.close()
+
+
+def program_of(bus):
+    """The one that speaks with NATS."""
+    (pid,) = [pid for pid in procs.tree(bus.conf.server.pid) if open(f"/proc/{pid}/comm").read().strip() == "alknet-nats"]
+    return pid
 
 
 def settled(nats, *servers):
@@ -440,6 +446,72 @@ def test_a_server_that_dies_ends_its_calls(mesh):
     assert spoke.next() == {"type": "call.aborted", "id": near["id"], "payload": {}}
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_one_that_was_away_for_a_moment_ends_its_calls(mesh, workers):
+    """It is back before the other one misses it, and has forgotten all calls."""
+    nats, a, b = mesh(workers=workers)
+    caller, far, dev, near = a.peer(), b.peer(), b.peer(), a.peer()
+    dev.register("dev", {"name": "/watch", "op_type": "subscription"})
+    near.register("near", {"name": "/watch", "op_type": "subscription"})
+    settled(nats, a, b)
+    asked = []
+    for one, spoke, name in ((caller, dev, "/dev/watch"), (far, near, "/near/watch")):
+        one.request(name)
+        asked.append(spoke.next()["id"])
+        spoke.respond(asked[-1], 1)
+        assert one.output() == 1
+    os.kill(program_of(b), signal.SIGKILL)
+    for one in (caller, far):
+        failed(one.next(), "UNAVAILABLE")
+    assert dev.next() == {"type": "call.aborted", "id": asked[0], "payload": {}}
+    assert near.next() == {"type": "call.aborted", "id": asked[1], "payload": {}}
+    # The calls of others than those two servers, and new ones, are not touched.
+    wait_until(lambda: b.metric("backend_connected") == 1, 20, "it to be back")
+    wait_until(lambda: caller.call("/b/hello", {"who": 1})["type"] == "call.responded", 20, "calls to go again")
+    caller.request("/dev/watch")
+    again = dev.next()["id"]
+    settled(nats, a, b)
+    dev.respond(again, 2)
+    assert caller.output() == 2
+    assert far.sync() == [] and near.sync() == []
+
+
+def test_the_program_is_gone_for_good(mesh, tmp_path):
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    for name in os.listdir(procs.plugin_dir()):
+        (plugins / name).symlink_to(os.path.join(procs.plugin_dir(), name))
+    nats, a = mesh("a", env=procs.environment(ALKNET_PLUGIN_DIR=str(plugins)))
+    caller, plain = a.peer(), natsserver.Plain(nats.port).subscribe("alknet.bus.c.prog.x", "alknet")
+    caller.request("/prog/x")
+    plain.next()
+    (plugins / "alknet-nats").unlink()
+    os.kill(program_of(a), signal.SIGKILL)
+    failed(caller.next(), "UNAVAILABLE")
+    wait_until(lambda: a.metric("backend_connected") == 0, 20, "it to be noticed")
+    failed(caller.call("/prog/x"), "UNAVAILABLE")
+    plain.close()
+
+
+def test_a_call_that_comes_while_nats_is_hardly_back(mesh):
+    """The program waits for a stream, and hears calls already: they are refused, not served to nobody."""
+    nats, a = mesh("a", durable=["order.>"])  # which never comes: there is no JetStream
+    nats.kill()
+    wait_until(lambda: a.metric("backend_connected") == 0, 20, "it to be noticed")
+    nats.start()
+    plain, came = natsserver.Plain(nats.port).subscribe("answers"), []
+
+    def answer():
+        plain.publish("alknet.bus.c.any.where", {}, "answers")
+        came.append(plain.next()[2])
+        return came[-1]
+
+    wait_until(answer, 20, "somebody to be there")  # None: nobody is
+    assert came[-1]["code"] == "UNAVAILABLE"
+    wait_until(lambda: answer() == "a", 20, "it to be served")
+    plain.close()
+
+
 def test_nats_dies_and_comes_back(mesh):
     nats, a, b = mesh(backend_buffer=20000)
     here, there, sender, caller = a.peer().subscribe("x.>"), b.peer().subscribe("x.>"), a.peer(), a.peer()
@@ -485,11 +557,7 @@ def test_the_program_dies_and_is_started_again(mesh):
     nats, a, b = mesh()
     there, sender = b.peer().subscribe("x"), a.peer()
     settled(nats, a, b)
-    children = [pid for pid in procs.tree(a.conf.server.pid)
-                if open(f"/proc/{pid}/comm").read().strip() == "alknet-nats"]
-    assert len(children) == 1
-    settled(nats, a, b)
-    os.kill(children[0], signal.SIGKILL)
+    os.kill(program_of(a), signal.SIGKILL)
     sender.send("x", "", 1)
     wait_until(lambda: a.metric("backend_connects_total") >= 2, 20, "another one")
     sender.send("x", "", 2)

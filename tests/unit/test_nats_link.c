@@ -20,7 +20,13 @@
 
 static struct alk_loop *loop;
 static struct nats_link *link_;
-static unsigned programs;
+static unsigned programs, ends;
+
+static void on_gone(void *user)
+{
+	(void)user;
+	ends++;
+}
 
 static void on_fresh(void *user)
 {
@@ -28,6 +34,7 @@ static void on_fresh(void *user)
 	struct wire_out out;
 
 	(void)user;
+	assert_int_equal(ends, programs); /* told when it ends, not when there is another one */
 	if (++programs == 2) {
 		alk_loop_stop(loop);
 		return;
@@ -61,7 +68,8 @@ static void on_late(void *user)
 /* What waits for it has a bound; then another one is started, which hears everything anew. */
 static void test_program_that_does_not_read(void **state)
 {
-	static const struct nats_link_ops ops = {.fresh = on_fresh,
+	static const struct nats_link_ops ops = {.gone = on_gone,
+						 .fresh = on_fresh,
 						 .message = on_message,
 						 .refused = on_refused};
 	static const struct companion_kind self = {.name = "test_nats_link", .needs = "this is"};

@@ -47,15 +47,19 @@ static void publication_write(struct wire_out *out, const struct nats_publicatio
 	wire_number(out, p->durable);
 }
 
-/* What is of no use later. */
-void nats_publish(struct nats *nats, const struct nats_publication *p)
+void nats_publish_now(struct nats *nats, const struct nats_publication *p)
 {
 	struct wire_out out;
 
-	if (!nats->connected)
-		return;
 	publication_write(&out, p);
 	nats_link_say(nats->link, &out);
+}
+
+/* What is of no use later. */
+void nats_publish(struct nats *nats, const struct nats_publication *p)
+{
+	if (nats->connected)
+		nats_publish_now(nats, p);
 }
 
 /* "server/worker/connection": which server, and is it this one? */
@@ -507,7 +511,7 @@ static void hear_msg(struct nats *nats, struct wire_in *in)
 		nats_hear_call(nats, sub, reply, from, identity, status, (const char *)body);
 		break;
 	case NATS_ROLE_ABORT:
-		nats_hear_abort(nats, (const char *)body);
+		nats_hear_abort(nats, from, type, (const char *)body);
 		break;
 	case NATS_ROLE_ALIVE:
 		hear_alive(nats, from);
@@ -547,6 +551,7 @@ static void hear_state(struct nats *nats, struct wire_in *in)
 	if (connected) {
 		nats->reconnects++;
 		nats->back_at = alk_loop_now(nats->hub->loop);
+		nats_say_forgotten(nats);
 		connected_now(nats);
 		say_alive(nats);
 		flow(nats);
@@ -637,7 +642,8 @@ static void say_stream(struct nats *nats)
 	nats_link_say(nats->link, &out);
 }
 
-static void on_fresh(void *user)
+/* Nothing that was asked is answered any more. */
+static void on_gone(void *user)
 {
 	struct nats *nats = user;
 
@@ -645,6 +651,12 @@ static void on_fresh(void *user)
 	all_calls_end(nats);
 	while (!TAILQ_EMPTY(&nats->pasts))
 		nats_past_end(nats, TAILQ_FIRST(&nats->pasts), "UNAVAILABLE", "NATS went away");
+}
+
+static void on_fresh(void *user)
+{
+	struct nats *nats = user;
+
 	say_start(nats);
 	for (size_t i = 0; i < nats->n_subs; i++)
 		sub_say(nats, nats->subs[i]);
@@ -657,6 +669,7 @@ static void on_refused(void *user, const char *origin, const char *why)
 }
 
 static const struct nats_link_ops link_ops = {
+	.gone = on_gone,
 	.fresh = on_fresh,
 	.message = on_message,
 	.refused = on_refused,

@@ -21,6 +21,8 @@
 
 struct nats_link;
 struct nats_link_ops {
+	/* There is no program, and perhaps none for long. */
+	void (*gone)(void *user);
 	/* The program is new: nothing is subscribed to. */
 	void (*fresh)(void *user);
 	void (*message)(void *user, const uint8_t *bytes, size_t n);
@@ -134,6 +136,8 @@ struct nats_publication {
 };
 /* What is of no use later: thrown away while NATS is not there. */
 void nats_publish(struct nats *nats, const struct nats_publication *p);
+/* The same, but what is said while NATS is not there is left to the program. */
+void nats_publish_now(struct nats *nats, const struct nats_publication *p);
 /* "server/worker/connection" of a header: which server, and is it this one? */
 bool nats_from(const struct nats *nats, const char *from, char server[NATS_SERVER_ID + 1],
 	       uint64_t *worker, uint64_t *connection);
@@ -159,6 +163,8 @@ void nats_hear_answer(struct nats *nats, const char *subject, const char *from, 
 		      const char *status, const char *payload);
 void nats_hear_call(struct nats *nats, const struct nats_sub *sub, const char *reply,
 		    const char *from, const char *identity, const char *status, const char *body);
-void nats_hear_abort(struct nats *nats, const char *body);
+/* Whoever was connected anew has forgotten every call: the others are told, before anything else. */
+void nats_say_forgotten(struct nats *nats);
+void nats_hear_abort(struct nats *nats, const char *from, const char *type, const char *body);
 
 #endif

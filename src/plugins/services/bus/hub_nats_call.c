@@ -236,13 +236,14 @@ void nats_serve_free(struct nats_serve *serve)
 	free(serve);
 }
 
+/* Whoever asked waits: said also while the program has not told yet that NATS is there. */
 static void serve_say(struct nats *nats, const char *reply, const char *type, const char *payload)
 {
-	nats_publish(nats, &(struct nats_publication){.subject = reply,
-						      .from = nats->server,
-						      .type = type,
-						      .body = payload,
-						      .n = strlen(payload)});
+	nats_publish_now(nats, &(struct nats_publication){.subject = reply,
+							  .from = nats->server,
+							  .type = type,
+							  .body = payload,
+							  .n = strlen(payload)});
 }
 
 static void on_served(void *user, const char *type, const char *payload, bool last)
@@ -312,6 +313,9 @@ void nats_hear_call(struct nats *nats, const struct nats_sub *sub, const char *r
 		input = json_null();
 	if (serve->reply == NULL) {
 		wrong = "OVERLOADED\0out of memory";
+	} else if (!nats->connected) {
+		/* The program hears calls before it says that NATS is there: all of them would end then. */
+		wrong = "UNAVAILABLE\0the operation's server is just back at NATS";
 	} else if (target_find(nats, sub, &target, &input)) {
 		wrong = hub_call_start(nats->hub, &target, input,
 				       *identity != '\0' ? identity
@@ -329,12 +333,50 @@ void nats_hear_call(struct nats *nats, const struct nats_sub *sub, const char *r
 	}
 }
 
-void nats_hear_abort(struct nats *nats, const char *body)
+void nats_say_forgotten(struct nats *nats)
 {
-	json_t *json = json_loads(body, JSON_DECODE_ANY, NULL);
-	const char *reply = json_string_value(json);
-	struct nats_serve *serve;
+	char subject[NATS_SUBJECT_MAX];
 
+	nats_name(nats, subject, "x");
+	nats_publish(nats, &(struct nats_publication){.subject = subject,
+						      .from = nats->server,
+						      .type = "all"});
+}
+
+/* It was away for a moment, and may have been back before anybody missed it. */
+static void server_forgot(struct nats *nats, const char *server)
+{
+	struct nats_call *call, *next_call;
+	struct nats_serve *serve, *next_serve;
+
+	for (call = TAILQ_FIRST(&nats->calls); call != NULL; call = next_call) {
+		next_call = TAILQ_NEXT(call, entry);
+		if (strcmp(call->server, server) == 0)
+			nats_call_fail(nats, call, "UNAVAILABLE",
+				       "the operation's server lost NATS");
+	}
+	for (serve = TAILQ_FIRST(&nats->serves); serve != NULL; serve = next_serve) {
+		next_serve = TAILQ_NEXT(serve, entry);
+		if (strcmp(serve->server, server) == 0)
+			nats_serve_free(serve);
+	}
+}
+
+void nats_hear_abort(struct nats *nats, const char *from, const char *type, const char *body)
+{
+	char server[NATS_SERVER_ID + 1];
+	uint64_t worker, connection;
+	struct nats_serve *serve;
+	const char *reply;
+	json_t *json;
+
+	if (strcmp(type, "all") == 0) {
+		if (!nats_from(nats, from, server, &worker, &connection) && server[0] != '\0')
+			server_forgot(nats, server);
+		return;
+	}
+	json = json_loads(body, JSON_DECODE_ANY, NULL);
+	reply = json_string_value(json);
 	TAILQ_FOREACH(serve, &nats->serves, entry)
 	{
 		if (reply != NULL && strcmp(serve->reply, reply) == 0) {

@@ -98,6 +98,7 @@ static void link_drop(struct nats_link *link)
 static void link_again(struct nats_link *link)
 {
 	link_drop(link);
+	link->ops->gone(link->user);
 	link->wait = link->wait == 0		  ? AGAIN_MIN
 		     : link->wait * 2 < AGAIN_MAX ? link->wait * 2
 						  : AGAIN_MAX;
