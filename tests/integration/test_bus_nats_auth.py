@@ -147,3 +147,18 @@ def test_tls_is_not_given_up(place, url):
             with contextlib.suppress(OSError):
                 link.shutdown(socket.SHUT_RDWR)
     assert b"CONNECT" not in heard and b"secret" not in heard
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_it_is_nobody_before_it_hears_a_word(place):
+    """A server that says nothing: what it would say is read without rights."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        bus = place.server("a", f"nats://127.0.0.1:{listener.getsockname()[1]}")
+        link = listener.accept()[0]
+        (pid,) = [pid for pid in procs.tree(bus.conf.server.pid) if open(f"/proc/{pid}/comm").read().strip() == "alknet-nats"]
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            lines = open(f"/proc/{pid}/task/{thread}/status").read().splitlines()
+            status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+            assert status["Uid"].split() == status["Gid"].split() == ["65534"] * 4
+            assert status["Groups"].strip() == "" and int(status["CapEff"], 16) == 0 and status["NoNewPrivs"] == "1"
+        link.close()

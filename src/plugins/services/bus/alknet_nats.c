@@ -411,6 +411,16 @@ static natsStatus options_fill(natsOptions *o, char *urls, const char *credentia
 	return s;
 }
 
+/* It speaks with the network, and has no use for rights. */
+static void privileges_drop(void)
+{
+	if (geteuid() != 0)
+		return;
+	if (setgroups(0, NULL) != 0 || setgid(65534) != 0 || setuid(65534) != 0)
+		fatal_text("the rights of root", strerror(errno));
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* which another user takes away */
+}
+
 /* Once on the spot, because only this way the library tells why not; then again and again. */
 static natsStatus connect_first(natsOptions *o)
 {
@@ -437,6 +447,7 @@ static void do_start(struct wire_in *in)
 		s = options_fill(o, urls, credentials, ca);
 	if (s != NATS_OK)
 		fatal("the options of NATS", s);
+	privileges_drop(); /* all files have been read */
 	s = connect_first(o);
 	if (s != NATS_OK && s != NATS_NOT_YET_CONNECTED)
 		fatal("NATS", s);
@@ -711,24 +722,14 @@ static void hear(const uint8_t *bytes, size_t n)
 		do_past(&in);
 }
 
-/* It speaks with the network, and has no use for rights. */
-static void privileges_drop(void)
-{
-	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	if (geteuid() != 0)
-		return;
-	if (setgroups(0, NULL) != 0 || setgid(65534) != 0 || setuid(65534) != 0)
-		_exit(1);
-}
-
 int main(void)
 {
 	uint8_t *message = NULL;
-	bool dropped = false;
 	uint32_t n;
 
 	signal(SIGPIPE, SIG_IGN);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); /* before there are threads: it is each one's own */
 	if (nats_Open(-1) != NATS_OK || nats_SetMessageDeliveryPoolSize(1) != NATS_OK)
 		return 1;
 	while (read_all(&n, sizeof(n)) && n <= NATS_MESSAGE_MAX) {
@@ -737,9 +738,6 @@ int main(void)
 		if (message == NULL || !read_all(message, n))
 			break;
 		hear(message, n);
-		if (!dropped)
-			privileges_drop(); /* the files of its first message were read */
-		dropped = true;
 	}
 	return 0;
 }
