@@ -179,6 +179,35 @@ def test_a_program_of_its_own_on_nats(mesh):
     plain.close()
 
 
+def test_access_holds_for_programs_on_nats(mesh):
+    """Nobody was asked where they are; and they have no scope, whatever they say."""
+    nats, a, b = mesh(access=["/any/**=ops", "/dev/closed=hello", "/services/list=ops"])
+    dev, caller, plain = a.peer(), b.peer(), natsserver.Plain(nats.port).subscribe("answers")
+    assert dev.register("dev", "/open", "/closed")["type"] == "call.responded"
+    settled(nats, a, b)
+
+    def refused(subject, code, head=""):
+        body, head = b'{"who": 1}', f"NATS/1.0\r\n{head}\r\n".encode()
+        plain.write(f"HPUB alknet.bus.{subject} answers {len(head)} {len(head) + len(body)}\r\n".encode() + head + body + b"\r\n")
+        assert plain.next()[2]["code"] == code
+
+    refused("c.any.where", "FORBIDDEN")
+    refused("c.dev.closed", "FORBIDDEN")
+    refused("d.dev.closed", "NOT_FOUND")
+    refused("d.any.where", "NOT_FOUND")
+    refused("c.a.hello", "FORBIDDEN", 'Alknet-Identity: {"id":"x","scopes":["hello"]}\r\n')
+    plain.publish("alknet.bus.c.dev.open", 1, "answers")
+    asked = dev.next()
+    assert asked["payload"] == {"operationId": "/open", "input": 1}
+    dev.respond(asked["id"], 2)
+    assert plain.next()[2] == 2
+    # Of another server's callers it was asked there.
+    caller.request("/dev/closed")
+    dev.respond(dev.next()["id"], 3)
+    assert caller.output() == 3
+    plain.close()
+
+
 def test_t63_what_no_peer_may_say_does_not_come_from_nats(mesh):
     """Words of the bus, another one's topic, frames that are too long; outputs that would be too deep."""
     nats, a = mesh("a", max_frame=4096)

@@ -404,6 +404,8 @@ char *identity_json(const struct conn *c);
 struct elsewhere *elsewhere_new(const char *identity);
 void elsewhere_free(struct elsewhere **who);
 const struct alk_identity *elsewhere_identity(const struct elsewhere *who);
+/* What `access` says of a program on NATS; of whom else it was asked where the caller is. */
+bool elsewhere_may(const struct bus *bus, const struct elsewhere *who, const char *operation);
 
 /* call.c, for inner.c */
 void call_inner_answered(void *user, enum alk_operation_answer kind, const char *code,

@@ -429,14 +429,18 @@ static bool spoke_takes(struct call *call, const json_t *payload)
 	const char *name = json_string_value(json_object_get(payload, "operationId"));
 	const json_t *input = json_object_get(payload, "input");
 	const struct operation *o = NULL;
+	char full[BUS_SPOKE_MAX + BUS_NAME_MAX + 2];
 	struct alk_err err = {""};
 
 	for (size_t i = 0; s != NULL && name != NULL && i < s->n; i++)
 		if (strcmp(s->operations[i].name, name) == 0)
 			o = &s->operations[i];
+	if (o != NULL)
+		snprintf(full, sizeof(full), "/%s%s", s->name, o->name);
 	if (o == NULL)
 		call_end(call, "call.error", call_failure("NOT_FOUND", "no such operation"));
-	else if (!operation_allows(o, elsewhere_identity(call->who)))
+	else if (!operation_allows(o, elsewhere_identity(call->who)) ||
+		 !elsewhere_may(call->bus, call->who, full))
 		call_end(call, "call.error", call_failure("FORBIDDEN", "a scope is missing"));
 	else if (o->input != NULL &&
 		 schema_fits(o->input, input != NULL ? input : json_null(), &err) < 0)
@@ -457,13 +461,15 @@ static void hear_inner(struct call *call, const json_t *payload, bool hub)
 	if (input == NULL)
 		input = json_null();
 	/* Another server asks, for somebody of its own. */
-	if (o == NULL && hub && name != NULL && strcmp(name, "/services/schema") == 0)
+	if (o == NULL && hub && name != NULL && strcmp(name, "/services/schema") == 0 &&
+	    elsewhere_may(call->bus, call->who, name))
 		output = spoke_describe(call->bus, input, call->who);
 	if (output != NULL)
 		call_end(call, "call.responded", call_output(output));
 	else if (o == NULL)
 		call_end(call, "call.error", call_failure("NOT_FOUND", "no such operation"));
-	else if (call->who != NULL && !operation_allows(o, elsewhere_identity(call->who)))
+	else if (call->who != NULL && (!operation_allows(o, elsewhere_identity(call->who)) ||
+				       !elsewhere_may(call->bus, call->who, name)))
 		call_end(call, "call.error", call_failure("FORBIDDEN", "a scope is missing"));
 	else if (o->input != NULL && schema_fits(o->input, input, &err) < 0)
 		call_end(call, "call.error", call_failure("INVALID_INPUT", err.text));

@@ -285,7 +285,11 @@ static bool target_find(const struct nats *nats, const struct nats_sub *sub,
 	return *input != NULL;
 }
 
-/* Another server's caller has the scopes that the server says; a program of its own on NATS has none. Its body is the input. */
+/* No scope, and `access` is asked where the operation is: no server was before. */
+#define PROGRAM "{\"id\":\"nats\",\"scopes\":[],\"program\":true}"
+
+/* Another server's caller has the scopes that the server says; a program of its own on NATS has none, whatever it says. Its
+ * body is the input. */
 void nats_hear_call(struct nats *nats, const struct nats_sub *sub, const char *reply,
 		    const char *from, const char *identity, const char *status, const char *body)
 {
@@ -294,6 +298,7 @@ void nats_hear_call(struct nats *nats, const struct nats_sub *sub, const char *r
 	const char *wrong = "NOT_FOUND\0no such operation";
 	json_t *json = json_loads(body, JSON_DECODE_ANY, NULL), *input = json;
 	uint64_t worker, connection;
+	bool from_server;
 
 	if (*status != '\0' && *reply != '\0')
 		serve_error(nats, reply, "INVALID_INPUT", "the input is not JSON");
@@ -307,7 +312,8 @@ void nats_hear_call(struct nats *nats, const struct nats_sub *sub, const char *r
 	serve->seen = alk_loop_now(nats->hub->loop);
 	TAILQ_INSERT_TAIL(&nats->serves, serve, entry);
 	nats_from(nats, from, serve->server, &worker, &connection);
-	if (serve->server[0] != '\0')
+	from_server = serve->server[0] != '\0';
+	if (from_server)
 		input = json_object_get(json, "input");
 	if (input == NULL)
 		input = json_null();
@@ -318,17 +324,16 @@ void nats_hear_call(struct nats *nats, const struct nats_sub *sub, const char *r
 		wrong = "UNAVAILABLE\0the operation's server is just back at NATS";
 	} else if (target_find(nats, sub, &target, &input)) {
 		wrong = hub_call_start(nats->hub, &target, input,
-				       *identity != '\0' ? identity
-							 : "{\"id\":\"nats\",\"scopes\":[]}",
-				       serve->server[0] != '\0' ? 0 : nats->hub->call_timeout,
-				       on_served, serve, &serve->call);
+				       from_server && *identity != '\0' ? identity : PROGRAM,
+				       from_server ? 0 : nats->hub->call_timeout, on_served, serve,
+				       &serve->call);
 		json_decref(input);
 	}
 	json_decref(json);
 	if (wrong != NULL) {
 		serve_error(nats, reply, wrong, wrong + strlen(wrong) + 1);
 		nats_serve_free(serve);
-	} else if (serve->server[0] != '\0') {
+	} else if (from_server) {
 		serve_say(nats, reply, target.many ? "accepted-many" : "accepted", "null");
 	}
 }

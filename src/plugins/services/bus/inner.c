@@ -200,6 +200,12 @@ const struct alk_identity *elsewhere_identity(const struct elsewhere *who)
 	return who != NULL ? &who->identity : NULL;
 }
 
+bool elsewhere_may(const struct bus *bus, const struct elsewhere *who, const char *operation)
+{
+	return who == NULL || !json_is_true(json_object_get(who->json, "program")) ||
+	       access_allows(bus->access, &who->identity, operation);
+}
+
 bool inner_serve(struct call *call, const struct operation *operation, const json_t *input)
 {
 	struct alk_operation_caller caller = {.size = sizeof(caller)};

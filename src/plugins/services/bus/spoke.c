@@ -492,7 +492,8 @@ json_t *spoke_describe(const struct bus *bus, const json_t *input, const struct 
 	struct operation_at at = {NULL, name != NULL ? inner_find(bus, name) : NULL};
 
 	if (name == NULL || (at.operation == NULL && !spoke_find(bus, name, &at)) ||
-	    (who != NULL && !operation_allows(at.operation, elsewhere_identity(who))))
+	    (who != NULL && !operation_allows(at.operation, elsewhere_identity(who))) ||
+	    !elsewhere_may(bus, who, name))
 		return NULL;
 	return described(name, at.operation);
 }
