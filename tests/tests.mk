@@ -98,7 +98,7 @@ tests_unit_test_companion_SOURCES = tests/unit/test_companion.c $(COMPANION_SOUR
 tests_unit_test_bus_conn_SOURCES = tests/unit/test_bus_conn.c src/plugins/services/bus/bus_conn.c \
 	src/plugins/services/bus/call.c src/plugins/services/bus/wire.c
 tests_unit_test_hub_spoke_SOURCES = tests/unit/test_hub_spoke.c src/plugins/services/bus/hub_spoke.c \
-	src/plugins/services/bus/wire.c
+	src/plugins/services/bus/hub_operation.c src/plugins/services/bus/wire.c
 tests_unit_test_nats_link_SOURCES = tests/unit/test_nats_link.c src/plugins/services/bus/hub_nats_link.c \
 	src/plugins/services/bus/wire.c $(COMPANION_SOURCES)
 tests_unit_test_iroh_parts_LDADD = libirohparts.la $(LDADD)

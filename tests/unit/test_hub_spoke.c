@@ -55,9 +55,14 @@ void hub_answered(struct hub *hub, uint64_t worker, const uint8_t *bytes, size_t
 	(void)hub, (void)worker, (void)bytes, (void)n;
 }
 
-void hub_nats_operations(struct hub *hub)
+void hub_nats_has(struct hub *hub, const char *spoke, const struct hub_operations *has)
 {
-	(void)hub;
+	(void)hub, (void)spoke, (void)has;
+}
+
+void hub_nats_has_no_more(struct hub *hub, const char *spoke, const struct hub_operations *has)
+{
+	(void)hub, (void)spoke, (void)has;
 }
 
 void hub_nats_call(struct hub *hub, uint64_t worker, struct wire_in *in)
@@ -87,6 +92,8 @@ static const char *register_as(struct hub *hub, const char *identity, uint64_t c
 
 	assert_non_null(operations);
 	memset(operations, ' ', bytes);
+	operations[0] = '[';
+	operations[bytes - 1] = ']';
 	operations[bytes] = '\0';
 	snprintf(name, sizeof(name), "%s%u", identity, (unsigned)connection);
 	wire_begin(&out, WIRE_REGISTER);

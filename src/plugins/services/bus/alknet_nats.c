@@ -20,6 +20,7 @@
 #include "nats_wire.h"
 #include "wire.h"
 
+#define BUCKETS 4096
 #define RECONNECT_BUFFER (1 << 20)
 #define JS_WAIT_MS 5000
 #define RETRY_MIN_MS 100
@@ -33,7 +34,7 @@ struct sub {
 	natsSubscription *nats;
 };
 
-static LIST_HEAD(, sub) subs = LIST_HEAD_INITIALIZER(subs);
+static LIST_HEAD(, sub) subs[BUCKETS]; /* by id */
 static natsConnection *connection;
 static jsCtx *js;
 static char stream[256]; /* "": no durable topics */
@@ -483,7 +484,7 @@ static void do_sub(struct wire_in *in)
 	subject = wire_get_text(in);
 	queue = wire_get_text(in);
 	sub->prefix = strdup(wire_get_text(in));
-	LIST_INSERT_HEAD(&subs, sub, entry);
+	LIST_INSERT_HEAD(&subs[sub->id % BUCKETS], sub, entry);
 	if (*queue != '\0')
 		s = natsConnection_QueueSubscribe(&sub->nats, connection, subject, queue,
 						  on_message, sub);
@@ -513,7 +514,7 @@ static void do_unsub(struct wire_in *in)
 	natsSubscription *nats;
 	struct sub *sub;
 
-	LIST_FOREACH(sub, &subs, entry)
+	LIST_FOREACH(sub, &subs[id % BUCKETS], entry)
 	{
 		if (sub->id == id)
 			break;

@@ -159,6 +159,13 @@ static void want_remove(struct hub *hub, struct hub_want *want, uint64_t worker,
 		want_free(hub, want);
 }
 
+static void worker_free(struct hub_worker *w)
+{
+	hub_operations_free(&w->has);
+	free(w->offers);
+	free(w);
+}
+
 void hub_worker_down(struct hub *hub, uint64_t worker)
 {
 	struct hub_want *want, *next;
@@ -167,8 +174,8 @@ void hub_worker_down(struct hub *hub, uint64_t worker)
 	for (size_t i = 0; i < hub->n_workers; i++) {
 		if (hub->workers[i]->number != worker)
 			continue;
-		free(hub->workers[i]->offers);
-		free(hub->workers[i]);
+		hub_nats_has_no_more(hub, "", hub->workers[i]->has);
+		worker_free(hub->workers[i]);
 		hub->workers[i] = hub->workers[--hub->n_workers];
 		break;
 	}
@@ -179,7 +186,6 @@ void hub_worker_down(struct hub *hub, uint64_t worker)
 	hub_spokes_down(hub, worker);
 	hub_calls_down(hub, worker);
 	hub_nats_worker_down(hub, worker);
-	hub_nats_operations(hub);
 	wire_begin(&out, WIRE_WORKER_GONE);
 	wire_number(&out, worker);
 	hub_say(hub, ALK_HALF_EVERY_WORKER, &out);
@@ -445,15 +451,21 @@ static void hear_credit(struct hub *hub, struct hub_worker *from, struct wire_in
 	hub_say(hub, from->number, &out);
 }
 
-static void hear_offers(struct hub_worker *from, struct wire_in *in)
+static void hear_offers(struct hub *hub, struct hub_worker *from, struct wire_in *in)
 {
 	char *offers = strdup(wire_get_text(in));
+	struct hub_operations *has = offers != NULL ? hub_operations_read(offers) : NULL;
 
-	if (!wire_done(in) || offers == NULL) {
+	if (!wire_done(in) || has == NULL) {
+		hub_operations_free(&has);
 		free(offers);
 		return;
 	}
+	hub_nats_has(hub, "", has);
+	hub_nats_has_no_more(hub, "", from->has);
+	hub_operations_free(&from->has);
 	free(from->offers);
+	from->has = has;
 	from->offers = offers;
 }
 
@@ -511,8 +523,7 @@ void hub_hear(struct hub *hub, uint64_t worker, const uint8_t *bytes, size_t n)
 		hub_pay(hub, from, n);
 		break;
 	case WIRE_OFFERS:
-		hear_offers(from, &in);
-		hub_nats_operations(hub);
+		hear_offers(hub, from, &in);
 		break;
 	case WIRE_SYNC:
 		hear_sync(hub, from, &in);
@@ -578,10 +589,8 @@ void hub_free(struct hub **hub)
 	hub_spokes_free(h);
 	hub_calls_free(h);
 	hub_admin_free(h);
-	while (h->n_workers > 0) {
-		free(h->workers[--h->n_workers]->offers);
-		free(h->workers[h->n_workers]);
-	}
+	while (h->n_workers > 0)
+		worker_free(h->workers[--h->n_workers]);
 	topics_free(&h->topics);
 	hub_local_free(h);
 	free(h);

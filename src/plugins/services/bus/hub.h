@@ -3,12 +3,15 @@
 #define BUS_HUB_H
 
 /* The supervisor's half of the bus: which workers want what, retained values, the names of spokes. It reads no frame: what a
- * peer sent is bytes here, and goes on as it came. One worker at a time is spoken for by its messages alone;
- * events to a worker that does not take them are dropped and counted, never kept.
+ * peer sent is bytes here, and goes on as it came. (JSON is read of operations, of calls from and to other
+ * servers and for the administrator's tail, as a worker or alknet-nats has written it anew.) One worker at a
+ * time is spoken for by its messages alone; events to a worker that does not take them are dropped and counted,
+ * never kept.
  *
  *   hub.c         workers, subscriptions, events
  *   hub_keep.c    retained values
  *   hub_spoke.c   spokes and calls between workers
+ *   hub_operation.c   the operations that are here
  *   hub_local.c   the local socket
  *   hub_call.c    calls that come from outside of the workers
  *   hub_admin.c   commands and metrics */
@@ -30,13 +33,24 @@
 #define HUB_OWED_ANSWERS                                                                           \
 	(8 * BUS_HUB_WINDOW) /* past it no answer however short, but what ends a call badly */
 
+struct hub_operation {
+	char *name;
+	bool many;
+};
+
+struct hub_operations {
+	size_t n;
+	struct hub_operation list[]; /* by name */
+};
+
 struct hub_worker {
 	uint64_t number;
 	size_t owed; /* bytes of events and calls that it has not taken */
 	uint64_t lost, subscriptions;
-	char *offers;	     /* its own operations as JSON */
-	uint64_t from_it;    /* bytes of its events and calls that it was not paid for */
-	bool peers, backend; /* what it was told */
+	char *offers;		    /* its own operations as JSON */
+	struct hub_operations *has; /* the same, read */
+	uint64_t from_it;	    /* bytes of its events and calls that it was not paid for */
+	bool peers, backend;	    /* what it was told */
 	/* Of the event at hand: */
 	bool plain;
 	struct wire_out groups;
@@ -68,6 +82,7 @@ struct hub_spoke {
 	TAILQ_ENTRY(hub_spoke) entry;
 	char *name, *identity, *operations;
 	size_t bytes;		     /* of the operations */
+	struct hub_operations *has;  /* the operations, read */
 	uint64_t worker, connection; /* worker 0: it has gone, the name is its identity's */
 };
 
@@ -172,8 +187,9 @@ void hub_nats_want(struct hub *hub, struct hub_want *want);
 void hub_nats_unwant(struct hub *hub, struct hub_want *want);
 void hub_nats_event(struct hub *hub, uint64_t worker, uint64_t connection, const char *topic,
 		    const uint8_t *frame, size_t n, uint64_t retain);
-/* The operations that are here have changed. */
-void hub_nats_operations(struct hub *hub);
+/* A spoke, or a worker (""), has these operations from now on, or until now. */
+void hub_nats_has(struct hub *hub, const char *spoke, const struct hub_operations *has);
+void hub_nats_has_no_more(struct hub *hub, const char *spoke, const struct hub_operations *has);
 void hub_nats_call(struct hub *hub, uint64_t worker, struct wire_in *in);
 /* What is an operation of another server? Answered like a call. */
 void hub_nats_describe(struct hub *hub, uint64_t worker, struct wire_in *in);
@@ -183,6 +199,14 @@ void hub_nats_worker_down(struct hub *hub, uint64_t worker);
 bool hub_nats_past(struct hub *hub, uint64_t worker, uint64_t tag, const char *pattern,
 		   uint64_t since);
 void hub_nats_metrics(const struct hub *hub, FILE *out);
+
+/* hub_operation.c */
+/* NULL: out of memory, or it is no list of operations. */
+struct hub_operations *hub_operations_read(const char *text);
+void hub_operations_free(struct hub_operations **operations);
+/* `operations` may be NULL. */
+const struct hub_operation *hub_operations_find(const struct hub_operations *operations,
+						const char *name);
 
 /* hub_call.c */
 struct hub_target {

@@ -17,28 +17,6 @@ struct hub_call {
 	void *user;
 };
 
-static const json_t *listed(const json_t *list, const char *name)
-{
-	json_t *one;
-	size_t i;
-
-	json_array_foreach((json_t *)list, i, one)
-	{
-		const char *found = json_string_value(json_object_get(one, "name"));
-
-		if (found != NULL && strcmp(found, name) == 0)
-			return one;
-	}
-	return NULL;
-}
-
-static bool is_many(const json_t *operation)
-{
-	const char *type = json_string_value(json_object_get(operation, "op_type"));
-
-	return type != NULL && strcmp(type, "subscription") == 0;
-}
-
 /* Of the workers that have it the newest: after a reload its script is the one that holds. */
 static bool find_inner(const struct hub *hub, const char *name, struct hub_target *target)
 {
@@ -46,14 +24,12 @@ static bool find_inner(const struct hub *hub, const char *name, struct hub_targe
 
 	for (size_t i = 0; i < hub->n_workers; i++) {
 		const struct hub_worker *w = hub->workers[i];
-		json_t *list = w->offers != NULL ? json_loads(w->offers, 0, NULL) : NULL;
-		const json_t *one = listed(list, name);
+		const struct hub_operation *one = hub_operations_find(w->has, name);
 
 		if (one != NULL && (best == NULL || w->number > best->number)) {
 			best = w;
-			*target = (struct hub_target){w->number, 0, name, is_many(one)};
+			*target = (struct hub_target){w->number, 0, name, one->many};
 		}
-		json_decref(list);
 	}
 	return best != NULL;
 }
@@ -61,23 +37,19 @@ static bool find_inner(const struct hub *hub, const char *name, struct hub_targe
 bool hub_target_find(const struct hub *hub, const char *name, struct hub_target *target)
 {
 	size_t n = *name == '/' ? strcspn(name + 1, "/") : 0;
+	const struct hub_operation *one;
 	const struct hub_spoke *s;
 
 	if (find_inner(hub, name, target))
 		return true;
 	TAILQ_FOREACH(s, &hub->spokes, entry)
 	{
-		json_t *list;
-		const json_t *one;
-
 		if (s->worker == 0 || strlen(s->name) != n || memcmp(s->name, name + 1, n) != 0)
 			continue;
-		list = json_loads(s->operations, 0, NULL);
-		one = listed(list, name + 1 + n);
+		one = hub_operations_find(s->has, name + 1 + n);
 		if (one != NULL)
 			*target = (struct hub_target){s->worker, s->connection, name + 1 + n,
-						      is_many(one)};
-		json_decref(list);
+						      one->many};
 		return one != NULL;
 	}
 	return false;

@@ -81,99 +81,6 @@ bool nats_from(const struct nats *nats, const char *from, char server[NATS_SERVE
 
 /* ---- subscriptions ------------------------------------------------------------------------------ */
 
-static void sub_say(struct nats *nats, const struct nats_sub *sub)
-{
-	char prefix[NATS_SUBJECT_MAX];
-	struct wire_out out;
-
-	nats_name(nats, prefix, "e");
-	begin(&out, NATS_SUB);
-	wire_number(&out, sub->id);
-	wire_number(&out, sub->kind);
-	wire_text(&out, sub->subject);
-	wire_text(&out, sub->queue);
-	wire_text(&out, prefix);
-	nats_link_say(nats->link, &out);
-}
-
-struct nats_sub *nats_sub_new(struct nats *nats, enum nats_role role, uint64_t kind,
-			      const char *subject, const char *queue)
-{
-	size_t size = nats->size_subs > 0 ? nats->size_subs * 2 : 16;
-	struct nats_sub *sub, **grown;
-
-	if (nats->n_subs == nats->size_subs) {
-		grown = realloc(nats->subs, size * sizeof(struct nats_sub *));
-		if (grown == NULL)
-			return NULL;
-		nats->subs = grown;
-		nats->size_subs = size;
-	}
-	sub = calloc(1, sizeof(*sub));
-	if (sub == NULL)
-		return NULL;
-	sub->id = ++nats->last_sub;
-	sub->role = role;
-	sub->kind = kind;
-	sub->subject = strdup(subject);
-	sub->queue = strdup(queue);
-	if (sub->subject == NULL || sub->queue == NULL) {
-		free(sub->subject);
-		free(sub->queue);
-		free(sub);
-		return NULL;
-	}
-	nats->subs[nats->n_subs++] = sub;
-	sub_say(nats, sub);
-	return sub;
-}
-
-static void sub_free(struct nats_sub *sub)
-{
-	free(sub->subject);
-	free(sub->queue);
-	free(sub->operation);
-	free(sub);
-}
-
-static size_t sub_place(const struct nats *nats, uint64_t id)
-{
-	size_t low = 0, high = nats->n_subs;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (nats->subs[middle]->id < id)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
-}
-
-static struct nats_sub *sub_find(const struct nats *nats, uint64_t id)
-{
-	size_t at = sub_place(nats, id);
-
-	return at < nats->n_subs && nats->subs[at]->id == id ? nats->subs[at] : NULL;
-}
-
-void nats_sub_end(struct nats *nats, uint64_t id)
-{
-	size_t at = sub_place(nats, id);
-	struct wire_out out;
-
-	if (at >= nats->n_subs || nats->subs[at]->id != id)
-		return;
-	begin(&out, NATS_UNSUB);
-	wire_number(&out, id);
-	nats_link_say(nats->link, &out);
-	sub_free(nats->subs[at]);
-	nats->n_subs--;
-	memmove(nats->subs + at, nats->subs + at + 1,
-		(nats->n_subs - at) * sizeof(struct nats_sub *));
-}
-
 /* One more part of a queue's name, whatever is in it: the escapes of subjects do. */
 static bool queue_part(char *out, const char *text)
 {
@@ -471,7 +378,7 @@ static void all_calls_end(struct nats *nats)
 
 static void hear_msg(struct nats *nats, struct wire_in *in)
 {
-	struct nats_sub *sub = sub_find(nats, wire_get_number(in));
+	struct nats_sub *sub = nats_sub_find(nats, wire_get_number(in));
 	const char *subject = wire_get_text(in), *reply = wire_get_text(in);
 	const char *from = wire_get_text(in), *type = wire_get_text(in);
 	const char *identity = wire_get_text(in), *status = wire_get_text(in);
@@ -658,8 +565,7 @@ static void on_fresh(void *user)
 	struct nats *nats = user;
 
 	say_start(nats);
-	for (size_t i = 0; i < nats->n_subs; i++)
-		sub_say(nats, nats->subs[i]);
+	nats_subs_say(nats);
 	say_stream(nats);
 }
 
@@ -694,9 +600,7 @@ static void nats_free(struct nats **at)
 	peers_forget(nats, UINT64_MAX);
 	nats_link_free(&nats->link);
 	alk_timer_free(&nats->tick);
-	while (nats->n_subs > 0)
-		sub_free(nats->subs[--nats->n_subs]);
-	free(nats->subs);
+	nats_subs_free(nats);
 	for (size_t i = 0; i < nats->n_durable; i++)
 		free(nats->durable[i]);
 	free(nats->urls);
@@ -753,6 +657,7 @@ static struct nats *nats_new(struct hub *hub, const struct alk_options *options)
 	if (nats == NULL)
 		return NULL;
 	nats->hub = hub;
+	TAILQ_INIT(&nats->subs);
 	TAILQ_INIT(&nats->calls);
 	TAILQ_INIT(&nats->serves);
 	TAILQ_INIT(&nats->pasts);
@@ -838,11 +743,28 @@ static bool same(const struct nats *nats, const struct alk_options *options)
 	       nats->limit == (size_t)alk_options_int(options, "backend_buffer");
 }
 
+/* What is here already goes to NATS. */
+static void all_say(struct hub *hub)
+{
+	const struct hub_spoke *s;
+	struct hub_want *want;
+
+	TAILQ_FOREACH(want, &hub->wants, entry)
+	{
+		hub_nats_want(hub, want);
+	}
+	for (size_t i = 0; i < hub->n_workers; i++)
+		hub_nats_has(hub, "", hub->workers[i]->has);
+	TAILQ_FOREACH(s, &hub->spokes, entry)
+	{
+		hub_nats_has(hub, s->name, s->has);
+	}
+}
+
 void hub_nats_apply(struct hub *hub, const struct alk_options *options)
 {
 	const char *urls = alk_options_str(options, "backend");
 	bool wanted = urls != NULL && *urls != '\0';
-	struct hub_want *want;
 
 	if (hub->nats != NULL && wanted && same(hub->nats, options))
 		return;
@@ -852,11 +774,7 @@ void hub_nats_apply(struct hub *hub, const struct alk_options *options)
 		if (hub->nats == NULL)
 			alk_log(ALK_LOG_ERROR, "no bus backend",
 				ALK_STR("reason", "out of memory"));
-		TAILQ_FOREACH(want, &hub->wants, entry)
-		{
-			hub_nats_want(hub, want);
-		}
-		hub_nats_operations(hub);
+		all_say(hub);
 	}
 	hub_tell_peers(hub);
 }

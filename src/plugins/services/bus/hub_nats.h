@@ -7,6 +7,7 @@
  * of it is there.
  *
  *   hub_nats.c        what goes over NATS: events, retained values; life
+ *   hub_nats_sub.c    subscriptions there, those of operations among them
  *   hub_nats_call.c   calls to and from other servers
  *   hub_nats_past.c   history
  *   hub_nats_link.c   the program: start it, write to it, start it again
@@ -18,6 +19,8 @@
 #include "nats_wire.h"
 
 #define NATS_SERVER_ID 16
+#define NATS_BUCKETS 4096
+#define NATS_CALLS_MAX 16384 /* that go out, all clients' together */
 
 struct nats_link;
 struct nats_link_ops {
@@ -59,18 +62,20 @@ enum nats_role {
 };
 
 struct nats_sub {
+	TAILQ_ENTRY(nats_sub) entry;
+	LIST_ENTRY(nats_sub) by_id;
 	uint64_t id;
 	enum nats_role role;
 	uint64_t kind;
 	char *subject, *queue;
 	struct hub_want *want;
-	char *operation;
-	bool stays; /* while operations are compared */
+	const char *operation;
 };
 
 /* A call that a worker of this server asked for, and another server is to answer. */
 struct nats_call {
 	TAILQ_ENTRY(nats_call) entry;
+	LIST_ENTRY(nats_call) by_number, by_worker;
 	uint64_t number, worker, worker_number, seen;
 	char server[NATS_SERVER_ID + 1]; /* "" until it said so */
 	bool many;
@@ -102,6 +107,9 @@ struct nats_peer {
 	uint64_t seen;
 };
 
+LIST_HEAD(nats_calls, nats_call);
+LIST_HEAD(nats_operations, nats_operation);
+
 struct nats {
 	struct hub *hub;
 	TAILQ_HEAD(, nats_peer) peers;
@@ -116,10 +124,13 @@ struct nats {
 	size_t limit;
 	char server[NATS_SERVER_ID + 1];
 	bool connected;
-	struct nats_sub **subs; /* by id */
-	size_t n_subs, size_subs;
+	TAILQ_HEAD(, nats_sub) subs;
+	LIST_HEAD(, nats_sub) subs_by_id[NATS_BUCKETS];
+	struct nats_operations operations[NATS_BUCKETS]; /* by name */
 	uint64_t last_sub, last_call, last_past;
 	TAILQ_HEAD(, nats_call) calls;
+	struct nats_calls calls_by_number[NATS_BUCKETS], calls_by_worker[NATS_BUCKETS];
+	size_t n_calls;
 	TAILQ_HEAD(, nats_serve) serves;
 	TAILQ_HEAD(, nats_past) pasts;
 	uint64_t reconnects, refused, lost, lost_logged;
@@ -141,13 +152,23 @@ void nats_publish_now(struct nats *nats, const struct nats_publication *p);
 /* "server/worker/connection" of a header: which server, and is it this one? */
 bool nats_from(const struct nats *nats, const char *from, char server[NATS_SERVER_ID + 1],
 	       uint64_t *worker, uint64_t *connection);
-struct nats_sub *nats_sub_new(struct nats *nats, enum nats_role role, uint64_t kind,
-			      const char *subject, const char *queue);
-void nats_sub_end(struct nats *nats, uint64_t id);
 
 /* The subject of a topic or pattern below `part`. False: too long. */
 bool nats_topic(const struct nats *nats, char out[NATS_SUBJECT_MAX], const char *part,
 		const char *topic, bool pattern);
+
+/* hub_nats_sub.c */
+/* NULL: out of memory. */
+struct nats_sub *nats_sub_new(struct nats *nats, enum nats_role role, uint64_t kind,
+			      const char *subject, const char *queue);
+struct nats_sub *nats_sub_find(const struct nats *nats, uint64_t id);
+void nats_sub_end(struct nats *nats, uint64_t id);
+/* All of them, to a program that is new. */
+void nats_subs_say(struct nats *nats);
+void nats_subs_free(struct nats *nats);
+/* The subject of an operation below `part`. False: it has none, because a subject has no empty token. */
+bool nats_operation_subject(const struct nats *nats, char out[NATS_SUBJECT_MAX], const char *part,
+			    const char *name);
 
 /* hub_nats_past.c */
 void nats_past_end(struct nats *nats, struct nats_past *past, const char *code,

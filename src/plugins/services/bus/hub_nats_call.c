@@ -10,9 +10,38 @@
 
 /* ---- calls that go out -------------------------------------------------------------------------- */
 
+static struct nats_calls *by_number(struct nats *nats, uint64_t number)
+{
+	return &nats->calls_by_number[number % NATS_BUCKETS];
+}
+
+static struct nats_calls *by_worker(struct nats *nats, uint64_t worker, uint64_t number)
+{
+	return &nats->calls_by_worker[(worker * 31 + number) % NATS_BUCKETS];
+}
+
+static struct nats_call *call_make(struct nats *nats, uint64_t worker, uint64_t number)
+{
+	struct nats_call *call = calloc(1, sizeof(*call));
+
+	if (call == NULL)
+		return NULL;
+	call->number = ++nats->last_call;
+	call->worker = worker;
+	call->worker_number = number;
+	TAILQ_INSERT_TAIL(&nats->calls, call, entry);
+	LIST_INSERT_HEAD(by_number(nats, call->number), call, by_number);
+	LIST_INSERT_HEAD(by_worker(nats, worker, number), call, by_worker);
+	nats->n_calls++;
+	return call;
+}
+
 static void call_free(struct nats *nats, struct nats_call *call)
 {
 	TAILQ_REMOVE(&nats->calls, call, entry);
+	LIST_REMOVE(call, by_number);
+	LIST_REMOVE(call, by_worker);
+	nats->n_calls--;
 	free(call);
 }
 
@@ -48,15 +77,6 @@ void nats_call_fail(struct nats *nats, struct nats_call *call, const char *code,
 	call_free(nats, call);
 }
 
-/* Its subject below `part`. A subject has no empty token. */
-static bool operation_subject(const struct nats *nats, char out[NATS_SUBJECT_MAX], const char *part,
-			      const char *name)
-{
-	nats_name(nats, out, part);
-	return name != NULL && *name == '/' && name[strlen(name) - 1] != '/' &&
-	       strstr(name, "//") == NULL && nats_subject_path(out, NATS_SUBJECT_MAX, name);
-}
-
 /* A call, or the question what it would be. */
 static void call_out(struct hub *hub, uint64_t worker, uint64_t number, bool describes,
 		     const char *name, const char *payload, const char *identity)
@@ -69,18 +89,17 @@ static void call_out(struct hub *hub, uint64_t worker, uint64_t number, bool des
 		answer_error(hub, worker, number, "UNAVAILABLE", "NATS is away");
 		return;
 	}
-	call = operation_subject(nats, subject, describes ? "d" : "c", name)
-		       ? calloc(1, sizeof(*call))
-		       : NULL;
-	if (call == NULL) {
+	if (!nats_operation_subject(nats, subject, describes ? "d" : "c", name)) {
 		answer_error(hub, worker, number, "NOT_FOUND", "no such operation");
 		return;
 	}
+	call = nats->n_calls < NATS_CALLS_MAX ? call_make(nats, worker, number) : NULL;
+	if (call == NULL) {
+		answer_error(hub, worker, number, "OVERLOADED",
+			     "too many calls to other servers are under way");
+		return;
+	}
 	call->describes = describes;
-	call->number = ++nats->last_call;
-	call->worker = worker;
-	call->worker_number = number;
-	TAILQ_INSERT_TAIL(&nats->calls, call, entry);
 	snprintf(inbox, sizeof(inbox), "i.%s.%" PRIu64, nats->server, call->number);
 	nats_name(nats, reply, inbox);
 	nats_publish(nats, &(struct nats_publication){.subject = subject,
@@ -139,7 +158,7 @@ void hub_nats_abort(struct hub *hub, uint64_t worker, struct wire_in *in)
 
 	if (hub->nats == NULL || !wire_done(in))
 		return;
-	TAILQ_FOREACH(call, &hub->nats->calls, entry)
+	LIST_FOREACH(call, by_worker(hub->nats, worker, number), by_worker)
 	{
 		if (call->worker == worker && call->worker_number == number) {
 			call_abort(hub->nats, call);
@@ -185,7 +204,7 @@ void nats_hear_answer(struct nats *nats, const char *subject, const char *from, 
 	uint64_t number = dot != NULL ? strtoull(dot + 1, NULL, 10) : 0;
 	struct nats_call *call;
 
-	TAILQ_FOREACH(call, &nats->calls, entry)
+	LIST_FOREACH(call, by_number(nats, number), by_number)
 	{
 		if (call->number == number)
 			break;
@@ -390,85 +409,4 @@ void nats_hear_abort(struct nats *nats, const char *from, const char *type, cons
 		}
 	}
 	json_decref(json);
-}
-
-static bool is_operation(const struct nats_sub *sub)
-{
-	return sub->role == NATS_ROLE_OPERATION || sub->role == NATS_ROLE_DESCRIBE;
-}
-
-static void operation_sub(struct nats *nats, enum nats_role role, const char *part,
-			  const char *name)
-{
-	char subject[NATS_SUBJECT_MAX];
-	struct nats_sub *sub;
-
-	if (!operation_subject(nats, subject, part, name))
-		return;
-	sub = nats_sub_new(nats, role, NATS_KIND_JSON, subject, "alknet");
-	if (sub == NULL)
-		return;
-	sub->stays = true;
-	sub->operation = strdup(name);
-	if (sub->operation == NULL)
-		nats_sub_end(nats, sub->id);
-}
-
-/* Operations that are here, each two subscriptions: whoever may call one can ask about it, so that comes first. */
-static void operation_has(struct nats *nats, const char *name)
-{
-	bool calls = false, describes = false;
-
-	for (size_t i = 0; i < nats->n_subs && !(calls && describes); i++) {
-		struct nats_sub *sub = nats->subs[i];
-
-		if (!is_operation(sub) || strcmp(sub->operation, name) != 0)
-			continue;
-		sub->stays = true;
-		calls |= sub->role == NATS_ROLE_OPERATION;
-		describes |= sub->role == NATS_ROLE_DESCRIBE;
-	}
-	if (!describes)
-		operation_sub(nats, NATS_ROLE_DESCRIBE, "d", name);
-	if (!calls)
-		operation_sub(nats, NATS_ROLE_OPERATION, "c", name);
-}
-
-static void operations_of(struct nats *nats, const char *json, const char *spoke)
-{
-	json_t *one, *list = json != NULL ? json_loads(json, 0, NULL) : NULL;
-	char name[BUS_NAME_MAX + BUS_SPOKE_MAX];
-	size_t i;
-
-	json_array_foreach(list, i, one)
-	{
-		const char *path = json_string_value(json_object_get(one, "name"));
-
-		if (path == NULL)
-			continue;
-		snprintf(name, sizeof(name), "%s%s%s", *spoke != '\0' ? "/" : "", spoke, path);
-		operation_has(nats, name);
-	}
-	json_decref(list);
-}
-
-void hub_nats_operations(struct hub *hub)
-{
-	struct nats *nats = hub->nats;
-	const struct hub_spoke *s;
-
-	if (nats == NULL)
-		return;
-	for (size_t i = 0; i < nats->n_subs; i++)
-		nats->subs[i]->stays = false;
-	for (size_t i = 0; i < hub->n_workers; i++)
-		operations_of(nats, hub->workers[i]->offers, "");
-	TAILQ_FOREACH(s, &hub->spokes, entry)
-	{
-		if (s->worker != 0)
-			operations_of(nats, s->operations, s->name);
-	}
-	for (size_t i = nats->n_subs; i-- > 0;)
-		if (is_operation(nats->subs[i]) && !nats->subs[i]->stays)
-			nats_sub_end(nats, nats->subs[i]->id);
 }

@@ -23,6 +23,7 @@ static void operations_free(struct hub *hub, struct hub_spoke *s)
 {
 	hub->spokes_bytes -= s->bytes;
 	s->bytes = 0;
+	hub_operations_free(&s->has);
 	free(s->operations);
 	s->operations = NULL;
 }
@@ -73,13 +74,13 @@ static void spoke_leave(struct hub *hub, struct hub_spoke *s)
 	struct wire_out out;
 
 	s->worker = 0;
+	hub_nats_has_no_more(hub, s->name, s->has);
 	operations_free(hub, s);
 	TAILQ_REMOVE(&hub->spokes, s, entry);
 	TAILQ_INSERT_TAIL(&hub->spokes, s, entry);
 	wire_begin(&out, WIRE_UNSPOKE);
 	wire_text(&out, s->name);
 	hub_say(hub, ALK_HALF_EVERY_WORKER, &out);
-	hub_nats_operations(hub);
 }
 
 void hub_gone(struct hub *hub, const struct hub_worker *from, uint64_t connection)
@@ -197,7 +198,9 @@ void hub_register(struct hub *hub, struct hub_worker *from, struct wire_in *in)
 	wrong = spoke_take(hub, name, identity, strlen(operations), &s);
 	if (s != NULL) {
 		s->operations = strdup(operations);
-		if (s->operations == NULL) {
+		s->has = hub_operations_read(operations);
+		if (s->operations == NULL || s->has == NULL) {
+			operations_free(hub, s);
 			wrong = "OVERLOADED\0out of memory";
 		} else {
 			s->worker = from->number;
@@ -205,7 +208,7 @@ void hub_register(struct hub *hub, struct hub_worker *from, struct wire_in *in)
 			s->bytes = strlen(operations);
 			hub->spokes_bytes += s->bytes;
 			spoke_tell(hub, s, ALK_HALF_EVERY_WORKER);
-			hub_nats_operations(hub);
+			hub_nats_has(hub, s->name, s->has);
 		}
 	}
 	wire_begin(&out, WIRE_REGISTERED);

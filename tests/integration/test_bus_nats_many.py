@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""Many operations and many calls over NATS: what they cost the supervisor, which serves everybody."""
+
+import os
+import signal
+import threading
+
+from harness import natsserver, procs
+from harness.buswire import failed
+from harness.waiting import scaled, wait_until
+from test_bus_nats import POLICY, mesh, program_of, pytestmark, settled  # noqa: F401
+
+SPOKES = 64
+OPERATIONS = 256
+
+
+def nobody(plain, operation):
+    """No server has it."""
+    plain.publish(f"alknet.bus.c.{operation}", 1, "answers")
+    return plain.next()[2] is None
+
+
+def operations(bus):
+    return {one["name"] for one in bus.conf.call("operation.list")}
+
+
+def synced(plain):
+    """All that the server said to NATS has arrived: it answers behind it."""
+    plain.publish("alknet.bus.c.any.where", {}, "answers")
+    return plain.next()[2]
+
+
+def many_spokes(bus):
+    peers = [bus.peer() for _ in range(SPOKES)]
+    for n, peer in enumerate(peers):
+        assert peer.register(f"s{n}", *(f"/operation/{i}" for i in range(OPERATIONS)))["type"] == "call.responded"
+    return peers
+
+
+def test_many_operations_come_and_go(mesh):
+    nats, a = mesh("a")
+    plain, before = natsserver.Plain(nats.port).subscribe("answers"), procs.cpu_of_one(a.conf.server.pid)
+    for end in ("close", "kill"):
+        peers = many_spokes(a)
+        settled(nats, a)
+        for n in (0, SPOKES - 1):
+            plain.publish(f"alknet.bus.c.s{n}.operation.{OPERATIONS - 1}", n, "answers")
+            asked = peers[n].next()
+            assert asked["payload"] == {"operationId": f"/operation/{OPERATIONS - 1}", "input": n}
+            peers[n].respond(asked["id"], n)
+            assert plain.next()[2] == n
+        if end == "close":
+            for peer in peers:
+                peer.wire.close()
+        else:
+            (worker,) = a.conf.server.workers()
+            os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: a.metric("spokes") == 0 and "/any/where" in operations(a), 60, "all to go, and a worker")
+        assert synced(plain) == "a"
+        assert all(nobody(plain, f"s{n}.operation.{i}") for n in (0, SPOKES - 1) for i in (0, OPERATIONS - 1))
+    assert procs.cpu_of_one(a.conf.server.pid) - before < scaled(2)
+    plain.close()
+
+
+def test_the_policys_operations_through_a_reload(mesh):
+    nats, a = mesh("a", workers=2)
+    plain = natsserver.Plain(nats.port).subscribe("answers")
+    settled(nats, a)
+    a.conf.policy.write_text(POLICY.replace("/NAME/hello", "/other/hello").replace("NAME", "new"))
+    a.conf.reload()
+    a.conf.alone()
+    wait_until(lambda: "/a/hello" not in operations(a), 20, "the old one to go")
+    assert synced(plain) == "new"
+    assert nobody(plain, "a.hello") and not nobody(plain, "other.hello")
+    os.kill(program_of(a), signal.SIGKILL)  # the next one is told all of it
+    wait_until(lambda: a.metric("backend_connects_total") == 2, 20, "another one")
+    assert synced(plain) == "new"
+    assert nobody(plain, "a.hello") and not nobody(plain, "other.hello")
+    plain.close()
+
+
+def test_calls_of_a_spoke_with_many_operations(mesh):
+    """Each looks for the operation; none reads all of them for it."""
+    nats, a = mesh("a")
+    wide = [{"name": f"/{i}", "input_schema": {"enum": ["x" * 900]}} for i in range(OPERATIONS - 1)]
+    spoke, plain, asked = a.peer(), natsserver.Plain(nats.port), 1500
+    assert spoke.register("dev", *wide, "/one")["type"] == "call.responded"
+    settled(nats, a)
+    before = procs.cpu_of_one(a.conf.server.pid)
+    for n in range(asked):
+        plain.publish("alknet.bus.c.dev.one", n, "answers")
+    assert [spoke.next()["payload"]["input"] for _ in range(asked)] == list(range(asked))
+    assert procs.cpu_of_one(a.conf.server.pid) - before < scaled(0.5)
+    plain.close()
+
+
+def test_many_calls_to_others(mesh):
+    """They have a bound, and neither an answer nor an end of one looks at all."""
+    each, most = 2048, 16384
+    nats, a = mesh("a", call_timeout=300, max_calls=each)
+    peers = [a.peer() for _ in range(most // each + 1)]
+    plain, answers = natsserver.Plain(nats.port).subscribe("alknet.bus.c.prog.never"), natsserver.Plain(nats.port)
+    answers.subscribe("alknet.bus.c.prog.one")
+    before = procs.cpu_of_one(a.conf.server.pid)
+    for peer in peers[:-1]:
+        for n in range(each):
+            peer.request("/prog/never", {}, str(n))
+    for _ in range(most):
+        plain.next()
+    failed(peers[-1].call("/prog/never"), "OVERLOADED")
+    for peer in peers[:-1]:
+        peer.wire.close()
+
+    def one():
+        peers[-1].request("/prog/one")
+        if (came := peers[-1].next())["type"] == "call.error":
+            failed(came, "OVERLOADED")
+        return came["type"] == "call.responded"
+
+    thread = threading.Thread(target=lambda: answers.publish(answers.next()[1], "done"))
+    thread.start()
+    wait_until(one, 60, "the calls to end")
+    thread.join()
+    assert procs.cpu_of_one(a.conf.server.pid) - before < scaled(2)
+    for one_of in (plain, answers):
+        one_of.close()
