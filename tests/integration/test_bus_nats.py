@@ -143,6 +143,22 @@ def test_a_group_is_one_on_both_servers(mesh, workers):
     other.close()
 
 
+def test_groups_of_any_name(mesh):
+    """Two names are two groups; a program of its own finds the queue under the name that a subject would have."""
+    nats, a, b = mesh()
+    names = ["a/b", "a|b", "a.b", "a%2Fb", "/", "//a/", "*"]
+    members = [b.peer().subscribe("job", group=name) for name in names]
+    sender, plain = a.peer(), natsserver.Plain(nats.port).subscribe("alknet.bus.e.job", "g.a/b")
+    settled(nats, a, b)
+    for n in range(100):
+        sender.send("job", "", {"n": n})
+    for member in members[1:]:
+        assert [member.next()["payload"]["n"] for _ in range(100)] == list(range(100))
+    settled(nats, a, b)
+    assert 0 < len(members[0].sync()) < 100
+    plain.close()
+
+
 def test_a_program_of_its_own_on_nats(mesh):
     nats, a, _ = mesh()
     peer, plain = a.peer().subscribe("x.*"), natsserver.Plain(nats.port)

@@ -81,18 +81,6 @@ bool nats_from(const struct nats *nats, const char *from, char server[NATS_SERVE
 
 /* ---- subscriptions ------------------------------------------------------------------------------ */
 
-/* One more part of a queue's name, whatever is in it: the escapes of subjects do. */
-static bool queue_part(char *out, const char *text)
-{
-	char path[NATS_SUBJECT_MAX];
-
-	snprintf(path, sizeof(path), "/%s", text);
-	for (char *c = path + 1; *c != '\0'; c++)
-		if (*c == '/')
-			*c = '|';
-	return nats_subject_path(out, NATS_SUBJECT_MAX, path);
-}
-
 /* A group is its name and, of a pattern with an id, that id: its members all look at the same events. */
 static bool queue_name(const struct hub_want *want, char out[NATS_SUBJECT_MAX])
 {
@@ -102,7 +90,8 @@ static bool queue_name(const struct hub_want *want, char out[NATS_SUBJECT_MAX])
 	if (*want->group == '\0')
 		return true;
 	snprintf(out, NATS_SUBJECT_MAX, "g");
-	return queue_part(out, want->group) && (colon == NULL || queue_part(out, colon + 1));
+	return nats_subject_token(out, NATS_SUBJECT_MAX, want->group) &&
+	       (colon == NULL || nats_subject_token(out, NATS_SUBJECT_MAX, colon + 1));
 }
 
 void hub_nats_want(struct hub *hub, struct hub_want *want)

@@ -62,3 +62,10 @@ bool nats_subject_path(char *out, size_t size, const char *path)
 	}
 	return true;
 }
+
+bool nats_subject_token(char *out, size_t size, const char *text)
+{
+	size_t n = strlen(out);
+
+	return put(out, size, &n, ".", 1) && put_token(out, size, &n, text, strlen(text));
+}

@@ -39,10 +39,14 @@ enum nats_op {
 #undef X
 };
 
-/* The name of a token of a subject: what NATS does not take is %XX; `dots` too. False: too long. */
+/* Names as parts of a subject: what NATS does not take is %XX in it. Each adds to `out`; false: too long. */
 #include <stdbool.h>
 #include <stddef.h>
+/* A topic, or a pattern; its dots stay, its id is left out. */
 bool nats_subject_add(char *out, size_t size, const char *text, bool pattern);
+/* A part for each of the name's, which "/" divides. */
 bool nats_subject_path(char *out, size_t size, const char *path);
+/* One part, whatever is in it. */
+bool nats_subject_token(char *out, size_t size, const char *text);
 
 #endif
