@@ -655,6 +655,48 @@ def test_durable_topics(mesh):
     error(later.next(), "INVALID_INPUT", "t")
 
 
+def api(plain, what, value):
+    """JetStream's own."""
+    plain.publish(f"$JS.API.{what}", value, "api")
+    answer = plain.next()[2]
+    assert "error" not in answer, answer
+    return answer
+
+
+def replayed(bus, topic):
+    peer = bus.peer()
+    peer.send("__subscribe", "r", {"topic": topic, "replay": "all"})
+    return peer, peer.next()
+
+
+def test_jetstream_that_comes_later(mesh):
+    """And what its tools set stays, whoever starts again."""
+    nats, a = mesh("a", durable=["order.>"])
+    settled(nats, a)
+    error(replayed(a, "order.>")[1], "UNAVAILABLE", "r")
+    nats.kill()
+    wait_until(lambda: a.metric("backend_connected") == 0, 20, "it to be noticed")
+    nats.jetstream = True
+    nats.start()
+    wait_until(lambda: a.metric("backend_connected") == 1, 20, "it to be back")
+    sender = a.peer()
+    for n in range(5):
+        sender.send("order.new", "", {"n": n})
+    sender.sync()
+    settled(nats, a)
+    peer, answer = replayed(a, "order.>")
+    assert answer["type"] == "__ok" and [peer.next()["payload"]["n"] for _ in range(5)] == list(range(5))
+    plain = natsserver.Plain(nats.port).subscribe("api")
+    config = api(plain, "STREAM.INFO.alknet_bus", None)["config"]
+    assert config["subjects"] == ["alknet.bus.e.order.>"]
+    api(plain, "STREAM.UPDATE.alknet_bus", {**config, "max_msgs": 3})
+    a.conf.reload(bus={"backend": nats.url, "durable": ["order.>", "bill.>"]})
+    wait_until(lambda: len(api(plain, "STREAM.INFO.alknet_bus", None)["config"]["subjects"]) == 2, 20, "the new subjects")
+    after = api(plain, "STREAM.INFO.alknet_bus", None)["config"]
+    assert after["max_msgs"] == 3 and after["subjects"] == ["alknet.bus.e.order.>", "alknet.bus.e.bill.>"]
+    plain.close()
+
+
 def test_bad_options(mesh):
     nats, a = mesh("a")
     for options, why in [({"backend": "http://x"}, "nats://"), ({"backend": nats.url, "backend_prefix": "a..b"}, "backend_prefix"),

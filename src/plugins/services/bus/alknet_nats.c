@@ -37,7 +37,6 @@ struct sub {
 static LIST_HEAD(, sub) subs[BUCKETS]; /* by id */
 static natsConnection *connection;
 static jsCtx *js;
-static char stream[256]; /* "": no durable topics */
 static pthread_mutex_t out_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- to the hub --------------------------------------------------------------------------------- */
@@ -236,19 +235,104 @@ static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus statu
 	say_lost(0, natsStatus_GetText(status));
 }
 
+/* ---- the stream of durable topics --------------------------------------------------------------- */
+
+#define STREAM_SUBJECTS_MAX 64
+
+/* As the hub said it; `lock`, because NATS's threads make it as well. */
+static struct {
+	pthread_mutex_t lock;
+	char name[256]; /* "": no durable topics */
+	char *subjects[STREAM_SUBJECTS_MAX];
+	int n;
+	bool tried; /* again and again, by a thread */
+} stream = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static bool stream_has_these(const jsStreamConfig *config)
+{
+	bool same = config->SubjectsLen == stream.n;
+
+	for (int i = 0; same && i < stream.n; i++)
+		same = strcmp(config->Subjects[i], stream.subjects[i]) == 0;
+	return same;
+}
+
+/* All but the subjects stays as NATS's tools have set it. */
+static natsStatus stream_make(void)
+{
+	jsStreamInfo *info = NULL;
+	jsStreamConfig config;
+	jsErrCode code = 0;
+	natsStatus s;
+
+	pthread_mutex_lock(&stream.lock);
+	jsStreamConfig_Init(&config);
+	s = js_GetStreamInfo(&info, js, stream.name, NULL, &code);
+	if (s == NATS_OK && !stream_has_these(info->Config)) {
+		config = *info->Config;
+		config.Subjects = (const char **)stream.subjects;
+		config.SubjectsLen = stream.n;
+		s = js_UpdateStream(NULL, js, &config, NULL, NULL);
+	} else if (s == NATS_NOT_FOUND || code == JSStreamNotFoundErr) {
+		config.Name = stream.name;
+		config.Subjects = (const char **)stream.subjects;
+		config.SubjectsLen = stream.n;
+		s = js_AddStream(NULL, js, &config, NULL, NULL);
+	}
+	jsStreamInfo_Destroy(info);
+	pthread_mutex_unlock(&stream.lock);
+	return s;
+}
+
+static void *stream_run(void *user)
+{
+	(void)user;
+	do {
+		nats_Sleep(RETRY_MAX_MS);
+	} while (stream_make() != NATS_OK);
+	pthread_mutex_lock(&stream.lock);
+	stream.tried = false;
+	pthread_mutex_unlock(&stream.lock);
+	nats_ReleaseThreadMemory();
+	return NULL;
+}
+
+/* JetStream may be there later than NATS. */
+static void stream_try_again(natsStatus why)
+{
+	pthread_t thread;
+
+	say_lost(0, natsStatus_GetText(why));
+	pthread_mutex_lock(&stream.lock);
+	if (!stream.tried && pthread_create(&thread, NULL, stream_run, NULL) == 0) {
+		stream.tried = true;
+		pthread_detach(thread);
+	}
+	pthread_mutex_unlock(&stream.lock);
+}
+
 /* A server that has just begun takes a moment until it has its streams; what came earlier would be lost to them. */
 static void stream_wait(void)
 {
-	jsStreamInfo *info = NULL;
 	natsStatus s = NATS_ERR;
 
 	for (int64_t end = nats_Now() + JS_WAIT_MS; s != NATS_OK && nats_Now() < end;) {
-		s = js_GetStreamInfo(&info, js, stream, NULL, NULL);
-		jsStreamInfo_Destroy(info);
-		info = NULL;
+		s = stream_make();
 		if (s != NATS_OK)
 			nats_Sleep(50);
 	}
+	if (s != NATS_OK)
+		stream_try_again(s);
+}
+
+static bool stream_is_wanted(void)
+{
+	bool wanted;
+
+	pthread_mutex_lock(&stream.lock);
+	wanted = stream.n > 0;
+	pthread_mutex_unlock(&stream.lock);
+	return wanted;
 }
 
 static void on_connected(natsConnection *nc, void *user)
@@ -256,7 +340,7 @@ static void on_connected(natsConnection *nc, void *user)
 	char url[256] = "";
 
 	(void)user;
-	if (stream[0] != '\0')
+	if (stream_is_wanted())
 		stream_wait();
 	natsConnection_GetConnectedUrl(nc, url, sizeof(url));
 	/* A password may be in it. */
@@ -543,8 +627,10 @@ static natsStatus msg_make(natsMsg **msg, const char *const headers[6], const ch
 static void do_pub(struct wire_in *in)
 {
 	const char *subject = wire_get_text(in), *reply = wire_get_text(in);
-	const char *headers[6] = {"Alknet-From",     wire_get_text(in), "Alknet-Type",
-				  wire_get_text(in), "Alknet-Identity", wire_get_text(in)};
+	const char *from = wire_get_text(in), *type = wire_get_text(in);
+	const char *identity = wire_get_text(in);
+	const char *headers[6] = {"Alknet-From",     from,    "Alknet-Type", type,
+				  "Alknet-Identity", identity};
 	size_t n;
 	const uint8_t *body = wire_get_bytes(in, &n);
 	const char *origin = wire_get_text(in);
@@ -569,28 +655,23 @@ static void do_pub(struct wire_in *in)
 
 static void do_stream(struct wire_in *in)
 {
-	const char *name = wire_get_text(in), *subjects[64];
+	const char *name = wire_get_text(in);
 	uint64_t n = wire_get_number(in);
-	jsStreamConfig conf;
-	jsStreamInfo *info = NULL;
-	jsErrCode code = 0;
 	natsStatus s;
 
-	if (n > 64)
+	if (n > STREAM_SUBJECTS_MAX)
 		_exit(1);
-	snprintf(stream, sizeof(stream), "%s", name);
+	pthread_mutex_lock(&stream.lock);
+	snprintf(stream.name, sizeof(stream.name), "%s", name);
 	for (uint64_t i = 0; i < n; i++)
-		subjects[i] = wire_get_text(in);
-	jsStreamConfig_Init(&conf);
-	conf.Name = name;
-	conf.Subjects = subjects;
-	conf.SubjectsLen = (int)n;
-	s = js_AddStream(&info, js, &conf, NULL, &code);
-	if (s != NATS_OK && code == JSStreamNameExistErr)
-		s = js_UpdateStream(&info, js, &conf, NULL, &code);
-	jsStreamInfo_Destroy(info);
+		if ((stream.subjects[stream.n++] = strdup(wire_get_text(in))) == NULL)
+			_exit(1);
+	pthread_mutex_unlock(&stream.lock);
+	if (natsConnection_Status(connection) != NATS_CONN_STATUS_CONNECTED)
+		return; /* on_connected makes it */
+	s = stream_make();
 	if (s != NATS_OK)
-		say_lost(0, natsStatus_GetText(s));
+		stream_try_again(s);
 }
 
 static bool past_one(uint64_t tag, natsMsg *msg, int64_t asked, uint64_t *pending)
