@@ -124,3 +124,39 @@ def test_many_calls_to_others(mesh):
     assert procs.cpu_of_one(a.conf.server.pid) - before < scaled(2)
     for one_of in (plain, answers):
         one_of.close()
+
+
+def written(pid):
+    return int(next(line for line in open(f"/proc/{pid}/io") if line.startswith("wchar")).split()[1])
+
+
+def test_many_servers_that_ask_for_what_is_retained(mesh):
+    """They come back together; each gets all, as fast as NATS takes it."""
+    values, each, asking, word = 8, 1000000, 12, "nobody." + "x" * 200
+    nats, a = mesh("a", max_retained_bytes="16M", backend_buffer="64M")
+    sender = a.peer()
+    for n in range(values):
+        sender.send(f"state.{n}", "", {"retain": True, "pad": "x" * each})
+        sender.sync()
+    settled(nats, a)
+    plain, head = natsserver.Plain(nats.port), b"NATS/1.0\r\nAlknet-From: 0123456789abcdef\r\n\r\n"
+    plain.subscribe("alknet.bus.k.last")
+    # All of them are there before NATS takes the first answer.
+    pid = program_of(a)
+    before = written(pid)
+    os.kill(a.conf.server.pid, signal.SIGSTOP)
+    for reply in [word] * asking + ["alknet.bus.k.last"]:
+        plain.write(b"HPUB alknet.bus.s %b %d %d\r\n%b\r\n" % (reply.encode(), len(head), len(head), head))
+    wait_until(lambda: written(pid) - before > asking * len(word), 20, "them to be said")
+    os.kill(pid, signal.SIGSTOP)
+    os.kill(a.conf.server.pid, signal.SIGCONT)
+    assert a.metric("backend_connects_total") == 1
+    os.kill(pid, signal.SIGCONT)
+    got = []
+    while len(got) < values:
+        value = plain.next()[2]
+        assert len(value["payload"]["pad"]) == each
+        got.append(value["type"])
+    assert got == [f"state.{n}" for n in range(values)]
+    assert a.metric("backend_connects_total") == 1 and "does not read" not in a.conf.server.log()
+    plain.close()

@@ -74,6 +74,7 @@ struct hub_want {
 
 struct hub_kept {
 	TAILQ_ENTRY(hub_kept) entry; /* the oldest first */
+	uint64_t number;	     /* and that has the least */
 	char *topic;
 	struct packet *packet;
 };
@@ -110,6 +111,7 @@ struct hub {
 	TAILQ_HEAD(, hub_kept) kept;
 	struct hub_kept **by_topic; /* the same, sorted */
 	size_t n_kept, size_kept, kept_bytes, kept_max, kept_bytes_max;
+	uint64_t last_kept;
 	TAILQ_HEAD(, hub_spoke) spokes;
 	size_t n_spokes, spokes_bytes;
 	TAILQ_HEAD(, hub_admin_tail) tails;

@@ -98,6 +98,7 @@ void hub_keep(struct hub *hub, const char *topic, const uint8_t *frame, size_t n
 	hub->by_topic[at] = kept;
 	hub->n_kept++;
 	hub->kept_bytes += n;
+	kept->number = ++hub->last_kept;
 	TAILQ_INSERT_TAIL(&hub->kept, kept, entry);
 	hub_trim(hub);
 	return;

@@ -13,6 +13,8 @@
 #define TOGETHER                                                                                   \
 	6000 /* how long others may take to come back before what waits goes out without them */
 #define PEERS_MAX 256
+#define SYNC_AHEAD ((size_t)1 << 20) /* bytes of retained values that the program may owe */
+#define SYNC_EVERY 10		     /* ms until the next */
 
 /* ---- words -------------------------------------------------------------------------------------- */
 
@@ -229,21 +231,70 @@ static void hear_retain(struct nats *nats, const char *from, const char *type, c
 		hub_forget(nats->hub, topic);
 }
 
+static void syncs_free(struct nats *nats)
+{
+	struct nats_sync *sync;
+
+	while ((sync = TAILQ_FIRST(&nats->syncs)) != NULL) {
+		TAILQ_REMOVE(&nats->syncs, sync, entry);
+		free(sync);
+	}
+	nats->n_syncs = 0;
+}
+
+/* As much as the program reads. True: that was all. */
+static bool sync_some(struct nats *nats, struct nats_sync *sync)
+{
+	const struct hub_kept *kept;
+
+	TAILQ_FOREACH(kept, &nats->hub->kept, entry)
+	{
+		if (kept->number <= sync->after)
+			continue;
+		if (nats_link_said(nats->link) > SYNC_AHEAD)
+			return false;
+		nats_publish(nats, &(struct nats_publication){.subject = sync->reply,
+							      .from = nats->server,
+							      .body = kept->packet->bytes + 4,
+							      .n = kept->packet->n - 4});
+		sync->after = kept->number;
+	}
+	return true;
+}
+
+/* Many may ask at once, when NATS is back: one after the other. */
+static void on_sync(void *user)
+{
+	struct nats *nats = user;
+	struct nats_sync *sync;
+
+	while ((sync = TAILQ_FIRST(&nats->syncs)) != NULL) {
+		if (!sync_some(nats, sync)) {
+			alk_timer_start(nats->sync, SYNC_EVERY);
+			return;
+		}
+		TAILQ_REMOVE(&nats->syncs, sync, entry);
+		nats->n_syncs--;
+		free(sync);
+	}
+}
+
 static void hear_sync(struct nats *nats, const char *from, const char *reply)
 {
 	char server[NATS_SERVER_ID + 1];
 	uint64_t worker, connection;
-	const struct hub_kept *kept;
+	struct nats_sync *sync;
 
-	if (nats_from(nats, from, server, &worker, &connection) || *reply == '\0')
+	if (nats_from(nats, from, server, &worker, &connection) || *reply == '\0' ||
+	    nats->n_syncs == PEERS_MAX)
 		return;
-	TAILQ_FOREACH(kept, &nats->hub->kept, entry)
-	{
-		nats_publish(nats, &(struct nats_publication){.subject = reply,
-							      .from = nats->server,
-							      .body = kept->packet->bytes + 4,
-							      .n = kept->packet->n - 4});
-	}
+	sync = calloc(1, sizeof(*sync) + strlen(reply) + 1);
+	if (sync == NULL)
+		return;
+	strcpy(sync->reply, reply);
+	TAILQ_INSERT_TAIL(&nats->syncs, sync, entry);
+	if (nats->n_syncs++ == 0)
+		on_sync(nats);
 }
 
 /* ---- other servers ------------------------------------------------------------------------------ */
@@ -454,6 +505,7 @@ static void hear_state(struct nats *nats, struct wire_in *in)
 		return;
 	}
 	nats->flows = false;
+	syncs_free(nats);
 	all_calls_end(nats);
 	nats_link_connected(nats->link, false);
 }
@@ -544,6 +596,7 @@ static void on_gone(void *user)
 	struct nats *nats = user;
 
 	nats->connected = nats->flows = false;
+	syncs_free(nats);
 	all_calls_end(nats);
 	while (!TAILQ_EMPTY(&nats->pasts))
 		nats_past_end(nats, TAILQ_FIRST(&nats->pasts), "UNAVAILABLE", "NATS went away");
@@ -587,8 +640,10 @@ static void nats_free(struct nats **at)
 		want->nats = 0;
 	}
 	peers_forget(nats, UINT64_MAX);
+	syncs_free(nats);
 	nats_link_free(&nats->link);
 	alk_timer_free(&nats->tick);
+	alk_timer_free(&nats->sync);
 	nats_subs_free(nats);
 	for (size_t i = 0; i < nats->n_durable; i++)
 		free(nats->durable[i]);
@@ -651,6 +706,7 @@ static struct nats *nats_new(struct hub *hub, const struct alk_options *options)
 	TAILQ_INIT(&nats->serves);
 	TAILQ_INIT(&nats->pasts);
 	TAILQ_INIT(&nats->peers);
+	TAILQ_INIT(&nats->syncs);
 	nats->urls = copy(options, "backend");
 	nats->credentials = copy(options, "backend_credentials");
 	nats->ca = copy(options, "backend_ca");
@@ -666,9 +722,11 @@ static struct nats *nats_new(struct hub *hub, const struct alk_options *options)
 	for (size_t i = 0; i < sizeof(random); i++)
 		snprintf(nats->server + 2 * i, 3, "%02x", random[i]);
 	nats->tick = alk_timer_new(hub->loop, "bus nats", on_tick, nats);
+	nats->sync = alk_timer_new(hub->loop, "bus nats sync", on_sync, nats);
 	nats->link = nats_link_new(hub->loop, nats->limit, &link_ops, nats);
 	if (nats->urls == NULL || nats->credentials == NULL || nats->ca == NULL ||
-	    nats->prefix == NULL || nats->tick == NULL || nats->link == NULL || !fixed_subs(nats)) {
+	    nats->prefix == NULL || nats->tick == NULL || nats->sync == NULL ||
+	    nats->link == NULL || !fixed_subs(nats)) {
 		nats_free(&nats);
 		return NULL;
 	}

@@ -43,6 +43,8 @@ void nats_link_say(struct nats_link *link, struct wire_out *out);
 bool nats_link_publish(struct nats_link *link, struct wire_out *out, const char *origin);
 void nats_link_connected(struct nats_link *link, bool connected);
 size_t nats_link_waiting(const struct nats_link *link);
+/* Bytes that were said and not read yet. */
+size_t nats_link_said(const struct nats_link *link);
 /* Is there such a program? */
 int nats_link_check(struct alk_err *err);
 
@@ -100,6 +102,13 @@ struct nats_past {
 	char *pattern;
 };
 
+/* Another server that asked for what is retained. */
+struct nats_sync {
+	TAILQ_ENTRY(nats_sync) entry;
+	uint64_t after; /* it has all up to this one */
+	char reply[];
+};
+
 /* Another server on this NATS. */
 struct nats_peer {
 	TAILQ_ENTRY(nats_peer) entry;
@@ -114,6 +123,9 @@ struct nats {
 	struct hub *hub;
 	TAILQ_HEAD(, nats_peer) peers;
 	size_t n_peers;
+	TAILQ_HEAD(, nats_sync) syncs;
+	size_t n_syncs;
+	struct alk_timer *sync;
 	uint64_t back_at; /* when the connection was there again */
 	bool flows;	  /* events go out */
 	struct nats_link *link;

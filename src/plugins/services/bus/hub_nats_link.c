@@ -315,3 +315,8 @@ size_t nats_link_waiting(const struct nats_link *link)
 {
 	return link->bytes;
 }
+
+size_t nats_link_said(const struct nats_link *link)
+{
+	return link->said;
+}
