@@ -30,7 +30,6 @@ const failures = {
 	4: code.timeout,
 	5: code.closed,
 	16: code.config,
-	17: code.closed,
 };
 
 // enum alk_open_failure.

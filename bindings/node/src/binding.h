@@ -9,6 +9,7 @@
  *   env.c     one environment: what happened on the loop's thread, told in batches on the environment's
  *   visit.c   the environment's thread in the place of the loop's, for questions and short answers
  *   client.c  a session        stream.c  a channel        server.c  a server
+ *   ahead.c   recv, send and poll as libssh gets them
  *
  * Two threads touch an object: the environment's ("here") and the loop's ("there"). From here to there goes
  * home_post(); from there to here goes an event (env_tell), and many events are one call. While an environment's thread
@@ -66,7 +67,6 @@ enum kind {
 
 /* How something failed, with the numbers of enum alk_embed_failure, and: */
 #define FAILED_CONFIG 16
-#define FAILED_SHUTDOWN 17
 
 struct info {
 	char remote_addr[64], transport[16], peer_id[80], host_key[64];
@@ -105,7 +105,6 @@ void env_close(struct env *env, bool now);
 /* A fresh environment; NULL with a pending exception. */
 struct env *env_new(napi_env napi, napi_value dispatch);
 void env_keep_alive(struct env *env, bool alive);
-napi_env env_napi(const struct env *env);
 /* A few buffers of IN_MAX are kept for the next bulk, so that their pages need not be made anew. Here and there; NULL: there
  * is none. */
 uint8_t *env_spare_take(struct env *env);

@@ -70,11 +70,6 @@ void env_spare_give(struct env *env, uint8_t *bytes)
 	free(bytes);
 }
 
-napi_env env_napi(const struct env *env)
-{
-	return env->napi;
-}
-
 /* JavaScript numbers its own from 1. */
 double env_number(struct env *env)
 {
