@@ -120,6 +120,12 @@ const struct alk_identity *elsewhere_identity(const struct elsewhere *who)
 	return NULL;
 }
 
+bool elsewhere_may(const struct bus *bus, const struct elsewhere *who, const char *operation)
+{
+	(void)bus, (void)who, (void)operation;
+	return true;
+}
+
 /* A peer. */
 
 static size_t budget; /* bytes that it reads */
