@@ -370,6 +370,35 @@ static void test_answers_are_walked_once(void **state)
 	assert_true(many < 4 * few + CLOCKS_PER_SEC / 50);
 }
 
+/* Whose number it is. */
+
+static clock_t cost_of_finds(struct bus *bus, unsigned n)
+{
+	struct conn *first = conn_new(bus, &way, NULL);
+	clock_t start;
+
+	for (unsigned i = 1; i < n; i++)
+		assert_non_null(conn_new(bus, &way, NULL));
+	start = clock();
+	for (unsigned i = 0; i < EVENTS; i++)
+		assert_ptr_equal(conn_find(bus, first->number), first);
+	start = clock() - start;
+	while (bus->conns != NULL) {
+		struct conn *c = bus->conns;
+
+		conn_free(&c);
+	}
+	assert_null(conn_find(bus, bus->last_conn));
+	return start;
+}
+
+static void test_one_of_many(void **state)
+{
+	clock_t few = cost_of_finds(*state, FEW), many = cost_of_finds(*state, MANY);
+
+	assert_true(many < 4 * few + CLOCKS_PER_SEC / 50);
+}
+
 /* Turns. */
 
 static unsigned iteration, turns, last;
@@ -507,6 +536,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_any_order, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_answers_are_walked_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_one_of_many, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_turn_at_a_time, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_whose_call_is_aborted, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_aborts_of_many, setup, teardown),

@@ -176,6 +176,7 @@ struct conn {
 	uint32_t magic;
 	struct bus *bus;
 	struct conn *next, **prev;
+	struct conn *number_next, **number_prev; /* of its bucket */
 	const struct conn_way *way;
 	void *at; /* the way's */
 	struct alk_task flush;
@@ -212,6 +213,7 @@ struct conn {
 };
 
 #define BUS_CALL_BUCKETS 1024
+#define BUS_CONN_BUCKETS 1024
 
 /* What a local user may be told apart by. */
 struct bus_scopes {
@@ -236,6 +238,7 @@ struct bus {
 	bool peers, backend;
 	struct topics *topics;
 	struct conn *conns;
+	struct conn *by_number[BUS_CONN_BUCKETS];
 	TAILQ_HEAD(, conn) line; /* they wait for a turn */
 	struct alk_task turn;
 	uint64_t last_conn, last_tag, last_call, event;
@@ -287,7 +290,7 @@ void conn_close_slow(struct conn *c);
 void conn_ask(struct conn *c, const struct alk_channel_question *question, conn_then *then);
 /* Has this worker heard all that the hub had said when the frame came? False: `then` runs when it has. */
 bool conn_hear_out(struct conn *c, conn_then *then);
-void conn_heard(struct bus *bus, uint64_t tag);
+void conn_heard(struct bus *bus, uint64_t number);
 /* May it do what takes long? One connection may in a turn of the loop. False: `then` runs when it may. */
 bool conn_take_turn(struct conn *c, conn_then *then);
 void conn_turns_init(struct bus *bus);
@@ -372,7 +375,7 @@ json_t *spoke_describe(const struct bus *bus, const json_t *input, const struct 
 json_t *spoke_described(const char *name, const json_t *output);
 void spoke_add(struct bus *bus, struct wire_in *in);
 void spoke_remove(struct bus *bus, const char *name);
-void spoke_registered(struct bus *bus, uint64_t tag, const char *code, const char *message);
+void spoke_registered(struct bus *bus, uint64_t number, const char *code, const char *message);
 void spoke_forget(struct conn *c);
 void spoke_all_end(struct bus *bus);
 /* The hub's own operations. False: out of memory. */

@@ -359,9 +359,8 @@ bool conn_hear_out(struct conn *c, conn_then *then)
 
 	if (c->heard)
 		return true;
-	c->tag = ++c->bus->last_tag;
 	wire_begin(&out, WIRE_SYNC);
-	wire_number(&out, c->tag);
+	wire_number(&out, c->number);
 	c->then = then;
 	c->waiting = true;
 	if (bus_say(c->bus, &out))
@@ -370,13 +369,11 @@ bool conn_hear_out(struct conn *c, conn_then *then)
 	return true;
 }
 
-void conn_heard(struct bus *bus, uint64_t tag)
+void conn_heard(struct bus *bus, uint64_t number)
 {
-	struct conn *c = bus->conns;
+	struct conn *c = conn_find(bus, number);
 
-	while (c != NULL && (c->tag != tag || !c->waiting))
-		c = c->next;
-	if (c == NULL)
+	if (c == NULL || !c->waiting)
 		return;
 	c->heard = true;
 	conn_then_run(c, true, "");
@@ -562,6 +559,32 @@ static void on_flush(void *user)
 	conn_flush(user);
 }
 
+static void conn_link(struct conn *c)
+{
+	struct conn **at = &c->bus->by_number[c->number % BUS_CONN_BUCKETS];
+
+	c->next = c->bus->conns;
+	c->prev = &c->bus->conns;
+	if (c->next != NULL)
+		c->next->prev = &c->next;
+	c->bus->conns = c;
+	c->number_next = *at;
+	c->number_prev = at;
+	if (c->number_next != NULL)
+		c->number_next->number_prev = &c->number_next;
+	*at = c;
+}
+
+static void conn_unlink(struct conn *c)
+{
+	*c->prev = c->next;
+	if (c->next != NULL)
+		c->next->prev = c->prev;
+	*c->number_prev = c->number_next;
+	if (c->number_next != NULL)
+		c->number_next->number_prev = c->number_prev;
+}
+
 struct conn *conn_new(struct bus *bus, const struct conn_way *way, void *at)
 {
 	struct conn *c = calloc(1, sizeof(*c));
@@ -586,11 +609,7 @@ struct conn *conn_new(struct bus *bus, const struct conn_way *way, void *at)
 		free(c);
 		return NULL;
 	}
-	c->next = bus->conns;
-	c->prev = &bus->conns;
-	if (c->next != NULL)
-		c->next->prev = &c->next;
-	bus->conns = c;
+	conn_link(c);
 	return c;
 }
 
@@ -618,19 +637,17 @@ void conn_free(struct conn **conn)
 	alk_timer_free(&c->pause);
 	if (c->way->forget != NULL)
 		c->way->forget(c);
-	*c->prev = c->next;
-	if (c->next != NULL)
-		c->next->prev = c->prev;
+	conn_unlink(c);
 	c->magic = 0;
 	free(c);
 }
 
 struct conn *conn_find(const struct bus *bus, uint64_t number)
 {
-	struct conn *c = bus->conns;
+	struct conn *c = bus->by_number[number % BUS_CONN_BUCKETS];
 
 	while (c != NULL && c->number != number)
-		c = c->next;
+		c = c->number_next;
 	return c;
 }
 

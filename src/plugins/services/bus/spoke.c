@@ -244,9 +244,8 @@ static void hub_register(struct conn *c, const char *id, const json_t *input, co
 		call_fail(c, id, "OVERLOADED", "the operations take too many bytes");
 		return;
 	}
-	c->tag = ++c->bus->last_tag;
 	wire_begin(&out, WIRE_REGISTER);
-	wire_number(&out, c->tag);
+	wire_number(&out, c->number); /* one channel registers one at a time */
 	wire_number(&out, c->number);
 	wire_text(&out, json_string_value(json_object_get(input, "spoke")));
 	wire_text(&out, conn_identity(c));
@@ -259,13 +258,11 @@ static void hub_register(struct conn *c, const char *id, const json_t *input, co
 	call_fail(c, id, "UNAVAILABLE", "the hub does not answer");
 }
 
-void spoke_registered(struct bus *bus, uint64_t tag, const char *code, const char *message)
+void spoke_registered(struct bus *bus, uint64_t number, const char *code, const char *message)
 {
-	struct conn *c = bus->conns;
+	struct conn *c = conn_find(bus, number);
 
-	while (c != NULL && (c->tag != tag || !c->waiting))
-		c = c->next;
-	if (c == NULL)
+	if (c == NULL || !c->waiting)
 		return;
 	if (*code != '\0')
 		call_fail(c, c->frame.id, code, message);

@@ -20,7 +20,7 @@
 	X(GONE)	       /* connection */                                                            \
 	X(TO)	       /* worker, bytes of a message below */                                      \
 	X(OFFERS)      /* its own operations as JSON: [{name, op_type}] */                         \
-	X(SYNC)	       /* tag; from it: the same, behind all that it had said before */            \
+	X(SYNC)	       /* connection; from it: the same, behind all that it had said before */     \
 	X(COUNTS)      /* each counter of BUS_COUNTERS */                                          \
 	X(HELLO)       /* the worker's number */                                                   \
 	X(PEERS)       /* whether events are wanted elsewhere; whether there is a backend */       \
