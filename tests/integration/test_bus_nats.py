@@ -8,9 +8,9 @@ import subprocess
 
 import pytest
 
-from harness import natsserver, procs
+from harness import natsserver, procs, sshwire
 from harness.buslocal import Local
-from harness.buswire import error, failed
+from harness.buswire import error, failed, frame
 from harness.configured import Configured
 from harness.waiting import scaled, wait_until
 from test_bus import Bus
@@ -695,6 +695,31 @@ def test_jetstream_that_comes_later(mesh):
     after = api(plain, "STREAM.INFO.alknet_bus", None)["config"]
     assert after["max_msgs"] == 3 and after["subjects"] == ["alknet.bus.e.order.>", "alknet.bus.e.bill.>"]
     plain.close()
+
+
+def test_who_is_refused_and_leaves_ends_nobody_elses_subscription(mesh):
+    nats, a, b = mesh()
+    victim, leaver, sender = a.peer().subscribe("x"), a.peer(), b.peer()
+    # There is no history, and nobody is left to hear so: all in one write.
+    asked = frame({"type": "__subscribe", "id": "r", "payload": {"topic": "x", "replay": "all"}})
+    to = sshwire.u32(leaver.channel)
+    packets = [bytes([sshwire.DATA]) + to + sshwire.string(asked), bytes([sshwire.EOF]) + to, bytes([sshwire.CLOSE]) + to]
+    leaver.wire.raw(b"".join(map(leaver.wire.pack, packets)))
+    leaver.wait_close()
+    a.peer().subscribe("behind it")
+    settled(nats, a, b)
+    sender.send("x", "", "still there")
+    assert victim.next()["payload"] == "still there"
+
+
+def test_what_is_refused_later_leaves_nothing(mesh):
+    nats, a = mesh("a", jetstream=True, durable=["order.>"])
+    peer = a.peer()
+    for n in range(20):
+        peer.send("__subscribe", "r", {"topic": f"no.{n}", "replay": "all"})
+        error(peer.next(), "UNAVAILABLE", "r")
+    wait_until(lambda: a.metric("subscriptions") == 0, 20, "them to be forgotten")
+    assert a.conf.call("bus.topics")["patterns"] == []
 
 
 def test_bad_options(mesh):

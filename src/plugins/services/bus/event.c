@@ -132,7 +132,7 @@ static void sub_free(struct sub **at)
 	free(sub);
 }
 
-/* The hub is told, if it was told of it. */
+/* The hub is told, if it was told of it, whatever it answered or will: it undoes nothing by itself. */
 static void sub_end(struct sub **at)
 {
 	struct sub *sub = *at;
@@ -376,7 +376,7 @@ void event_subscribed(struct bus *bus, uint64_t tag, const char *code, const cha
 	if (*code != '\0') {
 		if (!c->inner)
 			conn_error(c, "error", sub->ref, code, message);
-		sub_free(&sub);
+		sub_end(&sub);
 		conn_go_on(c);
 		return;
 	}

@@ -192,6 +192,8 @@ void hub_worker_down(struct hub *hub, uint64_t worker)
 	hub_tell_peers(hub);
 }
 
+/* What is refused is not undone here: the worker says UNSUBSCRIBE for whatever it said SUBSCRIBE for, as it has to when the
+ * subscriber goes before the answer comes. */
 static void hear_subscribe(struct hub *hub, struct hub_worker *from, struct wire_in *in)
 {
 	uint64_t tag = wire_get_number(in), replay = wire_get_number(in);
@@ -210,21 +212,15 @@ static void hear_subscribe(struct hub *hub, struct hub_worker *from, struct wire
 		code = "OVERLOADED";
 		message = "out of memory";
 	} else if (replay != 0 && from->owed > HUB_OWED_EVENTS) {
-		want_remove(hub, want, from->number, false);
 		code = "OVERLOADED";
 		message = "too much is being replayed";
-	} else {
-		from->subscriptions++;
-		if (replay == WIRE_REPLAY_LAST)
-			hub_replay(hub, from, tag, pattern);
-		if (replay == WIRE_REPLAY_PAST) {
-			if (hub_nats_past(hub, from->number, tag, pattern, since))
-				return; /* the answer follows what is replayed */
-			code = "UNAVAILABLE";
-			message = "there is no history: no durable topics, or NATS is away";
-			want_remove(hub, want, from->number, false);
-			from->subscriptions--;
-		}
+	} else if (replay == WIRE_REPLAY_LAST) {
+		hub_replay(hub, from, tag, pattern);
+	} else if (replay == WIRE_REPLAY_PAST) {
+		if (hub_nats_past(hub, from->number, tag, pattern, since))
+			return; /* the answer follows what is replayed */
+		code = "UNAVAILABLE";
+		message = "there is no history: no durable topics, or NATS is away";
 	}
 	hub_subscribed(hub, from->number, tag, code, message);
 }
@@ -263,16 +259,13 @@ void hub_replay_one(struct hub *hub, uint64_t worker, uint64_t tag, bool recent,
 		to->owed += size;
 }
 
-static void hear_unsubscribe(struct hub *hub, struct hub_worker *from, struct wire_in *in)
+static void hear_unsubscribe(struct hub *hub, const struct hub_worker *from, struct wire_in *in)
 {
 	const char *pattern = wire_get_text(in);
 	struct hub_want *want = want_find(hub, pattern, wire_get_text(in));
 
-	if (!wire_done(in) || want == NULL)
-		return;
-	want_remove(hub, want, from->number, false);
-	if (from->subscriptions > 0)
-		from->subscriptions--;
+	if (wire_done(in) && want != NULL)
+		want_remove(hub, want, from->number, false);
 }
 
 /* Events */

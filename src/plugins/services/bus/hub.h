@@ -46,7 +46,7 @@ struct hub_operations {
 struct hub_worker {
 	uint64_t number;
 	size_t owed; /* bytes of events and calls that it has not taken */
-	uint64_t lost, subscriptions;
+	uint64_t lost;
 	char *offers;		    /* its own operations as JSON */
 	struct hub_operations *has; /* the same, read */
 	uint64_t from_it;	    /* bytes of its events and calls that it was not paid for */
