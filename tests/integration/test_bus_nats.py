@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 
@@ -653,6 +654,8 @@ def test_durable_topics(mesh):
     assert later.sync() == [{"type": "__ok", "id": "s", "payload": {}}]
     later.send("__subscribe", "t", {"topic": "order.>", "replay": "nonsense"})
     error(later.next(), "INVALID_INPUT", "t")
+    later.send("__subscribe", "t", {"topic": "order.>", "replay": 9223372036854775807})
+    error(later.next(), "INVALID_INPUT", "t")
 
 
 def api(plain, what, value):
@@ -720,6 +723,63 @@ def test_what_is_refused_later_leaves_nothing(mesh):
         error(peer.next(), "UNAVAILABLE", "r")
     wait_until(lambda: a.metric("subscriptions") == 0, 20, "them to be forgotten")
     assert a.conf.call("bus.topics")["patterns"] == []
+
+
+def peak(pid):
+    with open(f"/proc/{pid}/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM:")) << 10
+
+
+def test_history_is_not_kept_whole(mesh):
+    nats, a = mesh("a", jetstream=True, durable=["order.>"], max_queue=256 << 10)
+    plain, peer = natsserver.Plain(nats.port).subscribe("stored"), a.peer()
+    pid = a.conf.server.workers()[0]
+    for n in range(2048):
+        plain.publish("alknet.bus.e.order.new", {"type": "order.new", "id": str(n), "payload": "x" * 32000}, "stored")
+    for _ in range(2048):
+        plain.next()
+    before = peak(pid)
+    peer.send("__subscribe", "r", {"topic": "order.>", "replay": "all"})
+    assert peer.next() == {"type": "__ok", "id": "r", "payload": {}}
+    dropped = peer.next()
+    assert dropped["type"] == "__dropped"
+    kept = 2048 - dropped["payload"]["count"]
+    assert 4 <= kept <= 8
+    assert [int(peer.next()["id"]) for _ in range(kept)] == list(range(2048 - kept, 2048))
+    assert peer.sync() == []
+    assert peak(pid) - before < 16 << 20
+    plain.close()
+
+
+def test_how_many_histories_are_read(mesh):
+    """What does not end holds a thread of the program's; who leaves gives it back."""
+    nats, a = mesh("a", jetstream=True, durable=["order.>"])
+    peers, refused = {}, []
+    for _ in range(65):
+        peer = a.peer()
+        peers[peer.wire.sock] = peer
+
+    def ask(peer):
+        peer.send("__subscribe", "r", {"topic": "order.>", "replay": "all"})
+
+    def answered():
+        for sock in select.select(list(peers), [], [])[0]:
+            if peers[sock].next()["payload"]["code"] == "OVERLOADED":
+                refused.append(peers.pop(sock))
+            else:
+                ask(peers[sock])  # it had waited for too long
+        return refused
+
+    nats.popen.send_signal(signal.SIGSTOP)
+    for peer in peers.values():
+        ask(peer)
+    wait_until(answered, 20, "one to be refused")
+    for peer in list(peers.values())[:32]:
+        peer.wire.close()
+    nats.popen.send_signal(signal.SIGCONT)
+    for peer in list(peers.values())[32:]:
+        assert peer.next()["id"] == "r"
+    wait_until(lambda: ask(refused[0]) or refused[0].next()["type"] == "__ok", 20, "room")
 
 
 def test_bad_options(mesh):

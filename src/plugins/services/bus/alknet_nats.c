@@ -6,6 +6,7 @@
 #include <grp.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@
 #define BUCKETS 4096
 #define RECONNECT_BUFFER (1 << 20)
 #define JS_WAIT_MS 5000
+#define PAST_GROWS_MS 2000
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 5000
 #define CREDENTIALS_MAX ((size_t)64 << 10)
@@ -693,58 +695,80 @@ static bool past_one(uint64_t tag, natsMsg *msg, int64_t asked, uint64_t *pendin
 	return good;
 }
 
-static natsStatus past_read(uint64_t tag, const char *subject, int64_t since)
+/* Of its own thread: history may be long, and nothing else waits for it. */
+struct past {
+	LIST_ENTRY(past) entry;
+	uint64_t tag;
+	int64_t since;
+	char *subject;
+	atomic_bool stopped;
+};
+static LIST_HEAD(, past) pasts = LIST_HEAD_INITIALIZER(pasts);
+static pthread_mutex_t pasts_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* How many are left. What is there after a moment is all, or whoever publishes faster than this is read would make it endless;
+ * what is newer comes as events do. */
+static uint64_t past_left(int64_t asked, uint64_t left, uint64_t pending)
+{
+	return nats_Now() - asked < PAST_GROWS_MS || pending < left ? pending : left - 1;
+}
+
+static natsStatus past_read(const struct past *past)
 {
 	natsSubscription *sub = NULL;
 	int64_t asked = nats_Now();
 	jsConsumerInfo *info = NULL;
-	uint64_t pending = 1;
+	uint64_t pending, left = UINT64_MAX;
 	jsSubOptions options;
 	natsMsg *msg = NULL;
 	natsStatus s;
 
 	jsSubOptions_Init(&options);
 	options.Ordered = true;
-	options.Config.DeliverPolicy = since > 0 ? js_DeliverByStartTime : js_DeliverAll;
-	options.Config.OptStartTime = since * 1000000;
-	s = js_SubscribeSync(&sub, js, subject, NULL, &options, NULL);
+	options.Config.DeliverPolicy = past->since > 0 ? js_DeliverByStartTime : js_DeliverAll;
+	options.Config.OptStartTime = past->since * 1000000;
+	s = js_SubscribeSync(&sub, js, past->subject, NULL, &options, NULL);
 	if (s == NATS_OK)
 		s = natsSubscription_GetConsumerInfo(&info, sub, NULL, NULL);
 	if (s == NATS_OK && info->NumPending == 0 && info->Delivered.Consumer == 0)
-		pending = 0;
+		left = 0;
 	jsConsumerInfo_Destroy(info);
-	while (s == NATS_OK && pending > 0) {
+	while (s == NATS_OK && left > 0 && !past->stopped) {
 		s = natsSubscription_NextMsg(&msg, sub, JS_WAIT_MS);
 		if (s != NATS_OK)
 			break;
-		if (!past_one(tag, msg, asked, &pending))
+		if (!past_one(past->tag, msg, asked, &pending))
 			s = NATS_ERR;
 		natsMsg_Destroy(msg);
+		left = past_left(asked, left, pending);
 	}
 	natsSubscription_Unsubscribe(sub);
 	natsSubscription_Destroy(sub);
 	return s;
 }
 
-/* Of its own thread: history may be long, and nothing else waits for it. */
-struct past {
-	uint64_t tag;
-	int64_t since;
-	char *subject;
-};
+/* `why` "": it has been read. */
+static void past_end(struct past *past, const char *why)
+{
+	struct wire_out out;
+
+	pthread_mutex_lock(&pasts_lock);
+	LIST_REMOVE(past, entry);
+	pthread_mutex_unlock(&pasts_lock);
+	begin(&out, NATS_THEN_END);
+	wire_number(&out, past->tag);
+	wire_text(&out, why);
+	say(&out);
+	free(past->subject);
+	free(past);
+}
 
 static void *past_run(void *user)
 {
 	struct past *past = user;
-	natsStatus s = past_read(past->tag, past->subject, past->since);
-	struct wire_out out;
+	natsStatus s = past_read(past);
 
-	begin(&out, NATS_THEN_END);
-	wire_number(&out, past->tag);
-	wire_text(&out, s == NATS_OK ? "" : natsStatus_GetText(s));
-	say(&out);
-	free(past->subject);
-	free(past);
+	past_end(past, s == NATS_OK ? "" : natsStatus_GetText(s));
 	nats_ReleaseThreadMemory();
 	return NULL;
 }
@@ -752,16 +776,41 @@ static void *past_run(void *user)
 static void do_past(struct wire_in *in)
 {
 	struct past *past = calloc(1, sizeof(*past));
+	uint64_t since;
 	pthread_t thread;
+	int rc;
 
 	if (past == NULL)
 		_exit(1);
 	past->tag = wire_get_number(in);
 	past->subject = strdup(wire_get_text(in));
-	past->since = (int64_t)wire_get_number(in);
-	if (past->subject == NULL || pthread_create(&thread, NULL, past_run, past) != 0)
+	since = wire_get_number(in);
+	if (past->subject == NULL)
 		_exit(1);
-	pthread_detach(thread);
+	past->since = since < INT64_MAX / 1000000 ? (int64_t)since : INT64_MAX / 1000000;
+	pthread_mutex_lock(&pasts_lock);
+	LIST_INSERT_HEAD(&pasts, past, entry);
+	pthread_mutex_unlock(&pasts_lock);
+	rc = pthread_create(&thread, NULL, past_run, past);
+	if (rc == 0)
+		pthread_detach(thread);
+	else
+		past_end(past, strerror(rc));
+}
+
+/* Nobody wants more of it. */
+static void do_unpast(struct wire_in *in)
+{
+	uint64_t tag = wire_get_number(in);
+	struct past *past;
+
+	pthread_mutex_lock(&pasts_lock);
+	LIST_FOREACH(past, &pasts, entry)
+	{
+		if (past->tag == tag)
+			past->stopped = true;
+	}
+	pthread_mutex_unlock(&pasts_lock);
 }
 
 /* ---- the program -------------------------------------------------------------------------------- */
@@ -802,6 +851,8 @@ static void hear(const uint8_t *bytes, size_t n)
 		do_stream(&in);
 	else if (op == NATS_PAST)
 		do_past(&in);
+	else if (op == NATS_UNPAST)
+		do_unpast(&in);
 }
 
 int main(void)

@@ -108,6 +108,7 @@ struct sub {
 	/* What is replayed, and behind it the events that came meanwhile. */
 	struct queued *held, **held_end, **replayed_end;
 	size_t held_bytes;
+	uint64_t missed; /* what there was no room for */
 	char *pattern, *group_name, *ref;
 };
 

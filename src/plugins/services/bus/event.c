@@ -82,34 +82,66 @@ static void group_leave(struct bus *bus, struct sub *sub)
 
 /* Subscriptions */
 
-static void sub_hold(struct sub *sub, struct packet *packet)
+static void held_free(struct sub *sub, struct queued **at)
 {
-	struct queued *q;
+	struct queued *q = *at;
 
-	if (sub->held_bytes + packet->n > sub->conn->bus->queue_max ||
-	    (q = calloc(1, sizeof(*q))) == NULL) {
-		sub->conn->dropped++;
-		bus_count(sub->conn->bus, BUS_COUNT_dropped, 1);
+	*at = q->next;
+	if (sub->held_end == &q->next)
+		sub->held_end = at;
+	if (sub->replayed_end == &q->next)
+		sub->replayed_end = at;
+	sub->held_bytes -= q->packet->n;
+	packet_unref(&q->packet);
+	free(q);
+}
+
+static void sub_miss(struct sub *sub)
+{
+	sub->missed++;
+	bus_count(sub->conn->bus, BUS_COUNT_dropped, 1);
+}
+
+/* One more that waits, at `at`. As in a channel's queue the oldest go where there are too many. */
+static void held_add(struct sub *sub, struct queued ***at, struct packet *packet)
+{
+	size_t max = sub->conn->bus->queue_max;
+	struct queued *q = packet->n <= max ? calloc(1, sizeof(*q)) : NULL;
+
+	if (q == NULL) {
+		sub_miss(sub);
 		return;
 	}
+	while (sub->held_bytes + packet->n > max) {
+		held_free(sub, &sub->held);
+		sub_miss(sub);
+	}
 	q->packet = packet_ref(packet);
+	q->next = **at;
+	**at = q;
+	if (q->next == NULL)
+		sub->held_end = &q->next;
+	*at = &q->next;
 	sub->held_bytes += packet->n;
-	*sub->held_end = q;
-	sub->held_end = &q->next;
+}
+
+static void sub_hold(struct sub *sub, struct packet *packet)
+{
+	held_add(sub, &sub->held_end, packet);
 }
 
 static void sub_release(struct sub *sub, bool deliver)
 {
-	struct queued *q;
-
-	while ((q = sub->held) != NULL) {
-		sub->held = q->next;
+	if (deliver && sub->missed > 0 && sub->conn->bus->close_slow)
+		conn_close_slow(sub->conn);
+	else if (deliver && sub->missed > 0)
+		conn_say(sub->conn, "__dropped", "",
+			 json_pack("{s:I}", "count", (json_int_t)sub->missed));
+	while (sub->held != NULL) {
 		if (deliver)
-			conn_put(sub->conn, q->packet, true);
-		packet_unref(&q->packet);
-		free(q);
+			conn_put(sub->conn, sub->held->packet, true);
+		held_free(sub, &sub->held);
 	}
-	sub->held_end = sub->replayed_end = &sub->held;
 }
 
 static void sub_free(struct sub **at)
@@ -140,6 +172,7 @@ static void sub_end(struct sub **at)
 
 	if (sub->told || sub->tag != 0) {
 		wire_begin(&out, WIRE_UNSUBSCRIBE);
+		wire_number(&out, sub->tag);
 		wire_text(&out, sub->pattern);
 		wire_text(&out, sub->group_name);
 		bus_say(sub->conn->bus, &out);
@@ -210,7 +243,8 @@ static int replay_read(const struct conn *c, const json_t *replay, struct wish *
 		return alk_err_set(err, -EINVAL, "payload.replay: this backend has \"last\"");
 	if (json_is_string(replay) && strcmp(json_string_value(replay), "all") == 0)
 		return 0;
-	if (!json_is_integer(replay) || json_integer_value(replay) <= 0)
+	if (!json_is_integer(replay) || json_integer_value(replay) <= 0 ||
+	    json_integer_value(replay) > INT64_MAX / 1000000) /* it becomes ns */
 		return alk_err_set(err, -EINVAL,
 				   "payload.replay: must be \"last\", \"all\" or ms since 1970");
 	wish->since = (uint64_t)json_integer_value(replay);
@@ -329,16 +363,11 @@ static void held_take(struct sub *sub, const uint8_t *bytes, size_t n)
 	struct queued **at = sub->replayed_end;
 
 	for (; *at != NULL; at = &(*at)->next) {
-		struct queued *q = *at;
+		const struct packet *packet = (*at)->packet;
 
-		if (q->packet->n != n || memcmp(q->packet->bytes, bytes, n) != 0)
+		if (packet->n != n || memcmp(packet->bytes, bytes, n) != 0)
 			continue;
-		*at = q->next;
-		if (*at == NULL)
-			sub->held_end = at;
-		sub->held_bytes -= q->packet->n;
-		packet_unref(&q->packet);
-		free(q);
+		held_free(sub, at);
 		return;
 	}
 }
@@ -346,22 +375,20 @@ static void held_take(struct sub *sub, const uint8_t *bytes, size_t n)
 void event_replay(struct bus *bus, uint64_t tag, bool recent, const uint8_t *bytes, size_t n)
 {
 	struct sub *sub = sub_of_tag(bus, tag);
-	struct packet *packet = sub != NULL ? packet_new(bytes, n) : NULL;
-	struct queued *q = packet != NULL ? calloc(1, sizeof(*q)) : NULL;
+	struct packet *packet;
 
-	if (q == NULL) {
-		packet_unref(&packet);
+	if (sub == NULL)
+		return;
+	packet = packet_new(bytes, n);
+	if (packet == NULL) {
+		sub_miss(sub);
 		return;
 	}
 	if (recent)
 		held_take(sub, bytes, n);
 	/* Before what was held meanwhile, behind what was replayed before. */
-	q->packet = packet;
-	q->next = *sub->replayed_end;
-	*sub->replayed_end = q;
-	if (q->next == NULL)
-		sub->held_end = &q->next;
-	sub->replayed_end = &q->next;
+	held_add(sub, &sub->replayed_end, packet);
+	packet_unref(&packet);
 }
 
 void event_subscribed(struct bus *bus, uint64_t tag, const char *code, const char *message)

@@ -186,6 +186,7 @@ void hub_worker_down(struct hub *hub, uint64_t worker)
 	hub_spokes_down(hub, worker);
 	hub_calls_down(hub, worker);
 	hub_nats_worker_down(hub, worker);
+	hub_nats_past_stop(hub, worker, 0);
 	wire_begin(&out, WIRE_WORKER_GONE);
 	wire_number(&out, worker);
 	hub_say(hub, ALK_HALF_EVERY_WORKER, &out);
@@ -199,7 +200,7 @@ static void hear_subscribe(struct hub *hub, struct hub_worker *from, struct wire
 	uint64_t tag = wire_get_number(in), replay = wire_get_number(in);
 	uint64_t since = wire_get_number(in);
 	const char *pattern = wire_get_text(in), *group = wire_get_text(in);
-	const char *code = "", *message = "";
+	const char *wrong = NULL; /* a code, NUL, a message */
 	struct hub_want *want;
 	struct alk_err err;
 
@@ -209,20 +210,18 @@ static void hear_subscribe(struct hub *hub, struct hub_worker *from, struct wire
 	if (want == NULL || want_add(want, from->number) < 0) {
 		if (want != NULL && want->n == 0)
 			want_free(hub, want);
-		code = "OVERLOADED";
-		message = "out of memory";
+		wrong = "OVERLOADED\0out of memory";
 	} else if (replay != 0 && from->owed > HUB_OWED_EVENTS) {
-		code = "OVERLOADED";
-		message = "too much is being replayed";
+		wrong = "OVERLOADED\0too much is being replayed";
 	} else if (replay == WIRE_REPLAY_LAST) {
 		hub_replay(hub, from, tag, pattern);
 	} else if (replay == WIRE_REPLAY_PAST) {
-		if (hub_nats_past(hub, from->number, tag, pattern, since))
+		wrong = hub_nats_past(hub, from->number, tag, pattern, since);
+		if (wrong == NULL)
 			return; /* the answer follows what is replayed */
-		code = "UNAVAILABLE";
-		message = "there is no history: no durable topics, or NATS is away";
 	}
-	hub_subscribed(hub, from->number, tag, code, message);
+	hub_subscribed(hub, from->number, tag, wrong != NULL ? wrong : "",
+		       wrong != NULL ? wrong + strlen(wrong) + 1 : "");
 }
 
 void hub_subscribed(struct hub *hub, uint64_t worker, uint64_t tag, const char *code,
@@ -261,11 +260,15 @@ void hub_replay_one(struct hub *hub, uint64_t worker, uint64_t tag, bool recent,
 
 static void hear_unsubscribe(struct hub *hub, const struct hub_worker *from, struct wire_in *in)
 {
+	uint64_t tag = wire_get_number(in);
 	const char *pattern = wire_get_text(in);
 	struct hub_want *want = want_find(hub, pattern, wire_get_text(in));
 
-	if (wire_done(in) && want != NULL)
-		want_remove(hub, want, from->number, false);
+	if (!wire_done(in) || want == NULL)
+		return;
+	if (tag != 0)
+		hub_nats_past_stop(hub, from->number, tag);
+	want_remove(hub, want, from->number, false);
 }
 
 /* Events */

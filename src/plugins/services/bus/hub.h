@@ -197,9 +197,11 @@ void hub_nats_call(struct hub *hub, uint64_t worker, struct wire_in *in);
 void hub_nats_describe(struct hub *hub, uint64_t worker, struct wire_in *in);
 void hub_nats_abort(struct hub *hub, uint64_t worker, struct wire_in *in);
 void hub_nats_worker_down(struct hub *hub, uint64_t worker);
-/* Fetch history; the subscription is answered behind it. False: there is none. */
-bool hub_nats_past(struct hub *hub, uint64_t worker, uint64_t tag, const char *pattern,
-		   uint64_t since);
+/* Fetch history; the subscription is answered behind it. NULL, or what is wrong: a code, NUL, a message. */
+const char *hub_nats_past(struct hub *hub, uint64_t worker, uint64_t tag, const char *pattern,
+			  uint64_t since);
+/* The subscription has ended; tag 0: all of the worker's. */
+void hub_nats_past_stop(struct hub *hub, uint64_t worker, uint64_t tag);
 void hub_nats_metrics(const struct hub *hub, FILE *out);
 
 /* hub_operation.c */

@@ -98,7 +98,8 @@ struct nats_serve {
 /* A subscription that waits for its history. */
 struct nats_past {
 	TAILQ_ENTRY(nats_past) entry;
-	uint64_t tag, worker, worker_tag;
+	uint64_t tag, worker,
+		worker_tag; /* worker 0: nobody waits any more, and it is about to end */
 	char *pattern;
 };
 
@@ -145,6 +146,7 @@ struct nats {
 	size_t n_calls;
 	TAILQ_HEAD(, nats_serve) serves;
 	TAILQ_HEAD(, nats_past) pasts;
+	size_t n_pasts;
 	uint64_t reconnects, refused, lost, lost_logged;
 };
 

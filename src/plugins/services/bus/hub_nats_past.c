@@ -4,18 +4,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PASTS_MAX 64 /* each is a thread of the program */
+
 /* What JetStream keeps of durable topics, for a subscriber that asks. */
 
 void nats_past_end(struct nats *nats, struct nats_past *past, const char *code, const char *message)
 {
-	hub_subscribed(nats->hub, past->worker, past->worker_tag, code, message);
+	if (past->worker != 0)
+		hub_subscribed(nats->hub, past->worker, past->worker_tag, code, message);
 	TAILQ_REMOVE(&nats->pasts, past, entry);
+	nats->n_pasts--;
 	free(past->pattern);
 	free(past);
 }
 
-bool hub_nats_past(struct hub *hub, uint64_t worker, uint64_t tag, const char *pattern,
-		   uint64_t since)
+const char *hub_nats_past(struct hub *hub, uint64_t worker, uint64_t tag, const char *pattern,
+			  uint64_t since)
 {
 	struct nats *nats = hub->nats;
 	struct nats_past *past;
@@ -24,22 +28,44 @@ bool hub_nats_past(struct hub *hub, uint64_t worker, uint64_t tag, const char *p
 
 	if (nats == NULL || nats->n_durable == 0 || !nats->connected ||
 	    !nats_topic(nats, subject, "e", pattern, true))
-		return false;
+		return "UNAVAILABLE\0there is no history: no durable topics, or NATS is away";
+	if (nats->n_pasts >= PASTS_MAX)
+		return "OVERLOADED\0too much history is being read";
 	past = calloc(1, sizeof(*past));
 	if (past == NULL || (past->pattern = strdup(pattern)) == NULL) {
 		free(past);
-		return false;
+		return "OVERLOADED\0out of memory";
 	}
 	past->tag = ++nats->last_past;
 	past->worker = worker;
 	past->worker_tag = tag;
 	TAILQ_INSERT_TAIL(&nats->pasts, past, entry);
+	nats->n_pasts++;
 	wire_begin(&out, (enum wire_op)NATS_PAST);
 	wire_number(&out, past->tag);
 	wire_text(&out, subject);
 	wire_number(&out, since);
 	nats_link_say(nats->link, &out);
-	return true;
+	return NULL;
+}
+
+/* It counts until the program has ended it, so that there are never more threads. */
+void hub_nats_past_stop(struct hub *hub, uint64_t worker, uint64_t tag)
+{
+	struct nats_past *past;
+	struct wire_out out;
+
+	if (hub->nats == NULL)
+		return;
+	TAILQ_FOREACH(past, &hub->nats->pasts, entry)
+	{
+		if (past->worker != worker || (tag != 0 && past->worker_tag != tag))
+			continue;
+		past->worker = 0;
+		wire_begin(&out, (enum wire_op)NATS_UNPAST);
+		wire_number(&out, past->tag);
+		nats_link_say(hub->nats->link, &out);
+	}
 }
 
 static struct nats_past *past_find(const struct nats *nats, uint64_t tag)
@@ -62,7 +88,7 @@ void nats_hear_then(struct nats *nats, struct wire_in *in)
 	size_t n;
 	const uint8_t *frame = wire_get_bytes(in, &n);
 
-	if (wire_done(in) && past != NULL && n <= nats->hub->frame_max + 4 &&
+	if (wire_done(in) && past != NULL && past->worker != 0 && n <= nats->hub->frame_max + 4 &&
 	    topic_match(past->pattern, topic))
 		hub_replay_one(nats->hub, past->worker, past->worker_tag, recent, frame, n);
 }

@@ -25,6 +25,7 @@
 	X(PUB)	    /* subject, reply, from, type, identity, body, origin, durable */              \
 	X(STREAM)   /* name, n, n subjects */                                                      \
 	X(PAST)	    /* tag, subject, since (ms since 1970) */                                      \
+	X(UNPAST)   /* tag: no more of it; THEN_END follows all the same */                        \
 	X(STATE)    /* connected, text */                                                          \
 	X(MSG)	    /* id, subject, reply, from, type, identity, status, topic, body */            \
 	X(FAILED)   /* origin, text */                                                             \

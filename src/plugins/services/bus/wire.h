@@ -13,7 +13,7 @@
 /* name, fields. To the hub, then from it, then from worker to worker by way of the hub. */
 #define WIRE_OPS(X)                                                                                \
 	X(SUBSCRIBE)   /* tag, replay, since, pattern, group */                                    \
-	X(UNSUBSCRIBE) /* pattern, group */                                                        \
+	X(UNSUBSCRIBE) /* tag (0: it was answered), pattern, group */                              \
 	X(EVENT)       /* retain, connection, topic, frame, n, n (pattern, group) served */        \
 	X(CREDIT)      /* bytes that were taken; both ways */                                      \
 	X(REGISTER)    /* tag, connection, spoke, identity, operations as JSON */                  \
