@@ -82,6 +82,40 @@ def test_a_group_gets_each_event_once(bus, workers):
     assert sum(bool(numbers) for numbers in got) >= 2
 
 
+def test_many_groups(bus):
+    """More than a message between workers could name one by one; and what an event costs grows with them, not with their square."""
+    server = bus(1, bus={"max_subscriptions": 4096})
+    type_, id_ = "t" * 255, "i" * 255
+    *members, sender = [server.peer() for _ in range(4)]
+    for n in range(4096):
+        for m, peer in enumerate(members):
+            peer.send("__subscribe", str(n), {"topic": f"{type_}:{id_}", "group": f"{m}.{n}".ljust(255, "g")})
+        for peer in members if n % 256 == 255 else ():
+            assert [peer.next()["type"] for _ in range(256)] == ["__ok"] * 256
+    server.conf.reload()
+    # In another worker, alone and beside a member that is in the first.
+    plain, joined, far = server.peer().subscribe(type_), server.peer(), server.peer()
+    joined.subscribe(f"{type_}:{id_}", "j", group="0.0".ljust(255, "g"))
+    for n in range(20):
+        sender.send(type_, id_, {"n": n})
+        assert plain.next()["payload"]["n"] == n
+    for peer in members:
+        assert [peer.next()["payload"]["n"] for _ in range(20)] == list(range(20))
+    assert joined.sync() == []
+    far.send(type_, id_, {"n": 20})
+    for peer in (plain, joined, *members):
+        assert peer.next()["payload"]["n"] == 20
+    # What another one had is given again.
+    members.pop().wire.close()
+    wait_until(lambda: server.metric("subscriptions") == 2 * 4096 + 2, 20, "a third of them to be forgotten")
+    for n in range(100):
+        joined.subscribe(f"{type_}:{id_}", str(n), group=f"again {n}")
+    sender.send(type_, id_, {"n": 21})
+    for peer in (plain, joined, *members):
+        assert peer.next()["payload"]["n"] == 21
+        assert peer.sync() == []
+
+
 @WORKERS
 def test_a_member_that_sends_is_not_served(bus, workers):
     server = bus(workers)

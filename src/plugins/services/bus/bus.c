@@ -202,6 +202,7 @@ static void worker_free(struct bus **bus)
 	spoke_own_end(*bus);
 	access_free(&(*bus)->access);
 	topics_free(&(*bus)->topics);
+	free((*bus)->groups);
 	alk_timer_free(&(*bus)->tell);
 	local_scopes_free(&(*bus)->local_scopes);
 	free((*bus)->input);

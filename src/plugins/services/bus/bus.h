@@ -40,10 +40,11 @@
 	((size_t)4 << 20) /* bytes of events and calls on their way to or from the hub */
 #define BUS_INPUT ((size_t)64 << 10)
 #define BUS_OUTPUT ((size_t)64 << 10) /* bytes that are written at once */
-#define BUS_OPERATIONS_MAX 256	      /* of a spoke */
-#define BUS_OWN_COUNT 3		      /* operations of the hub's own */
-#define BUS_NAME_MAX 255	      /* bytes of an operation's name */
-#define BUS_SPOKE_MAX 64	      /* of a spoke's */
+#define BUS_GROUPS_MAX 65536   /* of all workers; an event has a number for each that it served */
+#define BUS_OPERATIONS_MAX 256 /* of a spoke */
+#define BUS_OWN_COUNT 3	       /* operations of the hub's own */
+#define BUS_NAME_MAX 255       /* bytes of an operation's name */
+#define BUS_SPOKE_MAX 64       /* of a spoke's */
 
 /* name, help. Each is alknet_bus_NAME_total. */
 #define BUS_COUNTERS(X)                                                                            \
@@ -89,7 +90,7 @@ typedef void conn_then(struct conn *c, bool allowed, const char *reason);
 struct group {
 	struct topic_sub link; /* in bus.groups' place of the store; first, `is_group` */
 	bool is_group;
-	char *name, *pattern;
+	uint64_t number;     /* the hub's */
 	struct sub *members; /* the next one to serve first */
 	unsigned n;
 };
@@ -238,6 +239,8 @@ struct bus {
 	uint64_t self; /* this worker's number; 0 = not told yet */
 	bool peers, backend;
 	struct topics *topics;
+	struct group **groups; /* each at its number - 1 */
+	size_t size_groups;
 	struct conn *conns;
 	struct conn *by_number[BUS_CONN_BUCKETS];
 	TAILQ_HEAD(, conn) line; /* they wait for a turn */
@@ -325,7 +328,9 @@ void event_deliver(struct bus *bus, const char *topic, uint64_t except, struct p
 		   bool plain, struct wire_in *groups, uint64_t n);
 void event_replay(struct bus *bus, uint64_t tag, bool recent, const uint8_t *bytes, size_t n);
 void event_refused(struct bus *bus, uint64_t connection, const char *topic, const char *why);
-void event_subscribed(struct bus *bus, uint64_t tag, const char *code, const char *message);
+/* `group`: its number, of a group. */
+void event_subscribed(struct bus *bus, uint64_t tag, uint64_t group, const char *code,
+		      const char *message);
 void event_lost(struct bus *bus, uint64_t n);
 void event_forget(struct conn *c);
 

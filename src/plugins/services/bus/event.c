@@ -8,48 +8,50 @@
 
 /* Groups */
 
-static struct group *group_find(const struct bus *bus, const char *pattern, const char *name)
+static struct group *group_of(const struct bus *bus, uint64_t number)
 {
-	struct topic_sub *at = topics_of(bus->topics, pattern);
-
-	for (; at != NULL; at = at->next) {
-		struct group *group = (struct group *)at;
-
-		if (group->is_group && strcmp(group->name, name) == 0)
-			return group;
-	}
-	return NULL;
+	return number - 1 < bus->size_groups ? bus->groups[number - 1] : NULL;
 }
 
-static void group_free(struct group **group)
+static bool groups_room(struct bus *bus, uint64_t number)
 {
-	free((*group)->name);
-	free((*group)->pattern);
-	free(*group);
-	*group = NULL;
+	size_t size = bus->size_groups * 2 > number ? bus->size_groups * 2 : number;
+	struct group **grown;
+
+	if (number <= bus->size_groups)
+		return number > 0;
+	grown = number <= BUS_GROUPS_MAX ? realloc(bus->groups, size * sizeof(struct group *))
+					 : NULL;
+	if (grown == NULL)
+		return false;
+	memset(grown + bus->size_groups, 0, (size - bus->size_groups) * sizeof(struct group *));
+	bus->groups = grown;
+	bus->size_groups = size;
+	return true;
 }
 
-static struct group *group_make(struct bus *bus, const char *pattern, const char *name)
+static struct group *group_make(struct bus *bus, uint64_t number, const char *pattern)
 {
-	struct group *group = group_find(bus, pattern, name);
+	struct group *group = group_of(bus, number);
 
 	if (group != NULL)
 		return group;
-	group = calloc(1, sizeof(*group));
+	group = groups_room(bus, number) ? calloc(1, sizeof(*group)) : NULL;
 	if (group == NULL)
 		return NULL;
 	group->is_group = true;
-	group->name = strdup(name);
-	group->pattern = strdup(pattern);
-	if (group->name == NULL || group->pattern == NULL ||
-	    topics_add(bus->topics, pattern, &group->link) < 0)
-		group_free(&group);
+	group->number = number;
+	if (topics_add(bus->topics, pattern, &group->link) < 0) {
+		free(group);
+		return NULL;
+	}
+	bus->groups[number - 1] = group;
 	return group;
 }
 
-static int group_join(struct bus *bus, struct sub *sub)
+static int group_join(struct bus *bus, struct sub *sub, uint64_t number)
 {
-	struct group *group = group_make(bus, sub->pattern, sub->group_name);
+	struct group *group = group_make(bus, number, sub->pattern);
 
 	if (group == NULL)
 		return -ENOMEM;
@@ -77,7 +79,8 @@ static void group_leave(struct bus *bus, struct sub *sub)
 	if (--group->n > 0)
 		return;
 	topics_remove(bus->topics, &group->link);
-	group_free(&group);
+	bus->groups[group->number - 1] = NULL;
+	free(group);
 }
 
 /* Subscriptions */
@@ -391,7 +394,8 @@ void event_replay(struct bus *bus, uint64_t tag, bool recent, const uint8_t *byt
 	packet_unref(&packet);
 }
 
-void event_subscribed(struct bus *bus, uint64_t tag, const char *code, const char *message)
+void event_subscribed(struct bus *bus, uint64_t tag, uint64_t group, const char *code,
+		      const char *message)
 {
 	struct sub *sub = sub_of_tag(bus, tag);
 	struct conn *c;
@@ -410,7 +414,7 @@ void event_subscribed(struct bus *bus, uint64_t tag, const char *code, const cha
 	sub->told = true;
 	sub->tag = 0;
 	if (*sub->group_name != '\0')
-		rc = group_join(bus, sub);
+		rc = group_join(bus, sub, group);
 	else if (sub->link.node == NULL)
 		rc = topics_add(bus->topics, sub->pattern, &sub->link);
 	if (rc < 0) {
@@ -453,7 +457,7 @@ struct delivery {
 	struct bus *bus;
 	struct conn *from;
 	struct packet *packet;
-	struct wire_out *served; /* NULL: groups are not looked at */
+	struct wire_out *served; /* the groups that it served; NULL: nobody asks */
 	uint64_t n;
 	bool plain, groups, local;
 };
@@ -491,8 +495,8 @@ static void on_wanted(void *user, struct topic_sub *at)
 	if (sub->is_group) {
 		if (!d->groups || !deliver_group(d, group))
 			return;
-		wire_text(d->served, group->pattern);
-		wire_text(d->served, group->name);
+		if (d->served != NULL)
+			wire_number(d->served, group->number);
 		d->n++;
 	} else if (d->plain && sub->conn != d->from) {
 		if (sub->tag == 0)
@@ -516,8 +520,7 @@ void event_deliver(struct bus *bus, const char *topic, uint64_t except, struct p
 	if (plain)
 		topics_each(bus->topics, topic, on_wanted, &d);
 	for (uint64_t i = 0; i < n && !groups->bad; i++) {
-		const char *pattern = wire_get_text(groups);
-		struct group *group = group_find(bus, pattern, wire_get_text(groups));
+		struct group *group = group_of(bus, wire_get_number(groups));
 
 		if (group != NULL)
 			deliver_group(&d, group);
@@ -548,7 +551,8 @@ static void publish_tell_hub(struct conn *c, uint64_t retain, const char *topic,
 	wire_bytes(&out, packet->bytes, packet->n);
 	wire_number(&out, n);
 	wire_append(&out, served);
-	bus_say_by(c->bus, c, &out);
+	if (!bus_say_by(c->bus, c, &out))
+		event_refused(c->bus, c->number, topic, "the hub does not answer");
 }
 
 static void publish_packet(struct conn *c, const char *topic, struct packet *packet,
@@ -556,10 +560,11 @@ static void publish_packet(struct conn *c, const char *topic, struct packet *pac
 {
 	struct bus *bus = c->bus;
 	struct wire_out served = {.bytes = NULL};
+	bool tell = bus->peers || retain != WIRE_RETAIN_NO;
 	struct delivery d = {.bus = bus,
 			     .from = c,
 			     .packet = packet,
-			     .served = &served,
+			     .served = tell ? &served : NULL,
 			     .plain = true,
 			     .local = true,
 			     /* With a backend one of all servers' members gets it. */
@@ -567,7 +572,7 @@ static void publish_packet(struct conn *c, const char *topic, struct packet *pac
 
 	bus->event++;
 	topics_each(bus->topics, topic, on_wanted, &d);
-	if (bus->peers || retain != WIRE_RETAIN_NO)
+	if (tell)
 		publish_tell_hub(c, retain, topic, packet, &served, d.n);
 	bus_count(bus, BUS_COUNT_published, 1);
 	wire_free(&served);

@@ -123,15 +123,22 @@ static void on_deliver(struct bus *bus, struct wire_in *in)
 	packet_unref(&packet);
 }
 
-static void on_answer(struct bus *bus, struct wire_in *in,
-		      void (*told)(struct bus *bus, uint64_t tag, const char *code,
-				   const char *message))
+static void on_subscribed(struct bus *bus, struct wire_in *in)
+{
+	uint64_t tag = wire_get_number(in), group = wire_get_number(in);
+	const char *code = wire_get_text(in), *message = wire_get_text(in);
+
+	if (wire_done(in))
+		event_subscribed(bus, tag, group, code, message);
+}
+
+static void on_registered(struct bus *bus, struct wire_in *in)
 {
 	uint64_t tag = wire_get_number(in);
 	const char *code = wire_get_text(in), *message = wire_get_text(in);
 
 	if (wire_done(in))
-		told(bus, tag, code, message);
+		spoke_registered(bus, tag, code, message);
 }
 
 static void on_replay(struct bus *bus, struct wire_in *in)
@@ -191,10 +198,10 @@ void bus_hear(struct bus *bus, const uint8_t *bytes, size_t n)
 		half_pay(bus, n);
 		break;
 	case WIRE_SUBSCRIBED:
-		on_answer(bus, &in, event_subscribed);
+		on_subscribed(bus, &in);
 		break;
 	case WIRE_REGISTERED:
-		on_answer(bus, &in, spoke_registered);
+		on_registered(bus, &in);
 		break;
 	case WIRE_SYNC:
 		conn_heard(bus, wire_get_number(&in));

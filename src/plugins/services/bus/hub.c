@@ -2,6 +2,7 @@
 #include "hub.h"
 
 #include <errno.h>
+#include <search.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -85,13 +86,60 @@ void hub_worker_up(struct hub *hub, uint64_t worker)
 
 /* Subscriptions */
 
+static int want_order(const void *a, const void *b)
+{
+	const struct hub_want *one = a, *other = b;
+	int order = strcmp(one->pattern, other->pattern);
+
+	return order != 0 ? order : strcmp(one->group, other->group);
+}
+
 static struct hub_want *want_find(const struct hub *hub, const char *pattern, const char *group)
 {
-	struct topic_sub *at = topics_of(hub->topics, pattern);
+	struct hub_want key = {.pattern = (char *)pattern, .group = (char *)group};
+	void *at = tfind(&key, &hub->by_name, want_order);
 
-	while (at != NULL && strcmp(((struct hub_want *)at)->group, group) != 0)
-		at = at->next;
-	return (struct hub_want *)at;
+	return at != NULL ? *(struct hub_want **)at : NULL;
+}
+
+static struct hub_want *group_of(const struct hub *hub, uint64_t number)
+{
+	return number - 1 < hub->size_groups ? hub->groups[number - 1] : NULL;
+}
+
+/* While a worker has a member of it the number is this group's: messages come in order. */
+static bool group_number(struct hub *hub, struct hub_want *want)
+{
+	size_t at = hub->free_group, size = hub->size_groups * 2 + 16;
+	struct hub_want **grown;
+
+	while (at < hub->size_groups && hub->groups[at] != NULL)
+		at++;
+	if (at >= BUS_GROUPS_MAX)
+		return false;
+	if (at == hub->size_groups) {
+		grown = realloc(hub->groups, size * sizeof(struct hub_want *));
+		if (grown == NULL)
+			return false;
+		memset(grown + at, 0, (size - at) * sizeof(struct hub_want *));
+		hub->groups = grown;
+		hub->size_groups = size;
+	}
+	hub->groups[at] = want;
+	hub->n_groups++;
+	hub->free_group = at + 1;
+	want->number = at + 1;
+	return true;
+}
+
+static void group_forget(struct hub *hub, const struct hub_want *want)
+{
+	size_t at = want->number - 1;
+
+	hub->groups[at] = NULL;
+	hub->n_groups--;
+	if (at < hub->free_group)
+		hub->free_group = at;
 }
 
 static void want_free(struct hub *hub, struct hub_want *want)
@@ -100,11 +148,28 @@ static void want_free(struct hub *hub, struct hub_want *want)
 	if (want->link.node != NULL) {
 		topics_remove(hub->topics, &want->link);
 		TAILQ_REMOVE(&hub->wants, want, entry);
+		tdelete(want, &hub->by_name, want_order);
 	}
+	if (want->number != 0)
+		group_forget(hub, want);
 	free(want->pattern);
 	free(want->group);
 	free(want->members);
 	free(want);
+}
+
+static bool want_enter(struct hub *hub, struct hub_want *want)
+{
+	if (*want->group != '\0' && !group_number(hub, want))
+		return false;
+	if (tsearch(want, &hub->by_name, want_order) == NULL)
+		return false;
+	if (topics_add(hub->topics, want->pattern, &want->link) < 0) {
+		tdelete(want, &hub->by_name, want_order);
+		return false;
+	}
+	TAILQ_INSERT_TAIL(&hub->wants, want, entry);
+	return true;
 }
 
 static struct hub_want *want_make(struct hub *hub, const char *pattern, const char *group)
@@ -118,12 +183,10 @@ static struct hub_want *want_make(struct hub *hub, const char *pattern, const ch
 		return NULL;
 	want->pattern = strdup(pattern);
 	want->group = strdup(group);
-	if (want->pattern == NULL || want->group == NULL ||
-	    topics_add(hub->topics, pattern, &want->link) < 0) {
+	if (want->pattern == NULL || want->group == NULL || !want_enter(hub, want)) {
 		want_free(hub, want);
 		return NULL;
 	}
-	TAILQ_INSERT_TAIL(&hub->wants, want, entry);
 	hub_nats_want(hub, want);
 	return want;
 }
@@ -210,7 +273,10 @@ static void hear_subscribe(struct hub *hub, struct hub_worker *from, struct wire
 	if (want == NULL || want_add(want, from->number) < 0) {
 		if (want != NULL && want->n == 0)
 			want_free(hub, want);
-		wrong = "OVERLOADED\0out of memory";
+		wrong = *group != '\0' && hub->n_groups >= BUS_GROUPS_MAX
+				? "OVERLOADED\0there are too many groups"
+				: "OVERLOADED\0out of memory";
+		want = NULL;
 	} else if (replay != 0 && from->owed > HUB_OWED_EVENTS) {
 		wrong = "OVERLOADED\0too much is being replayed";
 	} else if (replay == WIRE_REPLAY_LAST) {
@@ -220,17 +286,18 @@ static void hear_subscribe(struct hub *hub, struct hub_worker *from, struct wire
 		if (wrong == NULL)
 			return; /* the answer follows what is replayed */
 	}
-	hub_subscribed(hub, from->number, tag, wrong != NULL ? wrong : "",
-		       wrong != NULL ? wrong + strlen(wrong) + 1 : "");
+	hub_subscribed(hub, from->number, tag, want != NULL ? want->number : 0,
+		       wrong != NULL ? wrong : "", wrong != NULL ? wrong + strlen(wrong) + 1 : "");
 }
 
-void hub_subscribed(struct hub *hub, uint64_t worker, uint64_t tag, const char *code,
-		    const char *message)
+void hub_subscribed(struct hub *hub, uint64_t worker, uint64_t tag, uint64_t group,
+		    const char *code, const char *message)
 {
 	struct wire_out out;
 
 	wire_begin(&out, WIRE_SUBSCRIBED);
 	wire_number(&out, tag);
+	wire_number(&out, group);
 	wire_text(&out, code);
 	wire_text(&out, message);
 	hub_say(hub, worker, &out);
@@ -276,24 +343,19 @@ static void hear_unsubscribe(struct hub *hub, const struct hub_worker *from, str
 struct routing {
 	struct hub *hub;
 	const struct hub_worker *from;
-	const struct wire_in *served;
-	uint64_t n_served;
 };
 
-static bool group_is_served(const struct routing *r, const struct hub_want *want)
+/* Those that need no other member. */
+static void groups_served(struct hub *hub, const struct wire_in *served, uint64_t n)
 {
-	struct wire_in in;
+	struct wire_in in = *served;
 
-	if (r->served == NULL)
-		return false;
-	in = *r->served;
-	for (uint64_t i = 0; i < r->n_served && !in.bad; i++) {
-		const char *pattern = wire_get_text(&in), *group = wire_get_text(&in);
+	for (uint64_t i = 0; i < n && !in.bad; i++) {
+		struct hub_want *want = group_of(hub, wire_get_number(&in));
 
-		if (strcmp(pattern, want->pattern) == 0 && strcmp(group, want->group) == 0)
-			return true;
+		if (want != NULL)
+			want->served = hub->event;
 	}
-	return false;
 }
 
 static void route_group(const struct routing *r, struct hub_want *want)
@@ -307,8 +369,7 @@ static void route_group(const struct routing *r, struct hub_want *want)
 		want->next = (want->next + i + 1) % want->n;
 		if (w->n_groups++ == 0)
 			w->groups = (struct wire_out){.bytes = NULL};
-		wire_text(&w->groups, want->pattern);
-		wire_text(&w->groups, want->group);
+		wire_number(&w->groups, want->number);
 		return;
 	}
 }
@@ -320,7 +381,7 @@ static void on_want(void *user, struct topic_sub *sub)
 
 	if (*want->group != '\0') {
 		/* With a backend one of all servers' members gets it, by way of there. */
-		if (r->hub->nats == NULL && !group_is_served(r, want))
+		if (r->hub->nats == NULL && want->served != r->hub->event)
 			route_group(r, want);
 		return;
 	}
@@ -354,6 +415,8 @@ static void event_send(struct hub *hub, struct hub_worker *w, const char *topic,
 	size = out.n;
 	if (hub_say(hub, w->number, &out))
 		w->owed += size;
+	else
+		w->lost++;
 }
 
 static void events_send(struct hub *hub, const char *topic, const uint8_t *frame, size_t n)
@@ -374,8 +437,11 @@ static void events_send(struct hub *hub, const char *topic, const uint8_t *frame
 void hub_event(struct hub *hub, const struct hub_worker *from, const char *topic,
 	       const uint8_t *frame, size_t n, const struct wire_in *served, uint64_t n_served)
 {
-	struct routing r = {hub, from, served, n_served};
+	struct routing r = {hub, from};
 
+	hub->event++;
+	if (n_served > 0)
+		groups_served(hub, served, n_served);
 	hub_tail(hub, topic, frame, n);
 	topics_each(hub->topics, topic, on_want, &r);
 	events_send(hub, topic, frame, n);
@@ -391,7 +457,7 @@ void hub_event_group(struct hub *hub, struct hub_want *want, const char *topic,
 		     const uint8_t *frame, size_t n, uint64_t except_worker,
 		     uint64_t except_connection)
 {
-	struct routing r = {hub, hub_worker_of(hub, except_worker), NULL, 0};
+	struct routing r = {hub, hub_worker_of(hub, except_worker)};
 	bool only = want->n == 1 && r.from != NULL && want->members[0].worker == except_worker;
 
 	if (only) {
@@ -588,6 +654,7 @@ void hub_free(struct hub **hub)
 	while (h->n_workers > 0)
 		worker_free(h->workers[--h->n_workers]);
 	topics_free(&h->topics);
+	free(h->groups);
 	hub_local_free(h);
 	free(h);
 }

@@ -68,6 +68,8 @@ struct hub_want {
 	TAILQ_ENTRY(hub_want) entry;
 	uint64_t nats;	       /* its subscription there */
 	char *pattern, *group; /* "" = no group */
+	uint64_t number;       /* of a group: how the halves call it */
+	uint64_t served;       /* the last event that one of it got from its own worker */
 	struct hub_member *members;
 	size_t n, next;
 };
@@ -108,6 +110,11 @@ struct hub {
 	struct hub_worker *workers[HUB_WORKERS_MAX];
 	size_t n_workers;
 	TAILQ_HEAD(, hub_want) wants;
+	void *by_name;		  /* the same, for tfind() */
+	struct hub_want **groups; /* those that are groups, each at its number - 1 */
+	size_t n_groups, size_groups;
+	size_t free_group; /* no place before this one is free */
+	uint64_t event;
 	TAILQ_HEAD(, hub_kept) kept;
 	struct hub_kept **by_topic; /* the same, sorted */
 	size_t n_kept, size_kept, kept_bytes, kept_max, kept_bytes_max;
@@ -142,7 +149,7 @@ bool hub_say_from(struct hub *hub, uint64_t from, uint64_t worker, const uint8_t
 /* Is there room for a call or an answer? */
 bool hub_has_room(const struct hub *hub, uint64_t worker);
 struct hub_worker *hub_worker_of(const struct hub *hub, uint64_t number);
-/* To all that want it but `from` (NULL: to all); `served` names the groups that have it. */
+/* To all that want it but `from` (NULL: to all); `served` has the numbers of the groups that have it. */
 void hub_event(struct hub *hub, const struct hub_worker *from, const char *topic,
 	       const uint8_t *frame, size_t n, const struct wire_in *served, uint64_t n_served);
 /* From the backend: to all plain subscribers; to one of a group, but not to this connection. */
@@ -150,9 +157,9 @@ void hub_event_plain(struct hub *hub, const char *topic, const uint8_t *frame, s
 void hub_event_group(struct hub *hub, struct hub_want *want, const char *topic,
 		     const uint8_t *frame, size_t n, uint64_t except_worker,
 		     uint64_t except_connection);
-/* Answer a subscription. */
-void hub_subscribed(struct hub *hub, uint64_t worker, uint64_t tag, const char *code,
-		    const char *message);
+/* Answer a subscription; `group` is a group's number, else 0. */
+void hub_subscribed(struct hub *hub, uint64_t worker, uint64_t tag, uint64_t group,
+		    const char *code, const char *message);
 void hub_replay_one(struct hub *hub, uint64_t worker, uint64_t tag, bool recent,
 		    const uint8_t *frame, size_t n);
 /* Whoever is told of peers is told again if it changed. */

@@ -11,7 +11,7 @@
 void nats_past_end(struct nats *nats, struct nats_past *past, const char *code, const char *message)
 {
 	if (past->worker != 0)
-		hub_subscribed(nats->hub, past->worker, past->worker_tag, code, message);
+		hub_subscribed(nats->hub, past->worker, past->worker_tag, 0, code, message);
 	TAILQ_REMOVE(&nats->pasts, past, entry);
 	nats->n_pasts--;
 	free(past->pattern);

@@ -14,7 +14,7 @@
 #define WIRE_OPS(X)                                                                                \
 	X(SUBSCRIBE)   /* tag, replay, since, pattern, group */                                    \
 	X(UNSUBSCRIBE) /* tag (0: it was answered), pattern, group */                              \
-	X(EVENT)       /* retain, connection, topic, frame, n, n (pattern, group) served */        \
+	X(EVENT)       /* retain, connection, topic, frame, n, n numbers of groups served */       \
 	X(CREDIT)      /* bytes that were taken; both ways */                                      \
 	X(REGISTER)    /* tag, connection, spoke, identity, operations as JSON */                  \
 	X(GONE)	       /* connection */                                                            \
@@ -26,8 +26,8 @@
 	X(PEERS)       /* whether events are wanted elsewhere; whether there is a backend */       \
 	X(REFUSED)     /* connection, topic, why: an event that the backend did not get */         \
 	X(REPLAY)      /* tag, recent, frame */                                                    \
-	X(SUBSCRIBED)  /* tag, code ("" = good), message */                                        \
-	X(DELIVER)     /* topic, but not to, frame, plain, n, n (pattern, group) to serve */       \
+	X(SUBSCRIBED)  /* tag, the group's number (0: it is none), code ("" = good), message */    \
+	X(DELIVER)     /* topic, but not to, frame, plain, n, n numbers of groups to serve */      \
 	X(LOST)	       /* events that were not delivered */                                        \
 	X(REGISTERED)  /* tag, code, message */                                                    \
 	X(SPOKE)       /* worker, connection, spoke, identity, operations as JSON */               \

@@ -286,15 +286,6 @@ void topics_remove(struct topics *topics, struct topic_sub *sub)
 	*sub = (struct topic_sub){.node = NULL};
 }
 
-struct topic_sub *topics_of(const struct topics *topics, const char *pattern)
-{
-	const struct topic_node *node = topics->root;
-
-	while (pattern != NULL && node != NULL)
-		node = node_find(node, token_next(&pattern));
-	return node != NULL ? node->subs : NULL;
-}
-
 struct walk {
 	topics_found *found;
 	void *user;

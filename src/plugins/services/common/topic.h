@@ -45,8 +45,6 @@ void topics_free(struct topics **topics);
 /* The pattern was checked. 0 or -ENOMEM. */
 int topics_add(struct topics *topics, const char *pattern, struct topic_sub *sub);
 void topics_remove(struct topics *topics, struct topic_sub *sub);
-/* Those of exactly this pattern, the first of a list; NULL: none. */
-struct topic_sub *topics_of(const struct topics *topics, const char *pattern);
 /* `found` for each that wants `topic`; it may not change the store. */
 typedef void topics_found(void *user, struct topic_sub *sub);
 void topics_each(const struct topics *topics, const char *topic, topics_found *found, void *user);
