@@ -599,6 +599,27 @@ def test_nats_dies_and_comes_back(mesh):
     assert sender.sync() == []
 
 
+def test_what_is_promised_and_cannot_be_kept_is_told(mesh):
+    nats, a = mesh("a", backend_buffer=20000)
+    sender, other = a.peer(), a.peer()
+    nats.kill()
+    wait_until(lambda: a.metric("backend_connected") == 0, 20, "it to be noticed")
+    for n in range(3):
+        sender.send("x.y", str(n))
+    assert sender.sync() == []
+    # To whoever it was: the administrator's is nobody's else.
+    with pytest.raises(procs.AdminError) as told:
+        for _ in range(200):
+            a.conf.call("bus.publish", topic="x.y", payload='"' + "x" * 250 + '"')
+    assert "UNAVAILABLE" in str(told.value)
+    assert a.metric("backend_refused_total") == 1
+    assert sender.sync() == [] and other.sync() == []
+    # What waits has nowhere to go.
+    a.conf.reload(bus={"backend": nats.url, "backend_buffer": 30000})
+    assert [error(sender.next(), "UNAVAILABLE", str(n)) for n in range(3)] == ["NATS is not used any more"] * 3
+    assert other.sync() == []
+
+
 def test_the_program_dies_and_is_started_again(mesh):
     nats, a, b = mesh()
     there, sender = b.peer().subscribe("x"), a.peer()

@@ -157,23 +157,29 @@ static bool conn_pass(struct conn *c, const char *type, const char *id, json_t *
 	return fits;
 }
 
-/* What comes back, to the caller wherever it is. False: it is too much for a frame. Takes `payload`. */
-static bool call_tell(struct call *call, const char *type, json_t *payload)
+/* To a caller that is elsewhere. False: it is too much for a message. Takes `payload`. */
+static bool answer_say(struct bus *bus, struct conn *by, uint64_t worker, uint64_t number,
+		       const char *type, json_t *payload)
 {
+	char *text = json_dumps(payload, JSON_COMPACT | JSON_ENCODE_ANY);
 	struct wire_out out;
-	char *text;
 
-	if (call->caller != NULL)
-		return conn_pass(call->caller, type, call->id, payload);
-	text = json_dumps(payload, JSON_COMPACT | JSON_ENCODE_ANY);
 	json_decref(payload);
 	wire_begin(&out, WIRE_ANSWER);
-	wire_number(&out, call->from_number);
+	wire_number(&out, number);
 	wire_text(&out, type);
 	wire_text(&out, text != NULL ? text : "null");
 	free(text);
-	bus_say_to(call->bus, call->server, call->from_worker, &out);
-	return true;
+	return bus_say_to(bus, by, worker, &out);
+}
+
+/* What comes back, to the caller wherever it is. False: it is too much for a frame. Takes `payload`. */
+static bool call_tell(struct call *call, const char *type, json_t *payload)
+{
+	if (call->caller != NULL)
+		return conn_pass(call->caller, type, call->id, payload);
+	return answer_say(call->bus, call->server, call->from_worker, call->from_number, type,
+			  payload);
 }
 
 void call_end(struct call *call, const char *type, json_t *payload)
@@ -489,6 +495,8 @@ static void hear_call(struct bus *bus, uint64_t worker, struct wire_in *in)
 	call = wire_done(in) && payload != NULL ? call_new(bus, NULL, "", server) : NULL;
 	if (call == NULL) {
 		json_decref(payload);
+		answer_say(bus, NULL, worker, number, "call.error",
+			   call_failure("OVERLOADED", "out of memory"));
 		return;
 	}
 	call_set_from(call, worker, number);

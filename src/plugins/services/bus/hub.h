@@ -194,7 +194,8 @@ void hub_nats_apply(struct hub *hub, const struct alk_options *options);
 void hub_nats_free(struct hub *hub);
 void hub_nats_want(struct hub *hub, struct hub_want *want);
 void hub_nats_unwant(struct hub *hub, struct hub_want *want);
-void hub_nats_event(struct hub *hub, uint64_t worker, uint64_t connection, const char *topic,
+/* False: other servers and the groups do not get it; who published it (a worker's connection) was told. */
+bool hub_nats_event(struct hub *hub, uint64_t worker, uint64_t connection, const char *topic,
 		    const uint8_t *frame, size_t n, uint64_t retain);
 /* A spoke, or a worker (""), has these operations from now on, or until now. */
 void hub_nats_has(struct hub *hub, const char *spoke, const struct hub_operations *has);

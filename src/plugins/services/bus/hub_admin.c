@@ -126,8 +126,10 @@ static void command_publish(struct hub *hub, const json_t *params, struct alk_ca
 		hub->count[BUS_COUNT_published]++;
 		hub_retain(hub, topic, frame, n, retain);
 		hub_event(hub, NULL, topic, frame, n, NULL, 0);
-		hub_nats_event(hub, 0, 0, topic, frame, n, retain);
-		answer(&call, json_object());
+		if (hub_nats_event(hub, 0, 0, topic, frame, n, retain))
+			answer(&call, json_object());
+		else
+			alk_call_fail(&call, "UNAVAILABLE: other servers and groups do not get it");
 	}
 	frame_free(&frame, n);
 }

@@ -132,7 +132,7 @@ static bool is_durable(const struct nats *nats, const char *topic)
 	return false;
 }
 
-void hub_nats_event(struct hub *hub, uint64_t worker, uint64_t connection, const char *topic,
+bool hub_nats_event(struct hub *hub, uint64_t worker, uint64_t connection, const char *topic,
 		    const uint8_t *frame, size_t n, uint64_t retain)
 {
 	struct nats *nats = hub->nats;
@@ -141,7 +141,7 @@ void hub_nats_event(struct hub *hub, uint64_t worker, uint64_t connection, const
 	bool said;
 
 	if (nats == NULL || !nats_topic(nats, subject, "e", topic, false))
-		return;
+		return nats == NULL;
 	snprintf(from, sizeof(from), "%s/%" PRIu64 "/%" PRIu64, nats->server, worker, connection);
 	snprintf(origin, sizeof(origin), "%" PRIu64 "/%" PRIu64 "/%s", worker, connection, topic);
 	publication_write(&out, &(struct nats_publication){.subject = subject,
@@ -152,7 +152,7 @@ void hub_nats_event(struct hub *hub, uint64_t worker, uint64_t connection, const
 							   .durable = is_durable(nats, topic)});
 	said = nats_link_publish(nats->link, &out, origin);
 	if (!said || retain == WIRE_RETAIN_NO || !nats_topic(nats, subject, "r", topic, false))
-		return;
+		return said;
 	publication_write(&out,
 			  &(struct nats_publication){.subject = subject,
 						     .from = from,
@@ -161,6 +161,7 @@ void hub_nats_event(struct hub *hub, uint64_t worker, uint64_t connection, const
 						     .body = frame + 4,
 						     .n = n - 4});
 	nats_link_publish(nats->link, &out, "");
+	return true;
 }
 
 /* Who published it is told. */
@@ -174,6 +175,8 @@ static void tell_refused(struct nats *nats, const char *origin, const char *why)
 	    used == 0)
 		return;
 	nats->refused++;
+	if (worker == 0)
+		return; /* the administrator, who hears of it from hub_nats_event() or not at all */
 	wire_begin(&out, WIRE_REFUSED);
 	wire_number(&out, connection);
 	wire_text(&out, origin + used);

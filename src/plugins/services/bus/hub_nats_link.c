@@ -256,8 +256,11 @@ void nats_link_free(struct nats_link **link)
 	if (l == NULL)
 		return;
 	link_drop(l);
-	while (!TAILQ_EMPTY(&l->held))
+	while (!TAILQ_EMPTY(&l->held)) {
+		l->ops->refused(l->user, TAILQ_FIRST(&l->held)->origin,
+				"NATS is not used any more");
 		chunk_free(l, &l->held, TAILQ_FIRST(&l->held));
+	}
 	alk_timer_free(&l->again);
 	free(l->in);
 	free(l);
