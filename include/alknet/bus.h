@@ -72,7 +72,8 @@ ALK_EXPORT struct alk_bus_member *alk_bus_join(struct alk_bus *bus, alk_bus_even
 					       void *user);
 /* No event follows. Takes and clears; NULL is nothing. */
 ALK_EXPORT void alk_bus_leave(struct alk_bus_member **member);
-/* `group` "" = none. -EINVAL with `err` for a pattern that is none; -ENOMEM. */
+/* `group` "" = none. -EINVAL with `err` for a pattern that is none; -ENOMEM; -ENOTCONN: the bus does not take it now. After an
+ * error nothing is subscribed to, also not later. */
 ALK_EXPORT int alk_bus_subscribe(struct alk_bus_member *member, const char *pattern,
 				 const char *group, struct alk_err *err);
 /* `topic` is a type or type:id, `payload` JSON. 0; -EINVAL with `err`; -ENOTCONN: there is no bus; -ENOBUFS: it does

@@ -447,6 +447,7 @@ int alk_bus_subscribe(struct alk_bus_member *member, const char *pattern, const 
 		      struct alk_err *err)
 {
 	struct bus_wish *wish;
+	int rc;
 
 	if (topic_check_pattern(pattern, err) < 0)
 		return -EINVAL;
@@ -466,7 +467,12 @@ int alk_bus_subscribe(struct alk_bus_member *member, const char *pattern, const 
 	LIST_INSERT_HEAD(&member->wishes, wish, entry);
 	if (!member->carried)
 		return 0;
-	return member->bus->carrier->subscribe(member->bus->user, member->cookie, pattern, group);
+	rc = member->bus->carrier->subscribe(member->bus->user, member->cookie, pattern, group);
+	if (rc == 0)
+		return 0;
+	LIST_REMOVE(wish, entry);
+	wish_free(wish);
+	return alk_err_set(err, rc, "the bus did not take the subscription");
 }
 
 int alk_bus_publish(struct alk_bus_member *member, const char *topic, const char *payload,

@@ -128,6 +128,8 @@ static void held_add(struct sub *sub, struct queued ***at, struct packet *packet
 	sub->held_bytes += packet->n;
 }
 
+/* It is not marked as one that the channel has: behind the replay an event has to come that is newer than what is replayed, also
+ * if another subscription has brought it before. */
 static void sub_hold(struct sub *sub, struct packet *packet)
 {
 	held_add(sub, &sub->held_end, packet);
@@ -405,7 +407,10 @@ void event_subscribed(struct bus *bus, uint64_t tag, uint64_t group, const char 
 		return;
 	c = sub->conn;
 	if (*code != '\0') {
-		if (!c->inner)
+		if (c->inner)
+			alk_log(ALK_LOG_ERROR, "a subscription of this server's own was refused",
+				ALK_STR("pattern", sub->pattern), ALK_STR("reason", message));
+		else
 			conn_error(c, "error", sub->ref, code, message);
 		sub_end(&sub);
 		conn_go_on(c);

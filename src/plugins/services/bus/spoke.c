@@ -264,12 +264,16 @@ void spoke_registered(struct bus *bus, uint64_t number, const char *code, const 
 
 	if (c == NULL || !c->waiting)
 		return;
+	if (*code == '\0' && c->spoke == NULL) {
+		spoke_forget(c); /* spoke_add() had no memory */
+		code = "OVERLOADED";
+		message = "out of memory";
+	}
 	if (*code != '\0')
 		call_fail(c, c->frame.id, code, message);
 	else
 		conn_say(c, "call.responded", c->frame.id,
-			 call_output(json_pack("{s:s}", "spoke",
-					       c->spoke != NULL ? c->spoke->name : "")));
+			 call_output(json_pack("{s:s}", "spoke", c->spoke->name)));
 	conn_go_on(c);
 }
 
