@@ -746,6 +746,30 @@ def test_what_is_refused_later_leaves_nothing(mesh):
     assert a.conf.call("bus.topics")["patterns"] == []
 
 
+def test_what_comes_while_history_is_read_comes_once(mesh):
+    nats, a = mesh("a", jetstream=True, durable=["order.>"])
+    sender, late, plain = a.peer(), a.peer(), natsserver.Plain(nats.port).subscribe("info")
+
+    def stored():
+        plain.publish("$JS.API.STREAM.INFO.alknet_bus", None, "info")
+        return plain.next()[2]["state"]["messages"]
+
+    for n in range(500):
+        sender.send("order.new", "", {"n": n})
+    wait_until(lambda: stored() == 500, 20, "them to be stored")
+    nats.popen.send_signal(signal.SIGSTOP)
+    late.send("__subscribe", "r", {"topic": "order.>", "replay": "all"})
+    wait_until(lambda: a.conf.call("bus.topics")["patterns"], 20, "the hub to have it")
+    for n in range(500, 1000):
+        sender.send("order.new", "", {"n": n})
+    assert sender.sync() == []
+    nats.popen.send_signal(signal.SIGCONT)
+    assert late.next() == {"type": "__ok", "id": "r", "payload": {}}
+    assert [late.next()["payload"]["n"] for _ in range(1000)] == list(range(1000))
+    assert late.sync() == []
+    plain.close()
+
+
 def peak(pid):
     with open(f"/proc/{pid}/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM:")) << 10

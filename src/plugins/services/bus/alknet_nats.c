@@ -706,8 +706,8 @@ struct past {
 static LIST_HEAD(, past) pasts = LIST_HEAD_INITIALIZER(pasts);
 static pthread_mutex_t pasts_lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* How many are left. What is there after a moment is all, or whoever publishes faster than this is read would make it endless;
- * what is newer comes as events do. */
+/* How many are left. What is there after a moment is all, or whoever publishes faster than this is
+ * read would make it endless; what is newer comes as events do. */
 static uint64_t past_left(int64_t asked, uint64_t left, uint64_t pending)
 {
 	return nats_Now() - asked < PAST_GROWS_MS || pending < left ? pending : left - 1;

@@ -77,6 +77,13 @@ struct queued {
 	bool event; /* may be dropped */
 };
 
+/* An event that waits for a subscription's replay, or is of it. */
+struct held {
+	TAILQ_ENTRY(held) entry, alike;
+	struct packet *packet;
+	bool in_alike;
+};
+
 /* Bytes of one connection on their way to the hub. */
 struct flight {
 	struct flight *next;
@@ -107,7 +114,9 @@ struct sub {
 	bool told;    /* the hub has it */
 	bool past;    /* history of the backend's: what comes meanwhile waits, also from the hub */
 	/* What is replayed, and behind it the events that came meanwhile. */
-	struct queued *held, **held_end, **replayed_end;
+	TAILQ_HEAD(helds, held) held;
+	struct held *replayed; /* the last one that is; NULL: none */
+	struct helds *alike;   /* of history: buckets of what came meanwhile, by its bytes */
 	size_t held_bytes;
 	uint64_t missed; /* what there was no room for */
 	char *pattern, *group_name, *ref;

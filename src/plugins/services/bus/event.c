@@ -85,18 +85,38 @@ static void group_leave(struct bus *bus, struct sub *sub)
 
 /* Subscriptions */
 
-static void held_free(struct sub *sub, struct queued **at)
-{
-	struct queued *q = *at;
+#define HELD_ALIKE 1024 /* buckets */
+#define HELD_SUM 1024	/* bytes of an event that choose its bucket */
+#define HELD_LOOKS 1024
 
-	*at = q->next;
-	if (sub->held_end == &q->next)
-		sub->held_end = at;
-	if (sub->replayed_end == &q->next)
-		sub->replayed_end = at;
-	sub->held_bytes -= q->packet->n;
-	packet_unref(&q->packet);
-	free(q);
+/* Those that may be the same. */
+static struct helds *held_alike(const struct sub *sub, const uint8_t *bytes, size_t n)
+{
+	uint32_t sum = (uint32_t)n;
+
+	for (size_t i = 0; i < n && i < HELD_SUM; i++)
+		sum = (sum ^ bytes[i]) * 16777619;
+	return &sub->alike[sum % HELD_ALIKE];
+}
+
+static bool held_look_alike(struct sub *sub)
+{
+	sub->alike = calloc(HELD_ALIKE, sizeof(*sub->alike));
+	for (size_t i = 0; sub->alike != NULL && i < HELD_ALIKE; i++)
+		TAILQ_INIT(&sub->alike[i]);
+	return sub->alike != NULL;
+}
+
+static void held_free(struct sub *sub, struct held *h)
+{
+	if (sub->replayed == h)
+		sub->replayed = TAILQ_PREV(h, helds, entry);
+	TAILQ_REMOVE(&sub->held, h, entry);
+	if (h->in_alike)
+		TAILQ_REMOVE(held_alike(sub, h->packet->bytes, h->packet->n), h, alike);
+	sub->held_bytes -= h->packet->n;
+	packet_unref(&h->packet);
+	free(h);
 }
 
 static void sub_miss(struct sub *sub)
@@ -105,34 +125,44 @@ static void sub_miss(struct sub *sub)
 	bus_count(sub->conn->bus, BUS_COUNT_dropped, 1);
 }
 
-/* One more that waits, at `at`. As in a channel's queue the oldest go where there are too many. */
-static void held_add(struct sub *sub, struct queued ***at, struct packet *packet)
+/* As in a channel's queue the oldest go where there are too many: what is replayed is older than
+ * what came meanwhile. */
+static bool held_room(struct sub *sub, size_t n, bool replay)
 {
 	size_t max = sub->conn->bus->queue_max;
-	struct queued *q = packet->n <= max ? calloc(1, sizeof(*q)) : NULL;
 
-	if (q == NULL) {
-		sub_miss(sub);
-		return;
-	}
-	while (sub->held_bytes + packet->n > max) {
-		held_free(sub, &sub->held);
+	while (n <= max && sub->held_bytes + n > max && (!replay || sub->replayed != NULL)) {
+		held_free(sub, TAILQ_FIRST(&sub->held));
 		sub_miss(sub);
 	}
-	q->packet = packet_ref(packet);
-	q->next = **at;
-	**at = q;
-	if (q->next == NULL)
-		sub->held_end = &q->next;
-	*at = &q->next;
-	sub->held_bytes += packet->n;
+	return sub->held_bytes + n <= max;
 }
 
-/* It is not marked as one that the channel has: behind the replay an event has to come that is newer than what is replayed, also
- * if another subscription has brought it before. */
+static struct held *held_new(struct sub *sub, struct packet *packet, bool replay)
+{
+	struct held *h = held_room(sub, packet->n, replay) ? calloc(1, sizeof(*h)) : NULL;
+
+	if (h == NULL) {
+		sub_miss(sub);
+		return NULL;
+	}
+	h->packet = packet_ref(packet);
+	sub->held_bytes += packet->n;
+	return h;
+}
+
+/* It is not marked as one that the channel has: behind the replay an event has to come that is
+ * newer than what is replayed, also if another subscription has brought it before. */
 static void sub_hold(struct sub *sub, struct packet *packet)
 {
-	held_add(sub, &sub->held_end, packet);
+	struct held *h = held_new(sub, packet, false);
+
+	if (h == NULL)
+		return;
+	TAILQ_INSERT_TAIL(&sub->held, h, entry);
+	h->in_alike = sub->alike != NULL;
+	if (h->in_alike)
+		TAILQ_INSERT_TAIL(held_alike(sub, packet->bytes, packet->n), h, alike);
 }
 
 static void sub_release(struct sub *sub, bool deliver)
@@ -142,11 +172,13 @@ static void sub_release(struct sub *sub, bool deliver)
 	else if (deliver && sub->missed > 0)
 		conn_say(sub->conn, "__dropped", "",
 			 json_pack("{s:I}", "count", (json_int_t)sub->missed));
-	while (sub->held != NULL) {
+	while (!TAILQ_EMPTY(&sub->held)) {
 		if (deliver)
-			conn_put(sub->conn, sub->held->packet, true);
-		held_free(sub, &sub->held);
+			conn_put(sub->conn, TAILQ_FIRST(&sub->held)->packet, true);
+		held_free(sub, TAILQ_FIRST(&sub->held));
 	}
+	free(sub->alike);
+	sub->alike = NULL;
 }
 
 static void sub_free(struct sub **at)
@@ -169,7 +201,7 @@ static void sub_free(struct sub **at)
 	free(sub);
 }
 
-/* The hub is told, if it was told of it, whatever it answered or will: it undoes nothing by itself. */
+/* The hub is told, if it was told of it, whatever it answered or will: it undoes nothing itself. */
 static void sub_end(struct sub **at)
 {
 	struct sub *sub = *at;
@@ -211,7 +243,7 @@ static struct sub *sub_new(struct conn *c, const char *ref, const char *pattern,
 	if (sub == NULL)
 		return NULL;
 	sub->conn = c;
-	sub->held_end = sub->replayed_end = &sub->held;
+	TAILQ_INIT(&sub->held);
 	sub->next = c->subs;
 	sub->prev = &c->subs;
 	if (sub->next != NULL)
@@ -301,8 +333,9 @@ static void subscribe_now(struct conn *c, bool allowed, const char *reason)
 	}
 	sub->tag = c->tag = ++c->bus->last_tag;
 	sub->past = wish.replay == WIRE_REPLAY_PAST;
-	if (wish.replay != WIRE_REPLAY_NO &&
-	    topics_add(c->bus->topics, sub->pattern, &sub->link) < 0) {
+	if ((sub->past && !held_look_alike(sub)) ||
+	    (wish.replay != WIRE_REPLAY_NO &&
+	     topics_add(c->bus->topics, sub->pattern, &sub->link) < 0)) {
 		sub_free(&sub);
 		conn_error(c, "error", ref, "OVERLOADED", "out of memory");
 		return;
@@ -365,22 +398,25 @@ void event_subscribe(struct conn *c)
 /* An event that is both in the history and among what was held: once is enough. */
 static void held_take(struct sub *sub, const uint8_t *bytes, size_t n)
 {
-	struct queued **at = sub->replayed_end;
+	struct held *h;
+	int looks = 0;
 
-	for (; *at != NULL; at = &(*at)->next) {
-		const struct packet *packet = (*at)->packet;
-
-		if (packet->n != n || memcmp(packet->bytes, bytes, n) != 0)
-			continue;
-		held_free(sub, at);
-		return;
+	TAILQ_FOREACH(h, held_alike(sub, bytes, n), alike)
+	{
+		if (h->packet->n == n && memcmp(h->packet->bytes, bytes, n) == 0)
+			break;
+		if (++looks == HELD_LOOKS)
+			return; /* somebody has made them so */
 	}
+	if (h != NULL)
+		held_free(sub, h);
 }
 
 void event_replay(struct bus *bus, uint64_t tag, bool recent, const uint8_t *bytes, size_t n)
 {
 	struct sub *sub = sub_of_tag(bus, tag);
 	struct packet *packet;
+	struct held *h;
 
 	if (sub == NULL)
 		return;
@@ -389,10 +425,15 @@ void event_replay(struct bus *bus, uint64_t tag, bool recent, const uint8_t *byt
 		sub_miss(sub);
 		return;
 	}
-	if (recent)
+	if (recent && sub->alike != NULL)
 		held_take(sub, bytes, n);
 	/* Before what was held meanwhile, behind what was replayed before. */
-	held_add(sub, &sub->replayed_end, packet);
+	h = held_new(sub, packet, true);
+	if (h != NULL && sub->replayed != NULL)
+		TAILQ_INSERT_AFTER(&sub->held, sub->replayed, h, entry);
+	else if (h != NULL)
+		TAILQ_INSERT_HEAD(&sub->held, h, entry);
+	sub->replayed = h != NULL ? h : sub->replayed;
 	packet_unref(&packet);
 }
 

@@ -256,8 +256,8 @@ void hub_worker_down(struct hub *hub, uint64_t worker)
 	hub_tell_peers(hub);
 }
 
-/* What is refused is not undone here: the worker says UNSUBSCRIBE for whatever it said SUBSCRIBE for, as it has to when the
- * subscriber goes before the answer comes. */
+/* What is refused is not undone here: the worker says UNSUBSCRIBE for whatever it said SUBSCRIBE
+ * for, as it has to when the subscriber goes before the answer comes. */
 static void hear_subscribe(struct hub *hub, struct hub_worker *from, struct wire_in *in)
 {
 	uint64_t tag = wire_get_number(in), replay = wire_get_number(in);
