@@ -39,6 +39,7 @@ UNIT_TESTS = \
 	tests/unit/test_auth \
 	tests/unit/test_board \
 	tests/unit/test_bus_conn \
+	tests/unit/test_bus_spoke \
 	tests/unit/test_cert \
 	tests/unit/test_companion \
 	tests/unit/test_completion \
@@ -97,6 +98,8 @@ UNIT_TESTS += tests/unit/test_iroh_parts
 tests_unit_test_companion_SOURCES = tests/unit/test_companion.c $(COMPANION_SOURCES)
 tests_unit_test_bus_conn_SOURCES = tests/unit/test_bus_conn.c src/plugins/services/bus/bus_conn.c \
 	src/plugins/services/bus/call.c src/plugins/services/bus/wire.c
+tests_unit_test_bus_spoke_SOURCES = tests/unit/test_bus_spoke.c src/plugins/services/bus/spoke.c \
+	src/plugins/services/bus/wire.c
 tests_unit_test_hub_spoke_SOURCES = tests/unit/test_hub_spoke.c src/plugins/services/bus/hub_spoke.c \
 	src/plugins/services/bus/hub_operation.c src/plugins/services/bus/wire.c
 tests_unit_test_nats_link_SOURCES = tests/unit/test_nats_link.c src/plugins/services/bus/hub_nats_link.c \

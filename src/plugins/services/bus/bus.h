@@ -132,6 +132,7 @@ struct operation {
 /* A client that serves operations. */
 struct spoke {
 	struct spoke *next, **prev;
+	struct spoke *name_next, **name_prev; /* of its bucket */
 	uint64_t worker, connection;
 	char *name, *identity;
 	struct operation *operations;
@@ -225,6 +226,7 @@ struct conn {
 
 #define BUS_CALL_BUCKETS 1024
 #define BUS_CONN_BUCKETS 1024
+#define BUS_SPOKE_BUCKETS 1024
 
 /* What a local user may be told apart by. */
 struct bus_scopes {
@@ -258,6 +260,7 @@ struct bus {
 	struct call *calls[BUS_CALL_BUCKETS];
 	struct call *calls_from[BUS_CALL_BUCKETS];
 	struct spoke *spokes;
+	struct spoke *by_name[BUS_SPOKE_BUCKETS];
 	struct operation own[BUS_OWN_COUNT];
 	struct access *access;
 	struct alk_bus *inner;

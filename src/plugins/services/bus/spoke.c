@@ -63,13 +63,49 @@ static void spoke_free(struct spoke **spoke)
 	free(s);
 }
 
+/* FNV-1a. Who makes names that collide has a list as long as that of all spokes, and no longer. */
+static size_t bucket(const char *name, size_t n)
+{
+	uint32_t hash = 2166136261u;
+
+	while (n-- > 0)
+		hash = (hash ^ (uint8_t)*name++) * 16777619u;
+	return hash % BUS_SPOKE_BUCKETS;
+}
+
 static struct spoke *spoke_of(const struct bus *bus, const char *name, size_t n)
 {
-	struct spoke *s = bus->spokes;
+	struct spoke *s = bus->by_name[bucket(name, n)];
 
 	while (s != NULL && (strlen(s->name) != n || memcmp(s->name, name, n) != 0))
-		s = s->next;
+		s = s->name_next;
 	return s;
+}
+
+static void spoke_link(struct bus *bus, struct spoke *s)
+{
+	struct spoke **at = &bus->by_name[bucket(s->name, strlen(s->name))];
+
+	s->next = bus->spokes;
+	s->prev = &bus->spokes;
+	if (s->next != NULL)
+		s->next->prev = &s->next;
+	bus->spokes = s;
+	s->name_next = *at;
+	s->name_prev = at;
+	if (s->name_next != NULL)
+		s->name_next->name_prev = &s->name_next;
+	*at = s;
+}
+
+static void spoke_unlink(struct spoke *s)
+{
+	*s->prev = s->next;
+	if (s->next != NULL)
+		s->next->prev = s->prev;
+	*s->name_prev = s->name_next;
+	if (s->name_next != NULL)
+		s->name_next->name_prev = s->name_prev;
 }
 
 bool spoke_find(const struct bus *bus, const char *name, struct operation_at *at)
@@ -335,11 +371,7 @@ void spoke_add(struct bus *bus, struct wire_in *in)
 		return;
 	}
 	json_decref(list);
-	s->next = bus->spokes;
-	s->prev = &bus->spokes;
-	if (s->next != NULL)
-		s->next->prev = &s->next;
-	bus->spokes = s;
+	spoke_link(bus, s);
 	c = s->worker == bus->self ? conn_find(bus, s->connection) : NULL;
 	if (c != NULL) {
 		c->spoke = s;
@@ -350,15 +382,14 @@ void spoke_add(struct bus *bus, struct wire_in *in)
 void spoke_remove(struct bus *bus, const char *name)
 {
 	struct spoke *s = spoke_of(bus, name, strlen(name));
+	struct conn *c;
 
 	if (s == NULL)
 		return;
-	for (struct conn *c = bus->conns; c != NULL; c = c->next)
-		if (c->spoke == s)
-			c->spoke = NULL;
-	*s->prev = s->next;
-	if (s->next != NULL)
-		s->next->prev = s->prev;
+	c = s->worker == bus->self ? conn_find(bus, s->connection) : NULL;
+	if (c != NULL && c->spoke == s)
+		c->spoke = NULL;
+	spoke_unlink(s);
 	spoke_free(&s);
 }
 
