@@ -121,8 +121,9 @@ def test_every_request_ends_once(bus, workers, seed):
         if rng.random() < 0.1:
             rng.choice(callers).peer.wire.close()
         if workers > 1 and turn in (ROUNDS // 3, 2 * ROUNDS // 3):
-            os.kill(rng.choice(server.conf.server.workers()), signal.SIGKILL)
-            wait_until(lambda: len(server.conf.server.workers()) == workers, 20, "another worker")
+            old = server.conf.server.workers()
+            os.kill(rng.choice(old), signal.SIGKILL)
+            wait_until(lambda: len(now := server.conf.server.workers()) == workers and now != old, 20, "another worker")
         for caller in list(callers):
             if not alive(caller):
                 callers.remove(caller)
