@@ -2,7 +2,9 @@
 """Topics on the bus: through the real server, with several workers and with none."""
 
 import json
+import os
 import select
+import signal
 import struct
 import subprocess
 import time
@@ -114,6 +116,34 @@ def test_many_groups(bus):
     for peer in (plain, joined, *members):
         assert peer.next()["payload"]["n"] == 21
         assert peer.sync() == []
+
+
+@pytest.mark.parametrize("reload", [False, True], ids=["here", "elsewhere"])
+def test_events_that_many_want_let_others_have_their_turn(bus, reload):
+    server = bus(1, bus={"max_subscriptions": 4096})
+    members, other = [server.peer() for _ in range(4)], server.peer().subscribe("end")
+    for n in range(4096):
+        for peer in members:
+            peer.send("__subscribe", str(n), {"topic": ">"})
+        for peer in members if n % 512 == 511 else ():
+            assert [peer.next()["type"] for _ in range(512)] == ["__ok"] * 512
+    pid = server.conf.server.workers()[0]
+    if reload:
+        server.conf.reload()
+    sender = server.peer()
+    # So that it finds all of it at once; libev begins with what came last.
+    os.kill(pid, signal.SIGSTOP)
+    other.send("__unsubscribe", "asked")
+    sender.raw(b"".join(frame({"type": "a", "id": str(n), "payload": 1}) for n in range(600)))
+    sender.send("end")
+    if reload:
+        sender.subscribe("the hub has all of it")
+    os.kill(pid, signal.SIGCONT)
+    error(other.next(), "NOT_FOUND", "asked")
+    assert other.next()["type"] == "end"
+    for peer in members:
+        assert [peer.next()["id"] for _ in range(601)] == [*map(str, range(600)), ""]
+    assert sender.sync() == []
 
 
 @WORKERS

@@ -198,6 +198,7 @@ static void worker_free(struct bus **bus)
 		conn_free(&c);
 	}
 	alk_task_cancel((*bus)->loop, &(*bus)->turn);
+	half_stop(*bus);
 	spoke_all_end(*bus);
 	spoke_own_end(*bus);
 	access_free(&(*bus)->access);
@@ -220,6 +221,7 @@ static struct bus *worker_new(const struct alk_plugin_env *env, struct alk_err *
 	bus->loop = env->loop;
 	bus->half = env->half;
 	conn_turns_init(bus);
+	half_start(bus);
 	bus->frame_max = (size_t)alk_options_int(o, "max_frame");
 	bus->queue_max = (size_t)alk_options_int(o, "max_queue");
 	bus->close_slow = alk_options_str(o, "slow_consumer")[0] == 'c';

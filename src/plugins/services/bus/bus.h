@@ -40,6 +40,8 @@
 	((size_t)4 << 20) /* bytes of events and calls on their way to or from the hub */
 #define BUS_INPUT ((size_t)64 << 10)
 #define BUS_OUTPUT ((size_t)64 << 10) /* bytes that are written at once */
+/* Subscriptions that events may look at before others have their turn. */
+#define BUS_WORK_MAX 100000
 #define BUS_GROUPS_MAX 65536   /* of all workers; an event has a number for each that it served */
 #define BUS_OPERATIONS_MAX 256 /* of a spoke */
 #define BUS_OWN_COUNT 3	       /* operations of the hub's own */
@@ -256,6 +258,9 @@ struct bus {
 	struct conn *by_number[BUS_CONN_BUCKETS];
 	TAILQ_HEAD(, conn) line; /* they wait for a turn */
 	struct alk_task turn;
+	size_t work;		  /* subscriptions that events looked at since the last turn */
+	STAILQ_HEAD(, late) late; /* what the hub said, and has to wait because of that */
+	struct alk_task hear_late;
 	uint64_t last_conn, last_tag, last_call, event;
 	struct call *calls[BUS_CALL_BUCKETS];
 	struct call *calls_from[BUS_CALL_BUCKETS];
@@ -433,6 +438,8 @@ void call_inner_answered(void *user, enum alk_operation_answer kind, const char 
 			 const char *text);
 
 /* half.c */
+void half_start(struct bus *bus);
+void half_stop(struct bus *bus);
 void bus_hear(struct bus *bus, const uint8_t *bytes, size_t n);
 /* Say and free; false: it could not be said. */
 bool bus_say(struct bus *bus, struct wire_out *out);

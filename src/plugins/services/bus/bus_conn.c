@@ -384,6 +384,7 @@ static void on_turn(void *user)
 	struct bus *bus = user;
 	struct conn *c = TAILQ_FIRST(&bus->line);
 
+	bus->work = 0;
 	if (c == NULL)
 		return;
 	TAILQ_REMOVE(&bus->line, c, line);

@@ -538,6 +538,7 @@ static void on_wanted(void *user, struct topic_sub *at)
 	struct sub *sub = (struct sub *)at;
 	struct group *group = (struct group *)at;
 
+	d->bus->work++;
 	if (sub->is_group) {
 		if (!d->groups || !deliver_group(d, group))
 			return;
@@ -568,6 +569,7 @@ void event_deliver(struct bus *bus, const char *topic, uint64_t except, struct p
 	for (uint64_t i = 0; i < n && !groups->bad; i++) {
 		struct group *group = group_of(bus, wire_get_number(groups));
 
+		bus->work++;
 		if (group != NULL)
 			deliver_group(&d, group);
 	}
@@ -669,10 +671,18 @@ static void publish_now(struct conn *c, bool allowed, const char *reason)
 	packet_unref(&packet);
 }
 
+static void publish_again(struct conn *c, bool allowed, const char *reason)
+{
+	(void)allowed, (void)reason;
+	event_publish(c);
+}
+
 void event_publish(struct conn *c)
 {
 	struct alk_err err = {""};
 
+	if (c->bus->work >= BUS_WORK_MAX && !conn_take_turn(c, publish_again))
+		return;
 	if (topic_check_event(c->frame.type, c->frame.id, &err) < 0) {
 		conn_error(c, "error", c->frame.id, "INVALID_INPUT", err.text);
 		return;

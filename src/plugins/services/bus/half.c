@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "bus.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 /* What the hub and the worker's half say to each other. */
 
 #define CREDIT_EVERY (BUS_HUB_WINDOW / 16)
@@ -171,7 +174,7 @@ static void on_from(struct bus *bus, struct wire_in *in)
 		call_hear(bus, worker, bytes, n);
 }
 
-void bus_hear(struct bus *bus, const uint8_t *bytes, size_t n)
+static void hear(struct bus *bus, const uint8_t *bytes, size_t n)
 {
 	struct wire_in in;
 
@@ -225,4 +228,66 @@ void bus_hear(struct bus *bus, const uint8_t *bytes, size_t n)
 	default:
 		break;
 	}
+}
+
+/* Events that many subscriptions want take long: what comes behind them waits, in order, for the next
+ * turn of the loop. The hub knows what was not taken, and says no more than it may. */
+struct late {
+	STAILQ_ENTRY(late) entry;
+	size_t n;
+	uint8_t bytes[];
+};
+
+static void late_free(struct bus *bus, struct late *late)
+{
+	STAILQ_REMOVE_HEAD(&bus->late, entry);
+	explicit_bzero(late->bytes, late->n); /* it may be somebody's secret */
+	free(late);
+}
+
+static void late_hear(struct bus *bus, size_t work)
+{
+	while (!STAILQ_EMPTY(&bus->late) && bus->work < work) {
+		hear(bus, STAILQ_FIRST(&bus->late)->bytes, STAILQ_FIRST(&bus->late)->n);
+		late_free(bus, STAILQ_FIRST(&bus->late));
+	}
+}
+
+static void on_late(void *user)
+{
+	struct bus *bus = user;
+
+	bus->work = 0;
+	late_hear(bus, BUS_WORK_MAX);
+	if (!STAILQ_EMPTY(&bus->late))
+		alk_task_yield(bus->loop, &bus->hear_late);
+}
+
+void bus_hear(struct bus *bus, const uint8_t *bytes, size_t n)
+{
+	bool waits = !STAILQ_EMPTY(&bus->late) || bus->work >= BUS_WORK_MAX;
+	struct late *late = waits ? malloc(sizeof(*late) + n) : NULL;
+
+	if (late == NULL) {
+		late_hear(bus, SIZE_MAX); /* there is no memory for more */
+		hear(bus, bytes, n);
+		return;
+	}
+	late->n = n;
+	memcpy(late->bytes, bytes, n);
+	STAILQ_INSERT_TAIL(&bus->late, late, entry);
+	alk_task_yield(bus->loop, &bus->hear_late);
+}
+
+void half_start(struct bus *bus)
+{
+	STAILQ_INIT(&bus->late);
+	bus->hear_late = (struct alk_task){.fn = on_late, .user = bus};
+}
+
+void half_stop(struct bus *bus)
+{
+	alk_task_cancel(bus->loop, &bus->hear_late);
+	while (!STAILQ_EMPTY(&bus->late))
+		late_free(bus, STAILQ_FIRST(&bus->late));
 }
