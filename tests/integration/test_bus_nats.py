@@ -604,6 +604,10 @@ def test_what_is_promised_and_cannot_be_kept_is_told(mesh):
     sender, other = a.peer(), a.peer()
     nats.kill()
     wait_until(lambda: a.metric("backend_connected") == 0, 20, "it to be noticed")
+    # Both or neither: a retained value goes twice.
+    sender.send("x.y", "value", {"retain": True, "pad": "x" * 11000})
+    error(sender.next(), "UNAVAILABLE", "value")
+    assert a.metric("backend_waiting_bytes") == 0
     for n in range(3):
         sender.send("x.y", str(n))
     assert sender.sync() == []
@@ -612,7 +616,7 @@ def test_what_is_promised_and_cannot_be_kept_is_told(mesh):
         for _ in range(200):
             a.conf.call("bus.publish", topic="x.y", payload='"' + "x" * 250 + '"')
     assert "UNAVAILABLE" in str(told.value)
-    assert a.metric("backend_refused_total") == 1
+    assert a.metric("backend_refused_total") == 2
     assert sender.sync() == [] and other.sync() == []
     # What waits has nowhere to go.
     a.conf.reload(bus={"backend": nats.url, "backend_buffer": 30000})

@@ -132,38 +132,6 @@ static bool is_durable(const struct nats *nats, const char *topic)
 	return false;
 }
 
-bool hub_nats_event(struct hub *hub, uint64_t worker, uint64_t connection, const char *topic,
-		    const uint8_t *frame, size_t n, uint64_t retain)
-{
-	struct nats *nats = hub->nats;
-	char subject[NATS_SUBJECT_MAX], from[80], origin[TOPIC_MAX + 80];
-	struct wire_out out;
-	bool said;
-
-	if (nats == NULL || !nats_topic(nats, subject, "e", topic, false))
-		return nats == NULL;
-	snprintf(from, sizeof(from), "%s/%" PRIu64 "/%" PRIu64, nats->server, worker, connection);
-	snprintf(origin, sizeof(origin), "%" PRIu64 "/%" PRIu64 "/%s", worker, connection, topic);
-	publication_write(&out, &(struct nats_publication){.subject = subject,
-							   .from = from,
-							   .body = frame + 4,
-							   .n = n - 4,
-							   .origin = origin,
-							   .durable = is_durable(nats, topic)});
-	said = nats_link_publish(nats->link, &out, origin);
-	if (!said || retain == WIRE_RETAIN_NO || !nats_topic(nats, subject, "r", topic, false))
-		return said;
-	publication_write(&out,
-			  &(struct nats_publication){.subject = subject,
-						     .from = from,
-						     .type = retain == WIRE_RETAIN_KEEP ? "keep"
-											: "forget",
-						     .body = frame + 4,
-						     .n = n - 4});
-	nats_link_publish(nats->link, &out, "");
-	return true;
-}
-
 /* Who published it is told. */
 static void tell_refused(struct nats *nats, const char *origin, const char *why)
 {
@@ -182,6 +150,45 @@ static void tell_refused(struct nats *nats, const char *origin, const char *why)
 	wire_text(&out, origin + used);
 	wire_text(&out, why);
 	hub_say(nats->hub, worker, &out);
+}
+
+bool hub_nats_event(struct hub *hub, uint64_t worker, uint64_t connection, const char *topic,
+		    const uint8_t *frame, size_t n, uint64_t retain)
+{
+	struct nats *nats = hub->nats;
+	char subject[NATS_SUBJECT_MAX], from[80], origin[TOPIC_MAX + 80];
+	struct wire_out out;
+	bool said;
+
+	if (nats == NULL || !nats_topic(nats, subject, "e", topic, false))
+		return nats == NULL;
+	snprintf(from, sizeof(from), "%s/%" PRIu64 "/%" PRIu64, nats->server, worker, connection);
+	snprintf(origin, sizeof(origin), "%" PRIu64 "/%" PRIu64 "/%s", worker, connection, topic);
+	publication_write(&out, &(struct nats_publication){.subject = subject,
+							   .from = from,
+							   .body = frame + 4,
+							   .n = n - 4,
+							   .origin = origin,
+							   .durable = is_durable(nats, topic)});
+	/* Other servers get an event and its retained copy, or neither: the copy is no longer. */
+	if (retain != WIRE_RETAIN_NO &&
+	    nats_link_waiting(nats->link) + 2 * (out.n + sizeof(uint32_t)) > nats->limit) {
+		wire_free(&out);
+		tell_refused(nats, origin, "NATS is away or does not keep up");
+		return false;
+	}
+	said = nats_link_publish(nats->link, &out, origin);
+	if (!said || retain == WIRE_RETAIN_NO || !nats_topic(nats, subject, "r", topic, false))
+		return said;
+	publication_write(&out,
+			  &(struct nats_publication){.subject = subject,
+						     .from = from,
+						     .type = retain == WIRE_RETAIN_KEEP ? "keep"
+											: "forget",
+						     .body = frame + 4,
+						     .n = n - 4});
+	nats_link_publish(nats->link, &out, "");
+	return true;
 }
 
 struct first_want {
