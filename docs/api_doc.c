@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* api_doc DOCUMENT SCRIPTS: prints docs/POLICY_API.md with what stands between "<!-- generated: NAME -->" and
- * "<!-- end of NAME -->" made anew: from the lists of questions and functions, the limits in the code, and the example
- * policies. Fails when a question of the engine has no heading. `make docs` writes the file, `make check`
- * compares. */
+/* api_doc DOCUMENT SCRIPTS: prints docs/POLICY_API.md with what stands between "<!-- generated:
+ * NAME -->" and "<!-- end of NAME -->" made anew: from the lists of questions and functions, the
+ * limits in the code, and the example policies. Fails when a question of the engine has no heading.
+ * `make docs` writes the file, `make check` compares. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A server and a client of it on one libev loop: prints what HOST:PORT says, fetched through the tunnel.
+/* A server and a client of it on one libev loop: prints what HOST:PORT says, fetched through the
+ * tunnel.
  *
  *     cc fetch.c $(pkg-config --cflags --libs alknet) -lev
  *     ./a.out HOST_KEY IDENTITY AUTHORIZED_KEYS HOST PORT */

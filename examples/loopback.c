@@ -2,7 +2,8 @@
 /* A server and a client in one process, on a thread of the library's. The client opens a stream to
  * `alknet-hello`, which this program serves itself, and prints what comes.
  *
- *     cc loopback.c $(pkg-config --cflags --libs alknet) && ./a.out HOST_KEY IDENTITY AUTHORIZED_KEYS */
+ *     cc loopback.c $(pkg-config --cflags --libs alknet) && ./a.out HOST_KEY IDENTITY
+ * AUTHORIZED_KEYS */
 #include <semaphore.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A service for `alknet-echo`: what comes on port 7 goes back (RFC 862), what comes on port 9 is thrown away
- * (RFC 863). It has no state of its own for a channel. README.md says how to build and to use it. */
+/* A service for `alknet-echo`: what comes on port 7 goes back (RFC 862), what comes on port 9 is
+ * thrown away (RFC 863). It has no state of its own for a channel. README.md says how to build and
+ * to use it. */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -41,7 +42,8 @@ static int echo_open(void *state, struct alk_channel *channel, const struct alk_
 	return rc < 0 ? alk_err_set(err, rc, "the channel is gone") : 0;
 }
 
-/* What cannot go back now is not taken: the peer that sends without reading waits, and nothing is kept here. */
+/* What cannot go back now is not taken: the peer that sends without reading waits, and nothing is
+ * kept here. */
 static size_t echo_data(void *user, struct alk_channel *channel, const uint8_t *bytes, size_t n)
 {
 	ssize_t taken = user == &listens ? (ssize_t)n : alk_channel_write(channel, bytes, n);

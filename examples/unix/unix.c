@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A transport over unix sockets: SSH between two processes of one machine, or through a directory that two
- * containers share. README.md says how to build and to use it.
+/* A transport over unix sockets: SSH between two processes of one machine, or through a directory
+ * that two containers share. README.md says how to build and to use it.
  *
- * A link is the connected socket itself, so SSH runs on it as it is. What this transport adds is who is at
- * the other end: the kernel's word (SO_PEERCRED), so that limits count a user and policies know one. */
+ * A link is the connected socket itself, so SSH runs on it as it is. What this transport adds is
+ * who is at the other end: the kernel's word (SO_PEERCRED), so that limits count a user and
+ * policies know one. */
 #define _GNU_SOURCE
 #include <assert.h>
 #include <errno.h>

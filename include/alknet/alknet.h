@@ -13,7 +13,8 @@
  *   plugin.h     the record that it is; options.h its options
  *   transport.h  what a transport does; service.h what a service does; half.h its half in the supervisor
  *   bus.h        operations and events of its own on the bus
- *   loop.h       descriptors, timers, tasks on the loop; dial.h connecting somewhere; log.h the log */
+ *   loop.h       descriptors, timers, tasks on the loop; dial.h connecting somewhere; log.h the
+ * log */
 
 #include <alknet/bus.h>
 #include <alknet/dial.h>

@@ -2,9 +2,10 @@
 #ifndef ALKNET_BUS_H
 #define ALKNET_BUS_H
 
-/* What a plugin may do on the bus of its worker (since ABI 1.8): offer operations, publish, subscribe. It is there
- * whether the plugin `bus` is loaded or not, and survives its coming and going; while it is not, nothing is called
- * and nothing is carried. Each worker offers its own: a call is served by the worker that it came to.
+/* What a plugin may do on the bus of its worker (since ABI 1.8): offer operations, publish,
+ * subscribe. It is there whether the plugin `bus` is loaded or not, and survives its coming and
+ * going; while it is not, nothing is called and nothing is carried. Each worker offers its own: a
+ * call is served by the worker that it came to.
  *
  *   offer ─▶ call ─▶ answer*, then respond | complete | fail     each call ends in exactly one of them, or in `abort`
  *                └─▶ abort
@@ -39,45 +40,47 @@ struct alk_operation_spec {
 	const char *input_schema, *output_schema; /* JSON Schema as JSON, or NULL */
 	const char *const *scopes;		  /* all are needed; ends with NULL; NULL = none */
 	const char *const *scopes_any;		  /* one of them is needed; as above */
-	/* Somebody calls: scopes, policy and schema have been looked at. `input` is JSON, borrowed. Never from inside of
-	 * another function of this file. */
+	/* Somebody calls: scopes, policy and schema have been looked at. `input` is JSON, borrowed.
+	 * Never from inside of another function of this file. */
 	void (*call)(void *user, struct alk_operation_call *call,
 		     const struct alk_operation_caller *caller, const char *input);
 	/* Optional. Nobody waits any more; the call is gone. */
 	void (*abort)(void *user, struct alk_operation_call *call);
 };
 
-/* Copies `spec` and what it points to. -EINVAL with `err` for a name, type or schema that will not do, -EEXIST for
- * a name that is there; -ENOMEM. */
+/* Copies `spec` and what it points to. -EINVAL with `err` for a name, type or schema that will not
+ * do, -EEXIST for a name that is there; -ENOMEM. */
 ALK_EXPORT int alk_bus_offer(struct alk_bus *bus, const struct alk_operation_spec *spec, void *user,
 			     struct alk_operation **operation, struct alk_err *err);
-/* Calls under way end in UNAVAILABLE; `abort` runs for each. In deinit at the latest. NULL is nothing. */
+/* Calls under way end in UNAVAILABLE; `abort` runs for each. In deinit at the latest. NULL is
+ * nothing. */
 ALK_EXPORT void alk_bus_withdraw(struct alk_operation **operation);
 
-/* One answer of an operation of type subscription; `json` is borrowed, any JSON value. When the caller does not keep up
- * `abort` runs before this returns. */
+/* One answer of an operation of type subscription; `json` is borrowed, any JSON value. When the
+ * caller does not keep up `abort` runs before this returns. */
 ALK_EXPORT void alk_operation_answer(struct alk_operation_call *call, const char *json);
 /* The end; each takes and clears the call. */
 ALK_EXPORT void alk_operation_respond(struct alk_operation_call **call, const char *json);
 ALK_EXPORT void alk_operation_complete(struct alk_operation_call **call);
-/* `code` is one of NOT_FOUND, FORBIDDEN, INVALID_INPUT, INTERNAL, TIMEOUT, UNAVAILABLE, OVERLOADED, or the
- * operation's own: 1 to 64 bytes. */
+/* `code` is one of NOT_FOUND, FORBIDDEN, INVALID_INPUT, INTERNAL, TIMEOUT, UNAVAILABLE, OVERLOADED,
+ * or the operation's own: 1 to 64 bytes. */
 ALK_EXPORT void alk_operation_fail(struct alk_operation_call **call, const char *code,
 				   const char *message);
 
 /* Who publishes and subscribes; it is not handed what it published. `event` gets whole envelopes,
- * {"type","id","payload"} as JSON, borrowed; it may not use this member from inside. NULL: out of memory. */
+ * {"type","id","payload"} as JSON, borrowed; it may not use this member from inside. NULL: out of
+ * memory. */
 typedef void alk_bus_event_fn(void *user, const char *envelope, size_t n);
 ALK_EXPORT struct alk_bus_member *alk_bus_join(struct alk_bus *bus, alk_bus_event_fn *event,
 					       void *user);
 /* No event follows. Takes and clears; NULL is nothing. */
 ALK_EXPORT void alk_bus_leave(struct alk_bus_member **member);
-/* `group` "" = none. -EINVAL with `err` for a pattern that is none; -ENOMEM; -ENOTCONN: the bus does not take it now. After an
- * error nothing is subscribed to, also not later. */
+/* `group` "" = none. -EINVAL with `err` for a pattern that is none; -ENOMEM; -ENOTCONN: the bus
+ * does not take it now. After an error nothing is subscribed to, also not later. */
 ALK_EXPORT int alk_bus_subscribe(struct alk_bus_member *member, const char *pattern,
 				 const char *group, struct alk_err *err);
-/* `topic` is a type or type:id, `payload` JSON. 0; -EINVAL with `err`; -ENOTCONN: there is no bus; -ENOBUFS: it does
- * not keep up; -ENOMEM. */
+/* `topic` is a type or type:id, `payload` JSON. 0; -EINVAL with `err`; -ENOTCONN: there is no bus;
+ * -ENOBUFS: it does not keep up; -ENOMEM. */
 ALK_EXPORT int alk_bus_publish(struct alk_bus_member *member, const char *topic,
 			       const char *payload, struct alk_err *err);
 
@@ -114,8 +117,8 @@ enum alk_operation_answer {
 /* `call` is gone after everything but ANSWER. */
 typedef void alk_operation_answered_fn(void *user, enum alk_operation_answer kind, const char *code,
 				       const char *text);
-/* Call it: `caller` is borrowed until the end, `input` copied. `answered` never runs before this returns. NULL: out of
- * memory. */
+/* Call it: `caller` is borrowed until the end, `input` copied. `answered` never runs before this
+ * returns. NULL: out of memory. */
 ALK_EXPORT struct alk_operation_call *alk_operation_start(struct alk_operation *operation,
 							  const struct alk_operation_caller *caller,
 							  const char *input,

@@ -4,8 +4,8 @@
 
 /* Connecting somewhere: names by c-ares, addresses by Happy Eyeballs (RFC 8305: resolution of A and
  * AAAA side by side, interleaved families, 250 ms between attempts, first to answer wins), one
- * deadline over all. Also unix sockets, and through proxies. The fd that is given is connected, non-blocking,
- * close-on-exec, TCP_NODELAY. Nothing blocks. */
+ * deadline over all. Also unix sockets, and through proxies. The fd that is given is connected,
+ * non-blocking, close-on-exec, TCP_NODELAY. Nothing blocks. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,27 +22,27 @@ ALK_EXPORT struct alk_resolver *alk_resolver_of(struct alk_loop *loop, struct al
 
 struct alk_dial;
 
-/* Runs exactly once, from the loop, never before the call returned. rc 0: takes `fd`.
- * Else fd is -1 and rc says why: -ENOENT (no such name, no such unix socket), -EREMOTEIO (the name
- * server failed), -ETIMEDOUT, -ECONNREFUSED, -EHOSTUNREACH, -ENETUNREACH, -EMFILE, -EACCES (a
- * proxy's rules), -EKEYREJECTED (it wants other credentials), -EIO (it is not there), other -errno. Where
- * addresses failed in different ways it is what tells most: refused, then unreachable, then timed out.
- * `err` has the sentence; it does not name the destination, so that it can be logged. */
+/* Runs exactly once, from the loop, never before the call returned. rc 0: takes `fd`. Else fd is -1
+ * and rc says why: -ENOENT (no such name, no such unix socket), -EREMOTEIO (the name server
+ * failed), -ETIMEDOUT, -ECONNREFUSED, -EHOSTUNREACH, -ENETUNREACH, -EMFILE, -EACCES (a proxy's
+ * rules), -EKEYREJECTED (it wants other credentials), -EIO (it is not there), other -errno. Where
+ * addresses failed in different ways it is what tells most: refused, then unreachable, then timed
+ * out. `err` has the sentence; it does not name the destination, so that it can be logged. */
 typedef void alk_dial_fn(void *user, int rc, int fd, const struct alk_err *err);
 
 /* Connect to host:port. `host` is a name, an IPv4 or an IPv6 address (no brackets, a zone behind %
- * is taken); it is borrowed for the call alone. `bind` may be NULL, "" or the local numeric address to
- * use; then addresses of the other family are left out. `timeout_ms` covers all of it. At most 16
- * addresses are tried. Where the program has a proxy (the option `proxy`) it is that which is connected to,
- * and it resolves `host`. Gives a handle to cancel with; NULL with `err` when out of memory, or when `host`
- * or `bind` cannot be one. */
+ * is taken); it is borrowed for the call alone. `bind` may be NULL, "" or the local numeric address
+ * to use; then addresses of the other family are left out. `timeout_ms` covers all of it. At most
+ * 16 addresses are tried. Where the program has a proxy (the option `proxy`) it is that which is
+ * connected to, and it resolves `host`. Gives a handle to cancel with; NULL with `err` when out of
+ * memory, or when `host` or `bind` cannot be one. */
 ALK_EXPORT struct alk_dial *alk_dial_tcp(struct alk_loop *loop, const char *host, uint16_t port,
 					 const char *bind, uint64_t timeout_ms, alk_dial_fn *done,
 					 void *user, struct alk_err *err);
 /* Does a dial on this loop go through the program's proxy? ABI 1.5. */
 ALK_EXPORT bool alk_dial_proxied(const struct alk_loop *loop);
-/* Connect to a destination, as whoever decided wants it: its unix socket, or its host and port, from
- * `bind`, through the proxy `via`, and with a PROXY header in front. Borrows `to` for the call
+/* Connect to a destination, as whoever decided wants it: its unix socket, or its host and port,
+ * from `bind`, through the proxy `via`, and with a PROXY header in front. Borrows `to` for the call
  * alone. Gives as alk_dial_tcp() does. */
 struct alk_destination; /* alknet/service.h */
 ALK_EXPORT struct alk_dial *alk_dial_to(struct alk_loop *loop, const struct alk_destination *to,
@@ -59,7 +59,8 @@ ALK_EXPORT void alk_dial_cancel(struct alk_dial **dial);
  * what is wrong. `port` may be 0 only when `zero_ok`. */
 ALK_EXPORT int alk_addr_split(const char *text, char *host, size_t size, uint16_t *port,
 			      bool zero_ok, struct alk_err *err);
-/* Numeric text and port of a socket address; v4-mapped IPv6 is shown as IPv4; "unix" for AF_UNIX. */
+/* Numeric text and port of a socket address; v4-mapped IPv6 is shown as IPv4; "unix" for
+ * AF_UNIX. */
 ALK_EXPORT void alk_addr_format(const struct sockaddr *sa, socklen_t len, char *host, size_t size,
 				uint16_t *port);
 

@@ -7,9 +7,10 @@
  *     alk_log(ALK_LOG_INFO, "connection opened", ALK_STR("remote_addr", link->remote_addr),
  *             ALK_STR("transport", link->transport));
  *
- * `msg` and keys are ours (literals); every value may come from a peer and is quoted and escaped, so
- * that it cannot forge a line: bytes outside printable ASCII become \xNN, a value is cut at 256 bytes.
- * What goes through a channel, where it goes and how many bytes it is, is never logged (privacy). */
+ * `msg` and keys are ours (literals); every value may come from a peer and is quoted and escaped,
+ * so that it cannot forge a line: bytes outside printable ASCII become \xNN, a value is cut at 256
+ * bytes. What goes through a channel, where it goes and how many bytes it is, is never logged
+ * (privacy). */
 
 #include <stdbool.h>
 #include <stddef.h>

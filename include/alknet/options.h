@@ -34,8 +34,8 @@ enum alk_option_flags {
 	ALK_OPT_NO_FLAG = 1 << 5, /* in the file only */
 	ALK_OPT_PUB_TOO = 1 << 7, /* PRIVATE, but others may read a file whose name ends in .pub */
 	ALK_OPT_AUTO = 1 << 6,	  /* the word `auto` is taken too, kept as -1 */
-	/* A URL that may hold a password: that is not shown, cannot be given as a flag or in the environment, and
-	 * NAME_file is accepted for the whole. */
+	/* A URL that may hold a password: that is not shown, cannot be given as a flag or in the
+	 * environment, and NAME_file is accepted for the whole. */
 	ALK_OPT_URL = 1 << 8,
 	ALK_OPT_RESTART = 1 << 9, /* of a program: a reload does not change it, and says so */
 	ALK_OPT_PLUGIN = 1 << 10, /* of a program: for the plugin that has an option of that name */
@@ -68,8 +68,8 @@ ALK_EXPORT const char *alk_options_str(const struct alk_options *options, const 
 /* The n-th value of a REPEAT option, NULL past the last. */
 ALK_EXPORT const char *alk_options_nth(const struct alk_options *options, const char *name,
 				       size_t n);
-/* The content of a FILE option (n-th of a REPEAT), NUL-terminated besides; `len` may be NULL. NULL when
- * unset. */
+/* The content of a FILE option (n-th of a REPEAT), NUL-terminated besides; `len` may be NULL. NULL
+ * when unset. */
 ALK_EXPORT const char *alk_options_file(const struct alk_options *options, const char *name,
 					size_t n, size_t *len);
 

@@ -5,10 +5,11 @@
 /* A plugin is one .so with one exported symbol, `alk_plugin`, a const record made by ALK_PLUGIN().
  * Start here if you add one; copy src/plugins/skeleton.
  *
- * Life: the loader checks the record (see the ABI below), then calls `init` once in each process that
- * needs the plugin (supervisor: transports listen, services that have a half there; worker: transports admit, services; client:
- * transports dial), and `deinit` once before the process ends or the plugin is unloaded, when nothing
- * uses it any more. All calls come from the one loop thread. */
+ * Life: the loader checks the record (see the ABI below), then calls `init` once in each process
+ * that needs the plugin (supervisor: transports listen, services that have a half there; worker:
+ * transports admit, services; client: transports dial), and `deinit` once before the process ends
+ * or the plugin is unloaded, when nothing uses it any more. All calls come from the one loop
+ * thread. */
 
 #include <stdint.h>
 #include <alknet/err.h>
@@ -22,21 +23,20 @@ struct alk_half_ops;	  /* alknet/half.h */
 struct alk_half;
 struct alk_bus; /* alknet/bus.h */
 
-/* The ABI number. MAJOR: something removed, reordered or retyped: other majors are refused.
- * MINOR: something appended: a plugin made for a newer minor than the host's is refused.
- * 1.0: first.
- * 1.1: the operation `adopt` of transports. A process may have several instances of a plugin at once: `init` is
+/* The ABI number. MAJOR: something removed, reordered or retyped: other majors are refused. MINOR:
+ * something appended: a plugin made for a newer minor than the host's is refused. 1.0: first. 1.1:
+ * the operation `adopt` of transports. A process may have several instances of a plugin at once:
+ * `init` is
  *      called again, with other options, before the `deinit` of the one before. struct alk_destination has via,
  *      proxy_protocol and the link's addresses; alk_dial_to.
- * 1.2: a plugin may have a half in the supervisor (alknet/half.h): struct alk_plugin has `half`, the env too.
- * 1.3: alk_channel_ask: a service asks the policy about a channel (alknet/service.h).
- * 1.4: alk_half_host_key (alknet/half.h).
- * 1.5: the path of a link: `take` and `path` of struct alk_acceptor, `path` and `listens` of transports; alk_dial_proxied.
- * 1.6: a service may have a local socket: the operation `local` (alknet/local.h).
- * 1.7: alk_half_call (alknet/half.h).
- * 1.8: alknet/bus.h: a service offers operations on the bus, publishes and subscribes; the env has `bus`.
- * 1.9: alk_channel_link, alk_channel_session (alknet/service.h).
- * 1.10: alk_loop_pair, alk_loop_wrote, alk_loop_unpair (alknet/loop.h). */
+ * 1.2: a plugin may have a half in the supervisor (alknet/half.h): struct alk_plugin has `half`,
+ * the env too. 1.3: alk_channel_ask: a service asks the policy about a channel (alknet/service.h).
+ * 1.4: alk_half_host_key (alknet/half.h). 1.5: the path of a link: `take` and `path` of struct
+ * alk_acceptor, `path` and `listens` of transports; alk_dial_proxied. 1.6: a service may have a
+ * local socket: the operation `local` (alknet/local.h). 1.7: alk_half_call (alknet/half.h). 1.8:
+ * alknet/bus.h: a service offers operations on the bus, publishes and subscribes; the env has
+ * `bus`. 1.9: alk_channel_link, alk_channel_session (alknet/service.h). 1.10: alk_loop_pair,
+ * alk_loop_wrote, alk_loop_unpair (alknet/loop.h). */
 #define ALK_ABI_MAJOR 1
 #define ALK_ABI_MINOR 10
 #define ALK_PLUGIN_MAGIC 0x6b6e6c61u /* "alnk" */
@@ -87,8 +87,8 @@ struct alk_plugin {
 
 	const char *version;
 	const struct alk_option *options; /* ends with ALK_OPT_END; NULL = none */
-	/* Optional. `*state` goes into every operation. Returns 0 or -errno with `err` set; then deinit is
-	 * not called. */
+	/* Optional. `*state` goes into every operation. Returns 0 or -errno with `err` set; then
+	 * deinit is not called. */
 	int (*init)(const struct alk_plugin_env *env, void **state, struct alk_err *err);
 	void (*deinit)(void **state);
 	union {

@@ -25,8 +25,8 @@
 
 struct alk_channel;
 
-/* Why an open failed. The first four are RFC 4254 5.1's reason codes; the others say more where more
- * is known (SOCKS replies, metrics), and go over the wire as CONNECT_FAILED. */
+/* Why an open failed. The first four are RFC 4254 5.1's reason codes; the others say more where
+ * more is known (SOCKS replies, metrics), and go over the wire as CONNECT_FAILED. */
 enum alk_open_failure {
 	ALK_OPEN_OK = 0,
 	ALK_OPEN_PROHIBITED = 1,
@@ -77,12 +77,13 @@ struct alk_service_ops {
 	uint32_t size;
 
 	/* A channel asks for `to` (borrowed for the call). Answer now or later, once, with
-	 * alk_channel_accept, alk_channel_refuse or alk_channel_attach. `*user` goes into the others.
-	 * Returns 0, or -errno with `err` set: the core refuses the open, and nothing else is called. */
+	 * alk_channel_accept, alk_channel_refuse or alk_channel_attach. `*user` goes into the
+	 * others. Returns 0, or -errno with `err` set: the core refuses the open, and nothing else
+	 * is called. */
 	int (*open)(void *state, struct alk_channel *channel, const struct alk_destination *to,
 		    void **user, struct alk_err *err);
-	/* `n` bytes came; returns how many were taken, 0..n. `bytes` is borrowed for the call. Must not
-	 * free the channel. NULL: everything is taken and thrown away. */
+	/* `n` bytes came; returns how many were taken, 0..n. `bytes` is borrowed for the call. Must
+	 * not free the channel. NULL: everything is taken and thrown away. */
 	size_t (*data)(void *user, struct alk_channel *channel, const uint8_t *bytes, size_t n);
 	/* A write that was cut short can go on. */
 	void (*drain)(void *user, struct alk_channel *channel);
@@ -90,8 +91,8 @@ struct alk_service_ops {
 	void (*eof)(void *user, struct alk_channel *channel);
 	/* The channel is gone; forget it. Also while an open is still unanswered. */
 	void (*close)(void *user, struct alk_channel *channel);
-	/* Since 1.6. A connection at the service's local socket (alknet/local.h): it is the service's from now on,
-	 * until alk_local_close. */
+	/* Since 1.6. A connection at the service's local socket (alknet/local.h): it is the
+	 * service's from now on, until alk_local_close. */
 	void (*local)(void *state, struct alk_local *local);
 };
 
@@ -101,8 +102,8 @@ ALK_EXPORT int alk_channel_accept(struct alk_channel *channel);
 ALK_EXPORT void alk_channel_refuse(struct alk_channel *channel, enum alk_open_failure why,
 				   const char *text);
 /* Accept, and let the core's pump carry everything between the channel and `fd` (a connected stream
- * socket), half-close and back-pressure included, until both are done. Takes *fd (sets it to -1), also
- * on failure. The service's own operations are not called any more. 0 or -errno. */
+ * socket), half-close and back-pressure included, until both are done. Takes *fd (sets it to -1),
+ * also on failure. The service's own operations are not called any more. 0 or -errno. */
 ALK_EXPORT int alk_channel_attach(struct alk_channel *channel, int *fd);
 
 /* Returns bytes taken, 0..n (short: `drain` follows), or -errno (-EPIPE after eof or close). */
@@ -147,8 +148,8 @@ struct alk_channel_question {
 };
 struct alk_channel_ask; /* a question under way */
 
-/* Ask. Copies `question`. `done` runs once, from the loop, never before this returns; `*ask` is gone then.
- * Whoever has the channel cancels in `close`; then `done` does not run.
+/* Ask. Copies `question`. `done` runs once, from the loop, never before this returns; `*ask` is
+ * gone then. Whoever has the channel cancels in `close`; then `done` does not run.
  *   0        asked
  *   1        the policy has no such question: the service's own default holds, `done` does not run
  *   -ENOMEM  deny */
@@ -161,8 +162,8 @@ ALK_EXPORT void alk_channel_ask_cancel(struct alk_channel_ask **ask);
 
 /* Valid while the session lives. On a client NULL. */
 ALK_EXPORT const struct alk_identity *alk_channel_identity(const struct alk_channel *channel);
-/* The link of the channel's session (alknet/transport.h; fd is not the caller's), and the session's number
- * in session.list. On a client NULL and 0. */
+/* The link of the channel's session (alknet/transport.h; fd is not the caller's), and the session's
+ * number in session.list. On a client NULL and 0. */
 struct alk_link;
 ALK_EXPORT const struct alk_link *alk_channel_link(const struct alk_channel *channel);
 ALK_EXPORT uint64_t alk_channel_session(const struct alk_channel *channel);

@@ -9,9 +9,9 @@
  *   worker       admit()   finishes the transport's own handshake on it (NULL: nothing to do)
  *   client       dial()    connects and yields a link
  *
- * Every member of the table is optional; what is missing the transport cannot do. It must have `listen` or
- * `dial`; `listen` comes with `unlisten` and `describe`, `admit` with `admit_cancel`, `dial` with
- * `dial_cancel`. */
+ * Every member of the table is optional; what is missing the transport cannot do. It must have
+ * `listen` or `dial`; `listen` comes with `unlisten` and `describe`, `admit` with `admit_cancel`,
+ * `dial` with `dial_cancel`. */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -24,8 +24,9 @@
 struct alk_link {
 	int fd;
 	char transport[16]; /* the plugin's name */
-	/* An address without port, or an endpoint id; whatever is the same for one peer each time, in ASCII: links are
-	 * counted, slowed down and banned by it. A constant makes all peers one. */
+	/* An address without port, or an endpoint id; whatever is the same for one peer each time,
+	 * in ASCII: links are counted, slowed down and banned by it. A constant makes all peers
+	 * one. */
 	char remote_addr[64];
 	uint16_t remote_port; /* 0 where there is none */
 	char local_addr[64];
@@ -38,8 +39,8 @@ struct alk_link {
 #define ALK_LINK_NONE ((struct alk_link){.fd = -1})
 /* Close the fd and set it to -1; the rest stays. */
 ALK_EXPORT void alk_link_close(struct alk_link *link);
-/* Make a link of a connected socket: both addresses are asked of the kernel. Takes *fd (sets it to -1),
- * also on failure. 0, or -errno with `err` when the connection is gone already. */
+/* Make a link of a connected socket: both addresses are asked of the kernel. Takes *fd (sets it to
+ * -1), also on failure. 0, or -errno with `err` when the connection is gone already. */
 ALK_EXPORT int alk_link_of_fd(struct alk_link *link, const char *transport, int *fd,
 			      struct alk_err *err);
 
@@ -55,67 +56,74 @@ struct alk_link_path {
 struct alk_acceptor {
 	void (*accepted)(void *user, struct alk_link *link);
 	void *user;
-	/* ABI 1.5. NULL where nobody asks. `take` is `accepted`, and answers the link's number; 0: it was refused,
-	 * or its number is not known yet. `path` tells of that number's path, at most every few seconds; a link that
-	 * has ended is no error. */
+	/* ABI 1.5. NULL where nobody asks. `take` is `accepted`, and answers the link's number; 0:
+	 * it was refused, or its number is not known yet. `path` tells of that number's path, at
+	 * most every few seconds; a link that has ended is no error. */
 	uint64_t (*take)(void *user, struct alk_link *link);
 	void (*path)(void *user, uint64_t number, const struct alk_link_path *path);
 };
 
 struct alk_listener; /* the transport's own: it defines this, as it likes */
 
-/* One dial or admit that is under way. `done` runs exactly once, from the loop, never before the call
- * that started it returned. rc 0: `link` is good and `done` takes link->fd. Else rc is -errno, `err` has the sentence, and there is no fd. */
+/* One dial or admit that is under way. `done` runs exactly once, from the loop, never before the
+ * call that started it returned. rc 0: `link` is good and `done` takes link->fd. Else rc is -errno,
+ * `err` has the sentence, and there is no fd. */
 typedef void alk_link_fn(void *user, int rc, struct alk_link *link, const struct alk_err *err);
 
 struct alk_transport_ops {
 	uint32_t size;
 
-	/* Bind and listen on `address`: the text of `listen`, as it stands ("ADDR:PORT", "[v6]:PORT", the
-	 * transport's own form; the host looks at nothing of it). Borrowed for the call. Gives one
-	 * listener in *out, which accepts at once; `up` is copied. 0, or -errno with `err` saying which address and why. */
+	/* Bind and listen on `address`: the text of `listen`, as it stands ("ADDR:PORT",
+	 * "[v6]:PORT", the transport's own form; the host looks at nothing of it). Borrowed for the
+	 * call. Gives one listener in *out, which accepts at once; `up` is copied. 0, or -errno
+	 * with `err` saying which address and why. */
 	int (*listen)(void *state, const char *address, const struct alk_acceptor *up,
 		      struct alk_listener **out, struct alk_err *err);
 	/* Takes the listener and sets it to NULL. Also from inside `accepted`. */
 	void (*unlisten)(void *state, struct alk_listener **listener);
 	/* Stop taking connections for a while (drain, file descriptors short), or go on. */
 	void (*pause)(void *state, struct alk_listener *listener, bool paused);
-	/* The bound address as text ("127.0.0.1:2222"), for people and for `:0`; several are split by ", ". */
+	/* The bound address as text ("127.0.0.1:2222"), for people and for `:0`; several are split
+	 * by ", ". */
 	void (*describe)(void *state, const struct alk_listener *listener, char *text, size_t size);
 
-	/* Worker half. Takes link->fd, always; copies the rest of `link`, which is good for the call alone. Gives a handle,
-	 * and `done` follows, with the link that SSH runs on: the same fd or another, the text as it was or more.
-	 * NULL when out of memory: the fd is closed, `done` does not run. `admit_cancel` takes the handle, sets it to
-	 * NULL and closes the fd; `done` does not run then. There is a deadline over it: the host's (handshake_timeout). */
+	/* Worker half. Takes link->fd, always; copies the rest of `link`, which is good for the
+	 * call alone. Gives a handle, and `done` follows, with the link that SSH runs on: the same
+	 * fd or another, the text as it was or more. NULL when out of memory: the fd is closed,
+	 * `done` does not run. `admit_cancel` takes the handle, sets it to NULL and closes the fd;
+	 * `done` does not run then. There is a deadline over it: the host's (handshake_timeout). */
 	void *(*admit)(void *state, struct alk_link *link, alk_link_fn *done, void *user);
 	void (*admit_cancel)(void *state, void **admission);
 
-	/* Client. `address` is what the user gave as `server`: HOST:PORT (the port is always there) or a path, which
-	 * begins with / and comes as it stands; or as `peer`, as it stands, which a plugin has that has an
-	 * option of that name. Borrows it for the call alone. Gives a handle, and `done` follows; NULL with `err` when the
-	 * address cannot be one or there is no memory. `dial_cancel` takes the handle and sets it to NULL. */
+	/* Client. `address` is what the user gave as `server`: HOST:PORT (the port is always there)
+	 * or a path, which begins with / and comes as it stands; or as `peer`, as it stands, which
+	 * a plugin has that has an option of that name. Borrows it for the call alone. Gives a
+	 * handle, and `done` follows; NULL with `err` when the address cannot be one or there is no
+	 * memory. `dial_cancel` takes the handle and sets it to NULL. */
 	void *(*dial)(void *state, const char *address, alk_link_fn *done, void *user,
 		      struct alk_err *err);
 	void (*dial_cancel)(void *state, void **dialing);
 
-	/* ABI 1.1. Supervisor, at a reload: `listener` was opened by another instance of this plugin, which had
-	 * other options and goes; it is this one's from now on, with this one's options, and stays open all
-	 * the time. 0, or -errno: it stays the other's, which then lives as long as it. */
+	/* ABI 1.1. Supervisor, at a reload: `listener` was opened by another instance of this
+	 * plugin, which had other options and goes; it is this one's from now on, with this one's
+	 * options, and stays open all the time. 0, or -errno: it stays the other's, which then
+	 * lives as long as it. */
 	int (*adopt)(void *state, struct alk_listener *listener);
 
 	/* ABI 1.5. What it listens on when no address is given. NULL: 0.0.0.0:22 and [::]:22. */
 	const char *listens;
-	/* ABI 1.5. Client: the path of the link that was dialled last. False: nothing is known. What it points to is
-	 * valid until the loop goes on. */
+	/* ABI 1.5. Client: the path of the link that was dialled last. False: nothing is known.
+	 * What it points to is valid until the loop goes on. */
 	bool (*path)(void *state, struct alk_link_path *path);
 };
 
-/* Help for transports over TCP (tcp, tls): an accept loop with SO_REUSEADDR, TCP_NODELAY, keepalive,
- * several addresses for a name, and a pause of 10 ms to 1 s when file descriptors run out (logged once
- * a pause). Options are read from `options`: backlog, keepalive (see ALK_TCP_OPTIONS); NULL is their
- * defaults. `address` is HOST:PORT, [V6]:PORT or :PORT, which is every address of both families; a name
- * is resolved at once, which may block, and all its addresses are listened on, with the same port. An IPv6
- * socket takes IPv6 alone. `transport` is borrowed for life. `accepted` may unlisten and pause. */
+/* Help for transports over TCP (tcp, tls): an accept loop with SO_REUSEADDR, TCP_NODELAY,
+ * keepalive, several addresses for a name, and a pause of 10 ms to 1 s when file descriptors run
+ * out (logged once a pause). Options are read from `options`: backlog, keepalive (see
+ * ALK_TCP_OPTIONS); NULL is their defaults. `address` is HOST:PORT, [V6]:PORT or :PORT, which is
+ * every address of both families; a name is resolved at once, which may block, and all its
+ * addresses are listened on, with the same port. An IPv6 socket takes IPv6 alone. `transport` is
+ * borrowed for life. `accepted` may unlisten and pause. */
 ALK_EXPORT int alk_tcp_listen(struct alk_loop *loop, const char *transport, const char *address,
 			      const struct alk_options *options, const struct alk_acceptor *up,
 			      struct alk_listener **out, struct alk_err *err);

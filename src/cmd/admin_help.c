@@ -98,8 +98,8 @@ void admin_help_command(FILE *out, const struct alk_admin_command *command)
 		fprintf(out, "  %-12s%s%s\n", p->name, p->help, p->required ? "" : " (optional)");
 }
 
-/* Text in mdoc: a line must not begin with a dot or an apostrophe, a backslash is \e, a hyphen of an
- * option is \-. */
+/* Text in mdoc: a line must not begin with a dot or an apostrophe, a backslash is \e, a hyphen of
+ * an option is \-. */
 static void man_text(FILE *out, const char *text)
 {
 	if (*text == '.' || *text == '\'')

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* `alknet-admin watch` on a terminal: one screen, drawn anew each second and at each event. It is written with
- * one write from the top left corner on and each line is cleared behind its end, so that nothing flickers. */
+/* `alknet-admin watch` on a terminal: one screen, drawn anew each second and at each event. It is
+ * written with one write from the top left corner on and each line is cleared behind its end, so
+ * that nothing flickers. */
 #include "admin_tool.h"
 
 #include <errno.h>
@@ -65,7 +66,7 @@ static uint64_t now_ms(void)
 	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-/* --- the terminal ------------------------------------------------------------------------------------ */
+/* --- the terminal ----------------------------------------------------------------------------- */
 
 static void write_all(const char *text, size_t len)
 {
@@ -147,7 +148,7 @@ static void stand_still(struct screen *s)
 	got_resize = 1;
 }
 
-/* --- lines ------------------------------------------------------------------------------------------- */
+/* --- lines ------------------------------------------------------------------------------------ */
 
 /* Bytes of the next character and its columns; -1 when it cannot be shown. */
 static size_t char_next(const char *text, size_t left, mbstate_t *state, int *width)
@@ -164,8 +165,8 @@ static size_t char_next(const char *text, size_t left, mbstate_t *state, int *wi
 	return n;
 }
 
-/* One line of the screen: clipped at its width, in columns as the terminal counts them. What does not
- * print, and what is not text in the terminal's own encoding, becomes a question mark. */
+/* One line of the screen: clipped at its width, in columns as the terminal counts them. What does
+ * not print, and what is not text in the terminal's own encoding, becomes a question mark. */
 static void put_line(FILE *out, const struct screen *s, const char *text, bool bold)
 {
 	mbstate_t state = {0};
@@ -326,7 +327,7 @@ static void draw(const struct screen *s)
 	free(text);
 }
 
-/* --- what comes ---------------------------------------------------------------------------------------- */
+/* --- what comes ------------------------------------------------------------------------------- */
 
 static double metric_value(const char *text, const char *name)
 {
@@ -428,7 +429,7 @@ static int ask_round(struct screen *s)
 	return status;
 }
 
-/* --- the loop ------------------------------------------------------------------------------------------ */
+/* --- the loop --------------------------------------------------------------------------------- */
 
 static void screen_wait(struct screen *s, struct pollfd *fds)
 {

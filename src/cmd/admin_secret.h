@@ -2,8 +2,8 @@
 #ifndef ADMIN_SECRET_H
 #define ADMIN_SECRET_H
 
-/* The commands secret.* of alknet-admin that need more than a question: the phrase is read without echo, a
- * private key comes and goes in locked memory and is never a value of jansson. */
+/* The commands secret.* of alknet-admin that need more than a question: the phrase is read without
+ * echo, a private key comes and goes in locked memory and is never a value of jansson. */
 
 #include "admin_tool.h"
 

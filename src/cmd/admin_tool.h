@@ -3,8 +3,9 @@
 #define ADMIN_TOOL_H
 
 /* alknet-admin's parts: alknet-admin.c (arguments and the socket), admin_link.c (the connection),
- * admin_secret.c and admin_ssh_key.c (the secret service), admin_screen.c (watch on a terminal), admin_help.c (help, manual page and completion, from the command table),
- * admin_doc.c (the document), admin_print.c (answers as tables for people). */
+ * admin_secret.c and admin_ssh_key.c (the secret service), admin_screen.c (watch on a terminal),
+ * admin_help.c (help, manual page and completion, from the command table), admin_doc.c (the
+ * document), admin_print.c (answers as tables for people). */
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -49,8 +50,8 @@ void admin_print_answer(const struct tool *tool, FILE *out, const json_t *result
 /* admin_screen.c */
 /* Are standard input and output a terminal that can show one? */
 bool admin_screen_possible(void);
-/* Show the server until a key or a signal ends it; `watch` was asked with id 1. The terminal is as it was
- * before when it returns a status. */
+/* Show the server until a key or a signal ends it; `watch` was asked with id 1. The terminal is as
+ * it was before when it returns a status. */
 int admin_screen(struct tool *tool);
 
 /* The server's table (admin_commands.def), without handlers; ends with name NULL. */
@@ -62,7 +63,8 @@ void admin_help_command(FILE *out, const struct alk_admin_command *command);
 void admin_help_man(FILE *out);
 /* -EINVAL: there is no such shell. */
 int admin_help_completion(const char *shell, FILE *out);
-/* admin_doc.c: the commands as docs/ADMIN_API.md has them. -ENOENT: one has no row in admin_results.def. */
+/* admin_doc.c: the commands as docs/ADMIN_API.md has them. -ENOENT: one has no row in
+ * admin_results.def. */
 int admin_doc(FILE *out);
 
 /* One value as people read it: the key tells its unit. */

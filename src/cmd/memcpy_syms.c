@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* memcpy of this program, ahead of libc's, for long copies on x86-64.
  *
- * glibc before 2.40 copies what is longer than a few KiB with `rep movsb`, and AMD's Zen 3 and later do
- * that at a twentieth of their speed when the destination stands 1 to 15 bytes behind the source modulo
- * 4096 (sourceware.org bug 30994; measured here: 1.8 GB/s against 40). libssh copies each packet three
- * times between buffers whose distance does not change while a process lives, so one unlucky layout cost
- * a third of the client's time. In pieces below that length libc uses vector registers. */
+ * glibc before 2.40 copies what is longer than a few KiB with `rep movsb`, and AMD's Zen 3 and
+ * later do that at a twentieth of their speed when the destination stands 1 to 15 bytes behind the
+ * source modulo 4096 (sourceware.org bug 30994; measured here: 1.8 GB/s against 40). libssh copies
+ * each packet three times between buffers whose distance does not change while a process lives, so
+ * one unlucky layout cost a third of the client's time. In pieces below that length libc uses
+ * vector registers. */
 #include <features.h>
 #include <stddef.h>
 #include <alknet/err.h>

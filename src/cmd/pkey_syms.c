@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* EVP_PKEY_new_raw_private_key and EVP_PKEY_get_raw_private_key of this program, ahead of libcrypto's: see
- * src/core/pkey_keep.h. What is not kept there goes on to libcrypto. */
+/* EVP_PKEY_new_raw_private_key and EVP_PKEY_get_raw_private_key of this program, ahead of
+ * libcrypto's: see src/core/pkey_keep.h. What is not kept there goes on to libcrypto. */
 #include <dlfcn.h>
 #include <stdint.h>
 #include <string.h>
@@ -17,7 +17,8 @@ ALK_EXPORT int EVP_PKEY_get_raw_private_key(const struct evp_pkey_st *key, unsig
 static struct evp_pkey_st *(*next_new)(int, struct engine_st *, const unsigned char *, size_t);
 static int (*next_get)(const struct evp_pkey_st *, unsigned char *, size_t *);
 
-/* A pointer to a function and one to an object are the same size wherever there is dlsym (POSIX). */
+/* A pointer to a function and one to an object are the same size wherever there is dlsym
+ * (POSIX). */
 static void find_next(const char *name, void *where, size_t size)
 {
 	void *found = dlsym(RTLD_NEXT, name);

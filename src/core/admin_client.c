@@ -161,7 +161,8 @@ static void client_refuse_line(struct admin_client *c)
 	admin_client_error(c, NULL, ALK_ADMIN_INVALID_REQUEST, "a line is at most 65536 bytes");
 }
 
-/* Bytes of whole lines that were dealt with: all that are there, as far as the client may have more calls. */
+/* Bytes of whole lines that were dealt with: all that are there, as far as the client may have more
+ * calls. */
 static size_t client_whole_lines(struct admin_client *c)
 {
 	size_t start = 0;

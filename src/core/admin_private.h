@@ -2,8 +2,8 @@
 #ifndef ALK_ADMIN_PRIVATE_H
 #define ALK_ADMIN_PRIVATE_H
 
-/* admin.c has the socket and who may connect, admin_client.c a client's lines, admin_call.c the calls that its lines
- * are and those that the program itself makes. */
+/* admin.c has the socket and who may connect, admin_client.c a client's lines, admin_call.c the
+ * calls that its lines are and those that the program itself makes. */
 
 #include <sys/socket.h>
 #include "admin.h"
@@ -62,8 +62,8 @@ void admin_client_free(struct admin_client *c);
 /* Wait for what may come now. */
 void admin_client_watch(struct admin_client *c);
 void admin_client_write(struct admin_client *c, json_t *message);
-/* The same by hand: room for a line of `need` bytes and its end, or NULL, and then that so many are there. A client
- * that leaves more than 1 MiB unread is dropped; one long answer is no reason. */
+/* The same by hand: room for a line of `need` bytes and its end, or NULL, and then that so many are
+ * there. A client that leaves more than 1 MiB unread is dropped; one long answer is no reason. */
 char *admin_client_out(struct admin_client *c, size_t need);
 void admin_client_wrote(struct admin_client *c, size_t n);
 void admin_client_error(struct admin_client *c, json_t *id, int code, const char *text);

@@ -2,9 +2,9 @@
 #ifndef ALK_ADMIN_RPC_H
 #define ALK_ADMIN_RPC_H
 
-/* One line of the admin socket: a JSON-RPC 2.0 request, checked against the command table, strictly:
- * unknown members, parameters that are missing, extra or of another type are errors with a sentence.
- * No I/O. Fuzzed (tests/fuzz/fuzz_admin.c). */
+/* One line of the admin socket: a JSON-RPC 2.0 request, checked against the command table,
+ * strictly: unknown members, parameters that are missing, extra or of another type are errors with
+ * a sentence. No I/O. Fuzzed (tests/fuzz/fuzz_admin.c). */
 
 #include "admin.h"
 

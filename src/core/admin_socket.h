@@ -26,8 +26,9 @@ struct alk_admin_socket {
 };
 
 int alk_admin_socket_open(struct alk_admin_socket *sock, const char *path, struct alk_err *err);
-/* The same for another socket, with another mode, and of a group ((gid_t)-1: of the process). `option` is borrowed for life. A directory that is missing is made so
- * that whoever may use the socket may pass through. */
+/* The same for another socket, with another mode, and of a group ((gid_t)-1: of the process).
+ * `option` is borrowed for life. A directory that is missing is made so that whoever may use the
+ * socket may pass through. */
 int alk_admin_socket_open_as(struct alk_admin_socket *sock, const char *option, const char *path,
 			     mode_t mode, gid_t gid, struct alk_err *err);
 /* May everybody connect, or only the owner? */

@@ -4,11 +4,12 @@
 
 /* Should a loop that waits for an answer sleep, or look again?
  *
- * To wake a thread, and a processor that has gone to sleep, takes longer than many an answer. A loop that is told to
- * attend stays awake in its next waits: each for at most `max`, and only as long as the wait before it was no longer than
- * that, so that who answers slowly costs no more than one such wait. A thread that stays awake is given no
- * precedence by the kernel, though, and one that was asleep is: as soon as another thread turns out to want the
- * processor, the loop sleeps as it always did, for a while. Pure arithmetic, times in monotonic ns; loop.c does it. */
+ * To wake a thread, and a processor that has gone to sleep, takes longer than many an answer. A
+ * loop that is told to attend stays awake in its next waits: each for at most `max`, and only as
+ * long as the wait before it was no longer than that, so that who answers slowly costs no more than
+ * one such wait. A thread that stays awake is given no precedence by the kernel, though, and one
+ * that was asleep is: as soon as another thread turns out to want the processor, the loop sleeps as
+ * it always did, for a while. Pure arithmetic, times in monotonic ns; loop.c does it. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -30,7 +31,8 @@ struct alk_attend {
 
 /* An answer is expected within `max`. */
 void alk_attend_ask(struct alk_attend *attend, uint64_t max, uint64_t now);
-/* Before the loop would sleep: shall it look again? `woken`: when it last looked; `came`: something was there. */
+/* Before the loop would sleep: shall it look again? `woken`: when it last looked; `came`: something
+ * was there. */
 bool alk_attend_stays(struct alk_attend *attend, bool came, uint64_t woken, uint64_t now);
 /* Nothing was there, and it gave way to other threads from `before` to `now`. */
 void alk_attend_gave_way(struct alk_attend *attend, uint64_t before, uint64_t now);

@@ -31,7 +31,7 @@ struct alk_auth {
 	size_t n_penalties, next_penalty;
 };
 
-/* ---- the files ---------------------------------------------------------------------------------- */
+/* ---- the files ------------------------------------------------------------------------------- */
 
 static void on_bad_line(void *user, const char *name, unsigned line, const char *why)
 {
@@ -200,7 +200,7 @@ int alk_auth_set_revoked(struct alk_auth *auth, const char *name, const uint8_t 
 	return 0;
 }
 
-/* ---- may this one come in? ---------------------------------------------------------------------- */
+/* ---- may this one come in? ------------------------------------------------------------------- */
 
 static void why_not(struct alk_auth_answer *answer, const char *why)
 {
@@ -224,7 +224,8 @@ static bool line_allows(const struct alk_key_entry *line, const struct alk_auth_
 	return false;
 }
 
-/* The first principal of the certificate that the line names; the check has found that there is one. */
+/* The first principal of the certificate that the line names; the check has found that there is
+ * one. */
 static const char *principal_of(const struct alk_cert *cert, const char *list)
 {
 	for (size_t i = 0; i < cert->n_principals; i++)
@@ -324,7 +325,7 @@ bool alk_auth_check(const struct alk_auth *auth, const struct alk_auth_ask *ask,
 	return answer->good;
 }
 
-/* ---- what the answers must not tell -------------------------------------------------------------- */
+/* ---- what the answers must not tell ---------------------------------------------------------- */
 
 bool alk_auth_user_valid(const char *user)
 {

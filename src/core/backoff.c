@@ -7,7 +7,8 @@ uint64_t alk_backoff_jitter(uint64_t ms)
 {
 	uint32_t noise;
 
-	/* Early in the boot there may be none yet: then all clients of this second come together. */
+	/* Early in the boot there may be none yet: then all clients of this second come
+	 * together. */
 	if (getrandom(&noise, sizeof(noise), GRND_NONBLOCK) != sizeof(noise))
 		return ms;
 	return ms - noise % (ms / 4 + 1);

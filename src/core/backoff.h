@@ -2,9 +2,9 @@
 #ifndef ALK_BACKOFF_H
 #define ALK_BACKOFF_H
 
-/* How long to wait before trying again: first_ms, twice as long each time, max_ms at most. Each wait is
- * shortened by up to a quarter at random, so that clients that lost one server do not come back as one.
- * Plain memory, no clock. */
+/* How long to wait before trying again: first_ms, twice as long each time, max_ms at most. Each
+ * wait is shortened by up to a quarter at random, so that clients that lost one server do not come
+ * back as one. Plain memory, no clock. */
 
 #include <stdint.h>
 

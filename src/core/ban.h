@@ -2,9 +2,9 @@
 #ifndef ALK_BAN_H
 #define ALK_BAN_H
 
-/* Networks that an operator shut out (ban.add), until a time or until they are taken back. They are in the
- * supervisor's memory: a reload keeps them, a restart does not. Times are monotonic milliseconds that the
- * caller reads. */
+/* Networks that an operator shut out (ban.add), until a time or until they are taken back. They are
+ * in the supervisor's memory: a reload keeps them, a restart does not. Times are monotonic
+ * milliseconds that the caller reads. */
 
 #include <stdbool.h>
 #include <stdint.h>

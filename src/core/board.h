@@ -2,16 +2,16 @@
 #ifndef ALK_BOARD_H
 #define ALK_BOARD_H
 
-/* The board of one worker: a page of shared memory (memfd) that the worker writes and the supervisor
- * reads, so that neither needs a message for it: the watchdog's pulse, what the worker has in hand, and
- * every metric. Metrics are an X-macro (metrics.def): name, kind, help.
+/* The board of one worker: a page of shared memory (memfd) that the worker writes and the
+ * supervisor reads, so that neither needs a message for it: the watchdog's pulse, what the worker
+ * has in hand, and every metric. Metrics are an X-macro (metrics.def): name, kind, help.
  *
  * The memory is sealed at its size, so that a worker cannot take it away from under the supervisor.
- * The supervisor believes nothing that is on it: texts are copied and cut, times are only compared with
- * what was seen before.
+ * The supervisor believes nothing that is on it: texts are copied and cut, times are only compared
+ * with what was seen before.
  *
- * Start here if you add a metric: a line in metrics.def, then alk_count(ALK_M_..., n); a histogram is a line in
- * metrics_histograms.def and alk_observe(ALK_H_..., us). "make docs" then. */
+ * Start here if you add a metric: a line in metrics.def, then alk_count(ALK_M_..., n); a histogram
+ * is a line in metrics_histograms.def and alk_observe(ALK_H_..., us). "make docs" then. */
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -37,7 +37,8 @@ struct alk_metric_info {
 };
 extern const struct alk_metric_info alk_metric_info[ALK_METRIC_COUNT];
 
-/* Histograms of durations: the upper ends of their buckets in milliseconds, the last one has none. */
+/* Histograms of durations: the upper ends of their buckets in milliseconds, the last one has
+ * none. */
 #define ALK_BUCKETS_MS(X)                                                                          \
 	X(1)                                                                                       \
 	X(5)                                                                                       \
@@ -76,9 +77,10 @@ struct alk_board_histogram {
 	_Atomic uint64_t bucket[ALK_BUCKET_COUNT], sum_us;
 };
 
-/* Links that have ended or are authenticated, from the worker to the supervisor: a flood of links that come to nothing would wake it for each.
- * It looks here before it takes the next link; a worker that has waited for it for a while says so over the control
- * socket. Each counter has one writer, and counts for ever. */
+/* Links that have ended or are authenticated, from the worker to the supervisor: a flood of links
+ * that come to nothing would wake it for each. It looks here before it takes the next link; a
+ * worker that has waited for it for a while says so over the control socket. Each counter has one
+ * writer, and counts for ever. */
 #define ALK_BOARD_ENDED 256
 #define ALK_BOARD_LOGIN                                                                            \
 	(UINT64_C(1) << 63) /* with a link's number: it has not ended, but is authenticated */
@@ -91,7 +93,8 @@ struct alk_board_ended {
 struct alk_board {
 	uint32_t magic, size;
 	_Atomic uint64_t busy_since; /* loop time in ms when the loop woke, 0 while it waits */
-	/* What the loop works on; written before, read by the supervisor only when the worker hangs. */
+	/* What the loop works on; written before, read by the supervisor only when the worker
+	 * hangs. */
 	_Atomic uint64_t in_hand_link;
 	char in_hand_addr[64];
 	char in_hand_identity[128];
@@ -125,7 +128,8 @@ void alk_board_get_hand(const struct alk_board *board, struct alk_board_hand *ha
 bool alk_board_end(struct alk_board *board, uint64_t link);
 /* Worker: is there one that the supervisor has not looked at? */
 bool alk_board_ended_waits(const struct alk_board *board);
-/* Supervisor: the next one that ended, 0 = no more. `read` is its own count, of this board alone. More than there can be: -EPROTO, once. */
+/* Supervisor: the next one that ended, 0 = no more. `read` is its own count, of this board alone.
+ * More than there can be: -EPROTO, once. */
 int alk_board_ended_next(struct alk_board *board, uint32_t *read, uint64_t *link);
 
 /* The process's own board; a private one until alk_board_use() was called. Never NULL. */

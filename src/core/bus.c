@@ -87,7 +87,7 @@ void alk_bus_free(struct alk_bus **bus)
 	free(b);
 }
 
-/* ---- operations --------------------------------------------------------------------------------- */
+/* ---- operations ------------------------------------------------------------------------------ */
 
 static void list_free(char ***list)
 {
@@ -254,7 +254,7 @@ const struct alk_operation_spec *alk_operation_spec_of(const struct alk_operatio
 	return &operation->spec;
 }
 
-/* ---- calls -------------------------------------------------------------------------------------- */
+/* ---- calls ----------------------------------------------------------------------------------- */
 
 static void call_free(struct alk_operation_call *call)
 {
@@ -378,7 +378,7 @@ void alk_bus_withdraw(struct alk_operation **operation)
 	operation_free(o);
 }
 
-/* ---- members ------------------------------------------------------------------------------------ */
+/* ---- members --------------------------------------------------------------------------------- */
 
 static void member_carry(struct alk_bus_member *member)
 {
@@ -484,7 +484,7 @@ int alk_bus_publish(struct alk_bus_member *member, const char *topic, const char
 					     err);
 }
 
-/* ---- the carrier -------------------------------------------------------------------------------- */
+/* ---- the carrier ----------------------------------------------------------------------------- */
 
 void alk_bus_member_event(struct alk_bus_member *member, const char *envelope, size_t n)
 {

@@ -2,8 +2,8 @@
 #ifndef ALK_BUS_H
 #define ALK_BUS_H
 
-/* What stands between those that offer operations or listen (service plugins, the policy) and the plugin that
- * carries the bus: a list of each. One a worker; it outlives the plugins. */
+/* What stands between those that offer operations or listen (service plugins, the policy) and the
+ * plugin that carries the bus: a list of each. One a worker; it outlives the plugins. */
 
 #include <alknet/bus.h>
 #include <alknet/loop.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* `alknet pub`, `sub` and `call`: one connection to a bus's local socket, of a server (bus.listen) or of `alknet connect
- * --bus`. They block: each is one conversation. */
+/* `alknet pub`, `sub` and `call`: one connection to a bus's local socket, of a server (bus.listen)
+ * or of `alknet connect --bus`. They block: each is one conversation. */
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -535,7 +535,8 @@ static int call_late(const char *operation, struct alk_err *err)
 	return alk_err_set(err, -ETIMEDOUT, "call: %s: no answer in time", operation);
 }
 
-/* Could it be there for all that? Then the call would begin without anybody knowing where it ends. */
+/* Could it be there for all that? Then the call would begin without anybody knowing where it
+ * ends. */
 static bool kind_unknown(const json_t *payload)
 {
 	const char *code = json_string_value(json_object_get(payload, "code"));
@@ -544,7 +545,8 @@ static bool kind_unknown(const json_t *payload)
 				strcmp(code, "OVERLOADED") == 0 || strcmp(code, "INTERNAL") == 0);
 }
 
-/* Only the schema says whether there is one answer or many; that there is none is the call's to explain. */
+/* Only the schema says whether there is one answer or many; that there is none is the call's to
+ * explain. */
 static int call_is_many(struct command *c, const char *operation, int64_t deadline, bool *many,
 			struct alk_err *err)
 {

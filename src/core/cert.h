@@ -2,15 +2,15 @@
 #ifndef ALK_CERT_H
 #define ALK_CERT_H
 
-/* A user's certificate in OpenSSH's form (PROTOCOL.certkeys): a public key, whom it is for, until when,
- * and the signature of an authority (CA) under all of it.
+/* A user's certificate in OpenSSH's form (PROTOCOL.certkeys): a public key, whom it is for, until
+ * when, and the signature of an authority (CA) under all of it.
  *
  *   alk_cert_parse   every length is right and no byte is left over. Nothing is trusted yet
  *   alk_cert_check   one verdict for one question: which user, from where, when, signed by a trusted CA?
  *
- * The answers are stock sshd's, except for force-command, which cannot be honoured and so refuses, and
- * for RSA keys below 3072 bits. No libssh, no files, no clock in here: wire bytes in, a verdict out.
- * Fuzzed (tests/fuzz/fuzz_cert.c).
+ * The answers are stock sshd's, except for force-command, which cannot be honoured and so refuses,
+ * and for RSA keys below 3072 bits. No libssh, no files, no clock in here: wire bytes in, a verdict
+ * out. Fuzzed (tests/fuzz/fuzz_cert.c).
  *
  * Start here if you add a critical option: cert_check.c. */
 
@@ -74,11 +74,12 @@ struct alk_cert {
 
 /* Who asks. All pointers are borrowed for the call alone. A zeroed question is refused. */
 struct alk_cert_ask {
-	/* The caller has found cert->ca among the keys that may sign: alk_keys_find(authorities, cert->ca,
-	 * cert->ca_len) of the trusted file, or the key of the cert-authority line that is tried. */
+	/* The caller has found cert->ca among the keys that may sign: alk_keys_find(authorities,
+	 * cert->ca, cert->ca_len) of the trusted file, or the key of the cert-authority line that
+	 * is tried. */
 	bool trusted;
-	/* A certificate that names nobody is for everybody: so it is for a cert-authority line without
-	 * principals=, and so it is not for the file of trusted authorities. */
+	/* A certificate that names nobody is for everybody: so it is for a cert-authority line
+	 * without principals=, and so it is not for the file of trusted authorities. */
 	bool principals_optional;
 	int64_t now;	  /* wall clock, seconds since 1970 */
 	const char *user; /* must be a principal, unless `principals` is there */
@@ -89,15 +90,15 @@ struct alk_cert_ask {
 	const struct alk_krl *krl; /* NULL: nothing is revoked */
 };
 
-/* Copies `blob` and gives the certificate; NULL with `err` ("certificate: ..."), in printable ASCII.
- * Refused here: DSA and FIDO certificates, an RSA key below 3072 or above 16384 bits, more than 256
- * principals, a certificate as the authority's key, a NUL in a text, bytes left over. */
+/* Copies `blob` and gives the certificate; NULL with `err` ("certificate: ..."), in printable
+ * ASCII. Refused here: DSA and FIDO certificates, an RSA key below 3072 or above 16384 bits, more
+ * than 256 principals, a certificate as the authority's key, a NUL in a text, bytes left over. */
 struct alk_cert *alk_cert_parse(const uint8_t *blob, size_t len, struct alk_err *err);
 void alk_cert_free(struct alk_cert **cert);
 
-/* Exactly one verdict. Unless it is ALK_CERT_OK, `err` has the reason for the log (printable ASCII, such
- * as "expired" or "unknown critical option `x`"). A good signature is checked once in the life of a certificate,
- * and only when the authority is trusted. */
+/* Exactly one verdict. Unless it is ALK_CERT_OK, `err` has the reason for the log (printable ASCII,
+ * such as "expired" or "unknown critical option `x`"). A good signature is checked once in the life
+ * of a certificate, and only when the authority is trusted. */
 enum alk_cert_verdict alk_cert_check(struct alk_cert *cert, const struct alk_cert_ask *ask,
 				     struct alk_err *err);
 /* "EXPIRED" → "expired" and so on. */

@@ -49,8 +49,8 @@ static bool option_next(struct alk_wire *list, struct option *option)
 	       alk_wire_string(list, &option->value.p, &option->value.left);
 }
 
-/* A list as "10.0.0.0/8,::1". True when all of it can be read; then `found` says whether an entry has the
- * address. An IPv6 entry never has an IPv4 address. */
+/* A list as "10.0.0.0/8,::1". True when all of it can be read; then `found` says whether an entry
+ * has the address. An IPv6 entry never has an IPv4 address. */
 static bool addresses_read(const uint8_t *list, size_t len, const char *remote, bool *found)
 {
 	struct in6_addr addr;
@@ -102,7 +102,8 @@ static enum alk_cert_verdict check_force_command(struct alk_wire value,
 		err, "critical option `force-command` cannot be honoured: there is no shell");
 }
 
-/* It speaks of the signatures of FIDO keys, whose certificates are not taken: nothing is asked of others. */
+/* It speaks of the signatures of FIDO keys, whose certificates are not taken: nothing is asked of
+ * others. */
 static enum alk_cert_verdict check_verify_required(struct alk_wire value,
 						   const struct alk_cert_ask *ask,
 						   struct alk_err *err)
@@ -179,7 +180,8 @@ static bool has_principal(const struct alk_cert *cert, const char *name, size_t 
 	return false;
 }
 
-/* Names are compared whole: a principal with a comma in it is one name, and equals none of the list. */
+/* Names are compared whole: a principal with a comma in it is one name, and equals none of the
+ * list. */
 static bool has_one_of(const struct alk_cert *cert, const char *list)
 {
 	size_t len;

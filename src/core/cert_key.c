@@ -58,7 +58,8 @@ bool alk_key_read_mpint(struct alk_wire *wire, struct alk_key_bytes *number)
 	return true;
 }
 
-/* As read_mpint, and in the one way that a key is written, so that comparing bytes compares keys. */
+/* As read_mpint, and in the one way that a key is written, so that comparing bytes compares
+ * keys. */
 static bool read_number(struct alk_wire *wire, struct alk_key_bytes *number)
 {
 	size_t before = wire->left, zero;

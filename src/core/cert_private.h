@@ -40,9 +40,9 @@ const char *alk_key_read(const uint8_t *blob, size_t len, struct alk_key_public 
 bool alk_key_read_mpint(struct alk_wire *wire, struct alk_key_bytes *number);
 bool alk_key_name_is(const uint8_t *name, size_t len, const char *text);
 
-/* Does `signature` (RFC 4253 6.6: its algorithm and its bytes) by the public key `key` stand under these
- * bytes? ALK_CERT_OK; ALK_CERT_SIGNATURE when it is wrong; ALK_CERT_ALGORITHM when key or algorithm are
- * none that we take (SHA-1, DSA, short RSA keys). `err` says why. */
+/* Does `signature` (RFC 4253 6.6: its algorithm and its bytes) by the public key `key` stand under
+ * these bytes? ALK_CERT_OK; ALK_CERT_SIGNATURE when it is wrong; ALK_CERT_ALGORITHM when key or
+ * algorithm are none that we take (SHA-1, DSA, short RSA keys). `err` says why. */
 enum alk_cert_verdict alk_signature_check(struct alk_key_bytes key, struct alk_key_bytes signature,
 					  struct alk_key_bytes under, struct alk_err *err);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Signatures, by OpenSSL: Ed25519 (RFC 8709 6), ECDSA (RFC 5656 3.1.2), RSA with SHA-2 (RFC 8332). */
+/* Signatures, by OpenSSL: Ed25519 (RFC 8709 6), ECDSA (RFC 5656 3.1.2), RSA with SHA-2 (RFC
+ * 8332). */
 #include <errno.h>
 #include <string.h>
 #include <openssl/core_names.h>

@@ -8,7 +8,8 @@
 #include "policy.h"
 #include "route.h"
 
-/* As alk_channel_ask. `policy` may be NULL; `from` is borrowed until it is answered or cancelled. */
+/* As alk_channel_ask. `policy` may be NULL; `from` is borrowed until it is answered or
+ * cancelled. */
 int alk_channel_ask_as(struct alk_policy *policy, const struct alk_route_session *from,
 		       const struct alk_channel_question *question,
 		       void (*done)(void *user, bool allowed, const char *reason), void *user,

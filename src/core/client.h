@@ -36,8 +36,9 @@ enum alk_client_failure {
 
 struct alk_client_ops {
 	void (*up)(void *user);
-	/* The session failed or ended; every channel has been told. rc: -EACCES authentication or host
-	 * key, else the transport's. Called once a start; from the loop, so that it may start again. */
+	/* The session failed or ended; every channel has been told. rc: -EACCES authentication or
+	 * host key, else the transport's. Called once a start; from the loop, so that it may start
+	 * again. */
 	void (*down)(void *user, int rc, const struct alk_err *err);
 };
 
@@ -49,8 +50,8 @@ void alk_client_free(struct alk_client **client);
 int alk_client_start(struct alk_client *client, struct alk_err *err);
 /* SSH disconnect, flush for at most 2 s, then `down`. */
 void alk_client_stop(struct alk_client *client);
-/* The same without a word to the server, which is not believed to be there: `down` follows, from the loop,
- * with -ETIMEDOUT and `why`. */
+/* The same without a word to the server, which is not believed to be there: `down` follows, from
+ * the loop, with -ETIMEDOUT and `why`. */
 void alk_client_cut(struct alk_client *client, const char *why);
 /* The process missed `ms` (suspend.h): for the server it was silent so long. */
 void alk_client_missed(struct alk_client *client, uint64_t ms);
@@ -58,12 +59,13 @@ void alk_client_missed(struct alk_client *client, uint64_t ms);
 bool alk_client_ready(const struct alk_client *client);
 unsigned alk_client_channels(const struct alk_client *client);
 enum alk_client_state alk_client_get_state(const struct alk_client *client);
-/* Have the session's connection watched by an epoll instance of somebody else's (alk_io_lend()). 0; -ENOTSUP also when no
- * session is up; -errno. */
+/* Have the session's connection watched by an epoll instance of somebody else's (alk_io_lend()). 0;
+ * -ENOTSUP also when no session is up; -errno. */
 int alk_client_lend(struct alk_client *client, int epoll);
 void alk_client_recall(struct alk_client *client);
 bool alk_client_lent(const struct alk_client *client);
-/* By which path the session's link goes, where the transport knows; valid until the loop goes on. */
+/* By which path the session's link goes, where the transport knows; valid until the loop goes
+ * on. */
 struct alk_link_path;
 bool alk_client_path(const struct alk_client *client, struct alk_link_path *path);
 const char *alk_client_server(const struct alk_client *client); /* "HOST:PORT" */
@@ -84,19 +86,19 @@ struct alk_channel *alk_client_open(struct alk_client *client, const struct alk_
 struct alk_client_forward_ops {
 	void (*up)(void *user, struct alk_client *client);
 	void (*down)(void *user);
-	/* The server opened a channel for a connection at `to`, where it listens for us; originator is set.
-	 * Answer now or later: alk_channel_accept, _refuse or _attach. */
+	/* The server opened a channel for a connection at `to`, where it listens for us; originator
+	 * is set. Answer now or later: alk_channel_accept, _refuse or _attach. */
 	void (*opened)(void *user, struct alk_channel *channel, const struct alk_destination *to);
 };
-/* Tell these of every session, also of the one that is up; all borrowed for the client's life. Without them
- * what a server opens is refused. */
+/* Tell these of every session, also of the one that is up; all borrowed for the client's life.
+ * Without them what a server opens is refused. */
 void alk_client_set_forwards(struct alk_client *client, const struct alk_client_forward_ops *ops,
 			     void *user);
 
 /* Ask the server to listen on host:port and to open channels for what connects there. `host` is
- * written as RFC 4254 7.1 has it: "" is every address. `done` runs once, from the loop, unless cancelled: rc 0 and
- * the port (0: the server did not say which), -EACCES refused, -ENOTCONN the session ended first. NULL when the
- * session is not up or memory is out. */
+ * written as RFC 4254 7.1 has it: "" is every address. `done` runs once, from the loop, unless
+ * cancelled: rc 0 and the port (0: the server did not say which), -EACCES refused, -ENOTCONN the
+ * session ended first. NULL when the session is not up or memory is out. */
 struct alk_ssh_listen; /* a question under way */
 typedef void alk_client_listened(void *user, int rc, uint16_t port);
 struct alk_ssh_listen *alk_client_listen(struct alk_client *client, const char *host, uint16_t port,
@@ -106,8 +108,9 @@ void alk_client_listen_cancel(struct alk_ssh_listen **listen);
 /* Tell the server to stop; what is connected stays. */
 void alk_client_unlisten(struct alk_client *client, const char *host, uint16_t port);
 
-/* Read the identity, for `alknet check --connect`: without asking for a passphrase and without an agent, so of
- * a private key that is encrypted only the public half. 0 (also when there is none), or -errno with `err`. */
+/* Read the identity, for `alknet check --connect`: without asking for a passphrase and without an
+ * agent, so of a private key that is encrypted only the public half. 0 (also when there is none),
+ * or -errno with `err`. */
 int alk_client_check_identity(const struct alk_conf *conf, struct alk_err *err);
 
 #endif

@@ -44,7 +44,8 @@ const struct alk_command alk_commands[] = {
 	{0},
 };
 
-/* Values that getopt_long gives for a long flag: options from FIRST on, BOOLs' --no- twins from NO on. */
+/* Values that getopt_long gives for a long flag: options from FIRST on, BOOLs' --no- twins from NO
+ * on. */
 enum {
 	GOT_HELP = 'h',
 	GOT_CONFIG = 'c',
@@ -72,7 +73,7 @@ bool alk_cmdline_is_flag(const struct alk_option *option)
 	return (option->flags & (ALK_OPT_NO_FLAG | ALK_OPT_SECRET)) == 0;
 }
 
-/* --- flags ---------------------------------------------------------------------------------------- */
+/* --- flags ------------------------------------------------------------------------------------ */
 
 static void flag_add(struct flags *flags, const char *name, int has_arg, int val)
 {
@@ -323,7 +324,7 @@ int alk_cmdline_environment(struct alk_conf *conf, struct alk_err *err)
 	return 0;
 }
 
-/* --- help ----------------------------------------------------------------------------------------- */
+/* --- help ------------------------------------------------------------------------------------- */
 
 /* Words from `column` on, broken at HELP_WIDTH. */
 static void wrap(FILE *out, const char *text, int column)

@@ -17,14 +17,15 @@ struct alk_cmdline {
 	bool connect;	    /* check: the file is one for connect */
 };
 
-/* argv[0] is the subcommand. Sets the flags in `conf`, or, when that is NULL, only looks for the words of
- * struct alk_cmdline and skips the rest. 0, or -EINVAL with `err` naming the flag. */
+/* argv[0] is the subcommand. Sets the flags in `conf`, or, when that is NULL, only looks for the
+ * words of struct alk_cmdline and skips the rest. 0, or -EINVAL with `err` naming the flag. */
 int alk_cmdline_read(int argc, char **argv, struct alk_conf *conf, struct alk_cmdline *out,
 		     struct alk_err *err);
 /* Set what the environment says. */
 int alk_cmdline_environment(struct alk_conf *conf, struct alk_err *err);
 
-/* A flag that is no option of a configuration. `arg` NULL: it takes none. A list ends with a NULL name. */
+/* A flag that is no option of a configuration. `arg` NULL: it takes none. A list ends with a NULL
+ * name. */
 struct alk_flag {
 	const char *name; /* without the dashes */
 	const char *arg;

@@ -18,7 +18,7 @@ static void function_name(FILE *out, const char *program)
 		fputc(*program == '-' ? '_' : *program, out);
 }
 
-/* --- bash ------------------------------------------------------------------------------------------ */
+/* --- bash ------------------------------------------------------------------------------------- */
 
 static void bash_values(FILE *out, const char *command, const struct alk_completion_flag *flag)
 {
@@ -85,7 +85,7 @@ static void bash_print(FILE *out, const struct alk_completion *c)
 	fprintf(out, " %s\n", c->program);
 }
 
-/* --- zsh ------------------------------------------------------------------------------------------- */
+/* --- zsh -------------------------------------------------------------------------------------- */
 
 /* Inside '...' of a zsh specification: its own signs are escaped. */
 static void zsh_text(FILE *out, const char *text)
@@ -152,7 +152,7 @@ static void zsh_print(FILE *out, const struct alk_completion *c)
 	fputs(" \"$@\"\n", out);
 }
 
-/* --- fish ------------------------------------------------------------------------------------------ */
+/* --- fish ------------------------------------------------------------------------------------- */
 
 static void fish_text(FILE *out, const char *text)
 {

@@ -2,10 +2,10 @@
 #ifndef ALK_COMPLETION_H
 #define ALK_COMPLETION_H
 
-/* Completion scripts for bash, zsh and fish, of a program that has commands with flags. Both programs
- * print theirs ("alknet completion bash"), from the tables that make their help; the build installs
- * what they print. Start here if you add a shell: a function in completion.c and a word in `shells`
- * of alk_completion_print(). */
+/* Completion scripts for bash, zsh and fish, of a program that has commands with flags. Both
+ * programs print theirs ("alknet completion bash"), from the tables that make their help; the build
+ * installs what they print. Start here if you add a shell: a function in completion.c and a word in
+ * `shells` of alk_completion_print(). */
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -14,7 +14,7 @@
 
 #include "text.h"
 
-/* --- life ----------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 static struct alk_option *role_table(enum alk_role role)
 {
@@ -104,7 +104,7 @@ struct alk_conf_plugin *alk_conf_plugin_add(struct alk_conf *conf, const char *n
 	return plugin;
 }
 
-/* --- unknown names ---------------------------------------------------------------------------------- */
+/* --- unknown names ---------------------------------------------------------------------------- */
 
 bool alk_conf_is_stem(const char *name)
 {
@@ -188,7 +188,7 @@ static int sections_check(struct alk_conf *conf, struct alk_err *err)
 	return 0;
 }
 
-/* --- file, environment, flags ------------------------------------------------------------------------ */
+/* --- file, environment, flags ----------------------------------------------------------------- */
 
 static int section_keep(struct alk_conf *conf, const char *name, json_t *section,
 			struct alk_err *err)
@@ -359,7 +359,7 @@ void alk_conf_unset(struct alk_conf *conf, const char *name)
 		alk_value_clear(value);
 }
 
-/* --- the end ---------------------------------------------------------------------------------------- */
+/* --- the end ---------------------------------------------------------------------------------- */
 
 /* Defaults that depend on something. */
 static int client_defaults(struct alk_conf *conf, struct alk_err *err)
@@ -447,7 +447,7 @@ bool alk_conf_has_section(const struct alk_conf *conf, const char *name)
 	return false;
 }
 
-/* --- plugins ---------------------------------------------------------------------------------------- */
+/* --- plugins ---------------------------------------------------------------------------------- */
 
 static int section_key(struct alk_conf *conf, const struct alk_plugin *plugin,
 		       struct alk_options *options, const char *name, const json_t *value,

@@ -10,7 +10,7 @@
 #include "proxy_url.h"
 #include "text.h"
 
-/* --- one table's values, over the control socket: {"name": {"source", "num", "text": [], "file": [hex]}} - */
+/* --- one table's values, over the control socket: {"name": {"source", "num", "text": [], "file": [hex]}} ---- */
 
 /* Contents may hold any bytes, JSON text may not. */
 static json_t *hex_encode(const struct alk_content *content)
@@ -177,7 +177,7 @@ int alk_options_decode(struct alk_options *options, const json_t *encoded, struc
 	return 0;
 }
 
-/* --- for people ------------------------------------------------------------------------------------- */
+/* --- for people ------------------------------------------------------------------------------- */
 
 static json_t *text_show(const struct alk_option *option, const char *text)
 {
@@ -293,7 +293,7 @@ json_t *alk_conf_show(const struct alk_conf *conf)
 	return all;
 }
 
-/* --- all of a configuration ------------------------------------------------------------------------- */
+/* --- all of a configuration ------------------------------------------------------------------- */
 
 static json_t *plugins_encode(const struct alk_conf *conf)
 {
@@ -369,7 +369,7 @@ struct alk_conf *alk_conf_decode(const json_t *encoded, struct alk_err *err)
 	return conf;
 }
 
-/* --- the defaults, as a file --------------------------------------------------------------------- */
+/* --- the defaults, as a file ------------------------------------------------------------------ */
 
 static void default_print(FILE *out, const struct alk_option *option, bool comment)
 {

@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Where in the file each key stands. Lua's tables do not remember, so the text is looked through for
- * NAME = and ["NAME"] = directly in the table that is returned, and in the plugins' tables in it. A key that was
- * computed is not found: then the file alone is its source. */
+/* Where in the file each key stands. Lua's tables do not remember, so the text is looked through
+ * for NAME = and ["NAME"] = directly in the table that is returned, and in the plugins' tables in
+ * it. A key that was computed is not found: then the file alone is its source. */
 
 #define NAME_MAX_BYTES 63
 

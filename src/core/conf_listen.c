@@ -11,7 +11,8 @@
 
 /* What `listen` says: "ADDR:PORT", { transport = ..., address = ... }, or a list of both. */
 
-/* Which networks the PROXY headers come from: one, or a list. Anybody else could claim any address. */
+/* Which networks the PROXY headers come from: one, or a list. Anybody else could claim any
+ * address. */
 static int proxy_from_check(const json_t *from, size_t number, struct alk_err *err)
 {
 	size_t n = json_is_string(from) ? 1 : json_array_size(from);
@@ -62,7 +63,8 @@ static int listen_table_read(json_t *entry, size_t number, struct alk_conf_liste
 	return proxy_from_check(from, number, err);
 }
 
-/* Fills what the entry says into *out, which has the default transport; borrows the entry's texts. */
+/* Fills what the entry says into *out, which has the default transport; borrows the entry's
+ * texts. */
 static int listen_entry_read(json_t *entry, size_t number, struct alk_conf_listen *out,
 			     struct alk_err *err)
 {

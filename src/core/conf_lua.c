@@ -94,7 +94,7 @@ static void push_environment(lua_State *L)
 	lua_setmetatable(L, -2);
 }
 
-/* --- from Lua to JSON; every new value hangs on the root before anything can fail -------------------- */
+/* --- from Lua to JSON; every new value hangs on the root before anything can fail ------------- */
 
 static int value_fail(lua_State *L, const char *why)
 {
@@ -264,7 +264,7 @@ static void value_convert(lua_State *L, json_t *parent, const char *key)
 	}
 }
 
-/* --- all of it, protected ------------------------------------------------------------------------- */
+/* --- all of it, protected --------------------------------------------------------------------- */
 
 static int read_protected(lua_State *L)
 {

@@ -18,7 +18,8 @@
 #define G_IROH "The iroh transport"
 #define G_LOG "Log"
 
-/* In the order of --help. An option that both commands have with different defaults stands here twice. */
+/* In the order of --help. An option that both commands have with different defaults stands here
+ * twice. */
 const struct alk_option alk_conf_options[] =
 	{
 		/* serve */

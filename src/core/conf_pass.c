@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Options of the program that are a plugin's (ALK_OPT_PLUGIN): a flag for what would stand in the plugin's section of
- * the file. The plugin's option has the same name, or the name without the plugin's: --tls-cert is tls.cert. */
+/* Options of the program that are a plugin's (ALK_OPT_PLUGIN): a flag for what would stand in the
+ * plugin's section of the file. The plugin's option has the same name, or the name without the
+ * plugin's: --tls-cert is tls.cert. */
 #include "conf_private.h"
 
 #include <errno.h>

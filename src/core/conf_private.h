@@ -27,14 +27,15 @@ struct alk_conf {
 	size_t listen_count;
 };
 
-/* Run the file ("return { ... }") and give its table. `name` is what messages call it. NULL with `err`:
- * file:line and why. */
+/* Run the file ("return { ... }") and give its table. `name` is what messages call it. NULL with
+ * `err`: file:line and why. */
 json_t *alk_conf_lua_read(const char *name, const char *text, size_t len, struct alk_err *err);
 
-/* On which lines of a file its keys stand (conf_lines.c). New reference; NULL when out of memory. */
+/* On which lines of a file its keys stand (conf_lines.c). New reference; NULL when out of
+ * memory. */
 json_t *alk_conf_lines(const char *text, size_t len);
-/* Where a key ("KEY", "PLUGIN.KEY"; KEY_file for a secret's) stands, for the beginning of a sentence: "FILE:LINE", or "FILE"
- * where the line is not known. */
+/* Where a key ("KEY", "PLUGIN.KEY"; KEY_file for a secret's) stands, for the beginning of a
+ * sentence: "FILE:LINE", or "FILE" where the line is not known. */
 void alk_conf_where(const struct alk_conf *conf, const char *key, char *out, size_t size);
 
 const char *alk_conf_lua_version(void);

@@ -113,8 +113,8 @@ static void listener_tune(int fd, const struct alk_sockaddr *addr)
 	alk_addr_tune_local(fd, &addr->sa);
 }
 
-/* Who connects to a proxy speaks first: the kernel hands the connection over with its first words, or after a
- * second without any. */
+/* Who connects to a proxy speaks first: the kernel hands the connection over with its first words,
+ * or after a second without any. */
 static void listener_await_words(int fd)
 {
 	int seconds = 1;

@@ -298,8 +298,8 @@ static void admin_log_level(void *user, struct alk_admin_call *call, json_t *par
 			 json_pack("{s:s}", "level", alk_log_level_str(alk_log_get_level())));
 }
 
-/* Names, parameters and help are the shared lines; a command of the server that has no handler here does
- * not exist. */
+/* Names, parameters and help are the shared lines; a command of the server that has no handler here
+ * does not exist. */
 static const struct alk_admin_command lines[] = {
 #define ALK_COMMAND ALK_ADMIN_ROW
 #include "admin_commands.def"

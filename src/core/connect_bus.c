@@ -283,7 +283,8 @@ static void client_mark(struct bus_client *c)
 	if (last != NULL && now - last->at < TICK_MS) {
 		last->bytes = c->came;
 	} else {
-		/* Where there is no place for another, what came last is given up later, not before its time. */
+		/* Where there is no place for another, what came last is given up later, not before
+		 * its time. */
 		if (last == NULL || c->n_marks < MARKS_MAX)
 			last = &c->marks[c->n_marks++];
 		*last = (struct mark){now, c->came};

@@ -2,15 +2,16 @@
 #ifndef ALK_CONNECT_BUS_H
 #define ALK_CONNECT_BUS_H
 
-/* `alknet connect --bus unix:PATH`: the server's alknet-control as a local socket. Each connection is a channel of its
- * own and outlives the session:
+/* `alknet connect --bus unix:PATH`: the server's alknet-control as a local socket. Each connection
+ * is a channel of its own and outlives the session:
  *
  *                 no session                      up, opened
  *   AWAY ◀──────────────────────── UP ◀──────────────────────── AWAY
  *
- * Frames are passed on as they came. What must be known on a new session is remembered (connect_bus_memory.c):
- * subscriptions and the registration, which are made again; calls of both directions that are under way, which end. What
- * is sent while there is no session waits, each frame for `patience` at most, then its answer is UNAVAILABLE.
+ * Frames are passed on as they came. What must be known on a new session is remembered
+ * (connect_bus_memory.c): subscriptions and the registration, which are made again; calls of both
+ * directions that are under way, which end. What is sent while there is no session waits, each
+ * frame for `patience` at most, then its answer is UNAVAILABLE.
  *
  *   connect_bus.c         the socket, its connections, what waits
  *   connect_bus_memory.c  what frames mean; no I/O */
@@ -20,8 +21,8 @@
 
 struct alk_bus_front;
 
-/* Listen on `address` ("unix:/PATH"). Borrows all. `wanted` runs when something begins to wait for a session. NULL with
- * `err` that names the option. */
+/* Listen on `address` ("unix:/PATH"). Borrows all. `wanted` runs when something begins to wait for
+ * a session. NULL with `err` that names the option. */
 struct alk_bus_front *alk_bus_front_new(struct alk_loop *loop, const char *address,
 					uint64_t patience_ms, void (*wanted)(void *user),
 					void *user, struct alk_err *err);
@@ -71,8 +72,8 @@ enum bus_pass {
 	BUS_DROP,
 };
 
-/* A whole frame of the local program is handed on to the server. What is to be said to the program goes to `back`; what
- * must go to the server before the frame goes to `before`. */
+/* A whole frame of the local program is handed on to the server. What is to be said to the program
+ * goes to `back`; what must go to the server before the frame goes to `before`. */
 enum bus_pass bus_memory_up(struct bus_memory *m, const uint8_t *frame, size_t n,
 			    struct bus_bytes *back, struct bus_bytes *before);
 /* Is this frame of a kind that is remembered, and so need not be kept when it did not go? */

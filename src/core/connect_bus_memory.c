@@ -230,8 +230,8 @@ static void ops_forget(struct bus_memory *m)
 	m->n_operations = 0;
 }
 
-/* Only the server knows whether a call has one answer or many: it is asked before the first call of an operation, and
- * answers first, unless it has to ask another one. */
+/* Only the server knows whether a call has one answer or many: it is asked before the first call of
+ * an operation, and answers first, unless it has to ask another one. */
 static void op_ask(struct bus_memory *m, const char *name, struct bus_bytes *before)
 {
 	struct bus_memory_op *op;
@@ -342,7 +342,8 @@ static enum bus_pass up_call(struct bus_memory *m, const struct frame *f, const 
 	return BUS_PASS;
 }
 
-/* The program answers a call; one of a session that has ended may have the number of another by now. */
+/* The program answers a call; one of a session that has ended may have the number of another by
+ * now. */
 static enum bus_pass up_answer(struct bus_memory *m, const struct frame *f)
 {
 	struct bus_memory_call **at = call_find(&m->serves, f->id);

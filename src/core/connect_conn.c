@@ -177,8 +177,8 @@ static void conn_wait(struct alk_conn *conn)
 		conn->front->wanted(conn->front->user);
 }
 
-/* The session ended before the channel was open. Nothing was said to the application yet, so another
- * session will do; once, because it may have been this destination that ended it. */
+/* The session ended before the channel was open. Nothing was said to the application yet, so
+ * another session will do; once, because it may have been this destination that ended it. */
 static void conn_carry_over(struct alk_conn *conn)
 {
 	if (conn->carried || alk_client_ready(conn->front->client)) {
@@ -315,9 +315,9 @@ static bool conn_hung_up(const struct alk_conn *conn)
 	return poll(&poll_fd, 1, 0) == 1 && (poll_fd.revents & (POLLHUP | POLLERR)) != 0;
 }
 
-/* While the open is pending: has the application gone? What it sent stays in the socket for the pump.
- * An end of input alone is no sign of it on a forward (`nc -N` reads what comes), but on the proxy port,
- * where the application has not heard yet whether there is a stream at all. */
+/* While the open is pending: has the application gone? What it sent stays in the socket for the
+ * pump. An end of input alone is no sign of it on a forward (`nc -N` reads what comes), but on the
+ * proxy port, where the application has not heard yet whether there is a stream at all. */
 static void conn_check(struct alk_conn *conn)
 {
 	char byte;

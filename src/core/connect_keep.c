@@ -65,8 +65,8 @@ const char *alk_keep_state_str(enum alk_keep_state state)
 	return "?";
 }
 
-/* A line for who looks at the terminal. Whoever holds up our stderr must not hold up the tunnel: then the
- * line is lost, status shows the state all the same. */
+/* A line for who looks at the terminal. Whoever holds up our stderr must not hold up the tunnel:
+ * then the line is lost, status shows the state all the same. */
 static void ALK_PRINTF(2, 3) say(const struct alk_keep *keep, const char *fmt, ...)
 {
 	struct pollfd poll_fd = {.fd = STDERR_FILENO, .events = POLLOUT};

@@ -9,13 +9,14 @@
  *     │  └─the first one failed─▶ `over`
  *     └─ and from each of them: alk_keep_stop ─▶ STOPPING ─▶ `over`
  *
- * Waits: 1 s, 2 s, 4 s ... 30 s, each shortened by up to a quarter; a session that stood for 10 s begins
- * with 1 s again. No longer than 1 s while an application waits (alk_keep_wanted). 60 s after the server
- * refused our key or showed a host key that is not the known one: that does not mend itself in seconds,
- * and each attempt counts against us at the server. None at all after the process missed as much time as
- * makes a peer dead (suspend.h), or when asked to (alk_keep_again).
+ * Waits: 1 s, 2 s, 4 s ... 30 s, each shortened by up to a quarter; a session that stood for 10 s
+ * begins with 1 s again. No longer than 1 s while an application waits (alk_keep_wanted). 60 s
+ * after the server refused our key or showed a host key that is not the known one: that does not
+ * mend itself in seconds, and each attempt counts against us at the server. None at all after the
+ * process missed as much time as makes a peer dead (suspend.h), or when asked to (alk_keep_again).
  *
- * One line on stderr for each change: the session ended, is up again, or the reason why it is not changes. */
+ * One line on stderr for each change: the session ended, is up again, or the reason why it is not
+ * changes. */
 
 #include "client.h"
 
@@ -34,15 +35,16 @@ struct alk_keep_ops {
 	void (*up)(void *user, bool first);
 	/* Does an application wait for a session? May be NULL: none does. */
 	bool (*waited_for)(void *user);
-	/* The session has ended, or (`was_up` false) another could not be begun. Begin another? May be NULL: yes. */
+	/* The session has ended, or (`was_up` false) another could not be begun. Begin another? May
+	 * be NULL: yes. */
 	bool (*again)(void *user, bool was_up, const struct alk_err *err);
-	/* There will be no other session. rc 0: stopped; else the first one failed, or `once` and it ended,
-	 * and `err` says why. Once, from the loop. */
+	/* There will be no other session. rc 0: stopped; else the first one failed, or `once` and
+	 * it ended, and `err` says why. Once, from the loop. */
 	void (*over)(void *user, int rc, const struct alk_err *err);
 };
 
-/* Borrows loop and conf for life. `once`: the end of the session is the end. Gives the keeper; NULL with
- * `err`. The identity is read now (passphrase asked here). */
+/* Borrows loop and conf for life. `once`: the end of the session is the end. Gives the keeper; NULL
+ * with `err`. The identity is read now (passphrase asked here). */
 struct alk_keep *alk_keep_new(struct alk_loop *loop, struct alk_conf *conf, bool once,
 			      const struct alk_keep_ops *ops, void *user, struct alk_err *err);
 void alk_keep_free(struct alk_keep **keep);

@@ -12,8 +12,8 @@
  *   connect_metrics.c its metrics
  *   connect.c         the program: starts these, stops them
  *
- * Listeners outlive the session: a connection that comes while there is none waits for it, and so does
- * one whose channel was not open yet when the session ended. */
+ * Listeners outlive the session: a connection that comes while there is none waits for it, and so
+ * does one whose channel was not open yet when the session ended. */
 
 #include "addr.h"
 #include "client.h"
@@ -31,7 +31,8 @@ struct alk_front {
 	struct alk_accept *accepts;
 	struct alk_conn *conns; /* whose channels are not open yet, or that are being closed */
 	unsigned waiting;	/* conns that wait for a session */
-	/* How long an application may take to say what it wants, and how long it waits for a session. */
+	/* How long an application may take to say what it wants, and how long it waits for a
+	 * session. */
 	uint64_t patience_ms;
 	const char *auth;	    /* "user:password" that the proxy port asks for; NULL = none */
 	uint64_t started;	    /* loop time */
@@ -41,8 +42,9 @@ struct alk_front {
 };
 #define ALK_FRONT_PATIENCE_MS 10000
 
-/* Bind and listen, without accepting yet. `address` is HOST:PORT of the proxy, `spec` a --forward. May
- * warn on stderr (a proxy that others can reach). -errno with `err` naming the option and the address. */
+/* Bind and listen, without accepting yet. `address` is HOST:PORT of the proxy, `spec` a --forward.
+ * May warn on stderr (a proxy that others can reach). -errno with `err` naming the option and the
+ * address. */
 int alk_accept_proxy(struct alk_front *front, const char *address, struct alk_err *err);
 int alk_accept_forward(struct alk_front *front, const char *spec, struct alk_err *err);
 /* Accept from now on, on all that do not yet; -ENOMEM. */
@@ -63,16 +65,16 @@ void alk_accept_announce(const struct alk_front *front);
 /* Close every listener and remove the unix sockets that are still ours. */
 void alk_accept_close_all(struct alk_front *front);
 
-/* Take an accepted connection from `peer`; takes *fd, always. `to` is where a forward goes (borrowed for the
- * call), NULL on the proxy port, where the application says it. */
+/* Take an accepted connection from `peer`; takes *fd, always. `to` is where a forward goes
+ * (borrowed for the call), NULL on the proxy port, where the application says it. */
 void alk_conn_new(struct alk_front *front, int *fd, const struct alk_sockaddr *peer,
 		  const struct alk_destination *to);
 /* The session is up: open what waits. */
 void alk_conn_open_waiting(struct alk_front *front);
 void alk_conn_close_all(struct alk_front *front);
 
-/* The admin socket, if the option admin_socket names one (*admin stays NULL else): status, forwards,
- * reconnect, shutdown (`on_shutdown` runs). Borrows all. 0; -errno with `err`. */
+/* The admin socket, if the option admin_socket names one (*admin stays NULL else): status,
+ * forwards, reconnect, shutdown (`on_shutdown` runs). Borrows all. 0; -errno with `err`. */
 struct alk_client_admin;
 struct alk_keep;
 int alk_client_admin_open(struct alk_client_admin **admin, struct alk_front *front,
@@ -87,8 +89,8 @@ const char *alk_front_unready(const struct alk_front *front, const struct alk_ke
 
 /* One channel to `address` for the process's standard input and output. */
 struct alk_stdio;
-/* `done` runs at most once, from the loop: 0 the stream ended, else -errno with `err`. NULL with `err`
- * when the address is not HOST:PORT or a descriptor cannot be prepared. */
+/* `done` runs at most once, from the loop: 0 the stream ended, else -errno with `err`. NULL with
+ * `err` when the address is not HOST:PORT or a descriptor cannot be prepared. */
 struct alk_stdio *alk_stdio_new(struct alk_front *front, const char *address,
 				void (*done)(void *user, int rc, const struct alk_err *err),
 				void *user, struct alk_err *err);

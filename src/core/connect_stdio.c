@@ -12,8 +12,9 @@
 #include "pump.h"
 
 /* A standard descriptor that must not block, although the file behind it may be shared with other
- * programs, which would find O_NONBLOCK set on theirs too. So a terminal or a pipe is opened once more,
- * for us alone. Where that cannot be (sockets), the flag is set, and taken away again at the end. */
+ * programs, which would find O_NONBLOCK set on theirs too. So a terminal or a pipe is opened once
+ * more, for us alone. Where that cannot be (sockets), the flag is set, and taken away again at the
+ * end. */
 struct stdio_end {
 	int fd;	   /* what the pump gets; -1 once it has it */
 	int again; /* the same file, to set `flags` on at the end; -1 = nothing to undo */
@@ -87,8 +88,8 @@ static void end_close(struct stdio_end *end)
 	alk_fd_close(&end->fd);
 }
 
-/* The channel's descriptors are the only ones from now on: whoever reads our output sees its end when
- * the channel closes it. */
+/* The channel's descriptors are the only ones from now on: whoever reads our output sees its end
+ * when the channel closes it. */
 static int stdio_give_up(void)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -120,8 +121,8 @@ static void on_ended(void *user)
 		stdio->done(stdio->user, 0, NULL);
 }
 
-/* A session that ends closes its channels first: look a moment later whether this was the stream's own
- * end. If not, the session says why. */
+/* A session that ends closes its channels first: look a moment later whether this was the stream's
+ * own end. If not, the session says why. */
 static void on_pump_done(void *user, int rc)
 {
 	struct alk_stdio *stdio = user;

@@ -2,11 +2,12 @@
 #ifndef ALK_CONTENT_H
 #define ALK_CONTENT_H
 
-/* A file that is read once, at start, and kept: keys, authorized_keys, the policy, the configuration.
+/* A file that is read once, at start, and kept: keys, authorized_keys, the policy, the
+ * configuration.
  *
- * Refused with a sentence: what is not a regular file, what is too large, what everybody may write. A
- * private one must besides not be a symbolic link, must belong to root or to us, and nobody else may
- * read it; its memory is wiped. */
+ * Refused with a sentence: what is not a regular file, what is too large, what everybody may write.
+ * A private one must besides not be a symbolic link, must belong to root or to us, and nobody else
+ * may read it; its memory is wiped. */
 
 #include <stdbool.h>
 #include <stddef.h>

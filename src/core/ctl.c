@@ -57,14 +57,15 @@ struct alk_ctl {
 
 	struct ctl_frame *head, **tail;
 	size_t pending;
-	/* Links of this turn, which go together at its end or before any other message; NULL or empty: there are none. */
+	/* Links of this turn, which go together at its end or before any other message; NULL or
+	 * empty: there are none. */
 	struct ctl_frame *links;
 	struct alk_task send_links;
 
 	uint8_t *buf;
 	size_t start, end, size;
-	/* Descriptors that came, in the order of the frames that announce them; CTL_FD_LOST = the rest of a frame's were
-	 * lost on the way because this process is out of descriptors. */
+	/* Descriptors that came, in the order of the frames that announce them; CTL_FD_LOST = the
+	 * rest of a frame's were lost on the way because this process is out of descriptors. */
 	int fds[CTL_FDS];
 	unsigned nfds;
 };
@@ -460,7 +461,8 @@ static void ctl_drop_buf(struct alk_ctl *ctl)
 	ctl->start = ctl->end = ctl->size = 0;
 }
 
-/* Make room behind `end`. Grows with the bytes that came, not with the length that a frame promises. */
+/* Make room behind `end`. Grows with the bytes that came, not with the length that a frame
+ * promises. */
 static int ctl_room(struct alk_ctl *ctl)
 {
 	size_t have = ctl->end - ctl->start,
@@ -567,8 +569,8 @@ static int ctl_hand_links(struct alk_ctl *ctl, const uint8_t *bytes,
 	return 0;
 }
 
-/* One message out of the buffer. -EAGAIN: it is there still, memory may have been short: jansson calls that bad
- * syntax, mostly. -EPROTO: it is none. */
+/* One message out of the buffer. -EAGAIN: it is there still, memory may have been short: jansson
+ * calls that bad syntax, mostly. -EPROTO: it is none. */
 static int ctl_parse(struct alk_ctl *ctl, const struct ctl_header *header, json_t **message)
 {
 	char *bytes = (char *)ctl->buf + ctl->start + sizeof(*header);
@@ -582,7 +584,8 @@ static int ctl_parse(struct alk_ctl *ctl, const struct ctl_header *header, json_
 	return json_is_string(json_object_get(*message, "op")) ? 0 : -EPROTO;
 }
 
-/* Hands over what is complete. 0, or -errno when the stream is not ours. -EAGAIN: the rest later. */
+/* Hands over what is complete. 0, or -errno when the stream is not ours. -EAGAIN: the rest
+ * later. */
 static int ctl_dispatch(struct alk_ctl *ctl)
 {
 	while (!ctl->freed && ctl->end - ctl->start >= sizeof(struct ctl_header)) {
@@ -667,7 +670,8 @@ static void ctl_receive(struct alk_ctl *ctl)
 			return;
 		}
 		if (n <= 0) {
-			/* Reset: it went with something of ours unread, as one that is killed does. */
+			/* Reset: it went with something of ours unread, as one that is killed
+			 * does. */
 			ctl_end(ctl, n != -ECONNRESET ? (int)n : 0);
 			return;
 		}

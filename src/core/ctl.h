@@ -60,10 +60,12 @@ struct alk_ctl_link {
 struct alk_ctl_ops {
 	/* `message` is borrowed; `fd` is -1 or taken. */
 	void (*message)(void *user, struct alk_ctl *ctl, json_t *message, int fd);
-	/* What a plugin's other half says. `name` and `bytes` are borrowed and wiped after the call. */
+	/* What a plugin's other half says. `name` and `bytes` are borrowed and wiped after the
+	 * call. */
 	void (*bytes)(void *user, struct alk_ctl *ctl, const char *name, const uint8_t *bytes,
 		      size_t n);
-	/* Takes link->fd, which is -1 when it did not come; the rest is good for the call alone. NULL: none is expected. */
+	/* Takes link->fd, which is -1 when it did not come; the rest is good for the call alone.
+	 * NULL: none is expected. */
 	void (*link)(void *user, struct alk_ctl *ctl, uint64_t number, struct alk_link *link);
 	/* The other end is gone (rc 0) or broken (-errno). Called once. */
 	void (*closed)(void *user, struct alk_ctl *ctl, int rc);
@@ -77,10 +79,11 @@ void alk_ctl_free(struct alk_ctl **ctl);
  * Returns 0, -ENOBUFS when more than 64 MiB wait (the other end is stuck: the caller treats it as
  * dead), -EPIPE. */
 int alk_ctl_send(struct alk_ctl *ctl, json_t *message, int *fd);
-/* The same for the bytes of a plugin. Copies them; what waits is wiped once it was sent. -EMSGSIZE too. */
+/* The same for the bytes of a plugin. Copies them; what waits is wiped once it was sent. -EMSGSIZE
+ * too. */
 int alk_ctl_send_bytes(struct alk_ctl *ctl, const char *name, const void *bytes, size_t n);
-/* The same for a link, which goes at the end of the loop's turn, together with others of it, but before any other
- * message. Takes link->fd, also on failure. */
+/* The same for a link, which goes at the end of the loop's turn, together with others of it, but
+ * before any other message. Takes link->fd, also on failure. */
 int alk_ctl_send_link(struct alk_ctl *ctl, uint64_t number, struct alk_link *link);
 /* Bytes waiting to be sent. */
 size_t alk_ctl_pending(const struct alk_ctl *ctl);

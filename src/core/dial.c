@@ -246,8 +246,8 @@ static void dial_note(struct alk_dial *dial, int rc, bool local)
 
 /* ---- attempts ---- */
 
-/* A connected or connecting socket in *fd: 0 or -EINPROGRESS. `local` tells whether a failure came from
- * this machine. */
+/* A connected or connecting socket in *fd: 0 or -EINPROGRESS. `local` tells whether a failure came
+ * from this machine. */
 static int attempt_connect(const struct alk_dial *dial, const struct alk_sockaddr *to, int *fd,
 			   bool *local)
 {
@@ -260,7 +260,8 @@ static int attempt_connect(const struct alk_dial *dial, const struct alk_sockadd
 	setsockopt(*fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	alk_addr_tune_local(*fd, &to->sa);
 	if (dial->bind.len != 0) {
-		/* The port is chosen at connect, so that there can be more than 64 Ki connections. */
+		/* The port is chosen at connect, so that there can be more than 64 Ki
+		 * connections. */
 		setsockopt(*fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
 		if (bind(*fd, &dial->bind.sa, dial->bind.len) < 0)
 			return -errno;
@@ -377,7 +378,8 @@ static void attempt_on_ready(void *user, int revents)
 
 /* ---- names ---- */
 
-/* Why a family has no address. That there is no such name tells least: the other may only be late. */
+/* Why a family has no address. That there is no such name tells least: the other may only be
+ * late. */
 static void pool_fail(struct pool *pool, int rc, const struct alk_err *err)
 {
 	struct alk_dial *dial = pool->dial;

@@ -14,7 +14,8 @@
 		 offsetof(struct alk_embed_client_ops, member_) + sizeof((ops_)->member_) &&       \
 	 (ops_)->member_ != NULL)
 
-/* How often a connection that is lent is looked at, and at how many looks nobody visited meanwhile: then nobody needs it. */
+/* How often a connection that is lent is looked at, and at how many looks nobody visited meanwhile:
+ * then nobody needs it. */
 #define LOOK_MS 20
 #define LOOKS_IDLE 5
 

@@ -8,7 +8,8 @@
 #include "addr.h"
 #include "text.h"
 
-/* One field up to a colon or the end, brackets taken off; *s goes behind the colon, NULL at the end. */
+/* One field up to a colon or the end, brackets taken off; *s goes behind the colon, NULL at the
+ * end. */
 static int forward_field(const char **s, char *out, size_t size)
 {
 	const char *end, *next, *begin = *s;

@@ -59,7 +59,8 @@ static bool request_line(struct piece line, struct alk_http_head *head)
 
 	if (!piece_cut(&line, ' ', &method) || !piece_cut(&line, ' ', &target))
 		return false;
-	/* A letter first: what else cannot begin a request is refused before its line is there (below). */
+	/* A letter first: what else cannot begin a request is refused before its line is there
+	 * (below). */
 	if (!is_token(method) || !isalpha((unsigned char)method.at[0]) ||
 	    method.len >= sizeof(head->method))
 		return false;

@@ -2,9 +2,10 @@
 #ifndef ALK_HTTP_HEAD_H
 #define ALK_HTTP_HEAD_H
 
-/* The head of an HTTP/1.x request without a body (RFC 9112), as far as something that answers GET must know it.
- * It has no state: the bytes so far go in again each time more came. What is not exactly a head is an error; a
- * request that has a body is one too, because nobody would read it. */
+/* The head of an HTTP/1.x request without a body (RFC 9112), as far as something that answers GET
+ * must know it. It has no state: the bytes so far go in again each time more came. What is not
+ * exactly a head is an error; a request that has a body is one too, because nobody would read
+ * it. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -19,8 +20,8 @@ struct alk_http_head {
 	bool host;	 /* there was a Host field */
 };
 
-/* Returns: bytes of the head, its empty line included; 0 it is not there yet; -EINVAL it is none; -EFBIG it is
- * longer than ALK_HTTP_HEAD_MAX. `head` is filled when the result is positive. */
+/* Returns: bytes of the head, its empty line included; 0 it is not there yet; -EINVAL it is none;
+ * -EFBIG it is longer than ALK_HTTP_HEAD_MAX. `head` is filled when the result is positive. */
 int alk_http_head_parse(const char *bytes, size_t len, struct alk_http_head *head);
 
 #endif

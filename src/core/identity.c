@@ -115,7 +115,8 @@ static int envelope_decode(const char *text, struct envelope *e)
 	ssize_t n = -EINVAL;
 	char *base64;
 
-	/* libssh passes over what follows BEGIN on its line: it must not read another key than we do. */
+	/* libssh passes over what follows BEGIN on its line: it must not read another key than we
+	 * do. */
 	if (!end || !strchr("\r\n", *p))
 		return -EINVAL;
 	base64 = malloc((size_t)(end - p) + 1);
@@ -223,8 +224,8 @@ static int envelope_open(const char *name, const char *text, struct envelope *e,
 	return secret_check(name, secret, alk_pubkey_type(e->pub, e->pub_len), err);
 }
 
-/* The key, or NULL: wrong passphrase or damaged. libssh never asks by itself: a passphrase that is not
- * NULL is all it tries, and without one an encrypted key does not come here. */
+/* The key, or NULL: wrong passphrase or damaged. libssh never asks by itself: a passphrase that is
+ * not NULL is all it tries, and without one an encrypted key does not come here. */
 static ssh_key key_import(const char *text, const char *passphrase, const struct envelope *e)
 {
 	ssh_key key = NULL;

@@ -20,7 +20,7 @@ struct cursor {
 	const char *p, *end;
 };
 
-/* ---- from= -------------------------------------------------------------------------------------- */
+/* ---- from= ----------------------------------------------------------------------------------- */
 
 /* One entry of the list: a network, or a pattern. */
 struct from {
@@ -29,7 +29,8 @@ struct from {
 	char text[ENTRY_MAX + 1];
 };
 
-/* An entry that looks like an address but is none would match nothing, and, negated, keep nobody out. */
+/* An entry that looks like an address but is none would match nothing, and, negated, keep nobody
+ * out. */
 static bool looks_like_address(const char *text)
 {
 	size_t digits = strspn(text, "0123456789.");
@@ -108,7 +109,7 @@ bool alk_key_options_from(const char *list, const char *remote_addr)
 	}
 }
 
-/* ---- the values --------------------------------------------------------------------------------- */
+/* ---- the values ------------------------------------------------------------------------------ */
 
 static int digits(const char *text, size_t n)
 {
@@ -119,7 +120,8 @@ static int digits(const char *text, size_t n)
 	return value;
 }
 
-/* YYYYMMDD, YYYYMMDDHHMM or YYYYMMDDHHMMSS, local time, or with Z or UTC behind. 0 when it is none. */
+/* YYYYMMDD, YYYYMMDDHHMM or YYYYMMDDHHMMSS, local time, or with Z or UTC behind. 0 when it is
+ * none. */
 static int64_t time_read(const char *text)
 {
 	size_t len = strlen(text), n = strspn(text, "0123456789");
@@ -247,7 +249,7 @@ static const struct value_option value_options[] = {
 	{"principals", take_principals, false}, {"tunnel", take_tunnel, false},
 };
 
-/* ---- the flags ---------------------------------------------------------------------------------- */
+/* ---- the flags ------------------------------------------------------------------------------- */
 
 enum effect {
 	EFFECT_NONE, /* of a shell */
@@ -291,7 +293,7 @@ static bool flag_take(struct alk_key_options *o, const char *name)
 	return true;
 }
 
-/* ---- the text ----------------------------------------------------------------------------------- */
+/* ---- the text -------------------------------------------------------------------------------- */
 
 static int refuse(char *why, size_t size, const char *text)
 {
@@ -315,8 +317,8 @@ static bool name_read(struct cursor *c, char *name)
 	return n > 0;
 }
 
-/* What stands in double quotes, \" being one that does not end it. Gives the text, to be freed; NULL with
- * errno. */
+/* What stands in double quotes, \" being one that does not end it. Gives the text, to be freed;
+ * NULL with errno. */
 static char *quoted_read(struct cursor *c)
 {
 	char *value;

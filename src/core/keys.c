@@ -192,8 +192,8 @@ static const char *type_refuse(struct reader *r, const struct key_type *type, co
 	return r->why;
 }
 
-/* Take the options before the key's type, if there are any. NULL, or why the line is refused; "" when out
- * of memory. */
+/* Take the options before the key's type, if there are any. NULL, or why the line is refused; ""
+ * when out of memory. */
 static const char *line_read_options(struct reader *r, struct line *l, struct span *rest)
 {
 	struct span all = *rest, word = span_word(rest, false), options;
@@ -365,7 +365,8 @@ const struct alk_key_entry *alk_keys_find(const struct alk_keys *keys, const uin
 
 	for (size_t i = keys->count; i-- > 0;) {
 		const struct alk_key_entry *entry = &keys->entry[i];
-		/* Lengths are public; contents are compared to the end, whatever was found before. */
+		/* Lengths are public; contents are compared to the end, whatever was found
+		 * before. */
 		size_t same = entry->blob_len == len && alk_equal_ct(entry->blob, blob, len);
 
 		found ^= (found ^ i) & (0 - same);

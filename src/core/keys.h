@@ -3,8 +3,9 @@
 #define ALK_KEYS_H
 
 /* OpenSSH's public key files: authorized_keys with its options, and the lists of keys that may sign
- * certificates. No libssh, no file access here: text in, entries out. A line that is not wholly understood is
- * refused (logged with file:line), never half obeyed. Fuzzed (tests/fuzz/fuzz_keys.c). */
+ * certificates. No libssh, no file access here: text in, entries out. A line that is not wholly
+ * understood is refused (logged with file:line), never half obeyed. Fuzzed
+ * (tests/fuzz/fuzz_keys.c). */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -34,21 +35,22 @@ struct alk_keys {
 	size_t count;
 };
 
-/* Called for each line that is refused. `why` lives until the call returns; it quotes nothing of the
- * line but an option's name in letters and digits, so it may be logged as it is. */
+/* Called for each line that is refused. `why` lives until the call returns; it quotes nothing of
+ * the line but an option's name in letters and digits, so it may be logged as it is. */
 typedef void alk_keys_bad(void *user, const char *name, unsigned line, const char *why);
 
-/* Parse authorized_keys; bad lines are told to `bad` and left out, the rest stands. Key types other than those in
- * `types` (comma separated, "ssh-rsa" for RSA) are bad lines, but a cert-authority may be of each type of
- * ALK_KEY_TYPES_AUTHORITY; so are RSA keys below 3072 bits. Never fails for what the text says; NULL only
- * when out of memory. */
+/* Parse authorized_keys; bad lines are told to `bad` and left out, the rest stands. Key types other
+ * than those in `types` (comma separated, "ssh-rsa" for RSA) are bad lines, but a cert-authority
+ * may be of each type of ALK_KEY_TYPES_AUTHORITY; so are RSA keys below 3072 bits. Never fails for
+ * what the text says; NULL only when out of memory. */
 struct alk_keys *alk_keys_parse(const char *name, const char *text, size_t len, const char *types,
 				alk_keys_bad *bad, void *user);
 /* The same for a list of keys that may sign certificates: it has no options. */
 struct alk_keys *alk_keys_parse_authorities(const char *name, const char *text, size_t len,
 					    alk_keys_bad *bad, void *user);
 void alk_keys_free(struct alk_keys **keys);
-/* NULL, or why this is no public key (RFC 4253 6.6) of a type in `types`. The sentence is static. */
+/* NULL, or why this is no public key (RFC 4253 6.6) of a type in `types`. The sentence is
+ * static. */
 const char *alk_key_blob_check(const uint8_t *blob, size_t len, const char *types);
 /* The entry with this blob, or NULL. Looks at every entry, compares in constant time. */
 const struct alk_key_entry *alk_keys_find(const struct alk_keys *keys, const uint8_t *blob,

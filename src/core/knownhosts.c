@@ -103,7 +103,8 @@ static bool names_match(const char *names, const char *lookup)
 	return found;
 }
 
-/* libssh accepts keys with another type inside or with bytes behind: written out again they differ. */
+/* libssh accepts keys with another type inside or with bytes behind: written out again they
+ * differ. */
 static bool key_is_exact(ssh_key key, const char *base64)
 {
 	char *again = NULL;
@@ -216,7 +217,8 @@ static int judge_marked(struct judge *judge, ssh_key known, enum marker marker, 
 		return 0;
 	if (marker != MARKER_AUTHORITY)
 		return judge_entry(judge, known, marker == MARKER_REVOKED, line);
-	/* A key that signs certificates is no host's own key: it neither lets it in nor contradicts it. */
+	/* A key that signs certificates is no host's own key: it neither lets it in nor contradicts
+	 * it. */
 	if (!judge->answer->authority[0])
 		where_say(judge->answer->authority, judge->name, line);
 	return 0;

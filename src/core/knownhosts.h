@@ -2,15 +2,16 @@
 #ifndef ALK_KNOWNHOSTS_H
 #define ALK_KNOWNHOSTS_H
 
-/* The client's known_hosts: OpenSSH's format (plain, wildcard, negated, [host]:port and hashed names).
- * libssh reads keys and hashed names; patterns are matched here, since libssh lets "*,!host" match
- * host. A name without a port stands for port 22 alone (but "*" is any host at any port). @revoked keys
- * are refused. A @cert-authority line is only told of: host certificates cannot be asked for (ssh_hostkey.h),
- * and the key on it is no host's own. Fuzzed (tests/fuzz/fuzz_knownhosts.c).
+/* The client's known_hosts: OpenSSH's format (plain, wildcard, negated, [host]:port and hashed
+ * names). libssh reads keys and hashed names; patterns are matched here, since libssh lets
+ * "*,!host" match host. A name without a port stands for port 22 alone (but "*" is any host at any
+ * port). @revoked keys are refused. A @cert-authority line is only told of: host certificates
+ * cannot be asked for (ssh_hostkey.h), and the key on it is no host's own. Fuzzed
+ * (tests/fuzz/fuzz_knownhosts.c).
  *
- * One matching line decides, the strongest wins whatever their order: revoked, same key, another key of
- * the same type, only keys of other types. The last two are both CHANGED: a server that suddenly shows
- * another type is how a downgrade looks. */
+ * One matching line decides, the strongest wins whatever their order: revoked, same key, another
+ * key of the same type, only keys of other types. The last two are both CHANGED: a server that
+ * suddenly shows another type is how a downgrade looks. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -51,22 +52,22 @@ enum alk_hostkey_type {
 	ALK_HOSTKEY_P521 = 1 << 3,
 	ALK_HOSTKEY_RSA = 1 << 4,
 };
-/* Which types does the file have a key of for this host, revoked keys and authorities not counted? Fails as
- * alk_knownhosts_check() does; *types is 0 then. */
+/* Which types does the file have a key of for this host, revoked keys and authorities not counted?
+ * Fails as alk_knownhosts_check() does; *types is 0 then. */
 int alk_knownhosts_types(const char *path, const char *host, uint16_t port, unsigned *types,
 			 struct alk_err *err);
 
-/* Judge `key` of `host` (a name or address, no brackets) and `port`. The file need not exist.
- * 0; -EINVAL when `host` cannot be a name; -errno when the file exists and cannot be read (-EFBIG above
- * 4 MiB). */
+/* Judge `key` of `host` (a name or address, no brackets) and `port`. The file need not exist. 0;
+ * -EINVAL when `host` cannot be a name; -errno when the file exists and cannot be read (-EFBIG
+ * above 4 MiB). */
 int alk_knownhosts_check(const char *path, const char *host, uint16_t port, ssh_key key,
 			 struct alk_host_answer *answer, struct alk_err *err);
 /* The same for text that was read already; `name` is for `where`. */
 int alk_knownhosts_judge(const char *name, const char *text, size_t len, const char *host,
 			 uint16_t port, ssh_key key, struct alk_host_answer *answer,
 			 struct alk_err *err);
-/* What entries are compared with: "host" for port 22, else "[host]:port", in lower case. `out` holds
- * ALK_KNOWNHOSTS_LOOKUP_SIZE. -EINVAL when `host` cannot be a name. */
+/* What entries are compared with: "host" for port 22, else "[host]:port", in lower case. `out`
+ * holds ALK_KNOWNHOSTS_LOOKUP_SIZE. -EINVAL when `host` cannot be a name. */
 int alk_knownhosts_lookup(const char *host, uint16_t port, char *out, struct alk_err *err);
 /* Append an entry (the file and its directory are made, 0600/0700; names are hashed when
  * `hash`). One write, O_APPEND. */

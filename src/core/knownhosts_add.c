@@ -52,8 +52,8 @@ static void sha1_block(uint32_t h[5], const uint8_t *p)
 	h[4] += e;
 }
 
-/* RFC 3174. libssh offers no HMAC, and hashed names are HMAC-SHA1 by their format; they hide names from
- * who finds the file, nothing else rests on them. */
+/* RFC 3174. libssh offers no HMAC, and hashed names are HMAC-SHA1 by their format; they hide names
+ * from who finds the file, nothing else rests on them. */
 static void sha1(const uint8_t *data, size_t len, uint8_t *out)
 {
 	uint32_t h[5] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0};

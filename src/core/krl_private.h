@@ -2,8 +2,8 @@
 #ifndef ALK_KRL_PRIVATE_H
 #define ALK_KRL_PRIVATE_H
 
-/* What krl.c (asked), krl_list.c and krl_sections.c (reading) share. All bytes that are pointed to are in
- * `bytes`, which the KRL owns. */
+/* What krl.c (asked), krl_list.c and krl_sections.c (reading) share. All bytes that are pointed to
+ * are in `bytes`, which the KRL owns. */
 
 #include "cert_private.h"
 #include "krl.h"

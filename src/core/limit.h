@@ -6,8 +6,9 @@
  * penalties. No I/O and no clock here: the supervisor says what time it is.
  *
  * A link is counted from alk_limit_admit() to alk_limit_end(); it is a start-up in flight until
- * alk_limit_login() says that its session is authenticated. IPv6 addresses are counted by their /64, which one host has all to itself; text
- * that is no IP address (an endpoint id) counts as it stands.
+ * alk_limit_login() says that its session is authenticated. IPv6 addresses are counted by their
+ * /64, which one host has all to itself; text that is no IP address (an endpoint id) counts as it
+ * stands.
  *
  * Start here if you add a reason to refuse a link: a line in ALK_REFUSALS and a check in
  * alk_limit_admit(). */
@@ -42,10 +43,10 @@ const char *alk_refusal_str(enum alk_refusal why); /* the label */
 struct alk_limit_conf {
 	unsigned per_address;
 	unsigned sessions;
-	/* Start-ups in flight: from `start` on a link is refused with `rate` percent, more the more there
-	 * are, and always from `full` on. A source that has less than its share, which is `start` divided by the number of
-	 * sources that have some, is not: few sources cannot shut out the others. So there may be more than
-	 * `full`, by `start` at most. */
+	/* Start-ups in flight: from `start` on a link is refused with `rate` percent, more the more
+	 * there are, and always from `full` on. A source that has less than its share, which is
+	 * `start` divided by the number of sources that have some, is not: few sources cannot shut
+	 * out the others. So there may be more than `full`, by `start` at most. */
 	unsigned start, rate, full;
 	unsigned handshakes; /* that may begin a second; as many at once at most */
 };
@@ -57,9 +58,11 @@ struct alk_limit *alk_limit_new(const struct alk_limit_conf *conf);
 void alk_limit_free(struct alk_limit **limits);
 /* Other limits from now on; what is counted stays. */
 void alk_limit_set(struct alk_limit *limits, const struct alk_limit_conf *conf);
-/* May one more link from `addr` come? ALK_REFUSAL_NONE: it is counted, as a start-up. Out of memory refuses. */
+/* May one more link from `addr` come? ALK_REFUSAL_NONE: it is counted, as a start-up. Out of memory
+ * refuses. */
 enum alk_refusal alk_limit_admit(struct alk_limit *limits, const char *addr);
-/* Would it be refused for certain, with `waiting` others from `addr` that are not counted yet? Then it needs not wait to hear it. */
+/* Would it be refused for certain, with `waiting` others from `addr` that are not counted yet? Then
+ * it needs not wait to hear it. */
 enum alk_refusal alk_limit_foresee(struct alk_limit *limits, const char *addr, size_t waiting);
 /* A counted link is authenticated. Once for each, at most. */
 void alk_limit_login(struct alk_limit *limits, const char *addr);
@@ -67,8 +70,9 @@ void alk_limit_login(struct alk_limit *limits, const char *addr);
 void alk_limit_begin(struct alk_limit *limits, uint64_t now);
 /* Milliseconds until the next may; 0 = at once. Links wait so long, in turns (turns.h). */
 uint64_t alk_limit_wait(struct alk_limit *limits, uint64_t now);
-/* A link was refused; a refusal costs some 25 us of processor, mostly the kernel's. Milliseconds for which none should be
- * accepted, so that a flood gets no more than ALK_LIMIT_REFUSALS a second; 0 = go on. */
+/* A link was refused; a refusal costs some 25 us of processor, mostly the kernel's. Milliseconds
+ * for which none should be accepted, so that a flood gets no more than ALK_LIMIT_REFUSALS a second;
+ * 0 = go on. */
 #define ALK_LIMIT_REFUSALS 10000
 uint64_t alk_limit_refused(struct alk_limit *limits, uint64_t now);
 /* A counted link is gone; `authenticated`: alk_limit_login() was called for it. */

@@ -171,8 +171,9 @@ static const struct alk_plugin *library_find(void *library, size_t *size)
 }
 
 /* Open and check. 0 gives the library and its record. */
-/* A program may hold an OpenSSL of its own, as node does, whose functions a plugin would find before those of the
- * libraries that it was linked with. The sanitizers do not go together with it. */
+/* A program may hold an OpenSSL of its own, as node does, whose functions a plugin would find
+ * before those of the libraries that it was linked with. The sanitizers do not go together with
+ * it. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define DEEP 0
 #else

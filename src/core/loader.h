@@ -2,10 +2,10 @@
 #ifndef ALK_LOADER_H
 #define ALK_LOADER_H
 
-/* Finds, checks and opens plugins. A plugin that does not fit is refused with a sentence and the rest
- * runs: missing file or symbol, wrong magic, other ABI major, newer minor, struct too small, name not
- * the file's stem, unknown kind, a required operation missing, a file or directory that others may
- * write, a path that is not absolute. Opened with RTLD_NOW | RTLD_LOCAL. */
+/* Finds, checks and opens plugins. A plugin that does not fit is refused with a sentence and the
+ * rest runs: missing file or symbol, wrong magic, other ABI major, newer minor, struct too small,
+ * name not the file's stem, unknown kind, a required operation missing, a file or directory that
+ * others may write, a path that is not absolute. Opened with RTLD_NOW | RTLD_LOCAL. */
 
 #include <stddef.h>
 #include <sys/types.h>
@@ -29,24 +29,26 @@ struct alk_loaded *alk_loader_get(struct alk_loader *loader, enum alk_plugin_kin
 				  const char *name, struct alk_err *err);
 /* The transports of all listeners of the configuration. -EINVAL with `err`. */
 int alk_loader_get_transports(struct alk_loader *loader, struct alk_err *err);
-/* Load every plugin of `kind` in the directory, in the order of their names: `on_loaded` for each, also
- * for one that was loaded before, and `on_refused` with the sentence for each file NAME.so that does not fit;
- * the others are loaded all the same. Plugins of another kind are left alone. -errno when the directory
- * cannot be read. */
+/* Load every plugin of `kind` in the directory, in the order of their names: `on_loaded` for each,
+ * also for one that was loaded before, and `on_refused` with the sentence for each file NAME.so
+ * that does not fit; the others are loaded all the same. Plugins of another kind are left alone.
+ * -errno when the directory cannot be read. */
 typedef void alk_loaded_fn(void *user, struct alk_loaded *loaded);
 typedef void alk_loader_refused_fn(void *user, const char *name, const struct alk_err *why);
 int alk_loader_scan(struct alk_loader *loader, enum alk_plugin_kind kind, alk_loaded_fn *on_loaded,
 		    alk_loader_refused_fn *on_refused, void *user);
 /* The one of this name if it is loaded, or NULL. */
 struct alk_loaded *alk_loader_find(const struct alk_loader *loader, const char *name);
-/* Deinit and close one; whoever calls knows that nothing uses it. Nothing happens when it is not loaded. */
+/* Deinit and close one; whoever calls knows that nothing uses it. Nothing happens when it is not
+ * loaded. */
 void alk_loader_unload(struct alk_loader *loader, const char *name);
 /* From now on the plugin may not be loaded (a scan passes it over), or may again. -ENOMEM. */
 int alk_loader_forbid(struct alk_loader *loader, const char *name, bool forbidden);
 bool alk_loader_forbidden(const struct alk_loader *loader, const char *name);
 /* Does the configuration speak of it? */
 bool alk_loader_configured(const struct alk_loader *loader, const char *name);
-/* Only plugins that have a half (alknet/half.h) are loaded from now on; the others are passed over by a scan. */
+/* Only plugins that have a half (alknet/half.h) are loaded from now on; the others are passed over
+ * by a scan. */
 void alk_loader_halves_only(struct alk_loader *loader);
 void alk_loader_each(const struct alk_loader *loader, alk_loaded_fn *fn, void *user);
 /* Who carries what the halves say. `name` is the plugin's. Returns as alk_half_send does. */

@@ -55,7 +55,7 @@ int alk_log_level_parse(const char *word, enum alk_log_level *level)
 	return -EINVAL;
 }
 
-/* --- how it looks -------------------------------------------------------------------------------- */
+/* --- how it looks ----------------------------------------------------------------------------- */
 
 static void put(struct line *line, const char *text, size_t len)
 {
@@ -242,7 +242,7 @@ static void line_format(struct line *line, enum alk_log_level level, const char 
 	line->text[line->len++] = '\n';
 }
 
-/* --- for the others ------------------------------------------------------------------------------ */
+/* --- for the others --------------------------------------------------------------------------- */
 
 bool alk_log_enabled(enum alk_log_level level)
 {

@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* NAME=value and a line's end; or, where the value may hold one: NAME, a line's end, 64 bits of length (little endian),
- * the value, a line's end. */
+/* NAME=value and a line's end; or, where the value may hold one: NAME, a line's end, 64 bits of
+ * length (little endian), the value, a line's end. */
 
 #define NAME_MAX_LEN 64 /* longer ones are thrown away there */
 static const char prefix[] = "ALKNET_";

@@ -12,13 +12,14 @@
  *   plain file       write; a full disk is an error like any other
  *   syslog           one datagram a line to /dev/log, MSG_DONTWAIT
  *   journal          one datagram an event in journald's own protocol (log_journal.c), MSG_DONTWAIT
- * What cannot be written at once waits in one buffer of 64 KiB. When that is full lines are dropped and
- * counted (alknet_log_dropped_total), and a line says how many as soon as there is room again.
+ * What cannot be written at once waits in one buffer of 64 KiB. When that is full lines are dropped
+ * and counted (alknet_log_dropped_total), and a line says how many as soon as there is room again.
  *
  * Lines of links that come and go are gathered there for the length of a loop's turn.
  *
- * A line is at most PIPE_BUF (4096) bytes; fields that do not fit are left out, `truncated=true` says so.
- * A logfmt line carries no time: the journal and syslog stamp it. JSON begins with "time" (UTC). */
+ * A line is at most PIPE_BUF (4096) bytes; fields that do not fit are left out, `truncated=true`
+ * says so. A logfmt line carries no time: the journal and syslog stamp it. JSON begins with "time"
+ * (UTC). */
 
 #include <limits.h>
 #include <alknet/log.h>
@@ -47,11 +48,13 @@ enum alk_log_level alk_log_get_level(void);
 const char *alk_log_level_str(enum alk_log_level level);
 /* -EINVAL when `word` is none of error, warn, info, debug. */
 int alk_log_level_parse(const char *word, enum alk_log_level *level);
-/* Let the loop write what waits as soon as it can be written; NULL (before alk_loop_free) ends that. */
+/* Let the loop write what waits as soon as it can be written; NULL (before alk_loop_free) ends
+ * that. */
 void alk_log_attach(struct alk_loop *loop);
-/* As alk_log, for lines that come by the thousand: they wait for the end of the loop's turn, or the next line of
- * another kind, and are written together. Only where the log is a file, a pipe or a stream and has a loop. A process
- * that dies within the turn takes them with it, so nothing that tells of a failure is logged like this. */
+/* As alk_log, for lines that come by the thousand: they wait for the end of the loop's turn, or the
+ * next line of another kind, and are written together. Only where the log is a file, a pipe or a
+ * stream and has a loop. A process that dies within the turn takes them with it, so nothing that
+ * tells of a failure is logged like this. */
 #define alk_log_gather(level_, msg_, ...)                                                          \
 	do {                                                                                       \
 		if (alk_log_enabled(level_))                                                       \
@@ -77,7 +80,8 @@ void alk_log_sink_write(const char *text, size_t len, bool gather);
 uint64_t alk_log_sink_dropped(void);
 enum alk_log_target alk_log_sink_target(void);
 
-/* log_journal.c: what journald hears of an event (systemd's "Native Journal Protocol"), after its length. */
+/* log_journal.c: what journald hears of an event (systemd's "Native Journal Protocol"), after its
+ * length. */
 #define ALK_LOG_VALUE_MAX 256
 struct alk_log_record {
 	uint32_t len; /* of bytes */

@@ -158,7 +158,8 @@ static ssize_t sink_write(const char *text, size_t len)
 	}
 	if (sink.kind == SINK_POLL && poll(&ready, 1, 0) <= 0)
 		return -EAGAIN;
-	/* A pipe takes PIPE_BUF bytes whole or not at all, so lines of several processes do not mix. */
+	/* A pipe takes PIPE_BUF bytes whole or not at all, so lines of several processes do not
+	 * mix. */
 	end = len > PIPE_BUF ? memrchr(text, '\n', PIPE_BUF) : NULL;
 	n = write(sink.fd, text,
 		  end != NULL	   ? (size_t)(end - text) + 1
@@ -182,7 +183,8 @@ static int pending_flush(void)
 	return n < 0 ? (int)n : 0;
 }
 
-/* A disk that is full or a terminal that is gone is always ready and never takes anything: the next line tries. */
+/* A disk that is full or a terminal that is gone is always ready and never takes anything: the next
+ * line tries. */
 static void on_writable(void *user, int revents)
 {
 	int rc = pending_flush();

@@ -412,7 +412,8 @@ unsigned alk_loop_serve(int epoll)
 	for (int i = 0; i < n; i++) {
 		struct alk_io *io = came[i].data.ptr;
 
-		/* One before it may have been its end: its memory stays until the end of the turn. */
+		/* One before it may have been its end: its memory stays until the end of the
+		 * turn. */
 		if (io->w.magic != WATCHER_IO || io->lent != epoll)
 			continue;
 		served++;
@@ -514,8 +515,8 @@ void alk_timer_start(struct alk_timer *timer, uint64_t ms)
 	if (ms > TIMER_MAX_MS)
 		ms = TIMER_MAX_MS;
 	timer->due = mono_ns() + ms * NS_PER_MS;
-	/* Moving a running timer away, which a timer of inactivity does all the time, costs nothing: it
-	 * rings at the old time and goes on waiting. */
+	/* Moving a running timer away, which a timer of inactivity does all the time, costs
+	 * nothing: it rings at the old time and goes on waiting. */
 	if (!ev_is_active(&timer->ev) || timer->due < timer->rung)
 		timer_arm(timer);
 }

@@ -148,8 +148,8 @@ void alk_metrics_write(struct alk_metrics_text *out, const struct alk_metrics *m
 		const struct alk_metric_info *info = &alk_metric_info[m];
 
 		text_head(out, info->name, kind_str(info->kind), info->help);
-		/* Whole numbers stay exact, also past 2^53. Gauges are signed: one that went below zero
-		 * for a moment is not 2^64. */
+		/* Whole numbers stay exact, also past 2^53. Gauges are signed: one that went below
+		 * zero for a moment is not 2^64. */
 		if (info->kind == ALK_GAUGE)
 			text_add(out, "%s %lld\n", info->name, (long long)metrics->total[m]);
 		else

@@ -2,11 +2,12 @@
 #ifndef ALK_METRICS_H
 #define ALK_METRICS_H
 
-/* Metrics as Prometheus text (exposition format 0.0.4). Names begin with alknet_, units are base units,
- * and labels take values from fixed lists of ours only, so nothing a peer does can make them grow.
+/* Metrics as Prometheus text (exposition format 0.0.4). Names begin with alknet_, units are base
+ * units, and labels take values from fixed lists of ours only, so nothing a peer does can make them
+ * grow.
  *
- * The supervisor is the only writer: counters of a worker that died are folded into the totals, so that
- * a total never goes back. */
+ * The supervisor is the only writer: counters of a worker that died are folded into the totals, so
+ * that a total never goes back. */
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -2,15 +2,15 @@
 #ifndef ALK_METRICS_HTTP_H
 #define ALK_METRICS_HTTP_H
 
-/* What `metrics_listen` serves: /metrics (Prometheus text), /livez and /readyz, over HTTP/1.1, on the loop of the
- * process whose metrics they are.
+/* What `metrics_listen` serves: /metrics (Prometheus text), /livez and /readyz, over HTTP/1.1, on
+ * the loop of the process whose metrics they are.
  *
  *   READING ──head──▶ WRITING ──all sent──▶ ENDING ──peer closed──▶ gone
  *      └───────────── 10 s in all, from the first to the last byte ────▶
  *
- * One request a connection. At most 64 connections: the oldest that is not answered yet makes room, so that who
- * only holds connections keeps nobody out. There is no authentication: it belongs on loopback or on a network
- * of the operator's own. */
+ * One request a connection. At most 64 connections: the oldest that is not answered yet makes room,
+ * so that who only holds connections keeps nobody out. There is no authentication: it belongs on
+ * loopback or on a network of the operator's own. */
 
 #include <alknet/loop.h>
 #include "metrics.h"
@@ -24,8 +24,8 @@ struct alk_metrics_http_ops {
 	const char *(*unready)(void *user);
 };
 
-/* Listen on `address` (HOST:PORT). *http stays NULL when it is NULL, "" or "none". Borrows the rest for life. 0, or
- * -errno with `err`. */
+/* Listen on `address` (HOST:PORT). *http stays NULL when it is NULL, "" or "none". Borrows the rest
+ * for life. 0, or -errno with `err`. */
 int alk_metrics_http_open(struct alk_metrics_http **http, struct alk_loop *loop,
 			  const char *address, const struct alk_metrics_http_ops *ops, void *user,
 			  struct alk_err *err);

@@ -2,12 +2,12 @@
 #ifndef ALK_MISDEED_H
 #define ALK_MISDEED_H
 
-/* What a source of links can do wrong before it is logged in, and for how long that keeps it out: the option
- * `source_penalties`, as OpenSSH's PerSourcePenalties. A worker says that a link ended in one; the supervisor,
- * which knows whose link it was, adds up.
+/* What a source of links can do wrong before it is logged in, and for how long that keeps it out:
+ * the option `source_penalties`, as OpenSSH's PerSourcePenalties. A worker says that a link ended
+ * in one; the supervisor, which knows whose link it was, adds up.
  *
- * Penalties of one source are added to each other and run off with time. They count from `min` on, so that
- * one mistake costs nothing, and never exceed `max`. */
+ * Penalties of one source are added to each other and run off with time. They count from `min` on,
+ * so that one mistake costs nothing, and never exceed `max`. */
 
 #include <stdint.h>
 #include <alknet/err.h>
@@ -34,8 +34,8 @@ struct alk_misdeed_conf {
 	uint64_t ms[ALK_MISDEED_COUNT]; /* 0 = nothing */
 	uint64_t min_ms, max_ms;
 };
-/* "authfail:5 noauth:1 ... min:15 max:600", in seconds; what is left out has its default. "none": nothing is ever
- * held against anybody. -EINVAL with `err`. */
+/* "authfail:5 noauth:1 ... min:15 max:600", in seconds; what is left out has its default. "none":
+ * nothing is ever held against anybody. -EINVAL with `err`. */
 int alk_misdeed_parse(const char *text, struct alk_misdeed_conf *out, struct alk_err *err);
 
 /* Networks that penalty_exempt may name; conf_check.c refuses more. */

@@ -18,7 +18,7 @@
 	(TYPE(ALK_OPT_STRING) | TYPE(ALK_OPT_ENUM) | TYPE(ALK_OPT_PATH) | TYPE(ALK_OPT_FILE) |     \
 	 TYPE(ALK_OPT_TABLE))
 
-/* --- tables --------------------------------------------------------------------------------------- */
+/* --- tables ----------------------------------------------------------------------------------- */
 
 const struct alk_option *alk_option_find(const struct alk_option *table, const char *name)
 {
@@ -56,7 +56,7 @@ const char *alk_option_nearest(const struct alk_option *table, const char *name,
 	return nearest;
 }
 
-/* --- life ----------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 struct alk_options *alk_options_new(const struct alk_option *table)
 {
@@ -104,7 +104,7 @@ void alk_options_free(struct alk_options **options)
 	*options = NULL;
 }
 
-/* --- getters -------------------------------------------------------------------------------------- */
+/* --- getters ---------------------------------------------------------------------------------- */
 
 struct alk_value *alk_options_value(const struct alk_options *options, const char *name)
 {
@@ -165,7 +165,7 @@ const char *alk_options_file(const struct alk_options *options, const char *name
 	return value->file[n].bytes;
 }
 
-/* --- checking ------------------------------------------------------------------------------------- */
+/* --- checking --------------------------------------------------------------------------------- */
 
 static void number_format(const struct alk_option *option, int64_t n, char *out, size_t size)
 {
@@ -270,7 +270,7 @@ static int text_check(const struct alk_option *option, const char *text, struct 
 	return 0;
 }
 
-/* --- setting -------------------------------------------------------------------------------------- */
+/* --- setting ---------------------------------------------------------------------------------- */
 
 static int source_rank(const char *source)
 {
@@ -440,7 +440,8 @@ static int json_number(struct alk_options *options, const struct alk_option *opt
 	return alk_options_set_text(options, option, text, source, err);
 }
 
-/* A relative path in the file means: beside the file; ~ is who runs this. "none" is a word, not a path. */
+/* A relative path in the file means: beside the file; ~ is who runs this. "none" is a word, not a
+ * path. */
 static int json_path(struct alk_options *options, const struct alk_option *option, const char *path,
 		     const char *source, const char *dir, struct alk_err *err)
 {

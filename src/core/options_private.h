@@ -16,8 +16,8 @@ struct alk_value {
 	char **text;  /* STRING, ENUM, PATH, FILE: the words; TABLE: one JSON text an element */
 	struct alk_content *file; /* FILE: as many as `count`, once they were read */
 	bool lent;		  /* the first of `file` is in no file: alk_value_lend() */
-	/* FILE: contents that were given instead of a path, as many as `count`, or NULL: none was. Of the others
-	 * `bytes` is NULL. */
+	/* FILE: contents that were given instead of a path, as many as `count`, or NULL: none was.
+	 * Of the others `bytes` is NULL. */
 	struct alk_content *given;
 	char *secret_file; /* NAME_file of a SECRET */
 };
@@ -34,7 +34,8 @@ void alk_options_free(struct alk_options **options);
 
 /* The entry of this name in a table, or NULL. */
 const struct alk_option *alk_option_find(const struct alk_option *table, const char *name);
-/* The name in a table that is nearest to this one, NULL when none is near; *best is the distance so far. */
+/* The name in a table that is nearest to this one, NULL when none is near; *best is the distance so
+ * far. */
 const char *alk_option_nearest(const struct alk_option *table, const char *name, unsigned *best);
 /* Is this the NAME_file of a SECRET option? Then that option. */
 const struct alk_option *alk_option_secret_file(const struct alk_option *table, const char *name);
@@ -45,17 +46,18 @@ void alk_value_clear(struct alk_value *value);
 int alk_value_copy(struct alk_value *to, const struct alk_value *from);
 /* Forget the contents, so that alk_options_read_files() reads them again. */
 void alk_value_unread(struct alk_value *value);
-/* Put a content that is in no file before those of files, in the place of the one that was put there last. Copies; `bytes`
- * NULL takes it away. -ENOMEM. */
+/* Put a content that is in no file before those of files, in the place of the one that was put
+ * there last. Copies; `bytes` NULL takes it away. -ENOMEM. */
 int alk_value_lend(struct alk_value *value, const char *name, const char *bytes, size_t len);
 struct alk_value *alk_options_value(const struct alk_options *options, const char *name);
 
-/* Set one value. `source` says how much it counts: default < a file < environment < flag; what counts
- * less than the value that is there is checked and left. A REPEAT grows while the source is the same.
- * Errors are sentences that begin with what is wrong, without the name. */
+/* Set one value. `source` says how much it counts: default < a file < environment < flag; what
+ * counts less than the value that is there is checked and left. A REPEAT grows while the source is
+ * the same. Errors are sentences that begin with what is wrong, without the name. */
 int alk_options_set_text(struct alk_options *options, const struct alk_option *option,
 			 const char *text, const char *source, struct alk_err *err);
-/* Of a FILE: the content itself, which no file is read for, then or later. In sentences it is "(NAME)". */
+/* Of a FILE: the content itself, which no file is read for, then or later. In sentences it is
+ * "(NAME)". */
 int alk_options_set_content(struct alk_options *options, const struct alk_option *option,
 			    const char *bytes, size_t len, const char *source, struct alk_err *err);
 /* `dir` is what relative paths are relative to; NULL = the working directory. */
@@ -68,8 +70,8 @@ int alk_options_set_secret_file(struct alk_options *options, const struct alk_op
 				struct alk_err *err);
 /* Fill in what nobody set. */
 int alk_options_defaults(struct alk_options *options, struct alk_err *err);
-/* Read FILEs and NAME_files that have not been read. *failed is the name of the option that could not be,
- * as it stands in the table. */
+/* Read FILEs and NAME_files that have not been read. *failed is the name of the option that could
+ * not be, as it stands in the table. */
 int alk_options_read_files(struct alk_options *options, const char **failed, struct alk_err *err);
 
 /* For the control socket: everything, secrets and contents too. */

@@ -27,8 +27,8 @@ static void on_tty_signal(int number)
 	tty_signal = number;
 }
 
-/* Signals that would end the process wait until the terminal echoes again; they are let in only inside
- * ppoll(). */
+/* Signals that would end the process wait until the terminal echoes again; they are let in only
+ * inside ppoll(). */
 static void signals_hold(struct held *held)
 {
 	struct sigaction action = {.sa_handler = on_tty_signal};

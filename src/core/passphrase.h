@@ -6,14 +6,14 @@
 
 #include <stddef.h>
 
-/* Asks for a passphrase; puts it NUL-terminated into buf, 0 or -errno. `prompt` names the file. buf is
- * wiped by the caller. */
+/* Asks for a passphrase; puts it NUL-terminated into buf, 0 or -errno. `prompt` names the file. buf
+ * is wiped by the caller. */
 typedef int alk_passphrase_fn(void *user, const char *prompt, char *buf, size_t size);
 
-/* Ask on the controlling terminal without echo. -ENOTTY when there is none, -ECANCELED at end of file,
- * -E2BIG when the line does not fit. SIGINT, SIGTERM, SIGHUP and SIGQUIT are held back until the terminal
- * is as it was, then delivered: -EINTR when the process survives that. Blocks, so only before the loop
- * runs; not for two threads at once. `user` is not used. */
+/* Ask on the controlling terminal without echo. -ENOTTY when there is none, -ECANCELED at end of
+ * file, -E2BIG when the line does not fit. SIGINT, SIGTERM, SIGHUP and SIGQUIT are held back until
+ * the terminal is as it was, then delivered: -EINTR when the process survives that. Blocks, so only
+ * before the loop runs; not for two threads at once. `user` is not used. */
 int alk_passphrase_tty(void *user, const char *prompt, char *buf, size_t size);
 
 #endif

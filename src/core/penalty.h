@@ -2,9 +2,9 @@
 #ifndef ALK_PENALTY_H
 #define ALK_PENALTY_H
 
-/* Who may not come back for a while: identities and addresses (as alk_limit_key() has them) that hung
- * a worker, and addresses whose misdeeds (misdeed.h) added up. At most ALK_PENALTY_MAX; the one that was added first makes room. Times are monotonic
- * milliseconds that the caller reads. */
+/* Who may not come back for a while: identities and addresses (as alk_limit_key() has them) that
+ * hung a worker, and addresses whose misdeeds (misdeed.h) added up. At most ALK_PENALTY_MAX; the
+ * one that was added first makes room. Times are monotonic milliseconds that the caller reads. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -24,8 +24,9 @@ void alk_penalty_free(struct alk_penalty **penalties);
 /* Until `until`, also when an earlier end was set. 0 or -ENOMEM. */
 int alk_penalty_add(struct alk_penalty *penalties, enum alk_penalty_kind kind, const char *name,
 		    uint64_t until);
-/* `more_ms` on top of what is left, up to `max_ms` in all. It counts from the moment on that it reaches `min_ms`,
- * until it has run off. True: it counts now and did not before. Out of memory it is forgotten. */
+/* `more_ms` on top of what is left, up to `max_ms` in all. It counts from the moment on that it
+ * reaches `min_ms`, until it has run off. True: it counts now and did not before. Out of memory it
+ * is forgotten. */
 bool alk_penalty_grow(struct alk_penalty *penalties, enum alk_penalty_kind kind, const char *name,
 		      uint64_t now, uint64_t more_ms, uint64_t min_ms, uint64_t max_ms);
 /* Take it back. False: there is none. */

@@ -2,17 +2,17 @@
 #ifndef ALK_POLICY_H
 #define ALK_POLICY_H
 
-/* The policy: an operator's Lua script that answers with a word. Everything that is not exactly one of
- * the words denies: an error, a timeout, a number, nil, a missing reason is fine.
+/* The policy: an operator's Lua script that answers with a word. Everything that is not exactly one
+ * of the words denies: an error, a timeout, a number, nil, a missing reason is fine.
  *
  * One Lua state a worker, in a sandbox with budgets (STYLE 15 to 17): 20 ms a resume, 5 s in all,
- * 32 MiB a state, peer strings cut at 255 bytes. A question runs as a coroutine with a generation, is
- * resumed by the loop alone and completes exactly once. Only the policy files include <lua.h>.
+ * 32 MiB a state, peer strings cut at 255 bytes. A question runs as a coroutine with a generation,
+ * is resumed by the loop alone and completes exactly once. Only the policy files include <lua.h>.
  *
- * Without a script the built-in answers hold: on_link allow, on_auth pass, on_open forward
- * for what is not reserved, the service of the reserved destinations for those (alknet-control: bus,
- * alknet-secret: secret, alknet-status: status), other alknet-* denied, on_listen allow on loopback and,
- * with gateway_ports, elsewhere. They are what the shipped scripts/policy.lua says, in C. */
+ * Without a script the built-in answers hold: on_link allow, on_auth pass, on_open forward for what
+ * is not reserved, the service of the reserved destinations for those (alknet-control: bus,
+ * alknet-secret: secret, alknet-status: status), other alknet-* denied, on_listen allow on loopback
+ * and, with gateway_ports, elsewhere. They are what the shipped scripts/policy.lua says, in C. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -80,8 +80,8 @@ const char *alk_question_str(enum alk_question question); /* "on_open" */
 /* ALK_QUESTION_COUNT when there is none of this name. */
 enum alk_question alk_question_find(const char *name);
 
-/* An identity as the policy or the built-in authentication gave it, and what it may not do. Reference
- * counted, immutable. */
+/* An identity as the policy or the built-in authentication gave it, and what it may not do.
+ * Reference counted, immutable. */
 struct alk_grant {
 	unsigned refs;
 	struct alk_identity identity; /* strings owned by the grant */
@@ -99,20 +99,20 @@ struct alk_grant *alk_grant_new_limited(const char *id, const char *user,
 					const struct alk_grant_limits *limits);
 struct alk_grant *alk_grant_ref(struct alk_grant *grant);
 void alk_grant_unref(struct alk_grant **grant);
-/* May a channel be opened to this destination, or a remote forward listen there? Asked before the policy
- * is; a policy can only take away more. Names are compared as they were asked for, nothing is resolved.
- * permitopen: the same host, or *; the same port, or *. A unix path ("/..." for `host`) is in no list.
- * permitlisten: a pattern with * and ? for the address asked for, in small letters ("" is what "every
- * address" is asked with); port 0 (any free one) needs the port *. (sshd(8), AUTHORIZED_KEYS FILE FORMAT.)
- * No grant may nothing. */
+/* May a channel be opened to this destination, or a remote forward listen there? Asked before the
+ * policy is; a policy can only take away more. Names are compared as they were asked for, nothing
+ * is resolved. permitopen: the same host, or *; the same port, or *. A unix path ("/..." for
+ * `host`) is in no list. permitlisten: a pattern with * and ? for the address asked for, in small
+ * letters ("" is what "every address" is asked with); port 0 (any free one) needs the port *.
+ * (sshd(8), AUTHORIZED_KEYS FILE FORMAT.) No grant may nothing. */
 bool alk_grant_may_open(const struct alk_grant *grant, const char *host, uint16_t port);
 bool alk_grant_may_listen(const struct alk_grant *grant, const char *host, uint16_t port);
 /* Can this stand in a permitopen= or (`listen`) permitlisten= list? */
 bool alk_grant_permit_valid(const char *permit, bool listen);
 
-/* What a certificate says, for on_auth; all checks that do not depend on the policy (signature, validity,
- * CA, revocation) were made. Borrowed. Lists end with NULL and are never NULL; an option or extension
- * without a value has "" for it. */
+/* What a certificate says, for on_auth; all checks that do not depend on the policy (signature,
+ * validity, CA, revocation) were made. Borrowed. Lists end with NULL and are never NULL; an option
+ * or extension without a value has "" for it. */
 struct alk_ask_cert {
 	const char *key_id;
 	uint64_t serial;
@@ -140,8 +140,8 @@ struct alk_ask {
 	const char *key;		 /* AUTH: base64 of the public key blob */
 	const struct alk_ask_cert *cert; /* AUTH: NULL when the key has no certificate */
 	const struct alk_grant *grant;	 /* OPEN, LISTEN, CLOSE */
-	/* OPEN: where to. LISTEN: host and port (0: any) or path to listen on, as the peer asked for them;
-	 * RFC 4254 7.1: "" is all addresses. */
+	/* OPEN: where to. LISTEN: host and port (0: any) or path to listen on, as the peer asked
+	 * for them; RFC 4254 7.1: "" is all addresses. */
 	const struct alk_destination *to;
 	bool gateway_ports; /* LISTEN: the option's value */
 	const char *
@@ -170,8 +170,8 @@ struct alk_answer {
 	bool proxy_protocol; /* tell the target who comes */
 	/* OPEN service: */
 	char service[32];
-	/* OPERATION: what it gave, to be kept by `done` with a reference; NULL when it failed, then `code` is the bus's word
-	 * for it ("" when `failed`) and `reason` the message. */
+	/* OPERATION: what it gave, to be kept by `done` with a reference; NULL when it failed, then
+	 * `code` is the bus's word for it ("" when `failed`) and `reason` the message. */
 	struct json_t *output;
 	char code[65];
 	char where[128];     /* "policy.lua:12", the line that decided, or "built-in" */
@@ -199,8 +199,8 @@ void alk_policy_free(struct alk_policy **policy);
 /* What alknet.shared is; borrowed for life. Without it the policy has one of its own. */
 struct alk_shared;
 void alk_policy_set_shared(struct alk_policy *policy, struct alk_shared *shared);
-/* Offer the script's operations there, subscribe to what it wants; borrowed for life. Without it alknet.publish finds
- * no bus. -EEXIST or -ENOMEM with `err`. */
+/* Offer the script's operations there, subscribe to what it wants; borrowed for life. Without it
+ * alknet.publish finds no bus. -EEXIST or -ENOMEM with `err`. */
 struct alk_bus;
 int alk_policy_set_bus(struct alk_policy *policy, struct alk_bus *bus, struct alk_err *err);
 /* The operations that the script has. */
@@ -212,13 +212,13 @@ int alk_policy_operation_function(const struct alk_policy_operation *operation);
 bool alk_policy_has(const struct alk_policy *policy, enum alk_question question);
 
 /* Ask. Borrows `ask` (what it points to, not itself) until `done` runs. `done` runs exactly once,
- * from the loop, never before this call returns. Cancel with alk_policy_cancel(); then it does not run
- * at all. NULL only when out of memory: the caller denies. `done` may be NULL for CLOSE. */
+ * from the loop, never before this call returns. Cancel with alk_policy_cancel(); then it does not
+ * run at all. NULL only when out of memory: the caller denies. `done` may be NULL for CLOSE. */
 struct alk_policy_asked *alk_policy_ask(struct alk_policy *policy, const struct alk_ask *ask,
 					alk_policy_done *done, void *user);
 void alk_policy_cancel(struct alk_policy_asked **asked);
-/* Ask where the answer does not wait: fills `answer` before it returns. A script that yields is denied
- * (failed). For tests and tools; unref answer->grant. */
+/* Ask where the answer does not wait: fills `answer` before it returns. A script that yields is
+ * denied (failed). For tests and tools; unref answer->grant. */
 void alk_policy_ask_now(struct alk_policy *policy, const struct alk_ask *ask,
 			struct alk_answer *answer);
 
@@ -227,9 +227,10 @@ bool alk_destination_reserved(const char *host);
 /* Would a listener there be reached from this machine alone? False for a unix socket. */
 bool alk_bind_is_loopback(const struct alk_destination *to);
 
-/* Run the tests of the policy in the file `path`: NAME_test.lua beside NAME.lua (docs/POLICY_API.md).
- * Prints TAP and "N passed, N failed" to `out`. Returns how many failed; -ENOENT when there is no such
- * test file; -EINVAL when the policy or its tests cannot be loaded, or test nothing; with `err`. */
+/* Run the tests of the policy in the file `path`: NAME_test.lua beside NAME.lua
+ * (docs/POLICY_API.md). Prints TAP and "N passed, N failed" to `out`. Returns how many failed;
+ * -ENOENT when there is no such test file; -EINVAL when the policy or its tests cannot be loaded,
+ * or test nothing; with `err`. */
 int alk_policy_test_file(const char *path, FILE *out, struct alk_err *err);
 /* The same, told one by one: the n-th `of` them; `why` NULL = it passed. */
 typedef void alk_policy_test_fn(void *user, int n, int of, const char *name, const char *why);

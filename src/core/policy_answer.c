@@ -9,8 +9,8 @@
 #include "policy_private.h"
 #include "proxy_url.h"
 
-/* What a script returned becomes an answer, or nonsense. Tables are read raw and whole: a key that is
- * not known, a metatable or a value of another type is nonsense, because whoever wrote it meant
+/* What a script returned becomes an answer, or nonsense. Tables are read raw and whole: a key that
+ * is not known, a metatable or a value of another type is nonsense, because whoever wrote it meant
  * something that would not happen. Nothing here raises or allocates in Lua. */
 
 #define LIST_MAX 256 /* scopes or resources of an identity */
@@ -292,7 +292,8 @@ static bool word_allowed(enum alk_question question, const char *word)
 	}
 }
 
-/* Names the word only if it looks like one: it may as well be a destination, which is never logged. */
+/* Names the word only if it looks like one: it may as well be a destination, which is never
+ * logged. */
 static int wrong_word(lua_State *L, int index, struct alk_answer *answer)
 {
 	const char *word = text_at(L, index, 16);

@@ -15,8 +15,8 @@
  *     └────────────────────┼──────────────────────────────────────┘
  *                          └──▶ DONE, `done` runs
  *
- * The script is entered from the task alone. What a question waits for has the generation of that wait: an
- * answer for another is dropped. Cancelling stops the task, the queries and the timer. */
+ * The script is entered from the task alone. What a question waits for has the generation of that
+ * wait: an answer for another is dropped. Cancelling stops the task, the queries and the timer. */
 
 #define ASKED_MAGIC 0x4b53414bu
 #define WAITER_MAGIC 0x54494157u

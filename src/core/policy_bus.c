@@ -12,9 +12,9 @@
 #include "policy_private.h"
 #include "route.h"
 
-/* The script on the bus. What it wants is noted while its main chunk runs, offered when the worker gives the policy
- * a bus, and taken back with the policy: so a reload brings new operations with the new workers, and the old ones
- * go with theirs. */
+/* The script on the bus. What it wants is noted while its main chunk runs, offered when the worker
+ * gives the policy a bus, and taken back with the policy: so a reload brings new operations with
+ * the new workers, and the old ones go with theirs. */
 
 #define LOST_LOG_MS 1000
 
@@ -127,7 +127,7 @@ int alk_policy_operation_function(const struct alk_policy_operation *operation)
 	return operation->function;
 }
 
-/* ---- what the script says ----------------------------------------------------------------------- */
+/* ---- what the script says -------------------------------------------------------------------- */
 
 /* What belongs to the program. */
 static bool name_reserved(const char *name)
@@ -380,7 +380,7 @@ int alk_api_publish(lua_State *L)
 	return 1;
 }
 
-/* ---- calls -------------------------------------------------------------------------------------- */
+/* ---- calls ----------------------------------------------------------------------------------- */
 
 static void policy_call_free(struct policy_call *c)
 {
@@ -497,7 +497,7 @@ static int operation_offer(struct alk_policy_operation *o, struct alk_bus *bus, 
 	return rc;
 }
 
-/* ---- events ------------------------------------------------------------------------------------- */
+/* ---- events ---------------------------------------------------------------------------------- */
 
 static void event_free(struct policy_event *e)
 {
@@ -569,7 +569,7 @@ static void on_event(void *user, const char *envelope, size_t n)
 	}
 }
 
-/* ---- coming and going --------------------------------------------------------------------------- */
+/* ---- coming and going ------------------------------------------------------------------------ */
 
 int alk_policy_set_bus(struct alk_policy *policy, struct alk_bus *bus, struct alk_err *err)
 {

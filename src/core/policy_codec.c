@@ -8,8 +8,8 @@
 #include "base64.h"
 #include "policy_private.h"
 
-/* alknet.base64, alknet.sha256, alknet.json. What they work on is bounded, because nothing stops them while
- * they do. */
+/* alknet.base64, alknet.sha256, alknet.json. What they work on is bounded, because nothing stops
+ * them while they do. */
 
 #define CODEC_MAX (64 * 1024) /* bytes that go in */
 #define JSON_DEPTH 32
@@ -105,7 +105,8 @@ static struct json_box *json_box_new(lua_State *L)
 	return box;
 }
 
-/* Does a value of an object that is null, or a list with one in it, stay out? Pushes nothing then. */
+/* Does a value of an object that is null, or a list with one in it, stay out? Pushes nothing
+ * then. */
 static bool json_push(lua_State *L, struct json_box *box, const json_t *json, int depth);
 
 static bool json_push_object(lua_State *L, struct json_box *box, const json_t *json, int depth)
@@ -210,7 +211,8 @@ bool alk_policy_json_fits(const json_t *json)
 	return json_fits(json, 1, &nodes);
 }
 
-/* Opening brackets are counted before the library, which would go down 2048 of them, sees the text. */
+/* Opening brackets are counted before the library, which would go down 2048 of them, sees the
+ * text. */
 static bool json_is_deep(const char *text, size_t len)
 {
 	int depth = 0;
@@ -259,7 +261,8 @@ int alk_api_json_decode(lua_State *L)
 	return 1;
 }
 
-/* The document of the value at `index`; NULL with *why. Nothing here raises: what is under way would be lost. */
+/* The document of the value at `index`; NULL with *why. Nothing here raises: what is under way
+ * would be lost. */
 static json_t *json_take(lua_State *L, struct json_box *box, int index, int depth,
 			 const char **why);
 

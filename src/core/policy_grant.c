@@ -127,7 +127,7 @@ void alk_grant_unref(struct alk_grant **grant)
 	*grant = NULL;
 }
 
-/* ---- what a grant permits ---------------------------------------------------------------------- */
+/* ---- what a grant permits -------------------------------------------------------------------- */
 
 struct permit {
 	const char *host;

@@ -206,8 +206,8 @@ static int tab_move(lua_State *L)
 	return call_original(L);
 }
 
-/* table.concat, with nothing but what it takes from a table of tables, cannot loop for long; but the
- * range may be given. */
+/* table.concat, with nothing but what it takes from a table of tables, cannot loop for long; but
+ * the range may be given. */
 static int tab_concat(lua_State *L)
 {
 	lua_Integer from = luaL_optinteger(L, 3, 1), to;
@@ -225,7 +225,8 @@ static int less_than(lua_State *L)
 	return 1;
 }
 
-/* Without a function to compare, a sort is one long C function: give it one, so that the hook is called. */
+/* Without a function to compare, a sort is one long C function: give it one, so that the hook is
+ * called. */
 static int tab_sort(lua_State *L)
 {
 	luaL_checkany(L, 1);

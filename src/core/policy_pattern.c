@@ -237,7 +237,8 @@ static bool match_special(struct alk_matcher *m, const char **s, const char **p)
 	return true;
 }
 
-/* Where the match of the rest of the pattern, from `p`, ends when it begins at `s`; NULL if none. */
+/* Where the match of the rest of the pattern, from `p`, ends when it begins at `s`; NULL if
+ * none. */
 static const char *match_here(struct alk_matcher *m, const char *s, const char *p)
 {
 	const char *end, *found;

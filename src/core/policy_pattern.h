@@ -2,10 +2,10 @@
 #ifndef ALK_POLICY_PATTERN_H
 #define ALK_POLICY_PATTERN_H
 
-/* Lua's patterns (manual, 6.4.1), with a clock in the matcher: "a*a*a*a*a*a*a*a*b" on 40 bytes keeps
- * the library's own busy for 20 s, and nothing can stop a C function from outside. The text is at most
- * 255 bytes and the pattern 64, so that the matcher is never deeper than the pattern is long.
- * policy_string.c makes string.find, match, gmatch and gsub of it. */
+/* Lua's patterns (manual, 6.4.1), with a clock in the matcher: "a*a*a*a*a*a*a*a*b" on 40 bytes
+ * keeps the library's own busy for 20 s, and nothing can stop a C function from outside. The text
+ * is at most 255 bytes and the pattern 64, so that the matcher is never deeper than the pattern is
+ * long. policy_string.c makes string.find, match, gmatch and gsub of it. */
 
 #include "policy_private.h"
 

@@ -25,7 +25,8 @@
  *   policy_main.c      `alknet policy`
  *
  * Start here if you add a question: its line in ALK_QUESTIONS, its arguments in policy_args.c, its
- * words in policy_answer.c, its built-in answer in policy.c, scripts/policy.lua and the document. */
+ * words in policy_answer.c, its built-in answer in policy.c, scripts/policy.lua and the
+ * document. */
 
 #include <lauxlib.h>
 #include <lua.h>
@@ -49,7 +50,8 @@
 #define ALK_POLICY_RESOLVE_MS 4000    /* then alknet.resolve gives up */
 #define ALK_POLICY_KEY_MAX 4096	      /* bytes of a key in base64 */
 
-/* A Lua state and what it may use. Every coroutine of the state finds it through its extra space. */
+/* A Lua state and what it may use. Every coroutine of the state finds it through its extra
+ * space. */
 struct alk_policy_sandbox {
 	uint32_t magic;
 	lua_State *L;
@@ -80,7 +82,8 @@ int alk_policy_sandbox_init(struct alk_policy_sandbox *box, const char *name, si
 			    struct alk_err *err);
 void alk_policy_sandbox_deinit(struct alk_policy_sandbox *box);
 struct alk_policy_sandbox *alk_policy_sandbox_of(lua_State *L);
-/* Is the run over its budget? Then its next instruction ends it. For C functions that work for long. */
+/* Is the run over its budget? Then its next instruction ends it. For C functions that work for
+ * long. */
 bool alk_policy_sandbox_is_over(lua_State *L);
 /* The same, and raise the error at once. */
 void alk_policy_sandbox_poll(lua_State *L);
@@ -123,8 +126,8 @@ struct alk_run {
 
 int alk_run_start(struct alk_policy_sandbox *box, struct alk_run *run, uint32_t total_ms,
 		  alk_policy_sandbox_push *push, void *user);
-/* 0 finished: the results are on top of run->co; -EIO it failed, see run->error; -EAGAIN it waits for what
- * run->wait says. */
+/* 0 finished: the results are on top of run->co; -EIO it failed, see run->error; -EAGAIN it waits
+ * for what run->wait says. */
 int alk_run_resume(struct alk_policy_sandbox *box, struct alk_run *run, uint32_t resume_ms);
 /* Note why a run that waits is not resumed, and where it stands. */
 void alk_run_abort(struct alk_run *run, const char *why);
@@ -133,7 +136,8 @@ void alk_run_end(struct alk_policy_sandbox *box, struct alk_run *run);
 /* Call `fn` with `user` as its one argument, errors caught: 0, or -EIO with the text in `error`. */
 int alk_policy_sandbox_call(struct alk_policy_sandbox *box, lua_CFunction fn, void *user,
 			    char *error, size_t size);
-/* Compile the text and run it; what it returned is on top of run->co. Give back with alk_run_end(). */
+/* Compile the text and run it; what it returned is on top of run->co. Give back with
+ * alk_run_end(). */
 int alk_policy_sandbox_load(struct alk_policy_sandbox *box, struct alk_run *run, const char *text,
 			    size_t len, uint32_t ms, struct alk_err *err);
 
@@ -169,7 +173,8 @@ struct alk_question_run {
 	struct alk_wait wait;
 	struct alk_answer answer;
 };
-/* Begin, or go on. 0: `answer` is whole, logged and counted, and belongs to the caller; -EAGAIN: it waits. */
+/* Begin, or go on. 0: `answer` is whole, logged and counted, and belongs to the caller; -EAGAIN: it
+ * waits. */
 int alk_question_step(struct alk_question_run *question);
 /* It waits, and will not be resumed: `answer` says why. */
 void alk_question_fail(struct alk_question_run *question, const char *why);
@@ -178,17 +183,19 @@ void alk_question_drop(struct alk_question_run *question);
 
 /* The arguments of a question; returns how many. Raises. */
 int alk_policy_push_ask(lua_State *L, const struct alk_ask *ask);
-/* Read the `n` values on top of `co`. Always fills `answer` (zeroed before); nonsense sets `failed`. */
+/* Read the `n` values on top of `co`. Always fills `answer` (zeroed before); nonsense sets
+ * `failed`. */
 void alk_answer_read(lua_State *co, int n, const struct alk_ask *ask, struct alk_answer *answer);
 
 uint64_t alk_policy_clock(void); /* monotonic nanoseconds */
 
-/* Values of peers. Push one, which needs room for two values: false when there is null where nothing can stand for it,
- * or too much. Raises when the budget is spent. */
+/* Values of peers. Push one, which needs room for two values: false when there is null where
+ * nothing can stand for it, or too much. Raises when the budget is spent. */
 bool alk_policy_json_push(lua_State *L, const struct json_t *json);
 /* Could it be pushed? */
 bool alk_policy_json_fits(const struct json_t *json);
-/* The value at an absolute index as a document; NULL with *why. Does not raise but for lack of memory. */
+/* The value at an absolute index as a document; NULL with *why. Does not raise but for lack of
+ * memory. */
 struct json_t *alk_policy_json_take(lua_State *L, int index, const char **why);
 
 /* policy_bus.c: what a script wants of the bus. */

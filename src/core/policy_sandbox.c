@@ -8,16 +8,16 @@
 #include "policy_private.h"
 #include "text.h"
 
-/* Two clocks. A resume is measured in the thread's CPU time: a machine that is busy with others must
- * not deny people at random. Asking for it is a system call, so the monotonic clock, which is not, is
- * read first: CPU time never runs faster. All of a question is measured by the monotonic clock, because
- * somebody waits for the answer. */
+/* Two clocks. A resume is measured in the thread's CPU time: a machine that is busy with others
+ * must not deny people at random. Asking for it is a system call, so the monotonic clock, which is
+ * not, is read first: CPU time never runs faster. All of a question is measured by the monotonic
+ * clock, because somebody waits for the answer. */
 
 #define SANDBOX_MAGIC 0x58424b41u
 #define NS_PER_MS 1000000ull
 
-/* Instructions between two looks at the clock. An instruction takes 5 ms at the worst (two strings of
- * the greatest length compared), and C functions are looked at when they are called. */
+/* Instructions between two looks at the clock. An instruction takes 5 ms at the worst (two strings
+ * of the greatest length compared), and C functions are looked at when they are called. */
 #define SANDBOX_STEP 16
 #define SANDBOX_HOOKS (LUA_MASKCOUNT | LUA_MASKCALL | LUA_MASKRET)
 
@@ -149,8 +149,8 @@ static void sandbox_hook(lua_State *L, lua_Debug *ar)
 	}
 	if (!alk_policy_sandbox_is_over(L))
 		return;
-	/* A yield leaves all at once. An error stops at every pcall, and each costs Lua a walk over the
-	 * whole stack: 100 000 of them, one inside the other, took 6 s. */
+	/* A yield leaves all at once. An error stops at every pcall, and each costs Lua a walk over
+	 * the whole stack: 100 000 of them, one inside the other, took 6 s. */
 	if (ar->event == LUA_HOOKCOUNT && lua_isyieldable(L))
 		lua_yield(L, 0);
 	else
@@ -293,7 +293,8 @@ static int run_release(lua_State *L)
 {
 	struct alk_run *run = lua_touserdata(L, 1);
 
-	/* No lua_resetthread(): it would run the script's __close, with hooks off after a timeout. */
+	/* No lua_resetthread(): it would run the script's __close, with hooks off after a
+	 * timeout. */
 	if (lua_status(run->co) == LUA_OK)
 		lua_settop(run->co, 0);
 	luaL_unref(L, LUA_REGISTRYINDEX, run->ref);

@@ -8,8 +8,8 @@
 #include "shared.h"
 #include "siphash.h"
 
-/* What a policy remembers outside of its own variables: alknet.shared (all workers) and alknet.limit
- * (this worker). */
+/* What a policy remembers outside of its own variables: alknet.shared (all workers) and
+ * alknet.limit (this worker). */
 
 /* ---- alknet.shared ---- */
 
@@ -236,7 +236,8 @@ static void chain_remove(struct alk_limiter *l, uint32_t i)
 	*at = l->bucket[i].next;
 }
 
-/* The key's bucket, newest now; a new one, for which the oldest goes when there is no room, is full. */
+/* The key's bucket, newest now; a new one, for which the oldest goes when there is no room, is
+ * full. */
 static struct bucket *bucket_get(struct alk_limiter *l, uint64_t hash, uint64_t now, double burst)
 {
 	uint32_t i = l->chain[hash % BUCKETS];

@@ -4,9 +4,9 @@
 #include <string.h>
 #include "policy_test.h"
 
-/* The tests of a policy: a Lua script in a sandbox of its own, with `policy`, whose functions ask the
- * real engine, `test(name, fn)` and the two expectations. The main chunk collects the tests, then each
- * runs in a coroutine with a budget of its own. */
+/* The tests of a policy: a Lua script in a sandbox of its own, with `policy`, whose functions ask
+ * the real engine, `test(name, fn)` and the two expectations. The main chunk collects the tests,
+ * then each runs in a coroutine with a budget of its own. */
 
 #define TEST_MS 5000
 

@@ -2,8 +2,8 @@
 #ifndef ALK_POLICY_TEST_H
 #define ALK_POLICY_TEST_H
 
-/* What policy_test.c (which tests there are, running them) and policy_test_ask.c (what they ask, and what
- * stands in for the world) share. */
+/* What policy_test.c (which tests there are, running them) and policy_test_ask.c (what they ask,
+ * and what stands in for the world) share. */
 
 #include "policy_private.h"
 

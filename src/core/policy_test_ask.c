@@ -6,8 +6,8 @@
 #include <jansson.h>
 #include "policy_test.h"
 
-/* How the tests of a policy ask it: tables become a question, the answer becomes values; and the names
- * and the time that a test gives in place of the real ones. */
+/* How the tests of a policy ask it: tables become a question, the answer becomes values; and the
+ * names and the time that a test gives in place of the real ones. */
 
 #define TEST_ASK "alknet.ask"
 #define TEST_ASK_MAGIC 0x51534b41u

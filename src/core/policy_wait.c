@@ -4,9 +4,9 @@
 #include <string.h>
 #include "policy_private.h"
 
-/* alknet.resolve and alknet.sleep: they note what to wait for and yield to the engine (policy_ask.c), which
- * resumes the question when it is there. They work in the question's own coroutine alone: in one of the
- * script's the yield would go to the script. */
+/* alknet.resolve and alknet.sleep: they note what to wait for and yield to the engine
+ * (policy_ask.c), which resumes the question when it is there. They work in the question's own
+ * coroutine alone: in one of the script's the yield would go to the script. */
 
 static int check_waits(lua_State *L, const char *name)
 {

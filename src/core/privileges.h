@@ -6,8 +6,8 @@
 
 #include <alknet/err.h>
 
-/* Become `user` for good: supplementary groups, group, user, then no_new_privs. NULL: stay who we are,
- * no_new_privs alone. Not root and another user asked for is an error. 0 or -errno. */
+/* Become `user` for good: supplementary groups, group, user, then no_new_privs. NULL: stay who we
+ * are, no_new_privs alone. Not root and another user asked for is an error. 0 or -errno. */
 int alk_privileges_drop(const char *user, struct alk_err *err);
 
 #endif

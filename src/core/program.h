@@ -2,9 +2,10 @@
 #ifndef ALK_PROGRAM_H
 #define ALK_PROGRAM_H
 
-/* The program that has this server in itself, as a service: it is offered channels to reserved destinations
- * that no other service has, and those that the policy gives to the service "program". One a server; it goes from
- * the supervisor to its workers in this process, and from each to its routes. */
+/* The program that has this server in itself, as a service: it is offered channels to reserved
+ * destinations that no other service has, and those that the policy gives to the service "program".
+ * One a server; it goes from the supervisor to its workers in this process, and from each to its
+ * routes. */
 
 #include <alknet/service.h>
 

@@ -163,7 +163,8 @@ static int proxy_write(struct alk_proxy *proxy)
 	return 0;
 }
 
-/* What is behind the proxy's answer is the destination's and stays in the socket. 1 = there may be more. */
+/* What is behind the proxy's answer is the destination's and stays in the socket. 1 = there may be
+ * more. */
 static int proxy_read(struct alk_proxy *proxy)
 {
 	uint8_t bytes[PEEK];

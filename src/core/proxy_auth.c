@@ -13,7 +13,8 @@ struct login {
 	size_t user_len, password_len;
 };
 
-/* The next line that counts, from *lines on; false at the end. Without a colon the password is NULL. */
+/* The next line that counts, from *lines on; false at the end. Without a colon the password is
+ * NULL. */
 static bool login_next(const char **lines, unsigned *number, struct login *out)
 {
 	while (**lines != '\0') {

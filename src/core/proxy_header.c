@@ -85,7 +85,8 @@ static int check_tlvs(const uint8_t *bytes, size_t at, size_t n, struct alk_err 
 	return 0;
 }
 
-/* How many bytes the addresses of a family have; -EPROTO when there is no such family or protocol. */
+/* How many bytes the addresses of a family have; -EPROTO when there is no such family or
+ * protocol. */
 static int addrs_size(uint8_t kind)
 {
 	switch (kind) {

@@ -7,8 +7,9 @@
  *
  *   12 bytes signature, version and command, family and protocol, length (16 bits), addresses, TLVs
  *
- * Strict: another version, command, family or protocol, addresses that are too short, a TLV that does not
- * end where the header does and a wrong CRC32c are refused. No I/O. Fuzzed (tests/fuzz/fuzz_proxy_header.c). */
+ * Strict: another version, command, family or protocol, addresses that are too short, a TLV that
+ * does not end where the header does and a wrong CRC32c are refused. No I/O. Fuzzed
+ * (tests/fuzz/fuzz_proxy_header.c). */
 
 #include <stdint.h>
 #include <sys/types.h>
@@ -19,8 +20,8 @@
 #define ALK_PROXY_HEADER_MADE 52  /* bytes of the longest that is made here */
 
 struct alk_proxy_header {
-	/* False: LOCAL (the balancer itself, to see whether we live), or a connection whose addresses are no IP
-	 * addresses: those of the socket stand. */
+	/* False: LOCAL (the balancer itself, to see whether we live), or a connection whose
+	 * addresses are no IP addresses: those of the socket stand. */
 	bool has_addrs;
 	struct alk_sockaddr remote, local;
 };
@@ -31,8 +32,8 @@ ssize_t alk_proxy_header_size(const uint8_t *bytes, size_t n, struct alk_err *er
 /* A whole header of `n` = alk_proxy_header_size() bytes. 0, or -EPROTO with `err`. */
 int alk_proxy_header_parse(const uint8_t *bytes, size_t n, struct alk_proxy_header *out,
 			   struct alk_err *err);
-/* Make one into ALK_PROXY_HEADER_MADE bytes: for a connection over TCP between these numeric addresses;
- * of unknown family when they are none, or of two families. Returns its length. */
+/* Make one into ALK_PROXY_HEADER_MADE bytes: for a connection over TCP between these numeric
+ * addresses; of unknown family when they are none, or of two families. Returns its length. */
 size_t alk_proxy_header_make(uint8_t *out, const char *remote_addr, uint16_t remote_port,
 			     const char *local_addr, uint16_t local_port);
 

@@ -2,9 +2,9 @@
 #ifndef ALK_PROXY_URL_H
 #define ALK_PROXY_URL_H
 
-/* The URL of an outbound proxy, socks5://[USER:PASSWORD@]HOST:PORT or http://[USER:PASSWORD@]HOST:PORT,
- * as `proxy` has it and a policy's `via`. "socks5h" is the same as "socks5": names are always the
- * proxy's to resolve. Fuzzed (tests/fuzz/fuzz_proxy_url.c). */
+/* The URL of an outbound proxy, socks5://[USER:PASSWORD@]HOST:PORT or
+ * http://[USER:PASSWORD@]HOST:PORT, as `proxy` has it and a policy's `via`. "socks5h" is the same
+ * as "socks5": names are always the proxy's to resolve. Fuzzed (tests/fuzz/fuzz_proxy_url.c). */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -28,7 +28,8 @@ struct alk_proxy_url {
 	char password[ALK_PROXY_WORD_MAX + 1];
 };
 
-/* 0, or -EINVAL with a sentence that names what is wrong and quotes nothing: it may be the secret. */
+/* 0, or -EINVAL with a sentence that names what is wrong and quotes nothing: it may be the
+ * secret. */
 int alk_proxy_url_parse(const char *text, struct alk_proxy_url *out, struct alk_err *err);
 /* Does the text have a password in it? True also for what is no good URL but may have one. */
 bool alk_proxy_url_has_password(const char *text);

@@ -86,7 +86,7 @@ static void pump_fail(struct alk_pump *p, int rc)
 	alk_channel_close(p->channel);
 }
 
-/* ---- fd → channel ------------------------------------------------------------------------------- */
+/* ---- fd → channel ---------------------------------------------------------------------------- */
 
 static void pump_end_in(struct alk_pump *p)
 {
@@ -137,7 +137,8 @@ static void pump_read(struct alk_pump *p)
 		if (sent < 0) {
 			pump_fail(p, (int)sent);
 		} else if (sent < n) {
-			/* A rekey began between the two calls: keep the rest, the one case there is. */
+			/* A rekey began between the two calls: keep the rest, the one case there
+			 * is. */
 			p->first_len = (size_t)(n - sent);
 			p->first_off = 0;
 			p->first = malloc(p->first_len);
@@ -174,7 +175,7 @@ static void on_soon(void *user)
 		pump_read(p);
 }
 
-/* ---- channel → fd ------------------------------------------------------------------------------- */
+/* ---- channel → fd ---------------------------------------------------------------------------- */
 
 static void pump_shut_out(struct alk_pump *p)
 {
@@ -237,7 +238,7 @@ static void on_channel_eof(void *user, struct alk_channel *channel)
 		pump_shut_out(p);
 }
 
-/* ---- the end ------------------------------------------------------------------------------------ */
+/* ---- the end --------------------------------------------------------------------------------- */
 
 static void on_channel_close(void *user, struct alk_channel *channel)
 {

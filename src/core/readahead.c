@@ -10,9 +10,9 @@
 #include "readahead.h"
 
 #define AHEAD_SIZE (256 * 1024)
-/* The kernel fills a buffer with `rep movsb`. malloc puts a large one 16 bytes behind the start of a page, and
- * there AMD's Zen 3 does that at a third of its speed (see memcpy_syms.c): a received GB cost 1.09 CPU s
- * instead of 0.80. */
+/* The kernel fills a buffer with `rep movsb`. malloc puts a large one 16 bytes behind the start of
+ * a page, and there AMD's Zen 3 does that at a third of its speed (see memcpy_syms.c): a received
+ * GB cost 1.09 CPU s instead of 0.80. */
 #define AHEAD_ALIGN 4096
 
 /* libssh begins with a packet once its length is there, and forgets the one before. */
@@ -36,7 +36,8 @@ static int aheads_size, aheads_count;
 static uint8_t *
 	spare; /* one buffer is kept for good, so that neither a busy session nor the next login faults pages in anew */
 static bool enabled;
-/* Only the loop's thread, and who visits the loop, has fds here; another thread's calls must not look at the table. */
+/* Only the loop's thread, and who visits the loop, has fds here; another thread's calls must not
+ * look at the table. */
 static __thread bool mine;
 
 void alk_readahead_enable(void)
@@ -168,7 +169,8 @@ size_t alk_readahead_left(int fd)
 	return a && a->buf ? a->len - a->pos : 0;
 }
 
-/* Fill the buffer if the kernel has something; afterwards there are bytes, or an end, or nothing. */
+/* Fill the buffer if the kernel has something; afterwards there are bytes, or an end, or
+ * nothing. */
 static void ahead_fill(int fd, struct ahead *a)
 {
 	ssize_t n;
@@ -186,7 +188,8 @@ static void ahead_fill(int fd, struct ahead *a)
 	n = syscall(SYS_recvfrom, fd, a->buf, (size_t)AHEAD_SIZE, MSG_DONTWAIT, NULL, NULL);
 	if (n > 0) {
 		a->len = (uint32_t)n;
-		/* A short read emptied the kernel's buffer; the loop will say when there is more. */
+		/* A short read emptied the kernel's buffer; the loop will say when there is
+		 * more. */
 		a->readable = n == AHEAD_SIZE;
 		return;
 	}

@@ -4,16 +4,17 @@
 
 /* Read-ahead in front of libssh, which reads 4096 bytes a system call, with a poll before each.
  *
- * libssh calls plain recv(), send() and poll(). A program that links src/cmd/readahead_syms.c defines
- * them itself, ahead of libc's; for an fd that was given to alk_readahead_add() they come here, for
- * all others they go to libc. One read takes up to 256 KiB and is handed on in the pieces that libssh
- * asks for; poll answers from what the loop has said about the fd and from what the last recv and send
- * found, without a system call; a send that the kernel would not take is "0 sent", which libssh
- * understands, and not EAGAIN, which it takes for the end of the session.
+ * libssh calls plain recv(), send() and poll(). A program that links src/cmd/readahead_syms.c
+ * defines them itself, ahead of libc's; for an fd that was given to alk_readahead_add() they come
+ * here, for all others they go to libc. One read takes up to 256 KiB and is handed on in the pieces
+ * that libssh asks for; poll answers from what the loop has said about the fd and from what the
+ * last recv and send found, without a system call; a send that the kernel would not take is "0
+ * sent", which libssh understands, and not EAGAIN, which it takes for the end of the session.
  *
- * In a program that does not link it libssh's calls reach libc and everything works, slower; the Node.js
- * addon has its own way to come first (bindings/node/src/ahead.c). ALKNET_READAHEAD=0 in the environment switches it off. Memory: a buffer is lent to an fd
- * only while there are bytes in it; an idle fd has none. */
+ * In a program that does not link it libssh's calls reach libc and everything works, slower; the
+ * Node.js addon has its own way to come first (bindings/node/src/ahead.c). ALKNET_READAHEAD=0 in
+ * the environment switches it off. Memory: a buffer is lent to an fd only while there are bytes in
+ * it; an idle fd has none. */
 
 #include <poll.h>
 #include <stdbool.h>
@@ -22,16 +23,19 @@
 /* 0, also when the program has no read-ahead; -ENOMEM. */
 int alk_readahead_add(int fd);
 void alk_readahead_remove(int fd);
-/* The thread that calls this is the loop's, or is not any more. One that calls alk_readahead_add() is. */
+/* The thread that calls this is the loop's, or is not any more. One that calls alk_readahead_add()
+ * is. */
 void alk_readahead_thread(bool is_loops);
 /* Is this fd read ahead? */
 bool alk_readahead_active(int fd);
-/* While corked, nothing is sent: libssh's packets gather in its queue, so that those of one turn leave in one
- * system call. A new fd is not. */
+/* While corked, nothing is sent: libssh's packets gather in its queue, so that those of one turn
+ * leave in one system call. A new fd is not. */
 void alk_readahead_cork(int fd, bool corked);
-/* While it sips, libssh is handed so few bytes at a time that with the end of a packet comes no beginning of the next. */
+/* While it sips, libssh is handed so few bytes at a time that with the end of a packet comes no
+ * beginning of the next. */
 void alk_readahead_sip(int fd, bool sips);
-/* From here on this fd is only written to, and not corked: what was read and not handed on is dropped. */
+/* From here on this fd is only written to, and not corked: what was read and not handed on is
+ * dropped. */
 void alk_readahead_deafen(int fd);
 /* What the loop knows: `events` is a mask of ALK_IO_READ and ALK_IO_WRITE. */
 void alk_readahead_ready(int fd, int events);

@@ -57,7 +57,7 @@ const char *alk_remote_forward_state_str(enum alk_remote_forward_state state)
 	return state <= ALK_REMOTE_REFUSED ? names[state] : "?";
 }
 
-/* ---- asking ------------------------------------------------------------------------------------- */
+/* ---- asking ---------------------------------------------------------------------------------- */
 
 static void forward_ask(struct remote_forward *f, uint16_t port);
 static void forward_drop(struct remote_forward *f);
@@ -139,7 +139,7 @@ static void on_down(void *user)
 	}
 }
 
-/* ---- the list ----------------------------------------------------------------------------------- */
+/* ---- the list -------------------------------------------------------------------------------- */
 
 struct alk_remote_forwards *alk_remote_forwards_new(struct alk_loop *loop, uint64_t connect_ms)
 {
@@ -256,7 +256,7 @@ bool alk_remote_forwards_next(const struct alk_remote_forwards *list, unsigned a
 	return true;
 }
 
-/* ---- what comes --------------------------------------------------------------------------------- */
+/* ---- what comes ------------------------------------------------------------------------------ */
 
 static void dial_free(struct remote_dial *d)
 {
@@ -302,8 +302,8 @@ static void on_dialled(void *user, int rc, int fd, const struct alk_err *err)
 		alk_channel_close(channel);
 }
 
-/* The port decides: servers differ in how they write the address. One whose port the server did not say takes
- * the first that is nobody else's. */
+/* The port decides: servers differ in how they write the address. One whose port the server did not
+ * say takes the first that is nobody else's. */
 static struct remote_forward *forward_find(struct alk_remote_forwards *list, uint16_t port)
 {
 	struct remote_forward *f, *nameless = NULL;

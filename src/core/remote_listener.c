@@ -71,7 +71,7 @@ void alk_remote_table_free(struct alk_remote_table **tablep)
 	free(table);
 }
 
-/* ---- sockets ------------------------------------------------------------------------------------ */
+/* ---- sockets --------------------------------------------------------------------------------- */
 
 static void on_accepted(void *user, struct alk_link *link)
 {
@@ -145,7 +145,7 @@ static int listener_bind(struct alk_remote_listener *l, uint16_t port)
 	return rc;
 }
 
-/* ---- whose port it is --------------------------------------------------------------------------- */
+/* ---- whose port it is ------------------------------------------------------------------------ */
 
 void alk_remote_listener_describe(const struct alk_remote_listener *l, char *text, size_t size)
 {
@@ -254,7 +254,7 @@ static bool table_waits(const struct alk_remote_table *table, const struct alk_r
 	return false;
 }
 
-/* ---- listening ---------------------------------------------------------------------------------- */
+/* ---- listening ------------------------------------------------------------------------------- */
 
 static struct alk_remote_listener *listener_new(struct alk_remote_table *table,
 						const struct alk_remote_ask *ask)
@@ -324,7 +324,7 @@ uint16_t alk_remote_listener_port(const struct alk_remote_listener *l)
 	return l->port;
 }
 
-/* ---- what the supervisor says ------------------------------------------------------------------- */
+/* ---- what the supervisor says ---------------------------------------------------------------- */
 
 static void foreign_add(struct alk_remote_table *table, uint64_t session, uint16_t port,
 			const char *identity)

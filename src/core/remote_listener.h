@@ -2,16 +2,17 @@
 #ifndef ALK_REMOTE_LISTENER_H
 #define ALK_REMOTE_LISTENER_H
 
-/* Listeners that sessions asked for with a remote forward (RFC 4254 7.1), all of one worker's, and what is known
- * of other workers'. No SSH here: ssh_remote.c is the user.
+/* Listeners that sessions asked for with a remote forward (RFC 4254 7.1), all of one worker's, and
+ * what is known of other workers'. No SSH here: ssh_remote.c is the user.
  *
  *   (none) ─listen─▶ OPEN ─close, or lost─▶ (none)
  *             └────▶ WAITING ─the other worker let go─▶ OPEN
  *
- * A port belongs to the identity whose session has it. A session of the same identity that asks for it takes it
- * over (after a broken connection the old session may not know yet that it is dead); another identity is refused. Where
- * the holder is in another worker the supervisor tells that one to let go; the answer is yes already then, because
- * nobody else can get the port in between but by asking the same. */
+ * A port belongs to the identity whose session has it. A session of the same identity that asks for
+ * it takes it over (after a broken connection the old session may not know yet that it is dead);
+ * another identity is refused. Where the holder is in another worker the supervisor tells that one
+ * to let go; the answer is yes already then, because nobody else can get the port in between but by
+ * asking the same. */
 
 #include <jansson.h>
 #include <alknet/transport.h>
@@ -22,8 +23,9 @@ struct alk_remote_table;
 struct alk_remote_listener_ops {
 	/* A connection. Takes link->fd. */
 	void (*accepted)(void *user, struct alk_link *link);
-	/* The listener is gone: taken over (`rc` is 0), or not to be had after all (-errno: who asked was told
-	 * that it is there). Once, unless closed before. May be called while another session listens. */
+	/* The listener is gone: taken over (`rc` is 0), or not to be had after all (-errno: who
+	 * asked was told that it is there). Once, unless closed before. May be called while another
+	 * session listens. */
 	void (*lost)(void *user, int rc, const char *why);
 };
 
@@ -44,8 +46,8 @@ struct alk_remote_ask {
 	uint16_t port;	  /* 0 = any */
 };
 
-/* Listen. 0 and *out; -EADDRINUSE, -EACCES, -EADDRNOTAVAIL, -EINVAL (no address), another -errno. Borrows
- * `ask` for the call and `ops` for life. */
+/* Listen. 0 and *out; -EADDRINUSE, -EACCES, -EADDRNOTAVAIL, -EINVAL (no address), another -errno.
+ * Borrows `ask` for the call and `ops` for life. */
 int alk_remote_listen(struct alk_remote_table *table, const struct alk_remote_ask *ask,
 		      const struct alk_remote_listener_ops *ops, void *user,
 		      struct alk_remote_listener **out);

@@ -15,7 +15,8 @@
 #define TRY_MS 2500
 #define TRIES 3
 
-/* A peer may ask and give up again as fast as it likes, and what it asked stays until c-ares gives up. */
+/* A peer may ask and give up again as fast as it likes, and what it asked stays until c-ares gives
+ * up. */
 #define PENDING_MAX 4096
 
 struct resolver_socket {
@@ -303,8 +304,8 @@ static void query_on_answer(void *user, int status, int timeouts, struct ares_ad
 struct alk_resolver_query *alk_resolver_ask(struct alk_resolver *resolver, const char *name,
 					    int family, alk_resolver_fn *done, void *user)
 {
-	/* Not sorted: c-ares would make a socket for each of the thousands of addresses that an answer may
-	 * have, and trying them in turn (RFC 8305) tells better what works. */
+	/* Not sorted: c-ares would make a socket for each of the thousands of addresses that an
+	 * answer may have, and trying them in turn (RFC 8305) tells better what works. */
 	const struct ares_addrinfo_hints hints = {.ai_family = family,
 						  .ai_socktype = SOCK_STREAM,
 						  .ai_flags = ARES_AI_NOSORT};

@@ -14,14 +14,15 @@
 
 struct alk_resolver_query;
 
-/* `rc` 0: 1..ALK_RESOLVER_ADDRESSES addresses with port 0, borrowed for the call. Else -ENOENT (no such
- * name, or none of this family), -ETIMEDOUT, -EREMOTEIO (the name server failed), -ENOMEM, and `err`. */
+/* `rc` 0: 1..ALK_RESOLVER_ADDRESSES addresses with port 0, borrowed for the call. Else -ENOENT (no
+ * such name, or none of this family), -ETIMEDOUT, -EREMOTEIO (the name server failed), -ENOMEM, and
+ * `err`. */
 typedef void alk_resolver_fn(void *user, int rc, const struct alk_sockaddr *addrs, size_t n,
 			     const struct alk_err *err);
 
-/* Ask for `name`, which passed alk_addr_check_name. `family` is AF_INET or AF_INET6. `done` runs exactly
- * once, from the loop, never before this returned; the handle is dead then. NULL when out of memory, or
- * when thousands of queries are under way. */
+/* Ask for `name`, which passed alk_addr_check_name. `family` is AF_INET or AF_INET6. `done` runs
+ * exactly once, from the loop, never before this returned; the handle is dead then. NULL when out
+ * of memory, or when thousands of queries are under way. */
 struct alk_resolver_query *alk_resolver_ask(struct alk_resolver *resolver, const char *name,
 					    int family, alk_resolver_fn *done, void *user);
 /* Then `done` does not run. Takes and clears the handle. */

@@ -227,7 +227,8 @@ static void route_set_link(struct alk_destination *to, const struct alk_link *li
 	to->local_port = link->local_port;
 }
 
-/* For the program that the server is in: what a script says is for it, or, without a script, what is nobody else's. */
+/* For the program that the server is in: what a script says is for it, or, without a script, what
+ * is nobody else's. */
 static bool is_program(const struct alk_answer *answer, const struct alk_destination *to)
 {
 	if (answer->verdict == ALK_VERDICT_SERVICE)
@@ -260,8 +261,8 @@ static void on_answer(void *user, const struct alk_answer *answer)
 			snprintf(a->to.host, sizeof(a->to.host), "%s", answer->host);
 			a->to.path[0] = '\0';
 		} else if (a->to.path[0]) {
-			/* A unix socket (the admin socket, a container engine's) is never a default: the
-			 * script has to name it. */
+			/* A unix socket (the admin socket, a container engine's) is never a
+			 * default: the script has to name it. */
 			s = NULL;
 		}
 		if (answer->port)

@@ -41,8 +41,9 @@
 #define ACCESS_REFER (1ULL << 13)    /* ABI 2 */
 #define ACCESS_TRUNCATE (1ULL << 14) /* ABI 3 */
 
-/* What names are resolved with, and the time zone. Those that are links into a directory that a program keeps (resolved,
- * NetworkManager) are replaced there, so the directory is what is let in. */
+/* What names are resolved with, and the time zone. Those that are links into a directory that a
+ * program keeps (resolved, NetworkManager) are replaced there, so the directory is what is let
+ * in. */
 static const char *const resolving[] = {
 	"/etc/resolv.conf", "/etc/hosts",    "/etc/nsswitch.conf", "/etc/host.conf",
 	"/etc/gai.conf",    "/etc/services", "/etc/localtime",	   "/etc/ld.so.cache",
@@ -241,8 +242,8 @@ static int calls_with_arguments(scmp_filter_ctx filter)
 				      SCMP_A1(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC,
 					      O_RDONLY));
 #endif
-	/* A terminal or not; how much there is to read; interface numbers of addresses with a zone. Not what types into a
-	 * terminal (TIOCSTI). */
+	/* A terminal or not; how much there is to read; interface numbers of addresses with a zone.
+	 * Not what types into a terminal (TIOCSTI). */
 	for (size_t i = 0; rc == 0 && i < 5; i++)
 		rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
 				      SCMP_A1(SCMP_CMP_EQ,

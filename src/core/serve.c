@@ -37,7 +37,7 @@ int alk_main_fail(int status, const struct alk_err *err)
 	return status;
 }
 
-/* --- how every process of ours begins ---------------------------------------------------------------- */
+/* --- how every process of ours begins --------------------------------------------------------- */
 
 /* What every process of ours wants: SIGPIPE ignored, umask 077, no core files and no ptrace (keys
  * are in memory), freed buffers given back to the system, the limit of open files at its maximum.
@@ -134,13 +134,14 @@ struct alk_conf *alk_main_conf(int argc, char **argv, enum alk_role role, int *s
 		alk_conf_free(&conf);
 		return NULL;
 	}
-	/* The supervisor says it when it has started: until then one sentence is all that stands on stderr. */
+	/* The supervisor says it when it has started: until then one sentence is all that stands on
+	 * stderr. */
 	if (role == ALK_ROLE_CLIENT || raised < 0)
 		fd_limit_log(raised, limit);
 	return conf;
 }
 
-/* --- serve ---------------------------------------------------------------------------------------- */
+/* --- serve ------------------------------------------------------------------------------------ */
 
 struct serve_line {
 	int argc;
@@ -219,7 +220,7 @@ int alk_main_serve(int argc, char **argv)
 	return status;
 }
 
-/* --- worker --------------------------------------------------------------------------------------- */
+/* --- worker ----------------------------------------------------------------------------------- */
 
 struct worker_end {
 	struct alk_loop *loop;
@@ -266,7 +267,7 @@ int alk_main_worker(void)
 	return end.status;
 }
 
-/* --- check ---------------------------------------------------------------------------------------- */
+/* --- check ------------------------------------------------------------------------------------ */
 
 static void on_bad_key(void *user, const char *name, unsigned line, const char *why)
 {

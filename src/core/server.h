@@ -38,7 +38,8 @@ struct alk_server_host *alk_server_host_new(struct alk_loop *loop, const struct 
 					    struct alk_route *route, struct alk_loader *loader,
 					    const struct alk_server_ops *ops, void *user,
 					    struct alk_err *err);
-/* Read the host keys as a worker would, for `alknet check`. Gives how many there are. 0, or -EINVAL with `err`. */
+/* Read the host keys as a worker would, for `alknet check`. Gives how many there are. 0, or -EINVAL
+ * with `err`. */
 int alk_server_check_keys(const struct alk_conf *conf, size_t *count, struct alk_err *err);
 void alk_server_host_free(struct alk_server_host **host);
 /* What the supervisor says of other workers' remote listeners. */
@@ -51,7 +52,8 @@ int alk_server_start(struct alk_server_host *host, uint64_t number, struct alk_l
 /* DISCONNECT, what is queued first, at most 2 s. */
 void alk_server_finish(struct alk_server *server, const char *why);
 struct alk_server *alk_server_find(struct alk_server_host *host, uint64_t number);
-/* What the transport tells of the link's path (alknet/transport.h); `rtt` in seconds. NULL is taken. */
+/* What the transport tells of the link's path (alknet/transport.h); `rtt` in seconds. NULL is
+ * taken. */
 void alk_server_set_path(struct alk_server *server, const char *kind, const char *via, double rtt);
 uint64_t alk_server_number(const struct alk_server *server);
 struct alk_server *alk_server_next(struct alk_server_host *host, struct alk_server *after);
@@ -60,8 +62,8 @@ void alk_server_host_tick(struct alk_server_host *host);
 /* For session.list, session.show (with its remote listeners) and channel.list; new references. */
 json_t *alk_server_describe(const struct alk_server *server);
 json_t *alk_server_channels(const struct alk_server *server);
-/* How many of its channels have these ops (a service's; NULL = none), and whether its link is of this transport:
- * what of a plugin it uses. */
+/* How many of its channels have these ops (a service's; NULL = none), and whether its link is of
+ * this transport: what of a plugin it uses. */
 unsigned alk_server_uses(const struct alk_server *server, const struct alk_channel_ops *ops,
 			 const char *transport, bool *link);
 json_t *alk_server_remotes(const struct alk_server *server);

@@ -9,7 +9,8 @@
 /* Behind what waits already: a greeting's answer may still be there. What does not fit is cut; the
  * longest answer and a greeting's fit (the unit test has every answer). */
 void alk_socks5_reply(struct alk_socks5 *socks, const void *bytes, size_t n);
-/* The state is FAILED; gives `n`: all that came is consumed, nothing of it will be looked at again. */
+/* The state is FAILED; gives `n`: all that came is consumed, nothing of it will be looked at
+ * again. */
 size_t alk_socks5_fail(struct alk_socks5 *socks, size_t n);
 bool alk_socks5_is_letter(uint8_t c);
 bool alk_socks5_is_control(uint8_t c);

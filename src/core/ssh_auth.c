@@ -52,8 +52,9 @@ void server_on_answer_time(void *user)
 		auth_answer_no(v);
 }
 
-/* Refused keys and unknown users look and take the same: the answer's time was set when the request came,
- * whatever has been looked up since. `why` is for the log; NULL when there is no more to say than no. */
+/* Refused keys and unknown users look and take the same: the answer's time was set when the request
+ * came, whatever has been looked up since. `why` is for the log; NULL when there is no more to say
+ * than no. */
 static void auth_refuse(struct alk_server *v, const char *why)
 {
 	v->attempts++;
@@ -140,8 +141,8 @@ static bool auth_check(struct alk_server *v, bool mapped, struct alk_auth_answer
 	return alk_auth_check(v->host->auth, &ask, answer);
 }
 
-/* The built-in decision: a line of authorized_keys or an authority speaks for the key. Its identity is the
- * certificate's principal, else the key, since the user's name is free text. */
+/* The built-in decision: a line of authorized_keys or an authority speaks for the key. Its identity
+ * is the certificate's principal, else the key, since the user's name is free text. */
 static void auth_builtin(struct alk_server *v)
 {
 	struct alk_auth_answer answer;
@@ -169,8 +170,8 @@ static void auth_builtin(struct alk_server *v)
 	alk_grant_unref(&grant);
 }
 
-/* The script's identity holds; what was signed stays: it cannot give back what a certificate does not
- * permit. */
+/* The script's identity holds; what was signed stays: it cannot give back what a certificate does
+ * not permit. */
 static void auth_allowed(struct alk_server *v, struct alk_grant *said)
 {
 	struct alk_auth_answer answer;
@@ -247,8 +248,8 @@ static void auth_decide(struct alk_server *v)
 }
 
 #pragma GCC diagnostic push
-/* The accessors of queued messages are marked deprecated in favour of callbacks, which cannot wait for
- * an answer. */
+/* The accessors of queued messages are marked deprecated in favour of callbacks, which cannot wait
+ * for an answer. */
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 
 static void auth_request_none(struct alk_server *v)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The key or certificate of an authentication request: taken apart, and turned into what a session may
- * do. */
+/* The key or certificate of an authentication request: taken apart, and turned into what a session
+ * may do. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,7 +69,7 @@ const char *server_key_read(struct alk_server *v, ssh_key key)
 	return alk_key_blob_check(v->blob, v->blob_len, alk_auth_key_types(v->host->auth));
 }
 
-/* ---- for the session ----------------------------------------------------------------------------- */
+/* ---- for the session ------------------------------------------------------------------------- */
 
 struct alk_grant *server_key_grant(struct alk_server *v, const struct alk_auth_answer *answer,
 				   const char *id, const char *const *scopes,

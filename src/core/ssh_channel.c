@@ -5,9 +5,10 @@
  *   ASKING (client)                 ─opened─▶ OPEN              (owner was told `close` already)
  *
  * Reading. The data callback hands libssh's own buffer to the owner. When the owner takes less than
- * all the channel is stalled: the callback takes nothing, nobody reads, and the peer's window closes.
- * On resume the whole rest is taken out in one read (a partial read would open the window again without
- * end) and handed on from our buffer; only when that is empty is libssh's looked at again. */
+ * all the channel is stalled: the callback takes nothing, nobody reads, and the peer's window
+ * closes. On resume the whole rest is taken out in one read (a partial read would open the window
+ * again without end) and handed on from our buffer; only when that is empty is libssh's looked at
+ * again. */
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -27,7 +28,8 @@
 #define FIRST_CHANNEL 43
 /* What libssh puts into one packet for a peer that takes 32768 bytes, as OpenSSH and libssh do. */
 #define PACKET_DATA (32768u - 10)
-/* A packet of a bulk transfer. While at least one more is read already, small writes wait for it. */
+/* A packet of a bulk transfer. While at least one more is read already, small writes wait for
+ * it. */
 #define PACKET_MAX (33u * 1024)
 #define GATHER_MAX (256u * 1024)
 /* The most that one channel writes or gathers at once while the session has others. */
@@ -79,7 +81,7 @@ static struct alk_channel *channel_of(void *user)
 
 static const struct alk_channel_ops ops_none;
 
-/* ---- bookkeeping -------------------------------------------------------------------------------- */
+/* ---- bookkeeping ----------------------------------------------------------------------------- */
 
 static void channel_work_later(struct alk_channel *c)
 {
@@ -160,7 +162,7 @@ static void channel_tell_close(struct alk_channel *c)
 	c->ops = &ops_none;
 }
 
-/* ---- what libssh tells: flags only -------------------------------------------------------------- */
+/* ---- what libssh tells: flags only ----------------------------------------------------------- */
 
 static void channel_taken(struct alk_channel *c, size_t n)
 {
@@ -192,8 +194,8 @@ static int on_data(ssh_session ssh, ssh_channel ch, void *bytes, uint32_t len, i
 		return 0;
 	if (len < (c->s->n_channels > 1 ? SHARED_MAX : GATHER_MAX) &&
 	    alk_readahead_left(c->s->fd) >= PACKET_MAX) {
-		/* One write of several packets costs the kernel half of what they do. Should the bytes ahead be
-		 * another channel's, the end of the turn hands these on. */
+		/* One write of several packets costs the kernel half of what they do. Should the
+		 * bytes ahead be another channel's, the end of the turn hands these on. */
 		c->resume = true;
 		channel_work_later(c);
 		return 0;
@@ -235,10 +237,10 @@ static int channel_listen(struct alk_channel *c)
 	return ssh_set_channel_callbacks(c->ch, &c->cb) == SSH_OK ? 0 : -ENOMEM;
 }
 
-/* ---- reading ------------------------------------------------------------------------------------ */
+/* ---- reading --------------------------------------------------------------------------------- */
 
-/* Take everything libssh holds for this channel, and open the window to `window` bytes if it is smaller (0:
- * as libssh likes). False when nothing could be read. */
+/* Take everything libssh holds for this channel, and open the window to `window` bytes if it is
+ * smaller (0: as libssh likes). False when nothing could be read. */
 static bool channel_take_backlog(struct alk_channel *c, uint32_t window)
 {
 	uint32_t size = window > c->unread ? window : c->unread;
@@ -265,7 +267,8 @@ static bool channel_take_backlog(struct alk_channel *c, uint32_t window)
 	fits = (uint32_t)n < size ? realloc(c->backlog, (size_t)n) : NULL;
 	if (fits)
 		c->backlog = fits;
-	/* `unread` may have grown while the read dispatched: the next data callback says how far. */
+	/* `unread` may have grown while the read dispatched: the next data callback says how
+	 * far. */
 	c->unread = (uint32_t)n < c->unread ? c->unread - (uint32_t)n : 0;
 	c->backlog_len = (uint32_t)n;
 	c->backlog_off = 0;
@@ -312,7 +315,7 @@ static void channel_widen(struct alk_channel *c)
 	alk_ssh_wrote(s);
 }
 
-/* ---- opening ------------------------------------------------------------------------------------ */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 struct alk_channel *alk_ssh_channel_asked(struct alk_ssh *s, ssh_message message)
 {
@@ -388,7 +391,8 @@ static int channel_open_step(struct alk_channel *c)
 		rc = ssh_channel_open_forward(c->ch, to->host, to->port, to->originator,
 					      to->originator_port);
 	else if (channel_peer_is_ours(c))
-		/* Our server takes a path where a host stands; libssh's server knows no other way. */
+		/* Our server takes a path where a host stands; libssh's server knows no other
+		 * way. */
 		rc = ssh_channel_open_forward(c->ch, to->path, 1, to->originator,
 					      to->originator_port);
 	else
@@ -533,7 +537,7 @@ static bool channel_check_open(struct alk_channel *c)
 	return true;
 }
 
-/* ---- the session's turn ------------------------------------------------------------------------- */
+/* ---- the session's turn ---------------------------------------------------------------------- */
 
 static void channel_send_close(struct alk_channel *c)
 {
@@ -543,14 +547,14 @@ static void channel_send_close(struct alk_channel *c)
 	if (c->state != CHANNEL_OPEN && c->state != CHANNEL_ASKING)
 		return;
 	if (c->state == CHANNEL_OPEN) {
-		/* With a queue that is not empty the first call stops at the EOF; a later one sends the
-		 * CLOSE, and only one that finds it sent answers OK. */
+		/* With a queue that is not empty the first call stops at the EOF; a later one sends
+		 * the CLOSE, and only one that finds it sent answers OK. */
 		alk_ssh_enter(c->s);
 		for (tries = 0; tries < 3 && ssh_channel_close(c->ch) == SSH_AGAIN; tries++)
 			;
 		alk_ssh_leave(c->s);
-		/* Who asked for a channel may wait for this before it leaves (`ssh -W` does); the other side only
-		 * forgets a number. */
+		/* Who asked for a channel may wait for this before it leaves (`ssh -W` does); the
+		 * other side only forgets a number. */
 		if (c->remote_closed && c->ch_id)
 			alk_ssh_may_wait(c->s, c->s->raw.out_packets - packets);
 	}
@@ -673,8 +677,8 @@ void alk_ssh_channels_end(struct alk_ssh *s)
 			c->asked = NULL;
 		}
 		channel_tell_close(c);
-		/* Freed by libssh with its session: ssh_channel_free would send an EOF, and what was cut off would
-		 * look whole to the peer. */
+		/* Freed by libssh with its session: ssh_channel_free would send an EOF, and what
+		 * was cut off would look whole to the peer. */
 		if (c->ch)
 			ssh_remove_channel_callbacks(c->ch, &c->cb);
 		c->ch = NULL;
@@ -683,7 +687,7 @@ void alk_ssh_channels_end(struct alk_ssh *s)
 	s->work = NULL;
 }
 
-/* ---- the owner's side --------------------------------------------------------------------------- */
+/* ---- the owner's side ------------------------------------------------------------------------ */
 
 size_t alk_channel_room(struct alk_channel *c)
 {

@@ -78,7 +78,7 @@ const char *alk_client_state_str(enum alk_client_state state)
 	return state <= ALK_CLIENT_UP ? names[state] : "?";
 }
 
-/* ---- going down --------------------------------------------------------------------------------- */
+/* ---- going down ------------------------------------------------------------------------------ */
 
 static enum alk_client_failure client_failed(const struct alk_client *c)
 {
@@ -166,14 +166,16 @@ static void on_tick(void *user)
 	struct alk_client *c = client_of(user);
 	uint64_t every = (uint64_t)alk_options_int(c->values, "keepalive");
 
-	/* Dead after three times the time at most: progress (alk_ssh_keepalive) is seen up to an eighth late. */
+	/* Dead after three times the time at most: progress (alk_ssh_keepalive) is seen up to an
+	 * eighth late. */
 	if (c->state == ALK_CLIENT_UP && every > 0)
 		alk_timer_start(c->tick, alk_ssh_keepalive(&c->ssh, every, 3 * every - every / 8));
 }
 
-/* ---- the turn ----------------------------------------------------------------------------------- */
+/* ---- the turn -------------------------------------------------------------------------------- */
 
-/* After the first ssh_connect: the library closes the fd from here on, unless it failed before it looked at it. */
+/* After the first ssh_connect: the library closes the fd from here on, unless it failed before it
+ * looked at it. */
 static void client_give_fd(struct alk_client *c, int rc)
 {
 	int fd = c->link.fd;
@@ -256,8 +258,8 @@ static int step_auth(struct alk_client *c)
 	return rc;
 }
 
-/* The channel of a connection at a listener that the server has for us; NULL when it is nothing of the kind. Takes
- * `m` then. */
+/* The channel of a connection at a listener that the server has for us; NULL when it is nothing of
+ * the kind. Takes `m` then. */
 static struct alk_channel *client_forwarded(struct alk_client *c, ssh_message m,
 					    struct alk_destination *to)
 {
@@ -296,9 +298,10 @@ static void client_message(struct alk_client *c, ssh_message m)
 	ssh_message_free(m);
 }
 
-/* What comes first is acknowledged at once. sshd has Nagle's algorithm on, and what it sends after the login (its
- * host keys) we do not answer: its next word, that a channel is open, would wait 40 ms for an acknowledgement
- * that the kernel holds back. On a link that is no TCP this does nothing. */
+/* What comes first is acknowledged at once. sshd has Nagle's algorithm on, and what it sends after
+ * the login (its host keys) we do not answer: its next word, that a channel is open, would wait 40
+ * ms for an acknowledgement that the kernel holds back. On a link that is no TCP this does
+ * nothing. */
 static void client_acknowledge(struct alk_client *c)
 {
 	int one = 1;
@@ -335,7 +338,7 @@ static int on_step(void *user)
 
 static const struct alk_ssh_ops client_ssh_ops = {.step = on_step, .dead = on_dead};
 
-/* ---- going up ----------------------------------------------------------------------------------- */
+/* ---- going up -------------------------------------------------------------------------------- */
 
 static int client_options(struct alk_client *c, int fd)
 {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Global requests of ours that want an answer: forwards that a client asks for, and keepalives.
  *
- * libssh has one place for all of them: a call while another request waits for its answer sends nothing
- * and takes that one's answer for its own. So one is under way at a time, and who it was is kept here.
+ * libssh has one place for all of them: a call while another request waits for its answer sends
+ * nothing and takes that one's answer for its own. So one is under way at a time, and who it was is
+ * kept here.
  *
  *   FREE ─ping─▶ PING ─answered─▶ FREE ─a request waits─▶ ASKED ─answered─▶ FREE */
 #include <errno.h>
@@ -38,8 +39,8 @@ static int global_call(struct alk_ssh *s, const struct alk_ssh_listen *l, int *b
 	return rc;
 }
 
-/* `bound` begins as -1: the library has set it when it looked for a port, so the answer was yes, whatever it
- * returned after that. */
+/* `bound` begins as -1: the library has set it when it looked for a port, so the answer was yes,
+ * whatever it returned after that. */
 static void global_finish(struct alk_ssh *s, int rc, int bound, bool certain)
 {
 	struct alk_ssh_listen *l = s->listens;
@@ -48,8 +49,8 @@ static void global_finish(struct alk_ssh *s, int rc, int bound, bool certain)
 
 	s->slot = SLOT_FREE;
 	s->listens = l->next;
-	/* The library looks for the port in whatever packet it read last: it is not believed when there were others
-	 * beside the answer, as there may be in a program without read-ahead. */
+	/* The library looks for the port in whatever packet it read last: it is not believed when
+	 * there were others beside the answer, as there may be in a program without read-ahead. */
 	if (l->port == 0)
 		port = certain && bound > 0 && bound <= UINT16_MAX ? (uint16_t)bound : 0;
 	if (l->done)
@@ -64,7 +65,8 @@ static void global_collect(struct alk_ssh *s)
 	int rc, bound = -1;
 
 	if (s->slot == SLOT_PING) {
-		/* Any call takes it, and only this one tells. Nothing is sent: the place is taken. */
+		/* Any call takes it, and only this one tells. Nothing is sent: the place is
+		 * taken. */
 		alk_ssh_enter(s);
 		rc = ssh_channel_cancel_forward(s->ssh, "", 0);
 		alk_ssh_leave(s);

@@ -41,8 +41,8 @@ static int host_algorithms(struct alk_server_host *host, struct alk_err *err)
 		{SSH_BIND_OPTIONS_HMAC_C_S, macs},
 		{SSH_BIND_OPTIONS_HMAC_S_C, macs},
 		{SSH_BIND_OPTIONS_HOSTKEY_ALGORITHMS, host_keys},
-		/* Also what server-sig-algs says, so that clients offer nothing else. A certificate's
-		 * signature is one of its key. */
+		/* Also what server-sig-algs says, so that clients offer nothing else. A
+		 * certificate's signature is one of its key. */
 		{SSH_BIND_OPTIONS_PUBKEY_ACCEPTED_KEY_TYPES, alk_auth_signature_types(host->auth)},
 		{SSH_BIND_OPTIONS_BANNER, "alknet"},
 	};
@@ -256,7 +256,8 @@ void alk_server_host_tick(struct alk_server_host *host)
 	uint64_t every = (uint64_t)alk_options_int(host->values, "keepalive");
 	struct alk_server *v;
 
-	/* A tick is up to a third of it away, so that a peer is gone after three times the time at most. */
+	/* A tick is up to a third of it away, so that a peer is gone after three times the time at
+	 * most. */
 	for (v = host->first; v && every > 0; v = v->next)
 		if (v->state == SERVER_OPEN)
 			(void)alk_ssh_keepalive(&v->ssh, every, 3 * every - every / 3);

@@ -2,10 +2,11 @@
 #ifndef ALK_SSH_HOSTKEY_H
 #define ALK_SSH_HOSTKEY_H
 
-/* The client's judgement of the server's host key: a pinned fingerprint, known_hosts, or the person at the
- * terminal. Host certificates: libssh (up to 0.11 at least) takes every certificate algorithm out of what a
- * client offers, whatever it is told, so that a server never shows one. A @cert-authority line can therefore
- * not let a server in; it is named where a plain key is not known. */
+/* The client's judgement of the server's host key: a pinned fingerprint, known_hosts, or the person
+ * at the terminal. Host certificates: libssh (up to 0.11 at least) takes every certificate
+ * algorithm out of what a client offers, whatever it is told, so that a server never shows one. A
+ * @cert-authority line can therefore not let a server in; it is named where a plain key is not
+ * known. */
 
 #include <stdbool.h>
 #include <libssh/libssh.h>
@@ -24,13 +25,15 @@ struct alk_hostkey {
 #define ALK_HOSTKEY_ALGORITHMS_SIZE 256
 #define ALK_HOSTKEY_SEEN_SIZE 64
 
-/* The host key algorithms to offer: those of the keys that known_hosts has for this server first, as a server
- * that has several then shows one that is known. 0; -errno with `err` when known_hosts cannot be read. */
+/* The host key algorithms to offer: those of the keys that known_hosts has for this server first,
+ * as a server that has several then shows one that is known. 0; -errno with `err` when known_hosts
+ * cannot be read. */
 int alk_hostkey_algorithms(const struct alk_hostkey *h, char *out, size_t size,
 			   struct alk_err *err);
-/* May this be the server's key? May ask on the terminal (blocks then) and add to known_hosts, but for the first
- * session alone: later a server that known_hosts does not have (any more) must show the key of the session
- * before. 0, or -EACCES and the like with the sentence in `err`. Gives the key's fingerprint in `seen`. */
+/* May this be the server's key? May ask on the terminal (blocks then) and add to known_hosts, but
+ * for the first session alone: later a server that known_hosts does not have (any more) must show
+ * the key of the session before. 0, or -EACCES and the like with the sentence in `err`. Gives the
+ * key's fingerprint in `seen`. */
 int alk_hostkey_check(const struct alk_hostkey *h, ssh_key key, char seen[ALK_HOSTKEY_SEEN_SIZE],
 		      struct alk_err *err);
 

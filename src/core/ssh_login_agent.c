@@ -235,7 +235,8 @@ int login_agent_list(struct alk_login *l, struct alk_err *err)
 
 /* ---- the socketpair that libssh takes for its agent ---- */
 
-/* Put in what libssh will read: offers next .. batch_end, and the answer to its question to sign. */
+/* Put in what libssh will read: offers next .. batch_end, and the answer to its question to
+ * sign. */
 static int agent_feed(struct alk_login *l, const uint8_t *signature, size_t signature_len)
 {
 	static const uint8_t comment[] = {'-'};
@@ -291,7 +292,8 @@ static int batch_begin(struct alk_login *l)
 	return agent_feed(l, NULL, 0);
 }
 
-/* What libssh asked to sign: the last message in the socketpair. NULL when it asked for no signature. */
+/* What libssh asked to sign: the last message in the socketpair. NULL when it asked for no
+ * signature. */
 static uint8_t *asked_read(struct alk_login *l, size_t *len)
 {
 	uint8_t *bytes = malloc(ASKED_MAX);

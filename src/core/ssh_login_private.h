@@ -2,7 +2,8 @@
 #ifndef ALK_SSH_LOGIN_PRIVATE_H
 #define ALK_SSH_LOGIN_PRIVATE_H
 
-/* ssh_login.c reads what there is and drives; ssh_login_agent.c is the half that speaks with the agent. */
+/* ssh_login.c reads what there is and drives; ssh_login_agent.c is the half that speaks with the
+ * agent. */
 
 #include "agent.h"
 #include "ssh_login.h"

@@ -18,7 +18,7 @@ struct alk_reason_query {
 	size_t len;
 };
 
-/* ---- server ------------------------------------------------------------------------------------- */
+/* ---- server ---------------------------------------------------------------------------------- */
 
 void alk_ssh_reason_keep(struct alk_ssh *s, unsigned number, enum alk_open_failure why)
 {
@@ -43,7 +43,7 @@ void alk_ssh_reason_answer(struct alk_ssh *s, struct alk_channel *channel, uint1
 	alk_channel_eof(channel);
 }
 
-/* ---- client ------------------------------------------------------------------------------------- */
+/* ---- client ---------------------------------------------------------------------------------- */
 
 static size_t on_data(void *user, struct alk_channel *channel, const uint8_t *bytes, size_t n)
 {

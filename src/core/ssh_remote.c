@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Remote forwards of a server's session: tcpip-forward, cancel-tcpip-forward, and a forwarded-tcpip channel for
- * each connection (RFC 4254 7).
+/* Remote forwards of a server's session: tcpip-forward, cancel-tcpip-forward, and a forwarded-tcpip
+ * channel for each connection (RFC 4254 7).
  *
- * Global requests have no number: a client knows the answers by their order alone, and libssh answers keepalives
- * and what it does not know at once. So these are answered at once too, inside of libssh's callback, and never later:
- * the policy may not wait here, and remote_listener.h never has to ask anybody first. */
+ * Global requests have no number: a client knows the answers by their order alone, and libssh
+ * answers keepalives and what it does not know at once. So these are answered at once too, inside
+ * of libssh's callback, and never later: the policy may not wait here, and remote_listener.h never
+ * has to ask anybody first. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,8 +16,9 @@
 
 /* Connections that the client has not answered yet. */
 #define PENDING_MAX 128
-/* libssh 0.10.6 loses the address of each request that a callback saw. An identity may make it lose so much in an
- * hour (an honest one would need thousands of requests); then its sessions end and it has to wait. */
+/* libssh 0.10.6 loses the address of each request that a callback saw. An identity may make it lose
+ * so much in an hour (an honest one would need thousands of requests); then its sessions end and it
+ * has to wait. */
 #define LOST_MAX (256u * 1024)
 #define LOST_MS 3600000
 
@@ -34,7 +36,7 @@ struct remote_pending {
 	int fd;
 };
 
-/* ---- connections -------------------------------------------------------------------------------- */
+/* ---- connections ----------------------------------------------------------------------------- */
 
 static void on_opened(void *user, struct alk_channel *channel)
 {
@@ -98,7 +100,7 @@ static void on_accepted(void *user, struct alk_link *link)
 	alk_link_close(link);
 }
 
-/* ---- listeners ---------------------------------------------------------------------------------- */
+/* ---- listeners ------------------------------------------------------------------------------- */
 
 static void remote_unlink(struct server_remote *r)
 {
@@ -111,8 +113,9 @@ static void remote_unlink(struct server_remote *r)
 	free(r);
 }
 
-/* SSH has no word that takes a yes back but the end of the session: a client that wants the forward comes again
- * and asks anew. One that lost its port to the next session of its identity is left alone: they would fight. */
+/* SSH has no word that takes a yes back but the end of the session: a client that wants the forward
+ * comes again and asks anew. One that lost its port to the next session of its identity is left
+ * alone: they would fight. */
 static void on_lost(void *user, int rc, const char *why)
 {
 	struct server_remote *r = user;
@@ -234,7 +237,7 @@ static bool remote_cancel(struct alk_server *v, const char *host, uint16_t port)
 	return true;
 }
 
-/* ---- requests ----------------------------------------------------------------------------------- */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 static void remote_log(struct alk_server *v, const char *why)
 {
@@ -329,7 +332,7 @@ int server_remote_begin(struct alk_server *v)
 	return ssh_set_callbacks(v->ssh.ssh, &v->callbacks) == SSH_OK ? 0 : -EINVAL;
 }
 
-/* ---- for the admin commands --------------------------------------------------------------------- */
+/* ---- for the admin commands ------------------------------------------------------------------ */
 
 json_t *alk_server_remotes(const struct alk_server *v)
 {

@@ -10,11 +10,12 @@
 #include "ssh_server.h"
 #include "json_text.h"
 
-/* KEXINIT and the client's half of the exchange; a NEWKEYS that is not encrypted yet, with the least padding. */
+/* KEXINIT and the client's half of the exchange; a NEWKEYS that is not encrypted yet, with the
+ * least padding. */
 #define KEX_PACKETS 2
 #define NEWKEYS_BYTES 16
 
-/* ---- the end ------------------------------------------------------------------------------------ */
+/* ---- the end --------------------------------------------------------------------------------- */
 
 json_t *server_event(const struct alk_server *v, const char *event)
 {
@@ -63,7 +64,8 @@ static void server_close_told(struct alk_server *v, const char *why)
 /* What a session that ends before it was logged in did wrong. */
 static enum alk_misdeed server_misdeed(const struct alk_server *v)
 {
-	/* Before SSH a peer may be a web browser that came to a port which looks like a web server. */
+	/* Before SSH a peer may be a web browser that came to a port which looks like a web
+	 * server. */
 	if (v->state == SERVER_OPEN || !v->ssh_made || v->innocent)
 		return ALK_MISDEED_NONE;
 	if (v->misdeed != ALK_MISDEED_NONE)
@@ -136,7 +138,7 @@ static void on_grace(void *user)
 		server_free(v, "not authenticated in time");
 }
 
-/* ---- the turn ----------------------------------------------------------------------------------- */
+/* ---- the turn -------------------------------------------------------------------------------- */
 
 /* Takes `m`. */
 static void message(struct alk_server *v, ssh_message m)
@@ -171,8 +173,9 @@ static void message(struct alk_server *v, ssh_message m)
 	ssh_message_free(m);
 }
 
-/* After our half of the exchange the client says NEWKEYS, to which there is no answer, and then what it wants. It is
- * enough to wake up for that. Only once: what comes may be another packet, and the rest of it as short as it likes. */
+/* After our half of the exchange the client says NEWKEYS, to which there is no answer, and then
+ * what it wants. It is enough to wake up for that. Only once: what comes may be another packet, and
+ * the rest of it as short as it likes. */
 static void kex_wait(struct alk_server *v, bool again)
 {
 	if (v->wakes_late)
@@ -196,8 +199,9 @@ static int step_kex(struct alk_server *v)
 		return -EPROTO;
 	if (alk_ssh_attach(&v->ssh) < 0)
 		return -ENOMEM;
-	/* Our banner went out before anything was read: the library closes the socket on a peer that begins with
-	 * something else, and what was queued by then is lost. By now the client has said its part. */
+	/* Our banner went out before anything was read: the library closes the socket on a peer
+	 * that begins with something else, and what was queued by then is lost. By now the client
+	 * has said its part. */
 	if (first)
 		alk_readahead_ready(v->ssh.fd, ALK_IO_READ);
 	kex_wait(v, rc == SSH_AGAIN);
@@ -235,7 +239,7 @@ static int on_step(void *user)
 
 static const struct alk_ssh_ops server_ssh_ops = {.step = on_step, .dead = on_dead};
 
-/* ---- the beginning ------------------------------------------------------------------------------ */
+/* ---- the beginning --------------------------------------------------------------------------- */
 
 static int server_begin(struct alk_server *v, struct alk_err *err)
 {

@@ -2,9 +2,9 @@
 #ifndef ALK_SSH_SERVER_H
 #define ALK_SSH_SERVER_H
 
-/* What the files of the server's session share: ssh_server.c (life and turn), ssh_auth.c (who is this),
- * ssh_auth_key.c (the key that is shown), ssh_open.c (channels asked for), ssh_remote.c (remote forwards),
- * ssh_host.c (what all sessions of a worker share). */
+/* What the files of the server's session share: ssh_server.c (life and turn), ssh_auth.c (who is
+ * this), ssh_auth_key.c (the key that is shown), ssh_open.c (channels asked for), ssh_remote.c
+ * (remote forwards), ssh_host.c (what all sessions of a worker share). */
 
 #include <assert.h>
 #include <libssh/server.h>
@@ -109,12 +109,12 @@ void server_on_answer_time(void *user);
 /* Count what the library dropped without a word. */
 void server_auth_count_silent(struct alk_server *v);
 
-/* ssh_auth_key.c. Take the request's key apart: key_type, fingerprint, key, blob and cert are set. NULL, or
- * why it is none that may log in. */
+/* ssh_auth_key.c. Take the request's key apart: key_type, fingerprint, key, blob and cert are set.
+ * NULL, or why it is none that may log in. */
 const char *server_key_read(struct alk_server *v, ssh_key key);
 void server_key_drop(struct alk_server *v);
-/* A grant with what the line of `answer` and the certificate take away. New reference; NULL when out of
- * memory. */
+/* A grant with what the line of `answer` and the certificate take away. New reference; NULL when
+ * out of memory. */
 struct alk_grant *server_key_grant(struct alk_server *v, const struct alk_auth_answer *answer,
 				   const char *id, const char *const *scopes,
 				   const char *const *resources);

@@ -20,36 +20,37 @@
 #include "window.h"
 
 #define SSH_MAGIC 0x53534831u
-/* Older ones lack fixes that a server cannot do without. The program is linked with whatever stands there now,
- * not with what it was built with. */
+/* Older ones lack fixes that a server cannot do without. The program is linked with whatever stands
+ * there now, not with what it was built with. */
 #define LIBSSH_OLDEST SSH_VERSION_INT(0, 10, 6)
 /* dopolls a turn: 256 KiB with libssh's reads of 4096 bytes */
 #define TURN_BUDGET 64
 /* A peer that makes us queue more than this without reading is cut (replies to a request flood;
  * channel data stops far below). */
 #define QUEUE_MAX (8u << 20)
-/* What may wait in libssh's queue, besides: as much as the kernel takes at once, and little on a link that is
- * slower than its writers, because whoever writes next waits behind it. */
+/* What may wait in libssh's queue, besides: as much as the kernel takes at once, and little on a
+ * link that is slower than its writers, because whoever writes next waits behind it. */
 #define BATCH_MIN (64u * 1024)
 #define BATCH_MAX (512u * 1024)
 #define UNSENT_MAX (128 * 1024)
-/* Packets that may wait for others to go with do so for this long, while so little comes in that no window runs
- * out meanwhile (the library opens one with 64000 bytes and again when 640000 are left). */
+/* Packets that may wait for others to go with do so for this long, while so little comes in that no
+ * window runs out meanwhile (the library opens one with 64000 bytes and again when 640000 are
+ * left). */
 #define LATER_MS 5
-/* The same before the login is over: what may wait there goes with an answer that the peer is about to ask for, and a
- * stock ssh looks through its keys first. */
+/* The same before the login is over: what may wait there goes with an answer that the peer is about
+ * to ask for, and a stock ssh looks through its keys first. */
 #define LATER_LOGIN_MS 200
 #define LATER_BYTES 4096
 #define WINDOW_ADJUST_BYTES 9
-/* A bulk transfer into a program that has its own thread for it: a turn for each few packets wakes two threads each
- * time. After so many bytes in turns of so many, none of which waited long for the next, the kernel gathers; when it
- * has not that much together in GATHER_MS it is over. */
+/* A bulk transfer into a program that has its own thread for it: a turn for each few packets wakes
+ * two threads each time. After so many bytes in turns of so many, none of which waited long for the
+ * next, the kernel gathers; when it has not that much together in GATHER_MS it is over. */
 #define GATHER_AFTER (512u * 1024)
 #define GATHER_MIN 4096u
 #define GATHER_MS 2
 #define GATHER_BYTES (128 * 1024)
-/* A KEXINIT has more payload than this. So many exchanges a minute are allowed, and one more for each of so
- * many bytes that a session moved in it. */
+/* A KEXINIT has more payload than this. So many exchanges a minute are allowed, and one more for
+ * each of so many bytes that a session moved in it. */
 #define KEXINIT_MIN 256
 #define REKEYS_MAX 120
 #define REKEY_BYTES (256u * 1024)
@@ -64,8 +65,8 @@ void alk_ssh_hold(const struct alk_ssh *s)
 		alk_board_hand(s->link, s->remote_addr, s->grant ? s->grant->identity.id : "");
 }
 
-/* Was it the peer's bytes that ended it, and not that it left? The library gives a socket that was closed a sentence of
- * its own; some protocol errors have none. */
+/* Was it the peer's bytes that ended it, and not that it left? The library gives a socket that was
+ * closed a sentence of its own; some protocol errors have none. */
 static bool ssh_broken(const struct alk_ssh *s)
 {
 	const char *error = ssh_get_error(s->ssh);
@@ -73,8 +74,8 @@ static bool ssh_broken(const struct alk_ssh *s)
 	return !strstr(error, "Socket error") && !strstr(error, "SSH_MSG_DISCONNECT");
 }
 
-/* The connection is gone; a peer that said why is quoted. (libssh has a function for that, which answers only
- * when it was us who left.) */
+/* The connection is gone; a peer that said why is quoted. (libssh has a function for that, which
+ * answers only when it was us who left.) */
 static void ssh_lost(struct alk_ssh *s)
 {
 	static const char mark[] = "SSH_MSG_DISCONNECT: ";
@@ -116,8 +117,9 @@ static size_t ssh_queued(const struct alk_ssh *s)
 	return made > s->sock.out_bytes ? made - s->sock.out_bytes : 0;
 }
 
-/* A key exchange cannot be seen through the library, but while it dispatches we write nothing, and nothing
- * else that it sends by itself (window adjusts, answers of a byte) is as long as its KEXINIT. */
+/* A key exchange cannot be seen through the library, but while it dispatches we write nothing, and
+ * nothing else that it sends by itself (window adjusts, answers of a byte) is as long as its
+ * KEXINIT. */
 static void ssh_judge_rekey(struct alk_ssh *s, uint64_t packets, uint64_t bytes)
 {
 	uint64_t moved = s->sock.in_bytes + s->sent;
@@ -144,9 +146,9 @@ void alk_ssh_took(struct alk_ssh *s, uint64_t ms)
 		s->rtt_ms = took;
 }
 
-/* The round trip, as the login shows it over any transport, relay or proxy; a user who is asked for a
- * passphrase makes some answers late, not all. A busy peer may make all of the few late: a channel that is opened
- * shows it again. */
+/* The round trip, as the login shows it over any transport, relay or proxy; a user who is asked for
+ * a passphrase makes some answers late, not all. A busy peer may make all of the few late: a
+ * channel that is opened shows it again. */
 static void ssh_answered(struct alk_ssh *s)
 {
 	uint64_t took = alk_loop_now(s->loop) - s->said_at;
@@ -172,12 +174,14 @@ static void ssh_dispatch(struct alk_ssh *s)
 	uint64_t packets = s->raw.out_packets, bytes = s->raw.out_bytes;
 	int budget = TURN_BUDGET, rc = SSH_OK;
 
-	/* What was read is also handed on: an owner that gathers packets counts on the rest of them. */
+	/* What was read is also handed on: an owner that gathers packets counts on the rest of
+	 * them. */
 	while (rc >= 0 && (budget-- > 0 || alk_readahead_left(s->fd) > 0) && !s->dying) {
 		alk_ssh_enter(s);
 		rc = ssh_event_dopoll(s->event, 0);
 		alk_ssh_leave(s);
-		/* Before more packets come: the library finds the port of a forward in the last one. */
+		/* Before more packets come: the library finds the port of a forward in the last
+		 * one. */
 		if (s->listens && rc >= 0 && !s->dying)
 			alk_ssh_global_step(s);
 	}
@@ -211,7 +215,8 @@ static bool ssh_waits(struct alk_ssh *s, uint64_t came)
 	return s->later != NULL;
 }
 
-/* Leave nothing in libssh's queue that the kernel would take, and wait for the kernel if it is full. */
+/* Leave nothing in libssh's queue that the kernel would take, and wait for the kernel if it is
+ * full. */
 static void ssh_flush(struct alk_ssh *s, uint64_t came)
 {
 	int events = ALK_IO_READ;
@@ -458,14 +463,14 @@ void alk_ssh_up(struct alk_ssh *s)
 
 	s->up = true;
 	s->lockstep = false;
-	/* A far link's kernel would queue megabytes, and whoever writes next waits behind them. Not every link
-	 * is TCP. */
+	/* A far link's kernel would queue megabytes, and whoever writes next waits behind them. Not
+	 * every link is TCP. */
 	if (s->rtt_ms >= ALK_WINDOW_NEAR_MS)
 		setsockopt(s->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
 }
 
-/* A peer that broke the protocol gets what was said to it before; nothing more of it is read. Why the session ends is
- * known by now, so this is no matter for alk_ssh_leave. */
+/* A peer that broke the protocol gets what was said to it before; nothing more of it is read. Why
+ * the session ends is known by now, so this is no matter for alk_ssh_leave. */
 static void ssh_flush_last(struct alk_ssh *s)
 {
 	if (!s->event || s->fd < 0 || !(ssh_get_status(s->ssh) & SSH_WRITE_PENDING) || !s->ahead)
@@ -573,9 +578,9 @@ static uint64_t ssh_unacknowledged(const struct alk_ssh *s)
 	return s->fd >= 0 && ioctl(s->fd, SIOCOUTQ, &left) == 0 && left > 0 ? (uint64_t)left : 0;
 }
 
-/* A long upload over a slow link may leave no room for an answer, but it moves: what the peer's kernel has
- * acknowledged is a sign of life as long as more is on its way behind it. (When nothing is, our question has
- * arrived, and a peer that lives answers.) */
+/* A long upload over a slow link may leave no room for an answer, but it moves: what the peer's
+ * kernel has acknowledged is a sign of life as long as more is on its way behind it. (When nothing
+ * is, our question has arrived, and a peer that lives answers.) */
 static void ssh_look_for_progress(struct alk_ssh *s)
 {
 	uint64_t left = ssh_unacknowledged(s), handed = s->handed + s->sock.out_bytes;

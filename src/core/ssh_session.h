@@ -2,9 +2,9 @@
 #ifndef ALK_SSH_SESSION_H
 #define ALK_SSH_SESSION_H
 
-/* What a server's and a client's session share: the libssh session on its fd, the turn that drives it,
- * and its channels. ssh_server.c and ssh_client.c own one each and are its users; ssh_channel.c is the
- * channel half. Nothing else includes libssh for sessions.
+/* What a server's and a client's session share: the libssh session on its fd, the turn that drives
+ * it, and its channels. ssh_server.c and ssh_client.c own one each and are its users; ssh_channel.c
+ * is the channel half. Nothing else includes libssh for sessions.
  *
  * A turn, once an fd is ready or something was written:
  *   1 dispatch   ssh_event_dopoll() until nothing is left or the budget is spent. libssh's callbacks run
@@ -14,9 +14,8 @@
  *   4 flush      what all that wrote, in one send; wait for EV_WRITE if the kernel is full. Packets that
  *                nobody waits for (alk_ssh_may_wait) go with the next ones, or after 5 ms; 200 before the login is
  *                over.
- * Every call that may dispatch stands between alk_ssh_enter and alk_ssh_leave. Inside, writes are refused as
- * "full" and done in 3.
- * The session dies only in its own task, never inside a turn. */
+ * Every call that may dispatch stands between alk_ssh_enter and alk_ssh_leave. Inside, writes are
+ * refused as "full" and done in 3. The session dies only in its own task, never inside a turn. */
 
 #include <libssh/callbacks.h>
 #include <libssh/libssh.h>
@@ -30,7 +29,8 @@ struct alk_ssh;
 struct alk_ssh_ops {
 	/* 0 to go on, -errno to end the session (say why with alk_ssh_die first for a text). */
 	int (*step)(void *user);
-	/* The session is over; every channel has been told. Once, from the loop. The owner frees it. */
+	/* The session is over; every channel has been told. Once, from the loop. The owner frees
+	 * it. */
 	void (*dead)(void *user, int rc, const char *why);
 };
 
@@ -101,7 +101,8 @@ struct alk_ssh {
 
 /* Is the libssh that runs one that we can work with? */
 int alk_ssh_check_library(struct alk_err *err);
-/* Gives a session in *s (caller's memory). The libssh session exists then; the caller sets its options. */
+/* Gives a session in *s (caller's memory). The libssh session exists then; the caller sets its
+ * options. */
 int alk_ssh_init(struct alk_ssh *s, struct alk_loop *loop, const struct alk_ssh_ops *ops,
 		 void *user, struct alk_err *err);
 /* Start turning on fd, which libssh has been given. */
@@ -112,8 +113,9 @@ int alk_ssh_attach(struct alk_ssh *s);
 void alk_ssh_up(struct alk_ssh *s);
 /* Tell every channel, free everything. Not from inside a turn. */
 void alk_ssh_deinit(struct alk_ssh *s);
-/* Around each call of libssh that may dispatch. Leaving looks whether the library has closed the fd: its
- * number may be somebody else's in the next moment, so the watcher and the read-ahead go at once. */
+/* Around each call of libssh that may dispatch. Leaving looks whether the library has closed the
+ * fd: its number may be somebody else's in the next moment, so the watcher and the read-ahead go at
+ * once. */
 static inline void alk_ssh_enter(struct alk_ssh *s)
 {
 	s->depth++;
@@ -123,23 +125,23 @@ static inline void alk_ssh_enter(struct alk_ssh *s)
 void alk_ssh_leave(struct alk_ssh *s);
 /* Write on the board that this session is what the loop works on. */
 void alk_ssh_hold(const struct alk_ssh *s);
-/* From now on fewer than `bytes` bytes do not wake the session; its end does, and so does any byte of a link that is
- * no TCP. 1 is what it begins with. */
+/* From now on fewer than `bytes` bytes do not wake the session; its end does, and so does any byte
+ * of a link that is no TCP. 1 is what it begins with. */
 void alk_ssh_wake_at(struct alk_ssh *s, int bytes);
 /* The peer's answer to something came after so long: the round trip is no longer than that. */
 void alk_ssh_took(struct alk_ssh *s, uint64_t ms);
 /* End the session soon, from the loop. The first reason stays. */
 void alk_ssh_die(struct alk_ssh *s, int rc, const char *fmt, ...) ALK_PRINTF(3, 4);
-/* Send DISCONNECT once what is queued has gone and the peer has answered each CLOSE, after at most 2 s, then die with rc 0
- * and `why`. */
+/* Send DISCONNECT once what is queued has gone and the peer has answered each CLOSE, after at most
+ * 2 s, then die with rc 0 and `why`. */
 void alk_ssh_finish(struct alk_ssh *s, const char *why);
 /* Something was written outside of a turn: flush it soon. */
 void alk_ssh_wrote(struct alk_ssh *s);
 /* Nobody waits for the last `packets` of what was written. */
 void alk_ssh_may_wait(struct alk_ssh *s, uint64_t packets);
-/* After `every` ms (not 0) of silence ask for a sign of life; after `limit` ms the peer is dead. Any byte
- * received is life, and so is an upload that goes on. Returns in how many ms it wants to be called again; later
- * makes it notice later. */
+/* After `every` ms (not 0) of silence ask for a sign of life; after `limit` ms the peer is dead.
+ * Any byte received is life, and so is an upload that goes on. Returns in how many ms it wants to
+ * be called again; later makes it notice later. */
 uint64_t alk_ssh_keepalive(struct alk_ssh *s, uint64_t every, uint64_t limit);
 /* `ms` went by that no clock of the loop has counted: they are silence. */
 void alk_ssh_missed(struct alk_ssh *s, uint64_t ms);
@@ -147,7 +149,8 @@ void alk_ssh_missed(struct alk_ssh *s, uint64_t ms);
 /* ssh_channel.c */
 struct alk_channel *alk_ssh_channel_new(struct alk_ssh *s, const struct alk_channel_ops *ops,
 					void *user);
-/* Server: a direct-tcpip open, the session's `asked`th, that waits for its answer. Takes `message`. */
+/* Server: a direct-tcpip open, the session's `asked`th, that waits for its answer. Takes
+ * `message`. */
 struct alk_channel *alk_ssh_channel_asked(struct alk_ssh *s, ssh_message message);
 /* Client: ask. 0 or -errno. Borrows `to` for the call. */
 int alk_ssh_channel_ask(struct alk_channel *channel, const struct alk_destination *to);
@@ -160,16 +163,17 @@ bool alk_ssh_channels_closing(const struct alk_ssh *s);
 /* Attach a grant: what alk_channel_identity() gives. Takes a reference. */
 void alk_ssh_set_grant(struct alk_ssh *s, struct alk_grant *grant);
 
-/* Ask the other way round: a forwarded-tcpip for a connection at the remote listener that the peer knows as
- * to->host and to->port. 0 or -errno. Borrows `to` for the call. */
+/* Ask the other way round: a forwarded-tcpip for a connection at the remote listener that the peer
+ * knows as to->host and to->port. 0 or -errno. Borrows `to` for the call. */
 int alk_ssh_channel_ask_back(struct alk_channel *channel, const struct alk_destination *to);
 
 /* ssh_global.c: our global requests, one under way at a time. */
 struct alk_ssh_listen;
-/* rc 0: the peer listens, on `port` (0: it did not say). -EACCES refused; -ENOTCONN the session ended. */
+/* rc 0: the peer listens, on `port` (0: it did not say). -EACCES refused; -ENOTCONN the session
+ * ended. */
 typedef void alk_ssh_listened_fn(void *user, int rc, uint16_t port);
-/* Ask the peer to listen (RFC 4254 7.1). `done` runs once, from the session's turn or its end, unless cancelled.
- * Copies `host`. NULL when out of memory. */
+/* Ask the peer to listen (RFC 4254 7.1). `done` runs once, from the session's turn or its end,
+ * unless cancelled. Copies `host`. NULL when out of memory. */
 struct alk_ssh_listen *alk_ssh_listen(struct alk_ssh *s, const char *host, uint16_t port,
 				      alk_ssh_listened_fn *done, void *user);
 /* `done` does not run; the request still goes its way. */
@@ -182,17 +186,18 @@ void alk_ssh_ping(struct alk_ssh *s);
 void alk_ssh_global_step(struct alk_ssh *s);
 void alk_ssh_global_end(struct alk_ssh *s);
 
-/* ssh_reason.c: why an open failed, between two alknets. libssh's server can send one reason code and no
- * text, so our server keeps the last reasons of a session by the number of the open (both ends count the
- * opens of the client), and our client asks for one on a channel to the reserved destination
- * `alknet-reason`, port = the number modulo 65536: the answer is the reason as a decimal of enum
- * alk_open_failure, a newline, EOF. */
+/* ssh_reason.c: why an open failed, between two alknets. libssh's server can send one reason code
+ * and no text, so our server keeps the last reasons of a session by the number of the open (both
+ * ends count the opens of the client), and our client asks for one on a channel to the reserved
+ * destination `alknet-reason`, port = the number modulo 65536: the answer is the reason as a
+ * decimal of enum alk_open_failure, a newline, EOF. */
 #define ALK_REASON_HOST "alknet-reason"
 void alk_ssh_reason_keep(struct alk_ssh *s, unsigned number, enum alk_open_failure why);
 void alk_ssh_reason_answer(struct alk_ssh *s, struct alk_channel *channel, uint16_t port);
 struct alk_reason_query;
 typedef void alk_reason_fn(struct alk_channel *failed, enum alk_open_failure why);
-/* Ask; NULL when that cannot be. `done` runs once, from the session's turn or its end, unless cancelled. */
+/* Ask; NULL when that cannot be. `done` runs once, from the session's turn or its end, unless
+ * cancelled. */
 struct alk_reason_query *alk_ssh_reason_ask(struct alk_ssh *s, unsigned number, alk_reason_fn *done,
 					    struct alk_channel *failed);
 void alk_ssh_reason_cancel(struct alk_reason_query **query);

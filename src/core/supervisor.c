@@ -163,7 +163,8 @@ static void on_tick(void *user)
 	struct alk_supervisor *sup = supervisor_of(user);
 	uint64_t now = alk_loop_now(sup->loop), elapsed = now - sup->ticked_at;
 
-	/* A tick that comes late was late because this process stood still; so did the workers, maybe. */
+	/* A tick that comes late was late because this process stood still; so did the workers,
+	 * maybe. */
 	if (elapsed > 2 * sup->tick_ms)
 		elapsed = 2 * sup->tick_ms;
 	sup->ticked_at = now;
@@ -265,7 +266,8 @@ void supervisor_adopt(struct alk_supervisor *sup, struct supervisor_setup *setup
 		alk_watchdog_limit((unsigned)((watchdog + 999) / 1000));
 	supervisor_abuse_adopt(sup);
 	supervisor_admin_users(sup);
-	/* Checked with the rest of the configuration; with workers in the process it is set there, to the same. */
+	/* Checked with the rest of the configuration; with workers in the process it is set there,
+	 * to the same. */
 	alk_proxy_set(sup->loop, alk_options_str(sup->values, "proxy"), NULL);
 	supervisor_setup_unref(&before);
 }

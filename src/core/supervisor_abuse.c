@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Who is turned away: sources whose misdeeds added up, and networks that an operator banned. All of it is here, so
- * it holds across workers and goes on through reloads. */
+/* Who is turned away: sources whose misdeeds added up, and networks that an operator banned. All of
+ * it is here, so it holds across workers and goes on through reloads. */
 #include "supervisor_private.h"
 
 #include <errno.h>

@@ -9,8 +9,8 @@
 #include <alknet/half.h>
 #include "ssh_key_text.h"
 
-/* Services' halves are one for the life of the server, and run on the first configuration's loader until a
- * reload configures them; transports' halves are their generation's. */
+/* Services' halves are one for the life of the server, and run on the first configuration's loader
+ * until a reload configures them; transports' halves are their generation's. */
 
 struct half_reload {
 	struct supervisor_setup *setup;
@@ -278,7 +278,8 @@ void supervisor_half_apply(struct alk_supervisor *sup, struct supervisor_setup *
 			ALK_STR("error", err.text));
 }
 
-/* One more while the server runs: it learns of the workers that are there, and of the options of today. */
+/* One more while the server runs: it learns of the workers that are there, and of the options of
+ * today. */
 int supervisor_half_add(struct alk_supervisor *sup, const char *name, struct alk_err *err)
 {
 	struct alk_loaded *loaded = alk_loader_get(sup->halves, ALK_PLUGIN_SERVICE, name, err);

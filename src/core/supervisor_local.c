@@ -10,7 +10,8 @@
 #include "admin_socket.h"
 #include "loader.h"
 
-/* Local sockets of services (alknet/local.h): accept, ask the kernel who it is, hand on to a worker. */
+/* Local sockets of services (alknet/local.h): accept, ask the kernel who it is, hand on to a
+ * worker. */
 
 #define LOCAL_MAX 4096 /* connections of all users */
 #define ACCEPTS 64     /* a turn */

@@ -12,7 +12,8 @@ void supervisor_sum_metrics(const struct alk_supervisor *sup, struct alk_metrics
 {
 	supervisor_look(sup);
 	*sum = sup->dead;
-	/* What this process counts: lines that its log dropped, and all of workers that are in it. */
+	/* What this process counts: lines that its log dropped, and all of workers that are in
+	 * it. */
 	alk_metrics_add(sum, alk_board_self, true);
 	for (unsigned i = 0; i < sup->slots; i++)
 		if (alk_worker_proc_state(sup->slot[i].worker) != ALK_WORKER_DEAD)

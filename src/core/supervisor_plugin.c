@@ -10,8 +10,8 @@
  *   prepare ──all could──▶ commit ──▶ answered
  *      └──────one could not──▶ abort ──▶ answered with its sentence
  *
- * While it is under way no worker is started, so that none misses it; later ones are told which plugins
- * were unloaded. */
+ * While it is under way no worker is started, so that none misses it; later ones are told which
+ * plugins were unloaded. */
 
 struct supervisor_plugin_change {
 	struct alk_supervisor *sup;
@@ -183,7 +183,8 @@ static void on_prepared(void *user, json_t *result)
 
 /* The beginning */
 
-/* Path, ABI and options, in an instance that is thrown away; then, for a transport, one to listen with. */
+/* Path, ABI and options, in an instance that is thrown away; then, for a transport, one to listen
+ * with. */
 static int load_own(struct supervisor_plugin_change *change, struct alk_err *err)
 {
 	struct alk_supervisor *sup = change->sup;

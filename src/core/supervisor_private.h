@@ -244,7 +244,8 @@ int supervisor_start_workers(struct alk_supervisor *sup, struct supervisor_setup
 			     enum supervisor_slot_role role, struct alk_err *err);
 /* Its worker ended and is to be replaced. */
 void supervisor_start_later(struct supervisor_slot *slot, uint64_t lived_ms);
-/* From now on it takes no links and is given up when its sessions have ended, at `drain_ms` at the latest. */
+/* From now on it takes no links and is given up when its sessions have ended, at `drain_ms` at the
+ * latest. */
 void supervisor_slot_leave(struct supervisor_slot *slot, uint64_t drain_ms);
 /* The place is given back, from the loop, if its worker is gone. */
 void supervisor_reap(struct alk_supervisor *sup);
@@ -280,8 +281,8 @@ int supervisor_serving_slot(const struct alk_supervisor *sup);
 bool supervisor_is_served(const struct alk_supervisor *sup);
 /* Hear of links that ended and of which the boards alone tell: before links are counted. */
 void supervisor_look(const struct alk_supervisor *sup);
-/* Apply the limits to a link and hand it to a worker, now or when its turn comes. Takes link->fd. Gives the link's
- * number; 0: it was refused. */
+/* Apply the limits to a link and hand it to a worker, now or when its turn comes. Takes link->fd.
+ * Gives the link's number; 0: it was refused. */
 uint64_t supervisor_take_link(struct alk_supervisor *sup, struct alk_link *link);
 void supervisor_refuse(struct alk_supervisor *sup, enum alk_refusal why, const char *addr);
 /* Hand on those that wait and may begin. */
@@ -292,13 +293,14 @@ void supervisor_refuse_turns(struct alk_supervisor *sup);
 void supervisor_log_refused(struct alk_supervisor *sup);
 
 /* supervisor_relisten.c */
-/* Open what the configuration of `setup` has and the running one has not. On failure all is as before. */
+/* Open what the configuration of `setup` has and the running one has not. On failure all is as
+ * before. */
 int supervisor_relisten_open(struct alk_supervisor *sup, struct supervisor_setup *setup,
 			     struct alk_err *err);
 /* Close what was opened. */
 void supervisor_relisten_undo(struct alk_supervisor *sup);
-/* Close what `setup` has no more, hand the others to it. The addresses are added to `opened` and `closed`,
- * the names of plugins whose options need a restart to `restart`. */
+/* Close what `setup` has no more, hand the others to it. The addresses are added to `opened` and
+ * `closed`, the names of plugins whose options need a restart to `restart`. */
 void supervisor_relisten_commit(struct alk_supervisor *sup, struct supervisor_setup *setup,
 				json_t *opened, json_t *closed, json_t *restart);
 
@@ -317,7 +319,8 @@ enum supervisor_reload_kind {
 };
 int supervisor_reload_init(struct alk_supervisor *sup, struct alk_err *err);
 void supervisor_reload_deinit(struct alk_supervisor *sup);
-/* Answers `call` (NULL: nobody asked) when it is done or has failed. Several that wait become one. */
+/* Answers `call` (NULL: nobody asked) when it is done or has failed. Several that wait become
+ * one. */
 void supervisor_reload(struct alk_supervisor *sup, enum supervisor_reload_kind kind,
 		       struct alk_admin_call *call);
 /* SIGHUP; at most one in SIGNAL_PAUSE_MS. */
@@ -341,8 +344,8 @@ void supervisor_restart_add(json_t *restart, const char *name);
 json_t *supervisor_reload_restart(const struct alk_supervisor *sup);
 
 /* supervisor_proxy.c */
-/* Does a PROXY header come first on this listener's links? Then true: it takes link->fd and hands the link on
- * when the header is there, with the addresses that it says. */
+/* Does a PROXY header come first on this listener's links? Then true: it takes link->fd and hands
+ * the link on when the header is there, with the addresses that it says. */
 bool supervisor_proxy_expects(struct supervisor_listener *listener, struct alk_link *link);
 void supervisor_proxy_deinit(struct alk_supervisor *sup);
 
@@ -356,7 +359,8 @@ void supervisor_event(struct alk_supervisor *sup, json_t *event);
 bool supervisor_watched(const struct alk_supervisor *sup);
 
 /* supervisor_metrics.c */
-/* Links whose session is authenticated, as the boards say: what is told in shared memory wakes nobody. */
+/* Links whose session is authenticated, as the boards say: what is told in shared memory wakes
+ * nobody. */
 uint64_t supervisor_authenticated(const struct alk_supervisor *sup);
 void supervisor_sum_metrics(const struct alk_supervisor *sup, struct alk_metrics *sum);
 /* All of them as text. */
@@ -458,8 +462,8 @@ enum supervisor_merge {
 void supervisor_query(struct alk_supervisor *sup, struct alk_admin_call *call, int slot,
 		      const char *method, json_t *params, enum supervisor_merge merge,
 		      const char *key);
-/* Ask all that answer; `done`, which takes `result` (MERGE_ERRORS), runs once, later, unless the supervisor is
- * freed first. -ENOMEM. */
+/* Ask all that answer; `done`, which takes `result` (MERGE_ERRORS), runs once, later, unless the
+ * supervisor is freed first. -ENOMEM. */
 typedef void supervisor_asked_fn(void *user, json_t *result);
 int supervisor_ask(struct alk_supervisor *sup, const char *method, json_t *params,
 		   supervisor_asked_fn *done, void *user);

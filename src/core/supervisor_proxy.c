@@ -10,10 +10,10 @@
 #include "cidr.h"
 #include "proxy_header.h"
 
-/* A link that begins with a PROXY header. The header is read here, and not in a worker, because every limit
- * at the door counts the address that it says. What is parsed with the supervisor's privileges is bytes
- * of the operator's own balancers (proxy_from; anybody else's are not even read), of a fixed
- * form, into a buffer of fixed size. */
+/* A link that begins with a PROXY header. The header is read here, and not in a worker, because
+ * every limit at the door counts the address that it says. What is parsed with the supervisor's
+ * privileges is bytes of the operator's own balancers (proxy_from; anybody else's are not even
+ * read), of a fixed form, into a buffer of fixed size. */
 
 #define WAITING_MAX 1024
 

@@ -4,7 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
-/* The listener that is open already for this: the same transport, and the address in the same words. */
+/* The listener that is open already for this: the same transport, and the address in the same
+ * words. */
 static struct supervisor_listener *listener_find(struct alk_supervisor *sup,
 						 const struct alk_conf_listen *want)
 {
@@ -49,7 +50,8 @@ void supervisor_relisten_undo(struct alk_supervisor *sup)
 	}
 }
 
-/* Where nothing is said: what the transport listens on then, if that is another place than the core's. */
+/* Where nothing is said: what the transport listens on then, if that is another place than the
+ * core's. */
 static size_t listens_set(struct supervisor_setup *setup, struct alk_conf_listen *want, size_t n)
 {
 	struct alk_loaded *loaded;
@@ -97,7 +99,8 @@ static bool options_same(const struct supervisor_listener *listener,
 	return alk_conf_plugin_same(listener->setup->conf, setup->conf, plugin->name);
 }
 
-/* The listener stays open and belongs to the new configuration's instance of the plugin, if that can take it. */
+/* The listener stays open and belongs to the new configuration's instance of the plugin, if that
+ * can take it. */
 static void listener_hand_over(struct supervisor_listener *listener, struct supervisor_setup *setup,
 			       json_t *restart)
 {

@@ -272,8 +272,8 @@ void supervisor_reload_lost(struct alk_supervisor *sup, const char *why)
 		reload_fail(sup->reload, why);
 }
 
-/* Sessions of earlier generations go on with what they were started with, but for what was revoked since:
- * recheck_certificates is to find it. */
+/* Sessions of earlier generations go on with what they were started with, but for what was revoked
+ * since: recheck_certificates is to find it. */
 static void revoked_tell(struct alk_supervisor *sup)
 {
 	size_t len = 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Which session has which port: the remote listeners of all workers. Each worker knows the others' by what is
- * told from here, so that it can answer its clients at once (remote_listener.h). */
+/* Which session has which port: the remote listeners of all workers. Each worker knows the others'
+ * by what is told from here, so that it can answer its clients at once (remote_listener.h). */
 #include "supervisor_private.h"
 
 #include <stdlib.h>
@@ -89,7 +89,8 @@ static bool remote_read(const json_t *message, struct supervisor_remote *r)
 	       (r->address == NULL || strlen(r->address) <= ADDRESS_MAX);
 }
 
-/* Another worker's listener has to go: tell that one. When there is none any more, its end has been told. */
+/* Another worker's listener has to go: tell that one. When there is none any more, its end has been
+ * told. */
 static void remote_want(struct alk_supervisor *sup, const struct supervisor_remote *by)
 {
 	for (const struct supervisor_remote *r = sup->remotes; r != NULL; r = r->next)

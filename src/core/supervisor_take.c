@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Which links are taken, and when. What more come than may begin wait here in turns, so that accepting never waits: in
- * the kernel's queue everybody would stand behind a flood. */
+/* Which links are taken, and when. What more come than may begin wait here in turns, so that
+ * accepting never waits: in the kernel's queue everybody would stand behind a flood. */
 #include "supervisor_private.h"
 
 #include <poll.h>
@@ -57,7 +57,8 @@ bool supervisor_is_served(const struct alk_supervisor *sup)
 	return supervisor_serving_slot(sup) < (int)sup->slots;
 }
 
-/* The ready worker with the fewest links; equals take turns; one that is stuck right now comes last. */
+/* The ready worker with the fewest links; equals take turns; one that is stuck right now comes
+ * last. */
 struct supervisor_slot *supervisor_pick_worker(struct alk_supervisor *sup)
 {
 	struct supervisor_slot *best = NULL;
@@ -108,7 +109,8 @@ void supervisor_look(const struct alk_supervisor *sup)
 			alk_worker_proc_look(sup->slot[i].worker);
 }
 
-/* Judged, counted and handed to a worker, with its number if it has one. Takes link->fd; gives the number, 0: refused. */
+/* Judged, counted and handed to a worker, with its number if it has one. Takes link->fd; gives the
+ * number, 0: refused. */
 static uint64_t link_begin(struct alk_supervisor *sup, uint64_t number, struct alk_link *link)
 {
 	struct supervisor_slot *slot = supervisor_pick_worker(sup);

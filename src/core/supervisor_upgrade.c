@@ -48,7 +48,8 @@ static void upgrade_fail(struct supervisor_upgrade *up, const char *why)
 	upgrade_end(up);
 }
 
-/* The listeners of the core are what can be handed over; those of a library that has its own cannot. */
+/* The listeners of the core are what can be handed over; those of a library that has its own
+ * cannot. */
 
 static bool kind_is_open(const struct alk_supervisor *sup, const char *kind)
 {

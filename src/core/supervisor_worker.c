@@ -178,8 +178,8 @@ static void penalise(struct alk_supervisor *sup, const char *identity, const cha
 	}
 }
 
-/* A session ended its worker, and all others with it. The board says what the worker had in hand; which address that was is
- * known here better. */
+/* A session ended its worker, and all others with it. The board says what the worker had in hand;
+ * which address that was is known here better. */
 static void blame(struct alk_supervisor *sup, struct alk_worker_proc *worker,
 		  const struct alk_board_hand *hand, const char *what, const char *event)
 {

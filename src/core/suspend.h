@@ -4,11 +4,11 @@
 
 /* Time that this process missed: the machine slept, or the process was stopped.
  *
- * Timers run on CLOCK_MONOTONIC, which stands still while a machine sleeps, so none of them notices.
- * CLOCK_BOOTTIME goes on: what it gained on the other is how long the machine slept. A process that was
- * stopped sees both go on and finds that its last look was longer ago than it wanted. The wall clock
- * plays no part: it may be set at any time (it only wakes us, because the kernel tells of a resume as it
- * tells of a clock that was set).
+ * Timers run on CLOCK_MONOTONIC, which stands still while a machine sleeps, so none of them
+ * notices. CLOCK_BOOTTIME goes on: what it gained on the other is how long the machine slept. A
+ * process that was stopped sees both go on and finds that its last look was longer ago than it
+ * wanted. The wall clock plays no part: it may be set at any time (it only wakes us, because the
+ * kernel tells of a resume as it tells of a clock that was set).
  *
  * connect_keep.c is the user. */
 

@@ -221,7 +221,8 @@ static void socket_set_options(const struct alk_listener *listener, int fd, int 
 	socket_set_keepalive(listener, fd);
 }
 
-/* A socket on one address is where all its connections came to; the kernel need not be asked for each. */
+/* A socket on one address is where all its connections came to; the kernel need not be asked for
+ * each. */
 static void socket_find_local(struct listen_socket *s)
 {
 	static const struct in6_addr any = IN6ADDR_ANY_INIT;
@@ -269,8 +270,8 @@ static int listener_add(struct alk_listener *listener, const struct sockaddr *sa
 		if (s->fd < 0)
 			return -errno;
 		socket_set_options(listener, s->fd, sa->sa_family);
-		/* Whoever comes to a loopback address is here. Later it is too late to be rid of all of it: a
-		 * connection that began with pacing keeps it. */
+		/* Whoever comes to a loopback address is here. Later it is too late to be rid of
+		 * all of it: a connection that began with pacing keeps it. */
 		s->local = alk_addr_tune_local(s->fd, sa);
 		if (bind(s->fd, sa, len) < 0 || listen(s->fd, listener->backlog) < 0) {
 			rc = -errno;
@@ -291,7 +292,8 @@ static int listener_open_named(struct alk_listener *listener, const char *name, 
 
 		s->listener = listener;
 		s->fd = fd;
-		/* What connections inherit; the family's own option comes too late and changes nothing. */
+		/* What connections inherit; the family's own option comes too late and changes
+		 * nothing. */
 		socket_set_options(listener, fd, AF_INET);
 		rc = socket_watch(listener, s, name);
 	}

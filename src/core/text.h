@@ -29,8 +29,8 @@ void alk_text_format_size(int64_t bytes, char *out, size_t size);
  * becomes \xNN. Stops in time: the copy is always whole and NUL-terminated. Returns its length. */
 size_t alk_text_escape(const char *text, size_t len, char *out, size_t size);
 
-/* Does the whole text match? `*` is any run of characters, `?` is one; `fold`: letters match in either
- * case. Time: the product of the lengths at worst. */
+/* Does the whole text match? `*` is any run of characters, `?` is one; `fold`: letters match in
+ * either case. Time: the product of the lengths at worst. */
 bool alk_text_glob(const char *text, size_t len, const char *pattern, size_t pattern_len,
 		   bool fold);
 

@@ -44,7 +44,8 @@ struct alk_turns *alk_turns_new(void)
 {
 	struct alk_turns *turns = calloc(1, sizeof(*turns));
 
-	/* Without it the chains are as long as a stranger likes, and no more: there are few sources. */
+	/* Without it the chains are as long as a stranger likes, and no more: there are few
+	 * sources. */
 	if (turns != NULL && getrandom(turns->key, sizeof(turns->key), GRND_NONBLOCK) < 0)
 		turns->key[0] = (uint64_t)(uintptr_t)turns;
 	return turns;
@@ -105,8 +106,8 @@ static void list_remove(struct list *list, struct source *source)
 	*(source->next != NULL ? &source->next->prev : &list->last) = source->prev;
 }
 
-/* Behind all that were served before it, and all that were not served either. Who comes back soon, as a flood
- * does, has its place near the end. */
+/* Behind all that were served before it, and all that were not served either. Who comes back soon,
+ * as a flood does, has its place near the end. */
 static void list_insert(struct list *list, struct source *source)
 {
 	struct source *before = list->last;

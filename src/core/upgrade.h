@@ -2,8 +2,9 @@
 #ifndef ALK_UPGRADE_H
 #define ALK_UPGRADE_H
 
-/* A program that is followed by another, which may be of another version: `alknet-admin upgrade`. Here is what the two
- * processes have to do with each other; supervisor_upgrade.c has what it means for the server.
+/* A program that is followed by another, which may be of another version: `alknet-admin upgrade`.
+ * Here is what the two processes have to do with each other; supervisor_upgrade.c has what it means
+ * for the server.
  *
  *   before                                             after
  *   alk_upgrade_start: executes the file of the name
@@ -13,7 +14,8 @@
  *                                                      starts as ever, on the same sockets
  *   alk_upgrade_fn  ◀── "ready VERSION", or why not ── alk_upgrade_ready, alk_upgrade_failed
  *
- * The new process is nobody's child: what is done in its own name (a service manager's supervision) outlives the old one. */
+ * The new process is nobody's child: what is done in its own name (a service manager's supervision)
+ * outlives the old one. */
 
 #include <stdbool.h>
 #include <sys/types.h>
@@ -21,12 +23,12 @@
 
 struct alk_upgrade;
 
-/* What the new process said: its version, or (NULL) why it is not there. Runs once, from the loop; then the upgrade is
- * over, and alk_upgrade_free() may be called there. */
+/* What the new process said: its version, or (NULL) why it is not there. Runs once, from the loop;
+ * then the upgrade is over, and alk_upgrade_free() may be called there. */
 typedef void alk_upgrade_fn(void *user, pid_t pid, const char *version, const char *why);
 
-/* Remember how the program was started, and whether it follows another. Once, early in main; argv[0] is the subcommand;
- * what is in `argv` is borrowed for life. -ENOMEM. */
+/* Remember how the program was started, and whether it follows another. Once, early in main;
+ * argv[0] is the subcommand; what is in `argv` is borrowed for life. -ENOMEM. */
 int alk_upgrade_init(int argc, char **argv);
 void alk_upgrade_deinit(void);
 /* May a program be executed that follows this one? -errno with `err`, which names the file. */

@@ -4,10 +4,11 @@
 
 /* How wide a channel's receive window should be (RFC 4254 5.2).
  *
- * libssh keeps 1.28 MB open: what one channel carries in a round trip. On a long link that is little,
- * so the window grows with what the channel proves to drain: twice the bytes that its owner took in one
- * round trip, at most doubled at a time, at most 16 MiB. An owner that takes little gets little, and what
- * may be unread with it. On a near link nothing grows. Pure arithmetic; ssh_channel.c does it. */
+ * libssh keeps 1.28 MB open: what one channel carries in a round trip. On a long link that is
+ * little, so the window grows with what the channel proves to drain: twice the bytes that its owner
+ * took in one round trip, at most doubled at a time, at most 16 MiB. An owner that takes little
+ * gets little, and what may be unread with it. On a near link nothing grows. Pure arithmetic;
+ * ssh_channel.c does it. */
 
 #include <stdint.h>
 
@@ -29,8 +30,9 @@ struct alk_window {
 #define ALK_WINDOW_PART 8
 
 void alk_window_init(struct alk_window *window, uint64_t now);
-/* The owner has taken `taken` bytes in all. Gives the size that the window should be opened to now, at most
- * base + spare; 0 when there is nothing to do yet, or when what libssh does by itself is enough. */
+/* The owner has taken `taken` bytes in all. Gives the size that the window should be opened to now,
+ * at most base + spare; 0 when there is nothing to do yet, or when what libssh does by itself is
+ * enough. */
 uint32_t alk_window_next(struct alk_window *window, uint64_t taken, uint64_t now, uint32_t rtt_ms,
 			 uint32_t spare);
 

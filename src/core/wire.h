@@ -13,7 +13,8 @@ struct alk_wire {
 	const uint8_t *p;
 	size_t left;
 };
-/* False, and nothing taken, when there are not enough bytes left. A string is borrowed from there. */
+/* False, and nothing taken, when there are not enough bytes left. A string is borrowed from
+ * there. */
 bool alk_wire_u32(struct alk_wire *wire, uint32_t *value);
 bool alk_wire_u64(struct alk_wire *wire, uint64_t *value);
 bool alk_wire_string(struct alk_wire *wire, const uint8_t **bytes, size_t *len);

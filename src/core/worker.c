@@ -66,7 +66,7 @@ static struct alk_worker *worker_of(void *user)
 	return w;
 }
 
-/* ---- leaving ------------------------------------------------------------------------------------ */
+/* ---- leaving --------------------------------------------------------------------------------- */
 
 static void on_leave(void *user)
 {
@@ -117,9 +117,10 @@ static void on_end(void *user)
 		worker_leave(w, w->status);
 }
 
-/* ---- what sessions tell ------------------------------------------------------------------------- */
+/* ---- what sessions tell ---------------------------------------------------------------------- */
 
-/* The supervisor's books depend on it: without it this worker is no use. Takes `message`, NULL is one that could not be made. */
+/* The supervisor's books depend on it: without it this worker is no use. Takes `message`, NULL is
+ * one that could not be made. */
 static void worker_send(struct alk_worker *w, json_t *message)
 {
 	if (!message || alk_ctl_send(w->ctl, message, NULL) < 0)
@@ -132,8 +133,8 @@ static int worker_mention(struct alk_worker *w, json_t *message)
 	return alk_ctl_send(w->ctl, message, NULL);
 }
 
-/* On the board, which takes no memory: the supervisor reads it before it counts; nobody waits for it, so it is not woken for
- * each. False: there is no place. */
+/* On the board, which takes no memory: the supervisor reads it before it counts; nobody waits for
+ * it, so it is not woken for each. False: there is no place. */
 static bool worker_board(struct alk_worker *w, uint64_t what)
 {
 	if (!w->board || !alk_board_end(w->board, what))
@@ -170,7 +171,8 @@ static void worker_see_end(struct alk_worker *w)
 	worker_leave(w, 0);
 }
 
-/* Behind what was said of the link before; where there is no memory for that, the other sessions matter more than the order. */
+/* Behind what was said of the link before; where there is no memory for that, the other sessions
+ * matter more than the order. */
 static void on_ended(void *user, uint64_t link)
 {
 	struct alk_worker *w = worker_of(user);
@@ -228,7 +230,7 @@ static const struct alk_server_ops server_ops = {
 	.remote = on_remote,
 };
 
-/* ---- start -------------------------------------------------------------------------------------- */
+/* ---- start ----------------------------------------------------------------------------------- */
 
 static void on_wake(void *user)
 {
@@ -400,7 +402,7 @@ static int worker_start(struct alk_worker *w, const json_t *message, int board_f
 	return 0;
 }
 
-/* ---- messages of the supervisor ----------------------------------------------------------------- */
+/* ---- messages of the supervisor -------------------------------------------------------------- */
 
 static const char *text_of(const json_t *message, const char *key)
 {

@@ -2,8 +2,8 @@
 #ifndef ALK_WORKER_LOCAL_H
 #define ALK_WORKER_LOCAL_H
 
-/* A worker's connections at services' local sockets (alknet/local.h). The supervisor accepted them; they count as
- * links until the service closes them. */
+/* A worker's connections at services' local sockets (alknet/local.h). The supervisor accepted them;
+ * they count as links until the service closes them. */
 
 #include <alknet/local.h>
 #include "policy.h"

@@ -25,8 +25,8 @@ struct alk_worker_plugins {
 	bool forbidden;	   /* what it was before */
 };
 
-/* {name, load:bool, step: "prepare" | "commit" | "abort"}. {"found": is it loaded before the step?}, a new
- * reference, or NULL with `err`. */
+/* {name, load:bool, step: "prepare" | "commit" | "abort"}. {"found": is it loaded before the
+ * step?}, a new reference, or NULL with `err`. */
 json_t *alk_worker_plugin_step(struct alk_worker_plugins *p, const json_t *params,
 			       struct alk_err *err);
 /* alk_loader_list() with `sessions` and `channels` that use each; a new reference. */

@@ -197,7 +197,8 @@ static bool number_of(const json_t *message, const char *key, uint64_t *n)
 	return true;
 }
 
-/* No more at once than there is place for: a worker that has been taken over may write faster than we read. */
+/* No more at once than there is place for: a worker that has been taken over may write faster than
+ * we read. */
 void alk_worker_proc_look(struct alk_worker_proc *w)
 {
 	uint64_t link = 0;
@@ -582,8 +583,8 @@ static void proc_hung(struct alk_worker_proc *w)
 }
 
 /* Only changes of the pulse count, not its value: no clock has to agree, and a worker cannot say it
- * woke in the future. A tick that came late (this process was stopped) counts as two at most, so that
- * a worker that was stopped with us gets its time. */
+ * woke in the future. A tick that came late (this process was stopped) counts as two at most, so
+ * that a worker that was stopped with us gets its time. */
 void alk_worker_proc_tick(struct alk_worker_proc *w, uint64_t elapsed_ms)
 {
 	uint64_t pulse;

@@ -11,9 +11,9 @@
  *    │                    └──────────────┴──────▶ STOPPING ◀───────────┘ stop()
  *    └── ended and its last words read ─── from any of them
  *
- * Nothing that a worker says is believed: it may have been taken over. Fields are checked for type and
- * range, links of other workers are not its to end, and what makes no sense is counted, logged once a
- * second and otherwise ignored. */
+ * Nothing that a worker says is believed: it may have been taken over. Fields are checked for type
+ * and range, links of other workers are not its to end, and what makes no sense is counted, logged
+ * once a second and otherwise ignored. */
 
 #include <jansson.h>
 #include <sys/types.h>
@@ -81,8 +81,8 @@ void alk_worker_proc_share(struct alk_worker_proc *worker, int fd);
 /* In this process: the program's operations, for every life of it; borrowed. */
 struct alk_program;
 void alk_worker_proc_set_program(struct alk_worker_proc *worker, const struct alk_program *program);
-/* Send a message; takes `message` and, on failure too, *fd. A worker that cannot take it any more is
- * killed. 0 or -errno. */
+/* Send a message; takes `message` and, on failure too, *fd. A worker that cannot take it any more
+ * is killed. 0 or -errno. */
 int alk_worker_proc_send(struct alk_worker_proc *worker, json_t *message, int *fd);
 int alk_worker_proc_send_bytes(struct alk_worker_proc *worker, const char *name, const void *bytes,
 			       size_t n);

@@ -43,8 +43,8 @@ static void child_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* This program, also when another file has its name by now. Under valgrind that would be valgrind, which has an
- * answer of its own for who reads the link. */
+/* This program, also when another file has its name by now. Under valgrind that would be valgrind,
+ * which has an answer of its own for who reads the link. */
 static const char *own_program(char *path, size_t size)
 {
 	ssize_t n = alk_sandbox_valgrind() ? readlink("/proc/self/exe", path, size - 1) : -1;

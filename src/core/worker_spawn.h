@@ -2,11 +2,11 @@
 #ifndef ALK_WORKER_SPAWN_H
 #define ALK_WORKER_SPAWN_H
 
-/* Start a worker process: this program executed again, so that it shares no memory with the supervisor.
- * It gets its control socket as fd 3, /dev/null as stdin, our stdout and stderr, and no other
- * descriptor; its signals are as after a boot, but that it ignores SIGINT, SIGTERM and SIGHUP: a
- * terminal or a service manager sends those to the whole group, and a worker obeys its supervisor
- * alone. */
+/* Start a worker process: this program executed again, so that it shares no memory with the
+ * supervisor. It gets its control socket as fd 3, /dev/null as stdin, our stdout and stderr, and no
+ * other descriptor; its signals are as after a boot, but that it ignores SIGINT, SIGTERM and
+ * SIGHUP: a terminal or a service manager sends those to the whole group, and a worker obeys its
+ * supervisor alone. */
 
 #include <sys/types.h>
 #include <alknet/err.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A load for an event bus, the same for two protocols: MQTT 3.1.1 with QoS 0, and the frames of docs/BUS.md.
+/* A load for an event bus, the same for two protocols: MQTT 3.1.1 with QoS 0, and the frames of
+ * docs/BUS.md.
  *
  *   bus_load mqtt|frames unix:PATH|HOST:PORT events COUNT SIZE SUBSCRIBERS    events a second, all subscribers together
  *   bus_load mqtt|frames ADDRESS rpc COUNT                                    p50 and p99 of request and reply, in us

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* All that a CA may say, from its directory to the certificate and the time of the next one: answers one behind the other,
- * parted by the byte 0x1e, each of them a status, headers, an empty line and a body. The first byte of the input says how
- * many bytes of a body come at a time (lower 4 bits, 0: all), and whether a key of the account is changed (16) or was being
- * changed (32). libcurl, the disk and the clock are this file. */
+/* All that a CA may say, from its directory to the certificate and the time of the next one:
+ * answers one behind the other, parted by the byte 0x1e, each of them a status, headers, an empty
+ * line and a body. The first byte of the input says how many bytes of a body come at a time (lower
+ * 4 bits, 0: all), and whether a key of the account is changed (16) or was being changed (32).
+ * libcurl, the disk and the clock are this file. */
 #include "../../src/plugins/transports/tls/acme_private.h"
 
 #include <errno.h>

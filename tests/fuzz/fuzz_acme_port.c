@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What strangers send where a name is proved: requests at the port of http-01, and the parts of a ClientHello that
- * decide about tls-alpn-01. */
+/* What strangers send where a name is proved: requests at the port of http-01, and the parts of a
+ * ClientHello that decide about tls-alpn-01. */
 #include "../../src/plugins/transports/tls/acme_private.h"
 
 #include <ctype.h>
@@ -36,8 +36,8 @@ static void port(const char *bytes, size_t n)
 	require(acme_answer_match(bytes, n < REQUEST_MAX ? n : REQUEST_MAX, "") != ACME_MATCH_YES);
 }
 
-/* The same beside a web server: what it is is settled at the first byte that differs, and it never takes what the port of its own
- * does not. */
+/* The same beside a web server: what it is is settled at the first byte that differs, and it never
+ * takes what the port of its own does not. */
 static void beside(const uint8_t *bytes, size_t n)
 {
 	enum acme_match settled = ACME_MATCH_MORE;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What an agent answers: a list whose keys lie inside the answer, a signature that does, or nothing; and the
- * keys of a list, as public keys and certificates. */
+/* What an agent answers: a list whose keys lie inside the answer, a signature that does, or
+ * nothing; and the keys of a list, as public keys and certificates. */
 #include "agent.h"
 
 #include <errno.h>

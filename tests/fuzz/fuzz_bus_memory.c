@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What `alknet connect --bus` remembers: frames of both ends in any order, and sessions that end between them. A step is
- * a byte that says what, two of length, and so many bytes of JSON. */
+/* What `alknet connect --bus` remembers: frames of both ends in any order, and sessions that end
+ * between them. A step is a byte that says what, two of length, and so many bytes of JSON. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Schemas: a JSON document, a NUL, and another: the first as a schema of the second, and each as a schema of
- * itself. What is refused is refused with a sentence; what a schema says does not depend on how often it is asked. */
+/* Schemas: a JSON document, a NUL, and another: the first as a schema of the second, and each as a
+ * schema of itself. What is refused is refused with a sentence; what a schema says does not depend
+ * on how often it is asked. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

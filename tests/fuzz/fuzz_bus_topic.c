@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Patterns, topics and the store of who wants what. The input is lines: each that is a pattern subscribes (the second
- * time it is there it unsubscribes), each that is a topic is looked for. The store must find exactly the patterns
- * that topic_match() says, and a second matcher, written in another way, must agree. */
+/* Patterns, topics and the store of who wants what. The input is lines: each that is a pattern
+ * subscribes (the second time it is there it unsubscribes), each that is a topic is looked for. The
+ * store must find exactly the patterns that topic_match() says, and a second matcher, written in
+ * another way, must agree. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

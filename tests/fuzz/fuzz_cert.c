@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Certificates: what is taken hangs together, and there is one verdict, with a reason unless it is good. */
+/* Certificates: what is taken hangs together, and there is one verdict, with a reason unless it is
+ * good. */
 #include "cert.h"
 #include "wire.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Frames of envelopes: however the bytes are cut, the same frames come out. The first byte says how many bytes come
- * at a time (0 = all). */
+/* Frames of envelopes: however the bytes are cut, the same frames come out. The first byte says how
+ * many bytes come at a time (0 = all). */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The head of an HTTP request: what is a head is one whatever comes behind it, and no part of it is. */
+/* The head of an HTTP request: what is a head is one whatever comes behind it, and no part of it
+ * is. */
 #include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Private key files: a key or a sentence, never both; a passphrase is asked for at most three times. The
- * first byte of the input says whether the rest is base64 that BEGIN and END are put around. */
+/* Private key files: a key or a sentence, never both; a passphrase is asked for at most three
+ * times. The first byte of the input says whether the rest is base64 that BEGIN and END are put
+ * around. */
 #include "identity.h"
 #include "base64.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The head of a request to the proxy on loopback: a host and a port, or a refusal; what is forwarded has neither the
- * word nor a second request in it; and no byte behind the head changes the outcome. */
+/* The head of a request to the proxy on loopback: a host and a port, or a refusal; what is
+ * forwarded has neither the word nor a second request in it; and no byte behind the head changes
+ * the outcome. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* authorized_keys: whatever stands in the file, an entry that is kept is an exact key with options that can
- * be asked, each line is either kept, told to `bad` or a comment, and base64 comes out as it went in. */
+/* authorized_keys: whatever stands in the file, an entry that is kept is an exact key with options
+ * that can be asked, each line is either kept, told to `bad` or a comment, and base64 comes out as
+ * it went in. */
 #include "base64.h"
 #include "keys.h"
 #include "wire.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Revoked keys: a list that can be asked or a sentence that names the file, never both. A line that is
- * taken revokes its key. */
+/* Revoked keys: a list that can be asked or a sentence that names the file, never both. A line that
+ * is taken revokes its key. */
 #include "cert.h"
 #include "base64.h"
 #include "wire.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What a policy hands texts to that came from peers: networks, globs, base64 and JSON. The first byte of the input
- * chooses; then come a text, a NUL, and another. */
+/* What a policy hands texts to that came from peers: networks, globs, base64 and JSON. The first
+ * byte of the input chooses; then come a text, a NUL, and another. */
 #include "policy_private.h"
 
 #include <stdint.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What an outbound proxy answers: however the bytes are cut, it comes to the same end, and no byte of the
- * destination is taken. The first byte of the input chooses: bit 0 HTTP, bit 1 a login, the rest how many
- * bytes come at a time (0 = all). */
+/* What an outbound proxy answers: however the bytes are cut, it comes to the same end, and no byte
+ * of the destination is taken. The first byte of the input chooses: bit 0 HTTP, bit 1 a login, the
+ * rest how many bytes come at a time (0 = all). */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The PROXY header: what is wrong at its beginning is wrong however little of it is there, and what is good
- * is IP addresses or none. */
+/* The PROXY header: what is wrong at its beginning is wrong however little of it is there, and what
+ * is good is IP addresses or none. */
 #include <stdlib.h>
 
 #include "proxy_header.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The URL of a proxy: a host, a port and words that both protocols can say, or a sentence that does not
- * give the password away; and what is shown never has it. */
+/* The URL of a proxy: a host, a port and words that both protocols can say, or a sentence that does
+ * not give the password away; and what is shown never has it. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Requests in postcard: there is one encoding of each, and whatever they ask an unlocked service answers with
- * something that can be read. That takes EncryptedData too. */
+/* Requests in postcard: there is one encoding of each, and whatever they ask an unlocked service
+ * answers with something that can be read. That takes EncryptedData too. */
 #include <stdlib.h>
 #include <string.h>
 

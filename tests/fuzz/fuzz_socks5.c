@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The proxy port's state machine: however the bytes are cut, it comes to the same end. The first byte
- * of the input says how many bytes come at a time (its lower 7 bits, 0 = all) and whether a login is asked
- * for (the upper one). */
+/* The proxy port's state machine: however the bytes are cut, it comes to the same end. The first
+ * byte of the input says how many bytes come at a time (its lower 7 bits, 0 = all) and whether a
+ * login is asked for (the upper one). */
 #include "socks5.h"
 
 #include <stdint.h>

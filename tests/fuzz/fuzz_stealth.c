@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The web server of `stealth`: however the bytes are cut, the answers are the same. The first byte of the
- * input says how many bytes come at a time (its lower 5 bits, 0 = as many as there is room for), whether it is
- * plain HTTP (32), keyed (64), and whether a read that fills the room says that there may be more (128). */
+/* The web server of `stealth`: however the bytes are cut, the answers are the same. The first byte
+ * of the input says how many bytes come at a time (its lower 5 bits, 0 = as many as there is room
+ * for), whether it is plain HTTP (32), keyed (64), and whether a read that fills the room says that
+ * there may be more (128). */
 #include "../../src/plugins/transports/tls/stealth.h"
 
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Loaded before everything else, it moves two of the clocks: the wall clock, as somebody sets it, and the
- * clock of the boot, as a suspend leaves it behind. ALKNET_TEST_CLOCKS is a file with two 64-bit numbers of
- * seconds, the first added to one, the second to the other, at any time. */
+/* Loaded before everything else, it moves two of the clocks: the wall clock, as somebody sets it,
+ * and the clock of the boot, as a suspend leaves it behind. ALKNET_TEST_CLOCKS is a file with two
+ * 64-bit numbers of seconds, the first added to one, the second to the other, at any time. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>

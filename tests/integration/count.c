@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A service with a half in the supervisor, which counts for all workers: each channel is told the next
- * number and ended. The option `step` is how much it counts by; 13 is refused. */
+/* A service with a half in the supervisor, which counts for all workers: each channel is told the
+ * next number and ended. The option `step` is how much it counts by; 13 is refused. */
 
 #define _GNU_SOURCE
 #include <errno.h>

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Loaded before everything else, it fails one call: the n-th of a kind, once. It also knows what was allocated while it was
- * told to watch, and not given back since. ALKNET_TEST_FAULTS is a file that holds
- * struct faults, which the test writes while the program runs; ALKNET_TEST_FAULTS_ROLE is the word of the command line
- * that says which of the processes is meant (serve, worker, connect). harness/faults.py has the same table. */
+/* Loaded before everything else, it fails one call: the n-th of a kind, once. It also knows what
+ * was allocated while it was told to watch, and not given back since. ALKNET_TEST_FAULTS is a file
+ * that holds struct faults, which the test writes while the program runs; ALKNET_TEST_FAULTS_ROLE
+ * is the word of the command line that says which of the processes is meant (serve, worker,
+ * connect). harness/faults.py has the same table. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A service that never comes back, for the test of the watchdog. Port 1 hangs when it is opened, port 2
- * when data comes; port 3 crashes; other ports echo. */
+/* A service that never comes back, for the test of the watchdog. Port 1 hangs when it is opened,
+ * port 2 when data comes; port 3 crashes; other ports echo. */
 
 #include <unistd.h>
 #include <alknet/alknet.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A service that tries in a worker what a worker must not do, as an attacker inside of it would: the port of the
- * destination says what, the log what came of it. What is tried changes nothing if it is allowed. */
+/* A service that tries in a worker what a worker must not do, as an attacker inside of it would:
+ * the port of the destination says what, the log what came of it. What is tried changes nothing if
+ * it is allowed. */
 
 #define _GNU_SOURCE
 #include <errno.h>

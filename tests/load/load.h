@@ -2,8 +2,8 @@
 #ifndef ALK_TESTS_LOAD_H
 #define ALK_TESTS_LOAD_H
 
-/* What the plugins that the loader is tested with have in common: a record that is right but for what
- * its own file says. ALK_PLUGIN() would not let them be wrong. */
+/* What the plugins that the loader is tested with have in common: a record that is right but for
+ * what its own file says. ALK_PLUGIN() would not let them be wrong. */
 
 #include <errno.h>
 #include <alknet/alknet.h>

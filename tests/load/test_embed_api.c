@@ -611,7 +611,8 @@ static void test_passphrases(void **state)
 	end();
 }
 
-/* Two servers in one process, each with its own streams, and one is as good as the other when one has gone. */
+/* Two servers in one process, each with its own streams, and one is as good as the other when one
+ * has gone. */
 static void test_two_servers(void **state)
 {
 	struct alk_embed_server *first;
@@ -807,7 +808,8 @@ static void test_visits(void **state)
 	assert_non_null(channel);
 	alk_embed_leave(embed);
 	visit_until(&got.opened, 1);
-	/* The answer is this thread's. (The loop looks now and then whether it is wanted: then it was the loop's.) */
+	/* The answer is this thread's. (The loop looks now and then whether it is wanted: then it
+	 * was the loop's.) */
 	do {
 		assert_true(alk_embed_enter(embed, true));
 		pinged = 0;

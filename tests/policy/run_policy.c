@@ -2,10 +2,10 @@
 /* The corpus of hostile scripts (THREATS 65, 66).
  *
  * hostile/load/NAME.lua: a whole script that must be refused when it is loaded.
- * hostile/ask/NAME.lua: the body of on_open (or on_auth, when its first line is "-- auth") for everybody
- * but the user "good", who is forwarded. Asked as another it must be denied as a failure within the
- * budget; asked as "good" after that, it must still answer right (or, when the first line is
- * "-- wrecks", right or denied), and so must another script in a state of its own. */
+ * hostile/ask/NAME.lua: the body of on_open (or on_auth, when its first line is "-- auth") for
+ * everybody but the user "good", who is forwarded. Asked as another it must be denied as a failure
+ * within the budget; asked as "good" after that, it must still answer right (or, when the first
+ * line is "-- wrecks", right or denied), and so must another script in a state of its own. */
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>

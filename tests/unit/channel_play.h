@@ -2,8 +2,8 @@
 #ifndef ALK_TESTS_CHANNEL_PLAY_H
 #define ALK_TESTS_CHANNEL_PLAY_H
 
-/* A channel that is played, for services: it keeps what the service did with it. Include it once in a
- * test; it takes the place of the core's channels. */
+/* A channel that is played, for services: it keeps what the service did with it. Include it once in
+ * a test; it takes the place of the core's channels. */
 
 #include <errno.h>
 #include <string.h>

@@ -24,7 +24,7 @@
 #include <cmocka.h>
 #include "pump.h"
 
-/* ---- the session, played ------------------------------------------------------------------------ */
+/* ---- the session, played --------------------------------------------------------------------- */
 
 struct alk_client {
 	enum alk_client_state state;
@@ -125,7 +125,7 @@ static inline void channel_refuse(struct alk_channel *channel, enum alk_open_fai
 		channel->ops->close(channel->user, channel);
 }
 
-/* ---- the harness -------------------------------------------------------------------------------- */
+/* ---- the harness ----------------------------------------------------------------------------- */
 
 static struct alk_front front;
 static char dir[] = "/tmp/alknet-test-connect-XXXXXX";

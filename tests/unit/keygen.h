@@ -2,8 +2,8 @@
 #ifndef KEYGEN_H
 #define KEYGEN_H
 
-/* Keys made by the real ssh-keygen in a directory of the test's own, removed at the end. Included after
- * <cmocka.h>. */
+/* Keys made by the real ssh-keygen in a directory of the test's own, removed at the end. Included
+ * after <cmocka.h>. */
 
 #include <stdio.h>
 #include <stdlib.h>

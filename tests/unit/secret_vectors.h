@@ -4,7 +4,8 @@
 
 /* Published test vectors. Numbers in hex; keys of BIP-32 were decoded from their Base58. */
 
-/* BIP-39, "Test vectors": github.com/trezor/python-mnemonic, vectors.json, English, with the passphrase TREZOR. */
+/* BIP-39, "Test vectors": github.com/trezor/python-mnemonic, vectors.json, English, with the
+ * passphrase TREZOR. */
 static const struct {
 	const char *entropy, *phrase, *seed;
 } bip39_vectors

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* When a certificate is due, and how long to wait after a failure (threat 69). The CA is this file. */
+/* When a certificate is due, and how long to wait after a failure (threat 69). The CA is this
+ * file. */
 #include "../../src/plugins/transports/tls/acme_private.h"
 
 #include <setjmp.h>
@@ -206,7 +207,8 @@ static void test_answers_that_are_none(void **state)
 	json_decref(c.directory);
 }
 
-/* A CA that is down is asked later; one that has no such thing, or a certificate without a name for it, never. */
+/* A CA that is down is asked later; one that has no such thing, or a certificate without a name for
+ * it, never. */
 static void test_who_is_asked(void **state)
 {
 	time_t now = time(NULL), again;

@@ -331,7 +331,8 @@ static void test_notification(void **state)
 	client_close(&c);
 }
 
-/* Answers may come late and in another order; a client has at most so many open, and the rest waits. */
+/* Answers may come late and in another order; a client has at most so many open, and the rest
+ * waits. */
 static void test_pipeline(void **state)
 {
 	struct bench *b = *state;

@@ -135,8 +135,8 @@ static void test_metric_names(void **state)
 	}
 }
 
-/* Links that ended come over in order, as many as there is place for; what a worker that was taken over writes
- * there costs one look and no more. */
+/* Links that ended come over in order, as many as there is place for; what a worker that was taken
+ * over writes there costs one look and no more. */
 static void test_ended(void **state)
 {
 	struct alk_board board = {0};

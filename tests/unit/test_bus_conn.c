@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* One connection of the bus: its queue, with a peer that reads as little as the test wants; its turn; calls that it
- * serves. */
+/* One connection of the bus: its queue, with a peer that reads as little as the test wants; its
+ * turn; calls that it serves. */
 #include <assert.h>
 #include <setjmp.h>
 #include <stdarg.h>

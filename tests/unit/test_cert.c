@@ -107,7 +107,8 @@ static void judges_as_sshd(void **state)
 		 .verdict = ALK_CERT_OK},
 		{"-n alice -O source-address=10.0.0.0/8", .remote_addr = "::ffff:11.1.2.3",
 		 .verdict = ALK_CERT_ADDRESS, .why = "source address"},
-		/* Lists that ssh-keygen would not make by itself: one good entry does not save them. */
+		/* Lists that ssh-keygen would not make by itself: one good entry does not save
+		 * them. */
 		{"-n alice -O critical:source-address=192.0.2.7,nonsense",
 		 .verdict = ALK_CERT_OPTION, .why = "critical option `source-address` is damaged"},
 		{"-n alice -O critical:source-address=192.0.2.7,", .verdict = ALK_CERT_OPTION,

@@ -15,7 +15,8 @@ static void test_who_comes_alone_is_not_kept_waiting(void **state)
 	struct alk_coalesce coalesce = {0};
 
 	(void)state;
-	/* A new one as soon as the one before is over: that takes a worker longer than it takes here. */
+	/* A new one as soon as the one before is over: that takes a worker longer than it takes
+	 * here. */
 	for (int i = 0; i < 1000; i++)
 		assert_false(alk_coalesce_look(&coalesce, 1, 2 * WORK, WORK));
 	assert_false(alk_coalesce_look(&coalesce, 1, 5000000 * US, WORK));

@@ -47,7 +47,7 @@ static int descriptors(void)
 	return n;
 }
 
-/* ---- the companion ------------------------------------------------------------------------------- */
+/* ---- the companion --------------------------------------------------------------------------- */
 
 static bool is_null(int fd)
 {
@@ -96,7 +96,7 @@ static int companion_main(const char *role, const char *arg0)
 	return 7;
 }
 
-/* ---- the tests ----------------------------------------------------------------------------------- */
+/* ---- the tests ------------------------------------------------------------------------------- */
 
 static void hear(const struct companion *c, struct found *found)
 {
@@ -120,7 +120,8 @@ static void start(struct companion *c, const char *role)
 	assert_true(c->fd >= 0);
 }
 
-/* It gets the socket and what the header says, whatever this process has open, blocks or ignores. */
+/* It gets the socket and what the header says, whatever this process has open, blocks or
+ * ignores. */
 static void test_starts_clean(void **state)
 {
 	struct companion c;
@@ -228,7 +229,8 @@ static void test_not_there(void **state)
 	assert_int_equal(descriptors(), before);
 }
 
-/* It is there and may be executed, but is no program. Valgrind makes a fork of the call, which cannot say so. */
+/* It is there and may be executed, but is no program. Valgrind makes a fork of the call, which
+ * cannot say so. */
 static void test_no_program(void **state)
 {
 	struct companion_kind kind = self;

@@ -2,7 +2,7 @@
 /* The configuration: the file, flags and environment, and the sentences. */
 #include "conf_play.h"
 
-/* --- the file ------------------------------------------------------------------------------------- */
+/* --- the file --------------------------------------------------------------------------------- */
 
 static void test_sentences_of_the_file(void **state)
 {

@@ -2,7 +2,7 @@
 /* Options that are more than a word: listeners, forwards, start-ups. */
 #include "conf_play.h"
 
-/* --- listeners -------------------------------------------------------------------------------------- */
+/* --- listeners -------------------------------------------------------------------------------- */
 
 static void test_listen_forms(void **state)
 {
@@ -101,7 +101,7 @@ static void test_listen_flags_replace_the_file(void **state)
 	alk_conf_free(&conf);
 }
 
-/* --- forwards and start-ups -------------------------------------------------------------------------- */
+/* --- forwards and start-ups ------------------------------------------------------------------- */
 
 static void test_forwards(void **state)
 {

@@ -2,7 +2,7 @@
 /* The Lua of a configuration: a table that is data. */
 #include "conf_play.h"
 
-/* --- Lua ------------------------------------------------------------------------------------------ */
+/* --- Lua -------------------------------------------------------------------------------------- */
 
 static json_t *lua(const char *text, struct alk_err *err)
 {

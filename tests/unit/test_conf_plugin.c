@@ -2,7 +2,7 @@
 /* Sections of plugins, and a configuration on its way to a worker. */
 #include "conf_play.h"
 
-/* --- plugins ---------------------------------------------------------------------------------------- */
+/* --- plugins ---------------------------------------------------------------------------------- */
 
 static const struct alk_option bee_options[] = {
 	{.name = "honey", .type = ALK_OPT_INT, .fallback = "3", .min = 1, .max = 9},
@@ -85,7 +85,7 @@ static void test_section_of_no_plugin(void **state)
 	assert_non_null(strstr(err.text, "../bee: there is no such option"));
 }
 
-/* --- to a worker ------------------------------------------------------------------------------------ */
+/* --- to a worker ------------------------------------------------------------------------------ */
 
 static struct alk_conf *sent(const struct alk_conf *conf)
 {

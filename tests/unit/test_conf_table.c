@@ -2,7 +2,7 @@
 /* What is made from the table of options: defaults, help, the manual. */
 #include "conf_play.h"
 
-/* --- what is made from the table --------------------------------------------------------------------- */
+/* --- what is made from the table -------------------------------------------------------------- */
 
 static void test_table(void **state)
 {

@@ -2,7 +2,7 @@
 /* The proxy port of `alknet connect`, and who waits for a session. */
 #include "connect_play.h"
 
-/* ---- the proxy port ----------------------------------------------------------------------------- */
+/* ---- the proxy port -------------------------------------------------------------------------- */
 
 static void test_socks_opens(void **state)
 {
@@ -100,7 +100,8 @@ static void on_wanted(void *user)
 	++*(unsigned *)user;
 }
 
-/* A channel that was not open yet when the session ended is asked for again from the next one, once. */
+/* A channel that was not open yet when the session ended is asked for again from the next one,
+ * once. */
 static void test_carried_over(void **state)
 {
 	int fd = dial(proxy_start());
@@ -289,7 +290,7 @@ static void test_client_closes_early(void **state)
 	assert_int_equal(n_channels, 1);
 }
 
-/* ---- no session --------------------------------------------------------------------------------- */
+/* ---- no session ------------------------------------------------------------------------------ */
 
 static void test_waits_for_a_session(void **state)
 {

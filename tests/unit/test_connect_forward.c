@@ -2,7 +2,7 @@
 /* Forwards of `alknet connect`, and where it listens. */
 #include "connect_play.h"
 
-/* ---- forwards ----------------------------------------------------------------------------------- */
+/* ---- forwards -------------------------------------------------------------------------------- */
 
 static void test_forward_opens(void **state)
 {
@@ -166,7 +166,7 @@ static void test_ipv6_forward(void **state)
 	assert_true(port > 0);
 }
 
-/* ---- listening ---------------------------------------------------------------------------------- */
+/* ---- listening ------------------------------------------------------------------------------- */
 
 static void test_port_in_use(void **state)
 {

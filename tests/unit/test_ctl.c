@@ -327,7 +327,8 @@ static void test_link(void **state)
 	assert_int_equal(b->b.messages, 200);
 	assert_int_equal(b->b.fds, 100);
 	assert_int_equal(b->b.last, 100);
-	/* Nobody expects one at the other end: that is no stream of ours. The fd is closed all the same. */
+	/* Nobody expects one at the other end: that is no stream of ours. The fd is closed all the
+	 * same. */
 	link.fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	assert_int_equal(alk_ctl_send_link(b->b.ctl, 1, &link), 0);
 	alk_loop_run(b->loop);
@@ -568,7 +569,8 @@ static void test_out_of_fds(void **state)
 	assert_int_equal(b->a.fds, 1);
 }
 
-/* The first of a frame have their descriptors, the others come without; the next frame has its own again. */
+/* The first of a frame have their descriptors, the others come without; the next frame has its own
+ * again. */
 static void test_links_out_of_fds(void **state)
 {
 	const char *preload = getenv("LD_PRELOAD");

@@ -312,7 +312,8 @@ static void test_localhost(void **state)
 	assert_connected(b, "::1", port);
 }
 
-/* A name of /etc/hosts, where it has one: the family that it does not have is asked of the name server. */
+/* A name of /etc/hosts, where it has one: the family that it does not have is asked of the name
+ * server. */
 static void test_hosts_file(void **state)
 {
 	struct bench *b = *state;
@@ -551,7 +552,8 @@ static void test_cancel(void **state)
 	b->dial = alk_dial_tcp(b->loop, "silent.test", full, NULL, TIMEOUT_MS, on_done, b, NULL);
 	alk_dial_cancel(&b->dial);
 	alk_dial_cancel(&b->dial);
-	/* while a name is resolved; while it connects; between two attempts; with an answer still to come */
+	/* while a name is resolved; while it connects; between two attempts; with an answer still
+	 * to come */
 	cancel_after(b, "silent.test", full, 5);
 	cancel_after(b, "127.0.0.1", full, 5);
 	cancel_after(b, "two.test", full, 5);

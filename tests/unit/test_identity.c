@@ -312,8 +312,8 @@ static ssh_key blob_parse(const uint8_t *bytes, size_t len, struct answers *answ
 	return parse(text, strlen(text), answers, err);
 }
 
-/* Cut anywhere, and with any byte changed: refused, or (the check bytes and the comment are not covered
- * by anything) the same key. */
+/* Cut anywhere, and with any byte changed: refused, or (the check bytes and the comment are not
+ * covered by anything) the same key. */
 static void test_damage(void **state)
 {
 	struct alk_err err;
@@ -384,8 +384,8 @@ static void test_hostile(void **state)
 	free(text);
 }
 
-/* A terminal of our own. The session's leader runs `alk_passphrase_tty` in a child of its own, so that
- * the terminal outlives it, and says how that ended. */
+/* A terminal of our own. The session's leader runs `alk_passphrase_tty` in a child of its own, so
+ * that the terminal outlives it, and says how that ended. */
 struct terminal {
 	pid_t pid;
 	int fd;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* When another session is begun. The session is played, and time is not waited for: the keeper's own
- * insides are moved, which is why its source stands here. */
+/* When another session is begun. The session is played, and time is not waited for: the keeper's
+ * own insides are moved, which is why its source stands here. */
 #include "../../src/core/connect_keep.c"
 
 #include <fcntl.h>
@@ -9,7 +9,7 @@
 #include <cmocka.h>
 #include "log_private.h"
 
-/* ---- the session, played ------------------------------------------------------------------------ */
+/* ---- the session, played --------------------------------------------------------------------- */
 
 struct alk_client {
 	enum alk_client_state state;
@@ -72,7 +72,7 @@ const char *alk_client_server(const struct alk_client *c)
 	return "server.example:22";
 }
 
-/* ---- the harness -------------------------------------------------------------------------------- */
+/* ---- the harness ----------------------------------------------------------------------------- */
 
 static struct alk_loop *loop;
 static struct alk_conf *conf;
@@ -203,7 +203,7 @@ static unsigned lines_said(void)
 	return lines;
 }
 
-/* ---- the tests ---------------------------------------------------------------------------------- */
+/* ---- the tests ------------------------------------------------------------------------------- */
 
 static void test_first_failure_is_the_end(void **state)
 {
@@ -461,7 +461,7 @@ static void test_stop_while_it_waits(void **state)
 	assert_int_equal(client.starts, 1);
 }
 
-/* ---- clocks ------------------------------------------------------------------------------------- */
+/* ---- clocks ---------------------------------------------------------------------------------- */
 
 #define S 1000000000ULL
 

@@ -275,7 +275,8 @@ static void test_find(void **state)
 	alk_keys_free(&keys);
 }
 
-/* Every type that ssh-keygen makes: accepted when `types` says so, refused by its name otherwise. */
+/* Every type that ssh-keygen makes: accepted when `types` says so, refused by its name
+ * otherwise. */
 static void test_real_keys(void **state)
 {
 	static const struct {

@@ -372,7 +372,8 @@ static void cut_short(void **state)
 		alk_krl_free(&krl);
 		free(part);
 	}
-	/* Nothing at all is an empty list; behind the header and the first three of four sections. */
+	/* Nothing at all is an empty list; behind the header and the first three of four
+	 * sections. */
 	assert_int_equal(taken, 5);
 	free(bytes);
 }

@@ -100,7 +100,8 @@ static void test_share(void **state)
 	assert_int_equal(alk_limit_admit(limits, "198.51.100.1"), ALK_REFUSAL_STARTUPS);
 	alk_limit_login(limits, "192.0.2.1");
 	assert_int_equal(alk_limit_admit(limits, "192.0.2.1"), ALK_REFUSAL_NONE);
-	/* Many sources have a share of nothing, and all of them together never more than full and start. */
+	/* Many sources have a share of nothing, and all of them together never more than full and
+	 * start. */
 	for (n = 0; n < 1000; n++) {
 		snprintf(addr, sizeof(addr), "10.0.%u.%u", n / 250, n % 250);
 		alk_limit_admit(limits, addr);
@@ -113,7 +114,8 @@ static void test_share(void **state)
 #define SOURCES 6
 #define LINKS 40
 
-/* Links come, log in and go in any order: what is counted is what is there, and in the end nothing. */
+/* Links come, log in and go in any order: what is counted is what is there, and in the end
+ * nothing. */
 static void test_any_order(void **state)
 {
 	struct alk_limit_conf conf = {.start = 4, .rate = 50, .full = 12, .per_address = LINKS};

@@ -376,7 +376,8 @@ static void test_no_file_descriptors(void **state)
 		run_while_ready(b);
 	assert_int_equal(b->accepted, 0);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
-	/* valgrind takes the first one and closes it when it plays the limit: there the second one comes. */
+	/* valgrind takes the first one and closes it when it plays the limit: there the second one
+	 * comes. */
 	assert_true((b->conn[1] = connect_to("127.0.0.1", port)) >= 0);
 	run_until(b, 1);
 }

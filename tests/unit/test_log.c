@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The log: the lines that fail2ban reads, what a peer cannot do to them, and that nothing blocks. Holds
- * THREATS rows 11 and 45. */
+/* The log: the lines that fail2ban reads, what a peer cannot do to them, and that nothing blocks.
+ * Holds THREATS rows 11 and 45. */
 #include "log_private.h"
 
 #include <errno.h>
@@ -152,7 +152,7 @@ static void test_json(void **state)
 	json_decref(object);
 }
 
-/* --- what a peer may try -------------------------------------------------------------------------- */
+/* --- what a peer may try ---------------------------------------------------------------------- */
 
 static void log_user(void *user)
 {
@@ -315,7 +315,7 @@ static void test_levels(void **state)
 	assert_int_equal(alk_log_get_level(), ALK_LOG_INFO);
 }
 
-/* --- a reader that is stuck ------------------------------------------------------------------------- */
+/* --- a reader that is stuck ------------------------------------------------------------------- */
 
 static uint64_t dropped(void)
 {
@@ -477,7 +477,8 @@ static void log_visit(void)
 	alk_log_gather(ALK_LOG_INFO, "closed", ALK_INT("n", 1));
 }
 
-/* Gathered lines wait for the end of the loop's turn, or any other line, in their order; without a loop for nothing. */
+/* Gathered lines wait for the end of the loop's turn, or any other line, in their order; without a
+ * loop for nothing. */
 static void test_gather(void **state)
 {
 	static const char want[] = "level=info msg=\"opened\" n=1\nlevel=info msg=\"closed\" n=1\n";
@@ -553,7 +554,7 @@ static void test_t45_full_disk(void **state)
 	assert_true(dropped() > before);
 }
 
-/* --- files and syslog ------------------------------------------------------------------------------- */
+/* --- files and syslog ------------------------------------------------------------------------- */
 
 static void test_file_is_written_in_place(void **state)
 {
@@ -688,7 +689,7 @@ static void test_syslog_is_not_there(void **state)
 	assert_non_null(strstr(err.text, syslog_path));
 }
 
-/* --- journald ---------------------------------------------------------------------------------------- */
+/* --- journald --------------------------------------------------------------------------------- */
 
 /* A datagram read as journald reads it: the value of a field, which must be there once. */
 static size_t journal_find(const char *text, size_t len, const char *name, char *value)

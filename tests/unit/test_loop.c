@@ -721,8 +721,9 @@ static void pair_says(void *user)
 	alk_loop_wrote(p->b->loop, p->b->fd[1]);
 }
 
-/* Who waits for the other end of a pair hears of a write before the loop sleeps again, once; who does not wait hears nothing, and
- * an fd that is in no pair any more is asked of the kernel as ever. */
+/* Who waits for the other end of a pair hears of a write before the loop sleeps again, once; who
+ * does not wait hears nothing, and an fd that is in no pair any more is asked of the kernel as
+ * ever. */
 static void test_pair(void **state)
 {
 	struct bench *b = *state;

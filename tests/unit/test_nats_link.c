@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The hub and alknet-nats: a program that does not read, which is this one under the other's name. */
+/* The hub and alknet-nats: a program that does not read, which is this one under the other's
+ * name. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Values of one table: types, ranges, precedence, files, and their way to a worker. Holds THREATS row 46. */
+/* Values of one table: types, ranges, precedence, files, and their way to a worker. Holds THREATS
+ * row 46. */
 #include "options_private.h"
 
 #include <errno.h>
@@ -365,7 +366,7 @@ static void test_names(void **state)
 	assert_null(alk_option_secret_file(table, "_file"));
 }
 
-/* --- files ---------------------------------------------------------------------------------------- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 static const char *failed;
 
@@ -502,7 +503,7 @@ static void test_t46_sizes(void **state)
 	free(big);
 }
 
-/* --- secrets ---------------------------------------------------------------------------------------- */
+/* --- secrets ---------------------------------------------------------------------------------- */
 
 static int secret_file(struct alk_options *options, const char *path, struct alk_err *err)
 {
@@ -583,7 +584,7 @@ static void test_t46_secret_that_others_may_read(void **state)
 	alk_options_free(&options);
 }
 
-/* --- to a worker ------------------------------------------------------------------------------------ */
+/* --- to a worker ------------------------------------------------------------------------------ */
 
 static void test_encode(void **state)
 {

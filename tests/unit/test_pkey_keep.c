@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Private keys that are not taken up twice: the same key for the same bytes, for a server's session alone. */
+/* Private keys that are not taken up twice: the same key for the same bytes, for a server's session
+ * alone. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

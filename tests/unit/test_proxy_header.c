@@ -87,7 +87,8 @@ static void test_good(void **state)
 		{BYTES(SIGNATURE "\x21\0\0\3xyz"), false},
 		/* two TLVs, ALPN and NOOP */
 		{BYTES(SIGNATURE "\x21\x11\0\x15" V4_ADDRS "\1\0\2h2\4\0\1\0"), true},
-		/* a checksum; made with another implementation, checked with "123456789" = 0xe3069283 */
+		/* a checksum; made with another implementation, checked with "123456789" =
+		 * 0xe3069283 */
 		{BYTES(SIGNATURE "\x21\x11\0\x13" V4_ADDRS "\3\0\4"
 				 "\xab\x51\x99\x8d"),
 		 true},

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What a client logs in with: public keys and certificates of the real ssh-keygen, identities of every type,
- * and what an agent may answer. */
+/* What a client logs in with: public keys and certificates of the real ssh-keygen, identities of
+ * every type, and what an agent may answer. */
 #include "pubkey.h"
 
 #include <errno.h>
@@ -206,7 +206,8 @@ static void test_identities(void **state)
 	}
 }
 
-/* Any byte of a key changed: refused, or a key that libssh holds to be whole; never a crash or a leak. */
+/* Any byte of a key changed: refused, or a key that libssh holds to be whole; never a crash or a
+ * leak. */
 static void test_identity_damage(void **state)
 {
 	(void)state;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* libssh's randomness as the program gives it: never the same twice, and nothing given out is kept. */
+/* libssh's randomness as the program gives it: never the same twice, and nothing given out is
+ * kept. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -18,7 +18,8 @@
 #define ONE "SHA256:one"
 #define TWO "SHA256:two"
 
-/* Two workers' tables; what one tells is looked at, and carried to the other by hand, as the supervisor does. */
+/* Two workers' tables; what one tells is looked at, and carried to the other by hand, as the
+ * supervisor does. */
 struct bench {
 	struct alk_loop *loop;
 	struct alk_remote_table *table, *other;
@@ -181,7 +182,8 @@ static void test_bad_addresses(void **state)
 	assert_int_equal(b->n_told, 0);
 }
 
-/* The same session and another identity are refused; another session of the identity takes the port. */
+/* The same session and another identity are refused; another session of the identity takes the
+ * port. */
 static void test_whose_port(void **state)
 {
 	struct bench *b = *state;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The secret service's derivations, against the published vectors (secret_vectors.h), byte for byte. */
+/* The secret service's derivations, against the published vectors (secret_vectors.h), byte for
+ * byte. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What the secret service says on port 1, against the examples of docs/SECRET.md, and the service itself. */
+/* What the secret service says on port 1, against the examples of docs/SECRET.md, and the service
+ * itself. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>

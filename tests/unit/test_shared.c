@@ -191,7 +191,8 @@ static void test_workers_count_together(void **state)
 	assert_int_equal(get(s, "sum", 1), CHILDREN * TIMES);
 }
 
-/* A worker that keeps the lock makes the others say so in time; one that dies with it holds up nobody. */
+/* A worker that keeps the lock makes the others say so in time; one that dies with it holds up
+ * nobody. */
 static void test_lock_is_kept(void **state)
 {
 	struct alk_shared *s = *state;

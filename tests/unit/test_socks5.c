@@ -17,8 +17,8 @@
 
 static const char GREETING_OK[] = "\x05\x00";
 
-/* Feed everything, `step` bytes more at a time (0 = all at once), as a caller does. Returns what was not
- * consumed. Each round has a copy of its exact size, so that reading past it is caught. */
+/* Feed everything, `step` bytes more at a time (0 = all at once), as a caller does. Returns what
+ * was not consumed. Each round has a copy of its exact size, so that reading past it is caught. */
 static size_t feed(struct alk_socks5 *socks, const uint8_t *bytes, size_t n, size_t step)
 {
 	size_t begin = 0, end = 0;

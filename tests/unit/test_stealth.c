@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The web server that a tls port with `stealth` is, with a clock of the test's. Holds THREATS row 67's part
- * of HTTP; that its bytes are nginx's is tests/integration/test_stealth_diff.py's to find. */
+/* The web server that a tls port with `stealth` is, with a clock of the test's. Holds THREATS row
+ * 67's part of HTTP; that its bytes are nginx's is tests/integration/test_stealth_diff.py's to
+ * find. */
 #include "../../src/plugins/transports/tls/stealth.h"
 
 #include <setjmp.h>
@@ -308,7 +309,8 @@ static void test_t67_stealth_dripping_body(void **state)
 	play_end(&play);
 }
 
-/* A header that drips has the minute that began with the connection, a later one a minute of its own. */
+/* A header that drips has the minute that began with the connection, a later one a minute of its
+ * own. */
 static void test_t67_stealth_dripping_header(void **state)
 {
 	struct play play;

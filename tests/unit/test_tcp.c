@@ -238,7 +238,8 @@ static const struct alk_options *options_of(struct alk_conf *conf, const char *k
 	return options;
 }
 
-/* Another instance with other options takes the listener; what is accepted from then on has them. */
+/* Another instance with other options takes the listener; what is accepted from then on has
+ * them. */
 static void test_adopt(void **state)
 {
 	static const char *const keepalive[] = {"0", "120"};

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Session tickets by OpenSSL with our keys: who comes back with one, before and after the keys have changed. */
+/* Session tickets by OpenSSL with our keys: who comes back with one, before and after the keys have
+ * changed. */
 #include "../../src/plugins/transports/tls/tls.h"
 
 #include <errno.h>
@@ -58,7 +59,8 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* One connection, with a session or without; was it taken up? `latest` is the last ticket afterwards. */
+/* One connection, with a session or without; was it taken up? `latest` is the last ticket
+ * afterwards. */
 static bool visit(SSL_SESSION *session, int version)
 {
 	SSL *a = SSL_new(server), *b = SSL_new(client);
@@ -151,7 +153,8 @@ static void test_keys_change_tls_1_3(void **state)
 	keys_change(TLS1_3_VERSION);
 }
 
-/* A worker that has been told the keys takes up what another one gave; one that has not does not. */
+/* A worker that has been told the keys takes up what another one gave; one that has not does
+ * not. */
 static void test_another_worker(void **state)
 {
 	uint8_t told[512];

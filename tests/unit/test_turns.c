@@ -85,7 +85,8 @@ static void test_who_was_never_served_comes_first(void **state)
 	alk_turns_free(&turns);
 }
 
-/* Who was served and has nothing waiting is remembered while others wait, so it does not jump the queue. */
+/* Who was served and has nothing waiting is remembered while others wait, so it does not jump the
+ * queue. */
 static void test_idle_is_no_trick(void **state)
 {
 	struct alk_turns *turns = alk_turns_new();

@@ -140,7 +140,8 @@ static void test_visit(void **state)
 	assert_false(alk_loop_leave(b->loop));
 	assert_int_equal(b->seen, 1);
 	assert_false(is_readable(epoll));
-	/* What changes what the loop waits for has it woken: a timer, other events, and a watcher that comes back. */
+	/* What changes what the loop waits for has it woken: a timer, other events, and a watcher
+	 * that comes back. */
 	assert_true(alk_loop_enter(b->loop, true));
 	timer = alk_timer_new(b->loop, "timer", on_count, b);
 	alk_timer_start(timer, 100000);

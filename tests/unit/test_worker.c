@@ -67,7 +67,8 @@ static void ask(struct alk_ctl *ctl, json_int_t id)
 			 0);
 }
 
-/* An answer that there is no memory for is lost; the worker, and the sessions that it has, are not. */
+/* An answer that there is no memory for is lost; the worker, and the sessions that it has, are
+ * not. */
 static void test_answer_is_lost(void **state)
 {
 	static const struct alk_ctl_ops ops = {.message = on_message, .closed = on_closed};

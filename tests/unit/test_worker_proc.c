@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The supervisor's side of a worker, against workers of all kinds: this program executed again, as the
- * real one is, that does what the start message says. */
+/* The supervisor's side of a worker, against workers of all kinds: this program executed again, as
+ * the real one is, that does what the start message says. */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -200,7 +200,8 @@ static void on_ready(void *user, struct alk_worker_proc *worker)
 	if (b->drain_when_ready)
 		alk_worker_proc_drain(worker, 1000);
 	if (b->signal_when_ready) {
-		/* What a terminal or a service manager sends to the whole group: nothing to a worker. */
+		/* What a terminal or a service manager sends to the whole group: nothing to a
+		 * worker. */
 		kill(alk_worker_proc_pid(worker), SIGTERM);
 		kill(alk_worker_proc_pid(worker), SIGINT);
 		kill(alk_worker_proc_pid(worker), SIGHUP);

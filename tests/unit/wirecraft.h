@@ -2,7 +2,8 @@
 #ifndef WIRECRAFT_H
 #define WIRECRAFT_H
 
-/* Bytes in RFC 4251's forms, of the test's own making or from a .pub file. Included after keygen.h. */
+/* Bytes in RFC 4251's forms, of the test's own making or from a .pub file. Included after
+ * keygen.h. */
 
 #include "base64.h"
 

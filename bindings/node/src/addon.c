@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What lib/native.js finds: functions on numbers, texts, Buffers and handles. Arguments come from lib/ and have been
- * checked there; here it is only made sure that none of them can do harm. */
+/* What lib/native.js finds: functions on numbers, texts, Buffers and handles. Arguments come from
+ * lib/ and have been checked there; here it is only made sure that none of them can do harm. */
 #include "binding.h"
 
 #include <stdlib.h>
@@ -379,8 +379,8 @@ static napi_value fn_accept(napi_env napi, napi_callback_info info)
 	return NULL;
 }
 
-/* request(server, number, method, params, settings): params a JSON text or null; settings a list, for a reload
- * with others, or null. */
+/* request(server, number, method, params, settings): params a JSON text or null; settings a list,
+ * for a reload with others, or null. */
 static napi_value fn_request(napi_env napi, napi_callback_info info)
 {
 	struct alk_setting *settings = NULL;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* recv, send, poll and memcpy of libssh, ahead of libc's, and its ssh_get_random: what src/cmd/readahead_syms.c, memcpy_syms.c
- * and random_syms.c are to the program `alknet`, and for their reasons. The addon is loaded with RTLD_DEEPBIND, so the libraries that come with it
- * look here first; Node.js itself and other addons do not. Where that is not so (libssh was in the process before, or
- * there is no DEEPBIND) libssh's calls reach libc, the read-ahead stays off, and everything works, slower. */
+/* recv, send, poll and memcpy of libssh, ahead of libc's, and its ssh_get_random: what
+ * src/cmd/readahead_syms.c, memcpy_syms.c and random_syms.c are to the program `alknet`, and for
+ * their reasons. The addon is loaded with RTLD_DEEPBIND, so the libraries that come with it look
+ * here first; Node.js itself and other addons do not. Where that is not so (libssh was in the
+ * process before, or there is no DEEPBIND) libssh's calls reach libc, the read-ahead stays off, and
+ * everything works, slower. */
 #include <dlfcn.h>
 #include <elf.h>
 #include <link.h>
@@ -102,7 +104,8 @@ static bool leads(const struct link_map *map, ElfW(Addr) table, size_t size, con
 	return false;
 }
 
-/* Whether `library`, which is loaded, calls `name` at `to`. Only for machines with RELA, as 64-bit ones have. */
+/* Whether `library`, which is loaded, calls `name` at `to`. Only for machines with RELA, as 64-bit
+ * ones have. */
 static bool calls(const char *library, const char *name, const void *to)
 {
 	void *handle = dlopen(library, RTLD_NOW | RTLD_NOLOAD);

@@ -2,7 +2,8 @@
 #ifndef ALKNET_NODE_BINDING_H
 #define ALKNET_NODE_BINDING_H
 
-/* The addon: alknet/embed.h as a handful of functions for lib/ (JavaScript), which is its only user.
+/* The addon: alknet/embed.h as a handful of functions for lib/ (JavaScript), which is its only
+ * user.
  *
  *   addon.c   the functions, their arguments
  *   home.c    the one alk_embed of the process, shared by all environments (main thread, worker_threads)
@@ -11,11 +12,11 @@
  *   client.c  a session        stream.c  a channel        server.c  a server
  *   ahead.c   recv, send and poll as libssh gets them
  *
- * Two threads touch an object: the environment's ("here") and the loop's ("there"). From here to there goes
- * home_post(); from there to here goes an event (env_tell), and many events are one call. While an environment's thread
- * visits the loop it is "there". What both touch stands under
- * a lock and says so. An object is counted: one reference is JavaScript's, one is held while it lives there, one each
- * event has. */
+ * Two threads touch an object: the environment's ("here") and the loop's ("there"). From here to
+ * there goes home_post(); from there to here goes an event (env_tell), and many events are one
+ * call. While an environment's thread visits the loop it is "there". What both touch stands under a
+ * lock and says so. An object is counted: one reference is JavaScript's, one is held while it lives
+ * there, one each event has. */
 
 #define NAPI_VERSION 8
 #include <node_api.h>
@@ -40,8 +41,8 @@ void home_leave(bool now);
 int home_post(void (*fn)(void *user), void *user);
 /* There. */
 struct alk_embed *home_embed(void);
-/* Be "there" until home_unvisit(), which nothing of JavaScript may run before. Here; NULL: the loop has ended, or is at work, for
- * whose end `wait` waits. */
+/* Be "there" until home_unvisit(), which nothing of JavaScript may run before. Here; NULL: the loop
+ * has ended, or is at work, for whose end `wait` waits. */
 struct alk_embed *home_visit(bool wait);
 void home_unvisit(struct alk_embed *embed);
 
@@ -93,7 +94,8 @@ struct event {
 	struct event *next;
 };
 
-/* Give an event; takes `event` (malloc'd), which may be NULL (no memory: told as nothing). There. */
+/* Give an event; takes `event` (malloc'd), which may be NULL (no memory: told as nothing).
+ * There. */
 void env_tell(struct env *env, struct event *event);
 /* An event of an object. NULL when out of memory. */
 struct event *event_new(enum kind kind, double id);
@@ -105,8 +107,8 @@ void env_close(struct env *env, bool now);
 /* A fresh environment; NULL with a pending exception. */
 struct env *env_new(napi_env napi, napi_value dispatch);
 void env_keep_alive(struct env *env, bool alive);
-/* A few buffers of IN_MAX are kept for the next bulk, so that their pages need not be made anew. Here and there; NULL: there
- * is none. */
+/* A few buffers of IN_MAX are kept for the next bulk, so that their pages need not be made anew.
+ * Here and there; NULL: there is none. */
 uint8_t *env_spare_take(struct env *env);
 /* Takes `bytes`, malloc'd. */
 void env_spare_give(struct env *env, uint8_t *bytes);
@@ -118,7 +120,8 @@ void env_visit(struct env *env, bool visits);
 /* Here. */
 bool env_has_events(struct env *env);
 void env_deliver(struct env *env, napi_env napi, napi_value dispatch);
-/* What visits for the environment, or NULL; here. Where connections may be lent to, or -1; there. */
+/* What visits for the environment, or NULL; here. Where connections may be lent to, or -1;
+ * there. */
 void env_set_visit(struct env *env, struct visit *visit, int epoll);
 struct visit *env_visitor(const struct env *env);
 int env_epoll(const struct env *env);
@@ -150,16 +153,16 @@ void stream_unref(struct stream **stream);
 napi_value stream_read(napi_env napi, struct stream *stream);
 /* Here, for an event: the same, without asking for more. NULL when there are none. */
 napi_value stream_take(napi_env napi, struct stream *stream);
-/* Here. Write a Buffer or a list of them. 0: the loop is gone, or a pending exception; 1: EV_WROTE will tell; 2: there is
- * room for it, and nobody will be told, which `strict` forbids. */
+/* Here. Write a Buffer or a list of them. 0: the loop is gone, or a pending exception; 1: EV_WROTE
+ * will tell; 2: there is room for it, and nobody will be told, which `strict` forbids. */
 int stream_write(napi_env napi, struct stream *stream, napi_value chunks, bool strict);
 bool stream_end(struct stream *stream);
 bool stream_close(struct stream *stream);
 /* There. Ask for a channel; false with `err`, then the stream knows nothing of it. */
 bool stream_open(struct stream *stream, struct client *client, const char *host, uint16_t port,
 		 struct alk_err *err);
-/* There. What a server was offered; it is accepted. Gives a stream with a reference for the event. NULL when out of
- * memory: not taken. */
+/* There. What a server was offered; it is accepted. Gives a stream with a reference for the event.
+ * NULL when out of memory: not taken. */
 struct stream *stream_take_channel(struct env *env, struct alk_channel *channel);
 double stream_id(const struct stream *stream);
 /* Here. */
@@ -167,7 +170,8 @@ void write_free(napi_env napi, struct write **write);
 
 /* ---- client.c ---- */
 
-/* `settings` is taken, also on failure (settings_free). Here; NULL: the loop is gone or out of memory. */
+/* `settings` is taken, also on failure (settings_free). Here; NULL: the loop is gone or out of
+ * memory. */
 struct client *client_new(struct env *env, double id, struct alk_setting *settings, bool again);
 void client_unref(struct client **client);
 /* Open `stream` once a session is up, or now. Here. False as above. */
@@ -177,7 +181,8 @@ bool client_close(struct client *client, bool now);
 
 /* There, for its streams. */
 struct alk_embed_client *client_embed(const struct client *client);
-/* A short answer is expected: it shall come on the environment's thread. False: it comes on the loop's. */
+/* A short answer is expected: it shall come on the environment's thread. False: it comes on the
+ * loop's. */
 bool client_lend(struct client *client);
 /* So much went or came that is no question and no short answer. */
 void client_moved(struct client *client, size_t n);

@@ -125,8 +125,8 @@ static void env_call(struct env *env)
 	pthread_mutex_unlock(&env->calling);
 }
 
-/* A loop that runs out of memory for an event of 100 bytes has no way to say so; what ends streams and sessions is
- * asked for again by their owners' close. */
+/* A loop that runs out of memory for an event of 100 bytes has no way to say so; what ends streams
+ * and sessions is asked for again by their owners' close. */
 void env_tell(struct env *env, struct event *event)
 {
 	bool call = false;

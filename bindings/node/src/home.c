@@ -63,7 +63,8 @@ int home_post(void (*fn)(void *user), void *user)
 	return rc;
 }
 
-/* On the loop's thread it lives as long as whoever asks; while it is being freed nothing is made any more. */
+/* On the loop's thread it lives as long as whoever asks; while it is being freed nothing is made
+ * any more. */
 struct alk_embed *home_embed(void)
 {
 	struct alk_embed *now;

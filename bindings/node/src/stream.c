@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* One channel.
  *
- * In: what comes is gathered in `in` until JavaScript fetches it; when that is full the channel is told to wait, and its
- * window closes. JavaScript asks (stream_read) and is given what is there at once, or an event when something comes.
- * Out: writes are a list; what the channel takes is taken there, and each write that was taken whole is an event. */
+ * In: what comes is gathered in `in` until JavaScript fetches it; when that is full the channel is
+ * told to wait, and its window closes. JavaScript asks (stream_read) and is given what is there at
+ * once, or an event when something comes.
+ * Out: writes are a list; what the channel takes is taken there, and each write that was taken
+ * whole is an event. */
 #include "binding.h"
 
 #include <errno.h>
@@ -13,18 +15,21 @@
 #define IN_FIRST 2048
 /* From so much on it is bulk, for which a buffer of IN_MAX is held. */
 #define BULK_MIN (16 * 1024)
-/* Of a bulky Buffer V8's young generation, which it looks through once a MiB of it is full, sees 200 bytes, and the rest
- * only once 32 MiB have come. Strings of so many times less, which are garbage at once, tell it what came: then it looks
- * each 2 to 3 MiB, in 0.2 ms. (How they fill its pages counts: with the first alone, or as much in pieces of one size, a
- * download's peak is 1 to 4 MiB higher.) To report memory outside (napi_adjust_external_memory) makes it look through
+/* Of a bulky Buffer V8's young generation, which it looks through once a MiB of it is full, sees
+ * 200 bytes, and the rest only once 32 MiB have come. Strings of so many times less, which are
+ * garbage at once, tell it what came: then it looks each 2 to 3 MiB, in 0.2 ms. (How they fill its
+ * pages counts: with the first alone, or as much in pieces of one size, a download's peak is 1 to 4
+ * MiB higher.) To report memory outside (napi_adjust_external_memory) makes it look through
  * everything it has, in ten times that. */
 #define GARBAGE_PART 4
 #define GARBAGE_LESS 8
 #define GARBAGE_MAX (IN_MAX / GARBAGE_PART)
-/* Smaller writes are copied, and need no reference; those above COPY_FEW into a buffer of IN_MAX. */
+/* Smaller writes are copied, and need no reference; those above COPY_FEW into a buffer of
+ * IN_MAX. */
 #define COPY_MAX IN_MAX
 #define COPY_FEW (16 * 1024)
-/* To so much the peer is likely to answer, and the answer shall come without waking anybody twice (visit.c). */
+/* To so much the peer is likely to answer, and the answer shall come without waking anybody twice
+ * (visit.c). */
 #define ATTEND_MAX (4 * 1024)
 /* When so much waits for the channel JavaScript waits too, until half of it is left. */
 #define QUIET_MAX (512 * 1024)
@@ -465,8 +470,9 @@ static bool stream_post(struct stream *stream)
 	return false;
 }
 
-/* A copy: V8 frees its own memory as soon as its young generation is looked through, on a thread beside; memory of ours
- * would wait for that of the old one and for a turn of the event loop, while new pages are touched. */
+/* A copy: V8 frees its own memory as soon as its young generation is looked through, on a thread
+ * beside; memory of ours would wait for that of the old one and for a turn of the event loop, while
+ * new pages are touched. */
 static napi_value bytes_value(napi_env napi, const uint8_t *bytes, size_t n)
 {
 	static const char nothing[GARBAGE_MAX];

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Questions and short answers on the environment's own thread.
  *
- * To hand a few bytes to the loop's thread and an answer back is to wake two threads, which takes longer than all that is
- * done with them. So where one waits for the other, this thread visits the loop (home_visit) to write, and connections
- * are lent to an epoll instance that libuv watches, to read. libuv is node's: its functions are looked for in the
- * process, and where they are not everything goes by the loop's thread.
+ * To hand a few bytes to the loop's thread and an answer back is to wake two threads, which takes
+ * longer than all that is done with them. So where one waits for the other, this thread visits the
+ * loop (home_visit) to write, and connections are lent to an epoll instance that libuv watches, to
+ * read. libuv is node's: its functions are looked for in the process, and where they are not
+ * everything goes by the loop's thread.
  *
- * An answer that comes in less time than a processor needs to fall asleep and wake is waited for awake: as long as answers are that
- * quick, nothing else is to be done here, and no other thread wants the processor. */
+ * An answer that comes in less time than a processor needs to fall asleep and wake is waited for
+ * awake: as long as answers are that quick, nothing else is to be done here, and no other thread
+ * wants the processor. */
 #include "binding.h"
 
 #include <dlfcn.h>
@@ -18,11 +20,13 @@
 #include <time.h>
 #include <unistd.h>
 
-/* For so long an answer is waited for awake, if the one before took no longer than this with a sleep. */
+/* For so long an answer is waited for awake, if the one before took no longer than this with a
+ * sleep. */
 #define AWAKE_US 250
 #define QUICK_US 500
-/* Giving way may let who answers run on this processor; when it took longer another thread has it. Then nobody is got in the
- * way for a while, and for twice as long when the next time is no better. */
+/* Giving way may let who answers run on this processor; when it took longer another thread has it.
+ * Then nobody is got in the way for a while, and for twice as long when the next time is no
+ * better. */
 #define CROWDED_US 700
 #define SHY_MIN_US 5000
 #define SHY_MAX_US 320000

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* A service to copy: it sends back what it gets. README.md says how to build and to use it.
  *
- * The core calls the operations in the table at the end, all from one thread, none of them inside of
- * another. Nothing here may block. */
+ * The core calls the operations in the table at the end, all from one thread, none of them inside
+ * of another. Nothing here may block. */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -99,8 +99,8 @@ static int skeleton_open(void *state, struct alk_channel *channel, const struct 
 	return 0;
 }
 
-/* Bytes came. What cannot be sent back now is not taken: it stays with the core, which lets its peer
- * wait. So a peer that sends without reading stops itself, and we keep nothing. */
+/* Bytes came. What cannot be sent back now is not taken: it stays with the core, which lets its
+ * peer wait. So a peer that sends without reading stops itself, and we keep nothing. */
 static size_t skeleton_data(void *user, struct alk_channel *channel, const uint8_t *bytes, size_t n)
 {
 	struct echo *echo = echo_of(user);

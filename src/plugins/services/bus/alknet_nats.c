@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* alknet-nats: the program between the hub and NATS. libnats has threads and waits; here that hurts nobody. It is told what to
- * do on descriptor COMPANION_FD and ends when that does. Messages of all subscriptions are handed on by one thread, in the
- * order in which they came. */
+/* alknet-nats: the program between the hub and NATS. libnats has threads and waits; here that hurts
+ * nobody. It is told what to do on descriptor COMPANION_FD and ends when that does. Messages of all
+ * subscriptions are handed on by one thread, in the order in which they came. */
 #include <errno.h>
 #include <grp.h>
 #include <pthread.h>
@@ -41,7 +41,7 @@ static natsConnection *connection;
 static jsCtx *js;
 static pthread_mutex_t out_lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* ---- to the hub --------------------------------------------------------------------------------- */
+/* ---- to the hub ------------------------------------------------------------------------------ */
 
 static bool write_all(const void *bytes, size_t n)
 {
@@ -111,7 +111,7 @@ static void say_failed(const char *origin, const char *text)
 	say(&out);
 }
 
-/* ---- what comes from NATS ----------------------------------------------------------------------- */
+/* ---- what comes from NATS -------------------------------------------------------------------- */
 
 /* Is it an envelope, of this subject? Then its topic; else what is wrong. */
 static const char *envelope_read(const uint8_t *frame, size_t n, const char *prefix,
@@ -171,8 +171,8 @@ static const char *put_frame(struct wire_out *out, const void *body, size_t n, c
 	return wrong;
 }
 
-/* The text as jansson writes it, so that it has an end. What is no JSON has a status that says so: somebody waits for what
- * comes of it. */
+/* The text as jansson writes it, so that it has an end. What is no JSON has a status that says so:
+ * somebody waits for what comes of it. */
 static void put_json(struct wire_out *out, const char *status, const char *body, size_t n)
 {
 	struct alk_err ignored;
@@ -237,7 +237,7 @@ static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus statu
 	say_lost(0, natsStatus_GetText(status));
 }
 
-/* ---- the stream of durable topics --------------------------------------------------------------- */
+/* ---- the stream of durable topics ------------------------------------------------------------ */
 
 #define STREAM_SUBJECTS_MAX 64
 
@@ -313,7 +313,8 @@ static void stream_try_again(natsStatus why)
 	pthread_mutex_unlock(&stream.lock);
 }
 
-/* A server that has just begun takes a moment until it has its streams; what came earlier would be lost to them. */
+/* A server that has just begun takes a moment until it has its streams; what came earlier would be
+ * lost to them. */
 static void stream_wait(void)
 {
 	natsStatus s = NATS_ERR;
@@ -384,7 +385,7 @@ static void on_acked(jsCtx *ctx, natsMsg *msg, jsPubAck *ack, jsPubAckErr *error
 	natsMsg_Destroy(msg);
 }
 
-/* ---- what the hub says -------------------------------------------------------------------------- */
+/* ---- what the hub says ----------------------------------------------------------------------- */
 
 static void __attribute__((noreturn)) fatal_text(const char *what, const char *why)
 {
@@ -400,7 +401,8 @@ static void __attribute__((noreturn)) fatal(const char *what, natsStatus status)
 	fatal_text(what, natsStatus_GetText(status));
 }
 
-/* The file of a user is for its owner alone, and every connect needs it: kept, because rights are dropped. */
+/* The file of a user is for its owner alone, and every connect needs it: kept, because rights are
+ * dropped. */
 static char *user_token, *user_seed;
 
 static natsStatus on_token(char **token, char **error, void *user)
@@ -653,7 +655,7 @@ static void do_pub(struct wire_in *in)
 	natsMsg_Destroy(msg);
 }
 
-/* ---- durable topics ----------------------------------------------------------------------------- */
+/* ---- durable topics -------------------------------------------------------------------------- */
 
 static void do_stream(struct wire_in *in)
 {
@@ -813,7 +815,7 @@ static void do_unpast(struct wire_in *in)
 	pthread_mutex_unlock(&pasts_lock);
 }
 
-/* ---- the program -------------------------------------------------------------------------------- */
+/* ---- the program ----------------------------------------------------------------------------- */
 
 static bool read_all(void *bytes, size_t n)
 {

@@ -2,7 +2,8 @@
 #ifndef BUS_BUS_H
 #define BUS_BUS_H
 
-/* The worker's half of the bus: its channels, what they subscribe to, the calls that go through here.
+/* The worker's half of the bus: its channels, what they subscribe to, the calls that go through
+ * here.
  *
  *   bus.c        the record of the plugin, options, the channels' operations
  *   bus_conn.c   one channel: frames in, the queue of frames out
@@ -18,13 +19,14 @@
  *   wire.c       messages between the halves
  *   ../common    frames, JSON Schema, and topics: patterns, and the store of who wants what
  *
- * An event goes from the channel it came on straight to this worker's subscribers; the hub gets it too while another
- * worker may have some (PEERS). Subscriptions and registrations hold from the moment that the hub has them, which
- * is before they are answered: a worker that does not know an operation hears the hub out (conn_hear_out) before it
- * says so, because it may have been registered in another worker just now.
+ * An event goes from the channel it came on straight to this worker's subscribers; the hub gets it
+ * too while another worker may have some (PEERS). Subscriptions and registrations hold from the
+ * moment that the hub has them, which is before they are answered: a worker that does not know an
+ * operation hears the hub out (conn_hear_out) before it says so, because it may have been
+ * registered in another worker just now.
  *
- * Start here if you add another way in: it makes connections (conn_new) with a struct conn_way and gives them bytes, as
- * local.c does. */
+ * Start here if you add another way in: it makes connections (conn_new) with a struct conn_way and
+ * gives them bytes, as local.c does. */
 
 #include <sys/queue.h>
 #include <sys/uio.h>
@@ -307,12 +309,15 @@ void conn_say(struct conn *c, const char *type, const char *id, json_t *payload)
 void conn_error(struct conn *c, const char *type, const char *id, const char *code,
 		const char *message);
 void conn_close_slow(struct conn *c);
-/* Put the frame to the policy; `then` runs now or later, with c->frame as it is. Nothing is read before. */
+/* Put the frame to the policy; `then` runs now or later, with c->frame as it is. Nothing is read
+ * before. */
 void conn_ask(struct conn *c, const struct alk_channel_question *question, conn_then *then);
-/* Has this worker heard all that the hub had said when the frame came? False: `then` runs when it has. */
+/* Has this worker heard all that the hub had said when the frame came? False: `then` runs when it
+ * has. */
 bool conn_hear_out(struct conn *c, conn_then *then);
 void conn_heard(struct bus *bus, uint64_t number);
-/* May it do what takes long? One connection may in a turn of the loop. False: `then` runs when it may. */
+/* May it do what takes long? One connection may in a turn of the loop. False: `then` runs when it
+ * may. */
 bool conn_take_turn(struct conn *c, conn_then *then);
 void conn_turns_init(struct bus *bus);
 struct conn *conn_find(const struct bus *bus, uint64_t number);
@@ -335,7 +340,8 @@ void local_scopes_free(struct bus_scopes **list);
 void event_subscribe(struct conn *c);
 void event_unsubscribe(struct conn *c);
 void event_publish(struct conn *c);
-/* payload.retain: true keeps the event for those that ask for the last, "forget" forgets what was kept. WIRE_RETAIN_*. */
+/* payload.retain: true keeps the event for those that ask for the last, "forget" forgets what was
+ * kept. WIRE_RETAIN_*. */
 uint64_t event_retain(const json_t *payload);
 /* For inner.c: nobody is asked. */
 int event_subscribe_inner(struct conn *c, const char *pattern, const char *group);
@@ -353,11 +359,13 @@ void event_forget(struct conn *c);
 
 /* request.c */
 void request_call(struct conn *c);
-/* The channel's `/services/schema` about an operation that this server does not have: ask the others. */
+/* The channel's `/services/schema` about an operation that this server does not have: ask the
+ * others. */
 void request_describe(struct conn *c, const char *name);
 
 /* call.c */
-/* `caller` NULL: it is elsewhere; `server` NULL: it is elsewhere, or this worker. NULL when out of memory. */
+/* `caller` NULL: it is elsewhere; `server` NULL: it is elsewhere, or this worker. NULL when out of
+ * memory. */
 struct call *call_new(struct bus *bus, struct conn *caller, const char *id, struct conn *server);
 struct call *call_of_caller(const struct conn *c, const char *id);
 /* TIMEOUT after so long. False: out of memory, and the call has ended with that. */
@@ -384,7 +392,8 @@ struct operation_at {
 	const struct spoke *spoke;
 	const struct operation *operation;
 };
-/* Is it one of the hub's own? Then it was answered, or waits for the hub; `again` is what calls this. */
+/* Is it one of the hub's own? Then it was answered, or waits for the hub; `again` is what calls
+ * this. */
 bool spoke_hub_call(struct conn *c, const char *id, const char *operation, json_t *input,
 		    conn_then *again);
 bool spoke_find(const struct bus *bus, const char *name, struct operation_at *at);
@@ -392,7 +401,8 @@ bool spoke_find(const struct bus *bus, const char *name, struct operation_at *at
 bool spoke_may(const struct conn *c, const struct operation *operation);
 bool operation_allows(const struct operation *operation, const struct alk_identity *identity);
 void operation_clear(struct operation *o);
-/* The output of `/services/schema` for a caller that is elsewhere; NULL: there is nothing for it. */
+/* The output of `/services/schema` for a caller that is elsewhere; NULL: there is nothing for
+ * it. */
 json_t *spoke_describe(const struct bus *bus, const json_t *input, const struct elsewhere *who);
 /* The same of another server, of which only that remains; NULL: it is none. */
 json_t *spoke_described(const char *name, const json_t *output);
@@ -443,10 +453,12 @@ void half_stop(struct bus *bus);
 void bus_hear(struct bus *bus, const uint8_t *bytes, size_t n);
 /* Say and free; false: it could not be said. */
 bool bus_say(struct bus *bus, struct wire_out *out);
-/* The same with an event's or a call's bytes, which are on their way until the hub has taken them; `by` may be NULL. */
+/* The same with an event's or a call's bytes, which are on their way until the hub has taken them;
+ * `by` may be NULL. */
 bool bus_say_by(struct bus *bus, struct conn *by, struct wire_out *out);
 bool bus_say_to(struct bus *bus, struct conn *by, uint64_t worker, struct wire_out *out);
-/* May it put more on the way to the hub? As much as is free, so that there is always a share left for one more. */
+/* May it put more on the way to the hub? As much as is free, so that there is always a share left
+ * for one more. */
 bool conn_has_share(struct conn *c);
 void conn_forget_share(struct conn *c);
 

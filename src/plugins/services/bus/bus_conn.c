@@ -113,8 +113,8 @@ static void queue_clear(struct conn *c)
 	c->sent = 0;
 }
 
-/* Make room for `need` more: the oldest events go, but not what is half sent. What is no event is passed once, not at
- * each event that comes. */
+/* Make room for `need` more: the oldest events go, but not what is half sent. What is no event is
+ * passed once, not at each event that comes. */
 static void queue_drop(struct conn *c, size_t need)
 {
 	struct queued **at = c->oldest;

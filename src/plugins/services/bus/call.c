@@ -8,8 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A call is one record while both ends are in this worker, else one in each of the two, which know each other by
- * worker and number. It ends once: call_end() tells the caller and forgets it. What comes later finds nothing. */
+/* A call is one record while both ends are in this worker, else one in each of the two, which know
+ * each other by worker and number. It ends once: call_end() tells the caller and forgets it. What
+ * comes later finds nothing. */
 
 #define SERVER_ID_MAX 32
 #define TOO_MUCH "the answer is longer or deeper than a frame"
@@ -143,7 +144,8 @@ void call_fail(struct conn *c, const char *id, const char *code, const char *mes
 	conn_say(c, "call.error", id, call_failure(code, message));
 }
 
-/* A peer's words, written anew: they may have become more than a frame takes. False: they have. Takes `payload`. */
+/* A peer's words, written anew: they may have become more than a frame takes. False: they have.
+ * Takes `payload`. */
 static bool conn_pass(struct conn *c, const char *type, const char *id, json_t *payload)
 {
 	struct packet *packet = packet_make(type, id, payload);
@@ -173,7 +175,8 @@ static bool answer_say(struct bus *bus, struct conn *by, uint64_t worker, uint64
 	return bus_say_to(bus, by, worker, &out);
 }
 
-/* What comes back, to the caller wherever it is. False: it is too much for a frame. Takes `payload`. */
+/* What comes back, to the caller wherever it is. False: it is too much for a frame. Takes
+ * `payload`. */
 static bool call_tell(struct call *call, const char *type, json_t *payload)
 {
 	if (call->caller != NULL)
@@ -428,7 +431,8 @@ static void call_set_from(struct call *call, uint64_t worker, uint64_t number)
 	*at = call;
 }
 
-/* A spoke's operation for a caller that this server has not looked at. False: it was told why not. */
+/* A spoke's operation for a caller that this server has not looked at. False: it was told why
+ * not. */
 static bool spoke_takes(struct call *call, const json_t *payload)
 {
 	const struct spoke *s = call->server->spoke;

@@ -264,7 +264,8 @@ struct wish {
 	uint64_t replay, since;
 };
 
-/* "last": what is retained. With a backend, "all" or a time in ms since 1970: what it keeps of durable topics. */
+/* "last": what is retained. With a backend, "all" or a time in ms since 1970: what it keeps of
+ * durable topics. */
 static int replay_read(const struct conn *c, const json_t *replay, struct wish *wish,
 		       struct alk_err *err)
 {
@@ -354,7 +355,8 @@ static void subscribe_now(struct conn *c, bool allowed, const char *reason)
 	conn_error(c, "error", ref, "UNAVAILABLE", "the hub does not answer");
 }
 
-/* A member has no use for the answer, and several may be on their way: `tag` of the connection is the last one's. */
+/* A member has no use for the answer, and several may be on their way: `tag` of the connection is
+ * the last one's. */
 int event_subscribe_inner(struct conn *c, const char *pattern, const char *group)
 {
 	char ref[24];

@@ -16,7 +16,8 @@ bool bus_say(struct bus *bus, struct wire_out *out)
 	return said;
 }
 
-/* The hub takes all in order, so a connection needs to know no more than where its own bytes end. */
+/* The hub takes all in order, so a connection needs to know no more than where its own bytes
+ * end. */
 static void flight_add(struct conn *c, size_t n)
 {
 	struct flight *last = c->last_flight;
@@ -87,7 +88,8 @@ bool bus_say_to(struct bus *bus, struct conn *by, uint64_t worker, struct wire_o
 	return bus_say_by(bus, by, &to);
 }
 
-/* Events and calls of the hub are paid back, so that it knows how many this worker has not taken. */
+/* Events and calls of the hub are paid back, so that it knows how many this worker has not
+ * taken. */
 static void half_pay(struct bus *bus, size_t n)
 {
 	struct wire_out out;
@@ -230,8 +232,8 @@ static void hear(struct bus *bus, const uint8_t *bytes, size_t n)
 	}
 }
 
-/* Events that many subscriptions want take long: what comes behind them waits, in order, for the next
- * turn of the loop. The hub knows what was not taken, and says no more than it may. */
+/* Events that many subscriptions want take long: what comes behind them waits, in order, for the
+ * next turn of the loop. The hub knows what was not taken, and says no more than it may. */
 struct late {
 	STAILQ_ENTRY(late) entry;
 	size_t n;

@@ -2,11 +2,11 @@
 #ifndef BUS_HUB_H
 #define BUS_HUB_H
 
-/* The supervisor's half of the bus: which workers want what, retained values, the names of spokes. It reads no frame: what a
- * peer sent is bytes here, and goes on as it came. (JSON is read of operations, of calls from and to other
- * servers and for the administrator's tail, as a worker or alknet-nats has written it anew.) One worker at a
- * time is spoken for by its messages alone; events to a worker that does not take them are dropped and counted,
- * never kept.
+/* The supervisor's half of the bus: which workers want what, retained values, the names of spokes.
+ * It reads no frame: what a peer sent is bytes here, and goes on as it came. (JSON is read of
+ * operations, of calls from and to other servers and for the administrator's tail, as a worker or
+ * alknet-nats has written it anew.) One worker at a time is spoken for by its messages alone;
+ * events to a worker that does not take them are dropped and counted, never kept.
  *
  *   hub.c         workers, subscriptions, events
  *   hub_keep.c    retained values
@@ -23,11 +23,13 @@
 #define HUB_WORKERS_MAX 1024
 #define HUB_SPOKES_MAX 4096    /* names, of which some are remembered for who had them */
 #define HUB_IDENTITY_SPOKES 64 /* of one identity */
-/* Bytes of operations: each worker is told of all of them, also at its start, when nothing was read yet. */
+/* Bytes of operations: each worker is told of all of them, also at its start, when nothing was read
+ * yet. */
 #define HUB_SPOKES_BYTES ((size_t)16 << 20)
 #define HUB_IDENTITY_BYTES ((size_t)4 << 20)
 #define HUB_CALLS_MAX 4096 /* that come from outside of the workers */
-/* Bytes that a worker may owe: past it no event, past it no call either, so that events stand in no call's way. */
+/* Bytes that a worker may owe: past it no event, past it no call either, so that events stand in no
+ * call's way. */
 #define HUB_OWED_EVENTS (2 * BUS_HUB_WINDOW)
 #define HUB_OWED_CALLS (4 * BUS_HUB_WINDOW)
 #define HUB_OWED_ANSWERS                                                                           \
@@ -149,7 +151,8 @@ bool hub_say_from(struct hub *hub, uint64_t from, uint64_t worker, const uint8_t
 /* Is there room for a call or an answer? */
 bool hub_has_room(const struct hub *hub, uint64_t worker);
 struct hub_worker *hub_worker_of(const struct hub *hub, uint64_t number);
-/* To all that want it but `from` (NULL: to all); `served` has the numbers of the groups that have it. */
+/* To all that want it but `from` (NULL: to all); `served` has the numbers of the groups that have
+ * it. */
 void hub_event(struct hub *hub, const struct hub_worker *from, const char *topic,
 	       const uint8_t *frame, size_t n, const struct wire_in *served, uint64_t n_served);
 /* From the backend: to all plain subscribers; to one of a group, but not to this connection. */
@@ -188,13 +191,15 @@ void hub_spokes_down(struct hub *hub, uint64_t worker);
 void hub_spokes_free(struct hub *hub);
 void hub_carry(struct hub *hub, const struct hub_worker *from, struct wire_in *in);
 
-/* hub_nats.c (hub_nats.h); without a backend each does nothing, but hub_nats_call and hub_nats_describe, which fail. */
+/* hub_nats.c (hub_nats.h); without a backend each does nothing, but hub_nats_call and
+ * hub_nats_describe, which fail. */
 int hub_nats_check(const struct alk_options *options, struct alk_err *err);
 void hub_nats_apply(struct hub *hub, const struct alk_options *options);
 void hub_nats_free(struct hub *hub);
 void hub_nats_want(struct hub *hub, struct hub_want *want);
 void hub_nats_unwant(struct hub *hub, struct hub_want *want);
-/* False: other servers and the groups do not get it; who published it (a worker's connection) was told. */
+/* False: other servers and the groups do not get it; who published it (a worker's connection) was
+ * told. */
 bool hub_nats_event(struct hub *hub, uint64_t worker, uint64_t connection, const char *topic,
 		    const uint8_t *frame, size_t n, uint64_t retain);
 /* A spoke, or a worker (""), has these operations from now on, or until now. */
@@ -205,7 +210,8 @@ void hub_nats_call(struct hub *hub, uint64_t worker, struct wire_in *in);
 void hub_nats_describe(struct hub *hub, uint64_t worker, struct wire_in *in);
 void hub_nats_abort(struct hub *hub, uint64_t worker, struct wire_in *in);
 void hub_nats_worker_down(struct hub *hub, uint64_t worker);
-/* Fetch history; the subscription is answered behind it. NULL, or what is wrong: a code, NUL, a message. */
+/* Fetch history; the subscription is answered behind it. NULL, or what is wrong: a code, NUL, a
+ * message. */
 const char *hub_nats_past(struct hub *hub, uint64_t worker, uint64_t tag, const char *pattern,
 			  uint64_t since);
 /* The subscription has ended; tag 0: all of the worker's. */
@@ -229,13 +235,14 @@ struct hub_target {
 bool hub_target_find(const struct hub *hub, const char *name, struct hub_target *target);
 /* `type` and `payload` as the bus has them; `last`: the call is gone. */
 typedef void hub_call_answered(void *user, const char *type, const char *payload, bool last);
-/* `identity` is JSON, "" for who may everything; `timeout` in ms, 0 = none. NULL, or what is wrong: a code, NUL, a message.
- * `answered` never runs before this returns. */
+/* `identity` is JSON, "" for who may everything; `timeout` in ms, 0 = none. NULL, or what is wrong:
+ * a code, NUL, a message. `answered` never runs before this returns. */
 const char *hub_call_start(struct hub *hub, const struct hub_target *target, const json_t *input,
 			   const char *identity, uint64_t timeout, hub_call_answered *answered,
 			   void *user, struct hub_call **out);
 void hub_call_cancel(struct hub_call **call);
-/* The output in the payload of a `call.responded`, as JSON text that the caller frees. NULL: there is none. */
+/* The output in the payload of a `call.responded`, as JSON text that the caller frees. NULL: there
+ * is none. */
 char *hub_call_output(const char *payload);
 void hub_answered(struct hub *hub, uint64_t worker, const uint8_t *bytes, size_t n);
 void hub_calls_down(struct hub *hub, uint64_t worker);

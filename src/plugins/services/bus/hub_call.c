@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Calls that come from outside of the workers: the administrator's, another server's. Each ends once: the worker's last
- * answer, the deadline, the worker's death, or whoever asked cancels. */
+/* Calls that come from outside of the workers: the administrator's, another server's. Each ends
+ * once: the worker's last answer, the deadline, the worker's death, or whoever asked cancels. */
 
 struct hub_call {
 	TAILQ_ENTRY(hub_call) entry;

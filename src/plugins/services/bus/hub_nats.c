@@ -16,7 +16,7 @@
 #define SYNC_AHEAD ((size_t)1 << 20) /* bytes of retained values that the program may owe */
 #define SYNC_EVERY 10		     /* ms until the next */
 
-/* ---- words -------------------------------------------------------------------------------------- */
+/* ---- words ----------------------------------------------------------------------------------- */
 
 static void begin(struct wire_out *out, enum nats_op op)
 {
@@ -81,9 +81,10 @@ bool nats_from(const struct nats *nats, const char *from, char server[NATS_SERVE
 	return strcmp(server, nats->server) == 0;
 }
 
-/* ---- subscriptions ------------------------------------------------------------------------------ */
+/* ---- subscriptions --------------------------------------------------------------------------- */
 
-/* A group is its name and, of a pattern with an id, that id: its members all look at the same events. */
+/* A group is its name and, of a pattern with an id, that id: its members all look at the same
+ * events. */
 static bool queue_name(const struct hub_want *want, char out[NATS_SUBJECT_MAX])
 {
 	const char *colon = strchr(want->pattern, ':');
@@ -122,7 +123,7 @@ void hub_nats_unwant(struct hub *hub, struct hub_want *want)
 	want->nats = 0;
 }
 
-/* ---- events ------------------------------------------------------------------------------------- */
+/* ---- events ---------------------------------------------------------------------------------- */
 
 static bool is_durable(const struct nats *nats, const char *topic)
 {
@@ -307,7 +308,7 @@ static void hear_sync(struct nats *nats, const char *from, const char *reply)
 		on_sync(nats);
 }
 
-/* ---- other servers ------------------------------------------------------------------------------ */
+/* ---- other servers --------------------------------------------------------------------------- */
 
 /* What waited goes out when those are back who would get it: NATS keeps nothing for who is away. */
 static void flow(struct nats *nats)
@@ -424,7 +425,7 @@ static void all_calls_end(struct nats *nats)
 		nats_serve_free(TAILQ_FIRST(&nats->serves));
 }
 
-/* ---- what the program says ---------------------------------------------------------------------- */
+/* ---- what the program says ------------------------------------------------------------------- */
 
 static void hear_msg(struct nats *nats, struct wire_in *in)
 {
@@ -564,7 +565,7 @@ static void on_message(void *user, const uint8_t *bytes, size_t n)
 	}
 }
 
-/* ---- life --------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static void say_start(struct nats *nats)
 {

@@ -2,9 +2,9 @@
 #ifndef BUS_HUB_NATS_H
 #define BUS_HUB_NATS_H
 
-/* The hub on NATS: several servers are one bus. docs/BUS.md says how names map. The program alknet-nats (nats_wire.h) speaks
- * with NATS; this is what the hub says to it and does with what it hears. Without the option `backend` nothing
- * of it is there.
+/* The hub on NATS: several servers are one bus. docs/BUS.md says how names map. The program
+ * alknet-nats (nats_wire.h) speaks with NATS; this is what the hub says to it and does with what it
+ * hears. Without the option `backend` nothing of it is there.
  *
  *   hub_nats.c        what goes over NATS: events, retained values; life
  *   hub_nats_sub.c    subscriptions there, those of operations among them
@@ -37,9 +37,11 @@ struct nats_link_ops {
 struct nats_link *nats_link_new(struct alk_loop *loop, size_t limit,
 				const struct nats_link_ops *ops, void *user);
 void nats_link_free(struct nats_link **link);
-/* Say and free, at once. A program that leaves 64 MiB of it unread is ended, and `fresh` follows. */
+/* Say and free, at once. A program that leaves 64 MiB of it unread is ended, and `fresh`
+ * follows. */
 void nats_link_say(struct nats_link *link, struct wire_out *out);
-/* The same for what waits until NATS is there. `origin` is for `refused`; false: refused already told. */
+/* The same for what waits until NATS is there. `origin` is for `refused`; false: refused already
+ * told. */
 bool nats_link_publish(struct nats_link *link, struct wire_out *out, const char *origin);
 void nats_link_connected(struct nats_link *link, bool connected);
 size_t nats_link_waiting(const struct nats_link *link);
@@ -180,7 +182,8 @@ void nats_sub_end(struct nats *nats, uint64_t id);
 /* All of them, to a program that is new. */
 void nats_subs_say(struct nats *nats);
 void nats_subs_free(struct nats *nats);
-/* The subject of an operation below `part`. False: it has none, because a subject has no empty token. */
+/* The subject of an operation below `part`. False: it has none, because a subject has no empty
+ * token. */
 bool nats_operation_subject(const struct nats *nats, char out[NATS_SUBJECT_MAX], const char *part,
 			    const char *name);
 
@@ -198,7 +201,8 @@ void nats_hear_answer(struct nats *nats, const char *subject, const char *from, 
 		      const char *status, const char *payload);
 void nats_hear_call(struct nats *nats, const struct nats_sub *sub, const char *reply,
 		    const char *from, const char *identity, const char *status, const char *body);
-/* Whoever was connected anew has forgotten every call: the others are told, before anything else. */
+/* Whoever was connected anew has forgotten every call: the others are told, before anything
+ * else. */
 void nats_say_forgotten(struct nats *nats);
 void nats_hear_abort(struct nats *nats, const char *from, const char *type, const char *body);
 

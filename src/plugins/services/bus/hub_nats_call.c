@@ -6,9 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Calls between servers. Each ends once: by an answer, when either end or NATS goes away, or at its deadline. */
+/* Calls between servers. Each ends once: by an answer, when either end or NATS goes away, or at its
+ * deadline. */
 
-/* ---- calls that go out -------------------------------------------------------------------------- */
+/* ---- calls that go out ----------------------------------------------------------------------- */
 
 static struct nats_calls *by_number(struct nats *nats, uint64_t number)
 {
@@ -245,7 +246,7 @@ void nats_hear_answer(struct nats *nats, const char *subject, const char *from, 
 	}
 }
 
-/* ---- calls that come in ------------------------------------------------------------------------- */
+/* ---- calls that come in ---------------------------------------------------------------------- */
 
 void nats_serve_free(struct nats_serve *serve)
 {
@@ -307,8 +308,8 @@ static bool target_find(const struct nats *nats, const struct nats_sub *sub,
 /* No scope, and `access` is asked where the operation is: no server was before. */
 #define PROGRAM "{\"id\":\"nats\",\"scopes\":[],\"program\":true}"
 
-/* Another server's caller has the scopes that the server says; a program of its own on NATS has none, whatever it says. Its
- * body is the input. */
+/* Another server's caller has the scopes that the server says; a program of its own on NATS has
+ * none, whatever it says. Its body is the input. */
 void nats_hear_call(struct nats *nats, const struct nats_sub *sub, const char *reply,
 		    const char *from, const char *identity, const char *status, const char *body)
 {
@@ -339,7 +340,8 @@ void nats_hear_call(struct nats *nats, const struct nats_sub *sub, const char *r
 	if (serve->reply == NULL) {
 		wrong = "OVERLOADED\0out of memory";
 	} else if (!nats->connected) {
-		/* The program hears calls before it says that NATS is there: all of them would end then. */
+		/* The program hears calls before it says that NATS is there: all of them would end
+		 * then. */
 		wrong = "UNAVAILABLE\0the operation's server is just back at NATS";
 	} else if (target_find(nats, sub, &target, &input)) {
 		wrong = hub_call_start(nats->hub, &target, input,

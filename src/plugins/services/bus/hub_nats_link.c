@@ -10,7 +10,8 @@
 #define AGAIN_MIN 250 /* ms until the program is started again */
 #define AGAIN_MAX 30000
 #define READ_BYTES 65536
-/* Of what is no event, and has no other bound: a program that leaves so much unread never will read it. */
+/* Of what is no event, and has no other bound: a program that leaves so much unread never will read
+ * it. */
 #define SAID_MAX ((size_t)64 << 20)
 
 struct chunk {
@@ -184,7 +185,7 @@ static void on_ready(void *user, int revents)
 	}
 }
 
-/* ---- the process -------------------------------------------------------------------------------- */
+/* ---- the process ----------------------------------------------------------------------------- */
 
 static const struct companion_kind alknet_nats = {
 	.name = "alknet-nats",

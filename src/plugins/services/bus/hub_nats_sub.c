@@ -5,8 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What this server has subscribed to at NATS, each under a number; and the operations that are here, each of which is two
- * subscriptions. A client may have thousands of them, and they come and go at once: nothing here walks over all. */
+/* What this server has subscribed to at NATS, each under a number; and the operations that are
+ * here, each of which is two subscriptions. A client may have thousands of them, and they come and
+ * go at once: nothing here walks over all. */
 
 static void sub_say(struct nats *nats, const struct nats_sub *sub)
 {
@@ -91,7 +92,7 @@ void nats_sub_end(struct nats *nats, uint64_t id)
 	sub_free(nats, sub);
 }
 
-/* ---- operations that are here ------------------------------------------------------------------- */
+/* ---- operations that are here ---------------------------------------------------------------- */
 
 struct nats_operation {
 	LIST_ENTRY(nats_operation) entry;

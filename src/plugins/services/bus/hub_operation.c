@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The operations of a spoke, or a worker's own, as the hub knows them: read once, when a worker tells of them, because each
- * call from elsewhere looks there. */
+/* The operations of a spoke, or a worker's own, as the hub knows them: read once, when a worker
+ * tells of them, because each call from elsewhere looks there. */
 
 static int by_name(const void *a, const void *b)
 {

@@ -257,8 +257,8 @@ static void say_overloaded(struct hub *hub, uint64_t from, uint64_t to, uint64_t
 	wire_free(&out);
 }
 
-/* A worker does not keep up: it gets no call, and in the place of a long answer a short error. False: it is to be carried,
- * as is what ends a call. */
+/* A worker does not keep up: it gets no call, and in the place of a long answer a short error.
+ * False: it is to be carried, as is what ends a call. */
 static bool carry_refuse(struct hub *hub, uint64_t from, uint64_t to, const uint8_t *bytes,
 			 size_t n)
 {

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Operations and members that are in this worker: the policy's and other plugins' (alknet/bus.h). A member is a
- * connection without a channel: what it subscribes to is a subscription like any other, and what it publishes goes the
- * way of a channel's events. The policy is not asked about it. */
+/* Operations and members that are in this worker: the policy's and other plugins' (alknet/bus.h). A
+ * member is a connection without a channel: what it subscribes to is a subscription like any other,
+ * and what it publishes goes the way of a channel's events. The policy is not asked about it. */
 
 /* Operations */
 

@@ -11,7 +11,8 @@
 #include <unistd.h>
 #include <alknet/local.h>
 
-/* Connections at the local socket: the same frames, without SSH. Who is behind one the kernel says (SO_PEERCRED). */
+/* Connections at the local socket: the same frames, without SSH. Who is behind one the kernel says
+ * (SO_PEERCRED). */
 
 #define READS 4 /* of BUS_INPUT a turn */
 #define GONE_MS 500

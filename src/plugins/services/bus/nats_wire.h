@@ -2,9 +2,10 @@
 #ifndef BUS_NATS_WIRE_H
 #define BUS_NATS_WIRE_H
 
-/* What the hub and the program alknet-nats say to each other, over a stream socket: four bytes of length in the order of
- * this machine, then a message of wire.h. The program knows NATS and nothing of the bus; the hub the other way round. What
- * comes from NATS is parsed in the program: frames, JSON. */
+/* What the hub and the program alknet-nats say to each other, over a stream socket: four bytes of
+ * length in the order of this machine, then a message of wire.h. The program knows NATS and nothing
+ * of the bus; the hub the other way round. What comes from NATS is parsed in the program: frames,
+ * JSON. */
 
 #define NATS_MESSAGE_MAX ((size_t)8 << 20)
 
@@ -40,7 +41,8 @@ enum nats_op {
 #undef X
 };
 
-/* Names as parts of a subject: what NATS does not take is %XX in it. Each adds to `out`; false: too long. */
+/* Names as parts of a subject: what NATS does not take is %XX in it. Each adds to `out`; false: too
+ * long. */
 #include <stdbool.h>
 #include <stddef.h>
 /* A topic, or a pattern; its dots stay, its id is left out. */

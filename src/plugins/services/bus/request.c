@@ -7,7 +7,8 @@
 #include <string.h>
 #include <time.h>
 
-/* The way of a call to whoever serves it: a channel of this worker, one of another's, this worker itself, another server. */
+/* The way of a call to whoever serves it: a channel of this worker, one of another's, this worker
+ * itself, another server. */
 
 #define DEADLINE_MAX ((uint64_t)24 * 3600 * 1000)
 #define DESCRIBE_MS 5000 /* how long another server may take to say what an operation is */
@@ -138,7 +139,8 @@ static void remote_say(struct call *call, struct wire_out *out)
 			 call_failure("UNAVAILABLE", "the hub does not answer"));
 }
 
-/* No operation of this server: perhaps of another one. Whether it has many answers comes with the first. */
+/* No operation of this server: perhaps of another one. Whether it has many answers comes with the
+ * first. */
 static void request_remote(struct conn *c, const struct request *r)
 {
 	struct operation operation = {.name = (char *)(uintptr_t)r->operation};

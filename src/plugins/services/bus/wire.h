@@ -2,9 +2,10 @@
 #ifndef BUS_WIRE_H
 #define BUS_WIRE_H
 
-/* What the halves say to each other: an operation (one byte) and its fields, in the order written here. Numbers are
- * eight bytes, texts and bytes have a length before them, texts a NUL behind. Both halves are of one build. A worker may
- * have been taken over: every message is read to its exact end or thrown away. */
+/* What the halves say to each other: an operation (one byte) and its fields, in the order written
+ * here. Numbers are eight bytes, texts and bytes have a length before them, texts a NUL behind.
+ * Both halves are of one build. A worker may have been taken over: every message is read to its
+ * exact end or thrown away. */
 
 #include <stdbool.h>
 #include <stddef.h>

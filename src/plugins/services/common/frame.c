@@ -85,8 +85,8 @@ int frame_feed(struct frame_reader *reader, const uint8_t *bytes, size_t n, size
 	return used + more == length;
 }
 
-/* How deep and how many, before anything is made of it: strings aside, each value but the last of its list has a
- * comma behind it. */
+/* How deep and how many, before anything is made of it: strings aside, each value but the last of
+ * its list has a comma behind it. */
 int frame_text_check(const uint8_t *text, size_t n, struct alk_err *err)
 {
 	unsigned depth = 0, values = 1;

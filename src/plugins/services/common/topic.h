@@ -2,14 +2,15 @@
 #ifndef BUS_TOPIC_H
 #define BUS_TOPIC_H
 
-/* Topics and patterns, and who wants which. No I/O, no knowledge of who the subscribers are: the worker's half keeps
- * channels here, the supervisor's half workers.
+/* Topics and patterns, and who wants which. No I/O, no knowledge of who the subscribers are: the
+ * worker's half keeps channels here, the supervisor's half workers.
  *
- * A topic is an event's type, or type:id. A pattern has tokens split by dots; `*` is one token, a last `>` one or
- * more. What stands behind the first colon is an id and compared as it is; a pattern without one matches every id.
+ * A topic is an event's type, or type:id. A pattern has tokens split by dots; `*` is one token, a
+ * last `>` one or more. What stands behind the first colon is an id and compared as it is; a
+ * pattern without one matches every id.
  *
- * The store is a tree of tokens: an event's cost depends on its own tokens and on what matches, not on how many
- * subscribe to something else. */
+ * The store is a tree of tokens: an event's cost depends on its own tokens and on what matches, not
+ * on how many subscribe to something else. */
 
 #include <stdbool.h>
 #include <stddef.h>

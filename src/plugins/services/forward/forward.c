@@ -57,7 +57,8 @@ static void opening_on_dialed(void *user, int rc, int fd, const struct alk_err *
 		alk_channel_refuse(opening->channel, alk_open_failure_of(rc), err->text);
 		return;
 	}
-	/* A channel that is attached does not come back here, one that could not be does: to close. */
+	/* A channel that is attached does not come back here, one that could not be does: to
+	 * close. */
 	if (alk_channel_attach(opening->channel, &fd) < 0)
 		alk_channel_close(opening->channel);
 	else

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* secret.status, unlock, lock, derive, reencrypt. The parameters were checked against the core's table. */
+/* secret.status, unlock, lock, derive, reencrypt. The parameters were checked against the core's
+ * table. */
 #include "secret.h"
 
 #include <string.h>

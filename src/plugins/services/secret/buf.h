@@ -2,8 +2,8 @@
 #ifndef SECRET_BUF_H
 #define SECRET_BUF_H
 
-/* Bytes that grow and are wiped: when they move, and when they are freed. No bytes of a secret are left in
- * the heap behind one of these. A failure sticks: check `failed` once, at the end. */
+/* Bytes that grow and are wiped: when they move, and when they are freed. No bytes of a secret are
+ * left in the heap behind one of these. A failure sticks: check `failed` once, at the end. */
 
 #include <stdbool.h>
 #include <stddef.h>

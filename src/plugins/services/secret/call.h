@@ -2,8 +2,8 @@
 #ifndef SECRET_CALL_H
 #define SECRET_CALL_H
 
-/* The operations as JSON: what a `call.requested` asks for, and what is answered. For people and logs: a private key
- * is "[REDACTED]" here, always. */
+/* The operations as JSON: what a `call.requested` asks for, and what is answered. For people and
+ * logs: a private key is "[REDACTED]" here, always. */
 
 #include <jansson.h>
 #include "wire.h"

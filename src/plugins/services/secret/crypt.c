@@ -9,8 +9,8 @@
 
 #define BLOCK 128 /* of SHA-512 */
 
-/* HMAC on plain digests: libcrypto's own PBKDF2 frees its copy of the salt, which has the passphrase in it,
- * without wiping it. */
+/* HMAC on plain digests: libcrypto's own PBKDF2 frees its copy of the salt, which has the
+ * passphrase in it, without wiping it. */
 struct hmac {
 	EVP_MD_CTX *inner, *outer, *work; /* keyed, keyed, scratch */
 };

@@ -2,8 +2,8 @@
 #ifndef SECRET_CRYPT_H
 #define SECRET_CRYPT_H
 
-/* What the secret service takes from libcrypto, and nothing else of it. All fail with -ENOMEM or -EIO (libcrypto
- * refused), and leave nothing of their input behind. */
+/* What the secret service takes from libcrypto, and nothing else of it. All fail with -ENOMEM or
+ * -EIO (libcrypto refused), and leave nothing of their input behind. */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -27,10 +27,12 @@ int secret_random(void *out, size_t n);
 /* AES-256-GCM. `out` has room for n + SECRET_GCM_TAG, the tag at its end. */
 int secret_gcm_seal(const uint8_t key[32], const uint8_t iv[SECRET_GCM_IV], const uint8_t *text,
 		    size_t n, uint8_t *out);
-/* `n` counts the tag; `out` has room for n - SECRET_GCM_TAG. -EBADMSG: the tag is wrong, `out` is wiped. */
+/* `n` counts the tag; `out` has room for n - SECRET_GCM_TAG. -EBADMSG: the tag is wrong, `out` is
+ * wiped. */
 int secret_gcm_open(const uint8_t key[32], const uint8_t iv[SECRET_GCM_IV], const uint8_t *sealed,
 		    size_t n, uint8_t *out);
-/* base64 (RFC 4648 4) behind what is in `out`. Decoding is strict: padded, no blanks, spare bits zero: -EINVAL. */
+/* base64 (RFC 4648 4) behind what is in `out`. Decoding is strict: padded, no blanks, spare bits
+ * zero: -EINVAL. */
 void secret_base64_add(struct secret_buf *out, const uint8_t *bytes, size_t n);
 int secret_base64_decode(const void *text, size_t len, struct secret_buf *out);
 /* What a function left below us on the stack: wipe it. */

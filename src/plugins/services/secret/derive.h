@@ -2,7 +2,8 @@
 #ifndef SECRET_DERIVE_H
 #define SECRET_DERIVE_H
 
-/* From words to keys; pure functions. Each wipes what it made on the way, and its result when it fails.
+/* From words to keys; pure functions. Each wipes what it made on the way, and its result when it
+ * fails.
  *
  *   bip39.c    phrase and passphrase → seed          BIP-39, English
  *   slip10.c   seed and path → Ed25519 key           SLIP-0010, hardened only
@@ -20,8 +21,8 @@ struct secret_node {
 	uint8_t key[32], chain[32];
 };
 
-/* `phrase` is 12, 15, 18, 21 or 24 words with one space or more around each; -EINVAL says which word is wrong by its
- * position. `entropy` gets *n bytes. */
+/* `phrase` is 12, 15, 18, 21 or 24 words with one space or more around each; -EINVAL says which
+ * word is wrong by its position. `entropy` gets *n bytes. */
 int secret_bip39_entropy(const char *phrase, size_t len, uint8_t entropy[32], size_t *n,
 			 struct alk_err *err);
 /* The passphrase is UTF-8 and is brought to NFKD. The phrase is checked first. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The operations on the bus (alknet/bus.h): what port 0 does, for who speaks with alknet-control. The bus has looked at
- * the scope. */
+/* The operations on the bus (alknet/bus.h): what port 0 does, for who speaks with alknet-control.
+ * The bus has looked at the scope. */
 #include "worker.h"
 
 #include <errno.h>

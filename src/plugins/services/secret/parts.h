@@ -2,7 +2,8 @@
 #ifndef SECRET_PARTS_H
 #define SECRET_PARTS_H
 
-/* What the halves say to each other: messages of up to 16 MiB in parts of at most 1 MiB, one message after the other.
+/* What the halves say to each other: messages of up to 16 MiB in parts of at most 1 MiB, one
+ * message after the other.
  *
  *   worker → supervisor   identity (postcard text), then a request
  *   supervisor → worker   the answer, postcard(Result)

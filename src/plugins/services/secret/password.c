@@ -6,8 +6,8 @@
 #include <string.h>
 #include "crypt.h"
 
-/* HKDF-Expand(key, "alknet password LENGTH"), six bits of each byte: so no letter is likelier than another, and a
- * password is no beginning of a longer one. */
+/* HKDF-Expand(key, "alknet password LENGTH"), six bits of each byte: so no letter is likelier than
+ * another, and a password is no beginning of a longer one. */
 int secret_password(const uint8_t key[32], size_t len, char *out, struct alk_err *err)
 {
 	static const char letters[] =

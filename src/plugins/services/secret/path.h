@@ -2,8 +2,8 @@
 #ifndef SECRET_PATH_H
 #define SECRET_PATH_H
 
-/* A derivation path as BIP-32 writes it: m/74'/0'/0'/0'. An index is decimal, below 2^31, without zeros in front;
- * behind it ' or h makes it hardened. Fuzzed (tests/fuzz/fuzz_secret_path.c). */
+/* A derivation path as BIP-32 writes it: m/74'/0'/0'/0'. An index is decimal, below 2^31, without
+ * zeros in front; behind it ' or h makes it hardened. Fuzzed (tests/fuzz/fuzz_secret_path.c). */
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Frames of the bus: call.requested in, call.responded or call.error out; any number of calls a channel. */
+/* Frames of the bus: call.requested in, call.responded or call.error out; any number of calls a
+ * channel. */
 #include "worker.h"
 
 #include <errno.h>

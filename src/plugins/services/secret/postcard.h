@@ -2,8 +2,9 @@
 #ifndef SECRET_POSTCARD_H
 #define SECRET_POSTCARD_H
 
-/* The postcard encoding, as far as it is needed: LEB128 numbers, raw bytes, strings and bytes with their length. What
- * is read must be the shortest form, and nothing is read past the end. A failure sticks. */
+/* The postcard encoding, as far as it is needed: LEB128 numbers, raw bytes, strings and bytes with
+ * their length. What is read must be the shortest form, and nothing is read past the end. A failure
+ * sticks. */
 
 #include "buf.h"
 

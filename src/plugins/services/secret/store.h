@@ -2,8 +2,9 @@
 #ifndef SECRET_STORE_H
 #define SECRET_STORE_H
 
-/* The seed, the keys that were made of it lately, and the operations on them. One for the whole server, in the
- * supervisor. No I/O. Seed and keys are in pages of their own that are neither swapped, dumped nor inherited.
+/* The seed, the keys that were made of it lately, and the operations on them. One for the whole
+ * server, in the supervisor. No I/O. Seed and keys are in pages of their own that are neither
+ * swapped, dumped nor inherited.
  *
  *   LOCKED ──unlock──▶ UNLOCKED        locked again: everything is wiped
  *      ◀──────lock────────┘ */
@@ -16,8 +17,8 @@
 
 struct secret_store;
 
-/* `locked` says why the memory could not be locked (it is used nevertheless), else its text is empty. NULL with
- * `err`. */
+/* `locked` says why the memory could not be locked (it is used nevertheless), else its text is
+ * empty. NULL with `err`. */
 struct secret_store *secret_store_new(struct alk_err *locked, struct alk_err *err);
 void secret_store_free(struct secret_store **store);
 
@@ -31,7 +32,8 @@ struct secret_audit {
 	char path[128];
 };
 
-/* `passphrase` is BIP-39's, for Unlock; empty over the protocol. `out` gets postcard(Result). `now` is in ms. */
+/* `passphrase` is BIP-39's, for Unlock; empty over the protocol. `out` gets postcard(Result). `now`
+ * is in ms. */
 void secret_store_run(struct secret_store *store, const struct secret_request *request,
 		      struct secret_span passphrase, uint64_t now, struct secret_buf *out,
 		      struct secret_audit *audit);

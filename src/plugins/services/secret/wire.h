@@ -2,8 +2,8 @@
 #ifndef SECRET_WIRE_H
 #define SECRET_WIRE_H
 
-/* What is asked and answered, in postcard: on port 1 of the service, and between the halves of the plugin.
- * docs/SECRET.md has the layout. Fuzzed (tests/fuzz/fuzz_secret_wire.c). */
+/* What is asked and answered, in postcard: on port 1 of the service, and between the halves of the
+ * plugin. docs/SECRET.md has the layout. Fuzzed (tests/fuzz/fuzz_secret_wire.c). */
 
 #include <alknet/err.h>
 #include "postcard.h"
@@ -60,8 +60,8 @@ struct secret_request {
 	struct secret_span phrase;	/* Unlock */
 };
 
-/* `ops` is how many operations there are: SECRET_OPS_PORT1 or SECRET_OPS. -EINVAL: `request->op` is then what
- * it wanted to be, SECRET_OPS when that cannot be told. */
+/* `ops` is how many operations there are: SECRET_OPS_PORT1 or SECRET_OPS. -EINVAL: `request->op` is
+ * then what it wanted to be, SECRET_OPS when that cannot be told. */
 int secret_request_decode(const uint8_t *bytes, size_t n, unsigned ops,
 			  struct secret_request *request);
 void secret_request_encode(struct secret_buf *out, const struct secret_request *request);

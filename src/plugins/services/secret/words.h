@@ -2,7 +2,8 @@
 #ifndef SECRET_WORDS_H
 #define SECRET_WORDS_H
 
-/* BIP-39's English words and the bits in them. No cryptography: alknet-admin makes new phrases with it too. */
+/* BIP-39's English words and the bits in them. No cryptography: alknet-admin makes new phrases with
+ * it too. */
 
 #include <stdbool.h>
 #include <stddef.h>

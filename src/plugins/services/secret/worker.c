@@ -79,7 +79,8 @@ bool secret_channel_may(const struct secret_channel *c, enum secret_op op)
 	return alk_identity_has_scope(alk_channel_identity(c->channel), secret_op_scope(op));
 }
 
-/* Takes `ask`, which is in its place before it is asked: so nothing can come that is not awaited. */
+/* Takes `ask`, which is in its place before it is asked: so nothing can come that is not
+ * awaited. */
 static int ask_send(struct secret_worker *worker, struct secret_ask *ask, const char *identity,
 		    const uint8_t *request, size_t n)
 {

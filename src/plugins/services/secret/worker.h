@@ -8,8 +8,8 @@
  *   port0.c     frames of JSON          port1.c   one binary request
  *   operations.c   the same as port 0 for the bus
  *
- * Requests of more than SECRET_SMALL bytes share a budget: where it is used up a channel is not read until there is room, so
- * that the line to the supervisor never has more than it takes. */
+ * Requests of more than SECRET_SMALL bytes share a budget: where it is used up a channel is not
+ * read until there is room, so that the line to the supervisor never has more than it takes. */
 
 #include "../common/frame.h"
 #include "call.h"
@@ -61,7 +61,8 @@ void secret_operation_answer(struct secret_ask *ask, const uint8_t *bytes, size_
 int secret_operation_ask(struct secret_worker *worker, struct alk_operation_call *call,
 			 const char *identity, enum secret_op op, const struct secret_buf *request);
 
-/* The two ports. Each is handed bytes and says how many it took, and is told the end and the answers. */
+/* The two ports. Each is handed bytes and says how many it took, and is told the end and the
+ * answers. */
 struct secret_port {
 	size_t (*data)(struct secret_channel *c, const uint8_t *bytes, size_t n);
 	void (*eof)(struct secret_channel *c);

@@ -214,7 +214,8 @@ void status_channel_snapshot(struct status_channel *c, const char *json, size_t 
 	if (c->state == STATUS_WAITING) {
 		answer(c, "200 OK", "application/json", "", json, n);
 	} else if (c->state == STATUS_EVENTS && !out_pending(c)) {
-		/* One that has not read the last event misses this one. JSON text has no line end in it. */
+		/* One that has not read the last event misses this one. JSON text has no line end
+		 * in it. */
 		int len = asprintf(&text, "data: %.*s\n\n", (int)n, json);
 
 		out_set(c, text, len);

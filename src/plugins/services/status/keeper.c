@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What is asked for a snapshot, one after the other. A command that fails (no bus is loaded) leaves its part out. */
+/* What is asked for a snapshot, one after the other. A command that fails (no bus is loaded) leaves
+ * its part out. */
 static const char *const commands[] = {"status", "session.list", "bus.topics", "metrics"};
 enum {
 	STATUS,
@@ -117,7 +118,8 @@ static bool metric_value(const char *text, const char *name, double *value)
 	return false;
 }
 
-/* Counters of a plugin that is not loaded have no rate; one that went back (its worker's half began anew) is 0. */
+/* Counters of a plugin that is not loaded have no rate; one that went back (its worker's half began
+ * anew) is 0. */
 static void rates_make(struct status_keeper *keeper, const char *text, double seconds)
 {
 	struct counted now = {.known = true};
@@ -166,7 +168,8 @@ static void answer_all(struct status_keeper *keeper)
 	struct asker *asker;
 
 	while ((asker = asker_take(keeper)) != NULL) {
-		/* What fails here is a worker that is gone, or is replaced because it does not read. */
+		/* What fails here is a worker that is gone, or is replaced because it does not
+		 * read. */
 		alk_half_send(keeper->half, asker->worker, keeper->snapshot,
 			      strlen(keeper->snapshot));
 		free(asker);

@@ -2,15 +2,15 @@
 #ifndef STATUS_H
 #define STATUS_H
 
-/* The plugin `status`: a page about the server on the reserved destination alknet-status, through the tunnel alone.
- * docs/STATUS.md. Two halves:
+/* The plugin `status`: a page about the server on the reserved destination alknet-status, through
+ * the tunnel alone. docs/STATUS.md. Two halves:
  *
  *   keeper.c             in the supervisor: asks the server's own commands and makes one snapshot, in JSON
  *   worker.c, channel.c  in a worker: HTTP/1.1 on channels, who may; no figure of its own
  *   page.c               page.html as bytes
  *
- * A worker asks ("get") and is sent a snapshot, which all of its channels that wait share; one is made at
- * most each STATUS_FRESH_MS, however many ask.
+ * A worker asks ("get") and is sent a snapshot, which all of its channels that wait share; one is
+ * made at most each STATUS_FRESH_MS, however many ask.
  *
  * Start here if you add a figure: keeper.c, then page.html. */
 

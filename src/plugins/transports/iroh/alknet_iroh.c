@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* alknet-iroh: the plugin starts it with a socket as descriptor COMPANION_FD, and it lives as long as the socket. It gives away
- * what it does not need, and then is one iroh endpoint (crate/src/lib.rs). It opens no file of ours: its key comes over the socket. */
+/* alknet-iroh: the plugin starts it with a socket as descriptor COMPANION_FD, and it lives as long
+ * as the socket. It gives away what it does not need, and then is one iroh endpoint
+ * (crate/src/lib.rs). It opens no file of ours: its key comes over the socket. */
 #include "alknet_iroh.h"
 
 #include <errno.h>

@@ -20,8 +20,8 @@
  *   client, supervisor ──JSON, descriptors──▶ alknet-iroh ══QUIC══▶ the peer's
  *        └── worker: SSH over the descriptor ──socketpair──┘
  *
- * Start here if you add an option: iroh.c has the table, iroh_settings.c the one place that reads it, crate/src/packet.rs
- * what the helper knows of it. */
+ * Start here if you add an option: iroh.c has the table, iroh_settings.c the one place that reads
+ * it, crate/src/packet.rs what the helper knows of it. */
 
 #include <jansson.h>
 #include <poll.h>
@@ -55,10 +55,11 @@ struct iroh *iroh_of(void *state);
 
 /* ---- settings ---- */
 
-/* Are the options what they should be? -EINVAL with `err` naming the one that is not. Also a bare check. */
+/* Are the options what they should be? -EINVAL with `err` naming the one that is not. Also a bare
+ * check. */
 int iroh_settings_check(const struct alk_options *options, enum alk_role role, struct alk_err *err);
-/* What the helper is told first, but for the proxy; `listen` is a server's address and NULL for a client. Makes the
- * file of the key if it is to be there and is not. NULL with `err`. */
+/* What the helper is told first, but for the proxy; `listen` is a server's address and NULL for a
+ * client. Makes the file of the key if it is to be there and is not. NULL with `err`. */
 json_t *iroh_settings_make(const struct alk_options *options, const char *listen,
 			   struct alk_err *err);
 
@@ -77,14 +78,16 @@ struct iroh_endpoint_ops {
 	void (*ended)(void *user, const char *why);
 };
 
-/* Takes `settings`. Nothing is started yet. `again`: start it again when it ends. NULL: out of memory. */
+/* Takes `settings`. Nothing is started yet. `again`: start it again when it ends. NULL: out of
+ * memory. */
 struct iroh_endpoint *iroh_endpoint_new(struct alk_loop *loop, json_t *settings, bool again,
 					const struct iroh_endpoint_ops *ops, void *user);
 /* Nothing is called any more. */
 void iroh_endpoint_free(struct iroh_endpoint **endpoint);
 /* Start it, if it does not run. What is said to it meanwhile waits in the socket. */
 int iroh_endpoint_start(struct iroh_endpoint *endpoint, struct alk_err *err);
-/* Start it, and wait until it is there or cannot be: for a server's start, which shall fail with the reason. Bounded. */
+/* Start it, and wait until it is there or cannot be: for a server's start, which shall fail with
+ * the reason. Bounded. */
 int iroh_endpoint_start_now(struct iroh_endpoint *endpoint, struct alk_err *err);
 /* Takes `packet`. -errno: it does not run, or does not listen any more (it is ended then). */
 int iroh_endpoint_say(struct iroh_endpoint *endpoint, json_t *packet);

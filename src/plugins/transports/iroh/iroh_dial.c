@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Client: links that are asked for. The helper is started for the first and kept: it knows the way by then. */
+/* Client: links that are asked for. The helper is started for the first and kept: it knows the way
+ * by then. */
 #include "iroh.h"
 
 #include <assert.h>

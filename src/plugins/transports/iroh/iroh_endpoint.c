@@ -50,8 +50,8 @@ static int64_t now_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* Links say their last, and peers hear of the end: that takes a round trip or three. The loop does not run meanwhile, so the
- * shim, its way out, has its turns here. */
+/* Links say their last, and peers hear of the end: that takes a round trip or three. The loop does
+ * not run meanwhile, so the shim, its way out, has its turns here. */
 static void program_wait(int pidfd, struct iroh_shim *shim)
 {
 	struct pollfd at[1 + IROH_SHIM_FDS] = {{.fd = pidfd, .events = POLLIN}};
@@ -108,7 +108,8 @@ static void endpoint_lost(struct iroh_endpoint *e)
 
 /* ---- what it says ---- */
 
-/* > 0: a packet, *fd is what came with it; 0: none now; < 0: it is gone, or says what it must not. */
+/* > 0: a packet, *fd is what came with it; 0: none now; < 0: it is gone, or says what it must
+ * not. */
 static int packet_read(struct iroh_endpoint *e, struct iroh_packet *packet, int *fd)
 {
 	static uint8_t bytes[IROH_PACKET_MAX];

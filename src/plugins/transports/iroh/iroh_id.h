@@ -2,8 +2,9 @@
 #ifndef ALKNET_IROH_ID_H
 #define ALKNET_IROH_ID_H
 
-/* An endpoint's id is an Ed25519 public key of 32 bytes. People see it in z-base-32, 52 characters; hex, 64
- * characters, is what the helper speaks and what other programs of iroh print. Both are taken. */
+/* An endpoint's id is an Ed25519 public key of 32 bytes. People see it in z-base-32, 52 characters;
+ * hex, 64 characters, is what the helper speaks and what other programs of iroh print. Both are
+ * taken. */
 
 #include <stdint.h>
 

@@ -233,7 +233,8 @@ void iroh_describe(void *state, const struct alk_listener *l, char *text, size_t
 	snprintf(text, size, "%s", iroh_endpoint_id(l->endpoint));
 }
 
-/* Other settings need another endpoint, which would cut the links of this one: the core says that a restart does it. */
+/* Other settings need another endpoint, which would cut the links of this one: the core says that a
+ * restart does it. */
 int iroh_adopt(void *state, struct alk_listener *l)
 {
 	struct iroh *iroh = iroh_of(state);

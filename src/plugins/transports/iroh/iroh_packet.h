@@ -2,8 +2,9 @@
 #ifndef ALKNET_IROH_PACKET_H
 #define ALKNET_IROH_PACKET_H
 
-/* What alknet-iroh says: a JSON object a packet, of one member, whose name is what it is (crate/src/packet.rs). The
- * helper speaks with the whole world and may have been taken over: what is not exactly that is refused. */
+/* What alknet-iroh says: a JSON object a packet, of one member, whose name is what it is
+ * (crate/src/packet.rs). The helper speaks with the whole world and may have been taken over: what
+ * is not exactly that is refused. */
 
 #include <stdbool.h>
 #include <stddef.h>

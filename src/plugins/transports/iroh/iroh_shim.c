@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* iroh knows HTTP proxies alone. What it asks of this one is dialled as the program dials everything: through the
- * proxy that the program has, of whatever kind, with its credentials, which the helper never learns. */
+/* iroh knows HTTP proxies alone. What it asks of this one is dialled as the program dials
+ * everything: through the proxy that the program has, of whatever kind, with its credentials, which
+ * the helper never learns. */
 #include "iroh.h"
 
 #include <assert.h>
@@ -419,7 +420,8 @@ size_t iroh_shim_fds(const struct iroh_shim *s, struct pollfd at[IROH_SHIM_FDS])
 		for (int i = 0; i < 2 && c->open && n < IROH_SHIM_FDS; i++) {
 			int events = alk_io_events(c->io[i]);
 
-			/* A hang-up is told whether it is asked for or not, and would be told for ever. */
+			/* A hang-up is told whether it is asked for or not, and would be told for
+			 * ever. */
 			if (events != 0)
 				at[n++] = (struct pollfd){.fd = c->fd[i],
 							  .events = (short)(((events &

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The supervisor's side: alknet-acme is started again when it ends; what it says is checked before it is believed. */
+/* The supervisor's side: alknet-acme is started again when it ends; what it says is checked before
+ * it is believed. */
 #include "acme.h"
 #include "acme_private.h"
 

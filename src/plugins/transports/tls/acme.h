@@ -19,14 +19,16 @@
  *               acme_hello.c   what is read of a ClientHello, and of a CA's request at a stealth port
  *   acme_none.c is all there is in a build without ACME.
  *
- * alknet-acme is where the bytes of the CA and of port 80 are parsed, because the supervisor has privileges and a
- * worker must not have the account's key. It has the account's key and the certificate's, which it makes, and
- * nothing else; it runs as the owner of the state directory, without any new privilege.
+ * alknet-acme is where the bytes of the CA and of port 80 are parsed, because the supervisor has
+ * privileges and a worker must not have the account's key. It has the account's key and the
+ * certificate's, which it makes, and nothing else; it runs as the owner of the state directory,
+ * without any new privilege.
  *
  *   supervisor  acme_start ─ acme_worker_up* ─ acme_command* ─ acme_stop
  *   worker      acme_worker_new ─ acme_worker_message* ─ acme_worker_free
  *
- * Start here if you add a kind of challenge: acme_order.c proves, acme_worker.c or acme_answer.c answers. */
+ * Start here if you add a kind of challenge: acme_order.c proves, acme_worker.c or acme_answer.c
+ * answers. */
 
 #include <openssl/ssl.h>
 #include <stdint.h>
@@ -72,37 +74,42 @@
 
 struct acme;
 
-/* Something for one worker, or for ALK_HALF_EVERY_WORKER: goes to acme_worker_message() there. It has a private key
- * in it. Borrowed for the call; never called by acme_stop, and by acme_start only for every worker. */
+/* Something for one worker, or for ALK_HALF_EVERY_WORKER: goes to acme_worker_message() there. It
+ * has a private key in it. Borrowed for the call; never called by acme_stop, and by acme_start only
+ * for every worker. */
 typedef void acme_say_fn(void *user, uint64_t worker, const uint8_t *bytes, size_t n);
 
 /* Supervisor: is ACME asked for? */
 bool acme_wanted(const struct alk_options *options);
-/* Check the options and the state directory, and start. What is on disk, or a self-signed certificate, is there at once.
- * Borrows `options` until acme_stop. 0; -errno with `err` naming the option or the file and what is wrong. */
+/* Check the options and the state directory, and start. What is on disk, or a self-signed
+ * certificate, is there at once. Borrows `options` until acme_stop. 0; -errno with `err` naming the
+ * option or the file and what is wrong. */
 int acme_start(struct acme **out, struct alk_loop *loop, const struct alk_options *options,
 	       acme_say_fn *say, void *user, struct alk_err *err);
-/* Ends the helper at once; what it had under way is begun anew by the next. Calls that wait fail. */
+/* Ends the helper at once; what it had under way is begun anew by the next. Calls that wait
+ * fail. */
 void acme_stop(struct acme **acme);
 /* Tell a new worker what there is. */
 void acme_worker_up(struct acme *acme, uint64_t worker);
-/* The admin commands `status` and `renew`; `params` as in alk_half_ops.command. The answer of `renew` comes when the CA
- * has given a certificate or has not. */
+/* The admin commands `status` and `renew`; `params` as in alk_half_ops.command. The answer of
+ * `renew` comes when the CA has given a certificate or has not. */
 void acme_command(struct acme *acme, const char *name, const char *params, struct alk_call *call);
 /* For alk_half_ops.metrics. */
 char *acme_metrics(struct acme *acme);
 
 struct acme_worker;
 
-/* Worker: answers tls-alpn-01 (RFC 8737) in handshakes of `ctx`: takes its ClientHello callback. Borrows `ctx`.
- * NULL: out of memory. */
+/* Worker: answers tls-alpn-01 (RFC 8737) in handshakes of `ctx`: takes its ClientHello callback.
+ * Borrows `ctx`. NULL: out of memory. */
 struct acme_worker *acme_worker_new(SSL_CTX *ctx);
 void acme_worker_free(struct acme_worker **worker);
-/* What acme_say_fn said. A new certificate is in `ctx` afterwards, for handshakes that begin then. 0 or -errno. */
+/* What acme_say_fn said. A new certificate is in `ctx` afterwards, for handshakes that begin then.
+ * 0 or -errno. */
 int acme_worker_message(struct acme_worker *worker, const uint8_t *bytes, size_t n,
 			struct alk_err *err);
-/* http-01 at a stealth port: what a connection without TLS said so far. 1: it is a CA's check, *text is the answer to it (borrowed
- * for the call). 0: it may become one. -1: none, whatever comes. */
+/* http-01 at a stealth port: what a connection without TLS said so far. 1: it is a CA's check,
+ * *text is the answer to it (borrowed for the call). 0: it may become one. -1: none, whatever
+ * comes. */
 int acme_worker_http(const struct acme_worker *worker, const uint8_t *bytes, size_t n,
 		     const char **text);
 /* Was this handshake made for a proof? Then nothing follows it. */

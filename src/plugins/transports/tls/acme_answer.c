@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* http-01 (RFC 8555 section 8.3). The port is bound all the time and listened on only while a name is being proved: it is
- * closed to the world otherwise. Strangers get 404; there are few connections at once, for a short time. */
+/* http-01 (RFC 8555 section 8.3). The port is bound all the time and listened on only while a name
+ * is being proved: it is closed to the world otherwise. Strangers get 404; there are few
+ * connections at once, for a short time. */
 #include "acme_private.h"
 
 #include <errno.h>

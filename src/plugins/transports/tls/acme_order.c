@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* RFC 8555 section 7: order, authorizations, certificate. What the CA says is a stranger's word: every URL goes
- * through libcurl, which takes https alone; every text is cut. */
+/* RFC 8555 section 7: order, authorizations, certificate. What the CA says is a stranger's word:
+ * every URL goes through libcurl, which takes https alone; every text is cut. */
 #include "acme_private.h"
 
 #include <arpa/inet.h>
@@ -198,7 +198,8 @@ static int proof_run(struct acme_client *c, const char *url, const char *name,
 	return rc;
 }
 
-/* What the CA wants proved has to be a name that was asked for; an address may be written in another way. */
+/* What the CA wants proved has to be a name that was asked for; an address may be written in
+ * another way. */
 static bool is_ours(const struct acme_client *c, const char *name)
 {
 	uint8_t a[16], b[16];

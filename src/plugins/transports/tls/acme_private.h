@@ -2,8 +2,8 @@
 #ifndef ALKNET_ACME_PRIVATE_H
 #define ALKNET_ACME_PRIVATE_H
 
-/* What the files of acme.h are to each other. Names are a JSON array of texts: host names in lower case and IP addresses
- * as inet_ntop writes them.
+/* What the files of acme.h are to each other. Names are a JSON array of texts: host names in lower
+ * case and IP addresses as inet_ntop writes them.
  *
  * The supervisor and alknet-acme speak in JSON objects, one a packet:
  *
@@ -43,7 +43,8 @@ int acme_csr_make(EVP_PKEY *key, const json_t *names, uint8_t **der, size_t *n,
 		  struct alk_err *err);
 /* Key and certificate in PEM that nobody vouches for. */
 char *acme_self_signed(const json_t *names, struct alk_err *err);
-/* Key and certificate in PEM for tls-alpn-01 (RFC 8737 section 3): `digest` is SHA-256 of the key authorization. */
+/* Key and certificate in PEM for tls-alpn-01 (RFC 8737 section 3): `digest` is SHA-256 of the key
+ * authorization. */
 char *acme_alpn_certificate(const char *name, const uint8_t digest[32], struct alk_err *err);
 
 struct acme_pair {
@@ -63,7 +64,8 @@ int acme_pair_read(const char *pem, const json_t *names, struct acme_pair *pair,
 
 /* Make the directory if need be, and see that it can be written by us alone. */
 int acme_state_check(const char *dir, struct alk_err *err);
-/* Text for free(), which may be a secret. -ENOENT: there is none (and `err` is not set); -EINVAL: no text or too long. */
+/* Text for free(), which may be a secret. -ENOENT: there is none (and `err` is not set); -EINVAL:
+ * no text or too long. */
 int acme_state_read(const char *dir, const char *name, char **text, struct alk_err *err);
 /* The whole file or the one before, after a crash too; mode 0600. */
 int acme_state_write(const char *dir, const char *name, const char *text, struct alk_err *err);
@@ -166,9 +168,9 @@ int acme_wire_init(struct acme_client *client, struct alk_err *err);
 /* An answer of any status is 0; -EIO with `err`: there was none. Clear the reply in both cases. */
 int acme_wire_get(struct acme_client *client, const char *url, struct acme_reply *reply,
 		  struct alk_err *err);
-/* A signed request, again with another nonce where the CA asks for it. Borrows `payload`, NULL is POST-as-GET. Until there is
- * an account it is signed with the key itself. 0: the answer is a good one; else -EIO, -EBUSY (later, see
- * client->retry_after), -EPERM with the CA's words. */
+/* A signed request, again with another nonce where the CA asks for it. Borrows `payload`, NULL is
+ * POST-as-GET. Until there is an account it is signed with the key itself. 0: the answer is a good
+ * one; else -EIO, -EBUSY (later, see client->retry_after), -EPERM with the CA's words. */
 int acme_wire_post(struct acme_client *client, const char *url, const json_t *payload,
 		   struct acme_reply *reply, struct alk_err *err);
 
@@ -193,8 +195,9 @@ int acme_order_run(struct acme_client *client, struct alk_err *err);
 
 /* ---- acme_renewal.c ---- */
 
-/* When is the certificate of client->pair due? At two thirds of its life and a little later, by chance; earlier or
- * later where the CA says so (RFC 9773). *again is when the CA is to be asked again, 0: it does not say such things. */
+/* When is the certificate of client->pair due? At two thirds of its life and a little later, by
+ * chance; earlier or later where the CA says so (RFC 9773). *again is when the CA is to be asked
+ * again, 0: it does not say such things. */
 time_t acme_renewal_time(const struct acme_pair *pair);
 time_t acme_renewal_ask(struct acme_client *client, time_t *again);
 /* After the n-th failure in a row: seconds, from a minute to six hours. */

@@ -7,7 +7,8 @@
 #include <jansson.h>
 #include <alknet/alknet.h>
 
-/* Check the options of ACME_OPTIONS; gives an object for the packet "start". -EINVAL with `err` naming the option. */
+/* Check the options of ACME_OPTIONS; gives an object for the packet "start". -EINVAL with `err`
+ * naming the option. */
 int acme_settings_make(const struct alk_options *options, json_t **settings, struct alk_err *err);
 
 #endif

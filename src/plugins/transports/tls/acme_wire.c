@@ -43,7 +43,8 @@ static size_t on_body(char *bytes, size_t size, size_t n, void *user)
 	return n;
 }
 
-/* The value of header `name`, when that is what the line is and the value is one that can be used. */
+/* The value of header `name`, when that is what the line is and the value is one that can be
+ * used. */
 static void header_take(const char *line, size_t n, const char *name, char *value, size_t size)
 {
 	size_t len = strlen(name);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* alknet-acme: the supervisor starts it with a socket as descriptor COMPANION_FD, and it lives as long as the socket. It may be
- * killed at any time: what is on disk is whole. */
+/* alknet-acme: the supervisor starts it with a socket as descriptor COMPANION_FD, and it lives as
+ * long as the socket. It may be killed at any time: what is on disk is whole. */
 #include "acme.h"
 #include "acme_private.h"
 

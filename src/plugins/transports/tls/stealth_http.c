@@ -58,7 +58,8 @@ static int http_enlarge(struct stealth *s, size_t from)
 	return 0;
 }
 
-/* The buffer is full and the line is not whole. False: there is no more room for it, or no memory. */
+/* The buffer is full and the line is not whole. False: there is no more room for it, or no
+ * memory. */
 static bool http_line_grows(struct stealth *s, bool within, enum http_page page)
 {
 	size_t from = within ? s->mark : s->pos;
@@ -476,7 +477,8 @@ void http_input(struct stealth *s, const uint8_t *bytes, size_t n, bool ready)
 	memcpy(s->buf + s->last, bytes, n);
 	s->last += n;
 	if (s->phase == HTTP_WAIT || s->phase == HTTP_IDLE) {
-		/* The minute that began with the connection goes on; the keep-alive time is over. */
+		/* The minute that began with the connection goes on; the keep-alive time is
+		 * over. */
 		if (s->phase == HTTP_IDLE)
 			s->timed = false;
 		http_begin(s);

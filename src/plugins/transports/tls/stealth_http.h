@@ -11,9 +11,9 @@
  *   stealth_http_body.c   a body that nobody wants: where it ends
  *   stealth_http_page.c   the bytes of an answer
  *
- * Start in stealth_http_line.c if a request is taken that nginx refuses, in stealth_http_page.c if an answer
- * has other bytes. Every rule here was learned from nginx 1.22.1 and is held against it by
- * tests/integration/test_stealth_diff.py: add the probe there first. */
+ * Start in stealth_http_line.c if a request is taken that nginx refuses, in stealth_http_page.c if
+ * an answer has other bytes. Every rule here was learned from nginx 1.22.1 and is held against it
+ * by tests/integration/test_stealth_diff.py: add the probe there first. */
 
 #include "stealth.h"
 
@@ -151,8 +151,8 @@ enum http_verdict http_field_next(struct http_field *f, const uint8_t *line, siz
 /* A whole line: keep what matters. False: the request is bad. */
 bool http_field_keep(struct http_request *r, const struct http_field *f, const uint8_t *line);
 
-/* Take `n` bytes of chunks; `taken` says how many belonged to them. HTTP_MORE, HTTP_LINE_DONE (the last
- * chunk and the trailers are over) or HTTP_BAD. */
+/* Take `n` bytes of chunks; `taken` says how many belonged to them. HTTP_MORE, HTTP_LINE_DONE (the
+ * last chunk and the trailers are over) or HTTP_BAD. */
 enum http_verdict http_chunks_next(struct http_chunks *c, const uint8_t *bytes, size_t n,
 				   size_t *taken);
 

@@ -253,8 +253,8 @@ static int hex_of(uint8_t c)
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Does the path stay below its root, and are its escapes whole? Escapes count as what they stand for, but
- * for `%`, `#` and `?`, which then are nothing but characters. */
+/* Does the path stay below its root, and are its escapes whole? Escapes count as what they stand
+ * for, but for `%`, `#` and `?`, which then are nothing but characters. */
 static bool path_valid(const uint8_t *p, size_t n)
 {
 	enum {

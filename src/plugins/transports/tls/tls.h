@@ -15,7 +15,8 @@
  *                  state machine of stealth.h
  *   tls_pump.c     carries bytes between SSH's end of a socketpair and the TLS connection
  *
- * Start here if you change how bytes travel: conn knows OpenSSL and the socket, pump knows two directions. */
+ * Start here if you change how bytes travel: conn knows OpenSSL and the socket, pump knows two
+ * directions. */
 
 #include <openssl/ssl.h>
 #include <stdbool.h>
@@ -24,8 +25,8 @@
 #include <alknet/alknet.h>
 #include "stealth.h"
 
-/* What is read and written at once; a buffer has room for as much in records. More stays in no cache: 256 KiB took 7 %
- * more CPU, 32 KiB 10 %. */
+/* What is read and written at once; a buffer has room for as much in records. More stays in no
+ * cache: 256 KiB took 7 % more CPU, 32 KiB 10 %. */
 #define TLS_CHUNK_SIZE ((size_t)96 * 1024)
 #define TLS_BUFFER_SIZE (TLS_CHUNK_SIZE + (size_t)8 * 1024)
 #define TLS_SPARES 4
@@ -73,8 +74,9 @@ void tls_buffer_give(struct tls *tls, uint8_t **buffer);
 
 /* ---- context ---- */
 
-/* Takes options apart and makes tls->ctx. 0, or -errno with `err` naming the option and what is wrong. What
- * is only strange (a certificate that has expired) is logged by the supervisor and the check. */
+/* Takes options apart and makes tls->ctx. 0, or -errno with `err` naming the option and what is
+ * wrong. What is only strange (a certificate that has expired) is logged by the supervisor and the
+ * check. */
 int tls_context_init_server(struct tls *tls, struct alk_err *err);
 int tls_context_init_client(struct tls *tls, struct alk_err *err);
 /* The last error of OpenSSL in words; empties its queue. */
@@ -85,7 +87,8 @@ const char *tls_error(void);
 #define TLS_TICKET_LIFETIME 300 /* s, as nginx */
 #define TLS_TICKET_ROTATE 600	/* s; the keys before are still taken for as long */
 
-/* The process's keys: one set, however many instances there are. NULL: out of memory, or no randomness. */
+/* The process's keys: one set, however many instances there are. NULL: out of memory, or no
+ * randomness. */
 struct tls_tickets *tls_tickets_ref(void);
 void tls_tickets_unref(struct tls_tickets **tickets);
 /* Supervisor: new keys if the ones that are there are old enough. */
@@ -118,7 +121,8 @@ struct tls_conn {
 	uint64_t since_update;	 /* bytes written with the keys of now */
 };
 
-/* Takes *fd, also on failure. 0 or -errno. Who says nothing costs no more than that: OpenSSL comes in with attach. */
+/* Takes *fd, also on failure. 0 or -errno. Who says nothing costs no more than that: OpenSSL comes
+ * in with attach. */
 int tls_conn_init(struct tls_conn *conn, struct tls *tls, int *fd, alk_io_fn *on_ready, void *user,
 		  struct alk_err *err);
 /* Accept or connect as `ctx` of tls says; without it the handshake does so. 0 or -ENOMEM. */
@@ -134,7 +138,8 @@ void tls_conn_ready(struct tls_conn *conn, int revents);
 size_t tls_conn_read(struct tls_conn *conn, void *bytes, size_t n);
 /* Bytes taken, 0..n; less than all: when it is writable again, the same bytes first. */
 size_t tls_conn_write(struct tls_conn *conn, const void *bytes, size_t n);
-/* Of a connection that `gathers`: is all that was taken with the kernel? If not: when it is writable again. */
+/* Of a connection that `gathers`: is all that was taken with the kernel? If not: when it is
+ * writable again. */
 bool tls_conn_flush(struct tls_conn *conn);
 /* Is there something that the socket will not tell? */
 bool tls_conn_pending(const struct tls_conn *conn);
@@ -148,8 +153,8 @@ void tls_conn_describe(const struct tls_conn *conn, struct alk_link *link);
 
 /* ---- the pump ---- */
 
-/* Takes what is in `conn`, also on failure; `n` bytes of what was read from it already come first. Gives SSH's end in
- * *fd. The pump lives on by itself until both ends are done. 0 or -errno. */
+/* Takes what is in `conn`, also on failure; `n` bytes of what was read from it already come first.
+ * Gives SSH's end in *fd. The pump lives on by itself until both ends are done. 0 or -errno. */
 int tls_pump_start(struct tls_conn *conn, const void *first, size_t n, int *fd,
 		   struct alk_err *err);
 /* The same to a socket that is there: takes *fd, also on failure. */
@@ -161,11 +166,13 @@ void tls_pump_free(struct tls_pump **pump);
 
 /* The options of it. */
 int tls_stealth_init(struct tls *tls, struct alk_err *err);
-/* What makes a first request ours, on this connection alone. 0; -EOPNOTSUPP: it cannot have such a thing; -EIO. */
+/* What makes a first request ours, on this connection alone. 0; -EOPNOTSUPP: it cannot have such a
+ * thing; -EIO. */
 int tls_stealth_token(const struct tls_conn *conn, char token[STEALTH_TOKEN_LEN + 1]);
 /* Client: say it. */
 int tls_stealth_knock(struct tls_conn *conn, const char *host, struct alk_err *err);
-/* As tls_admit and tls_admit_cancel, where stealth is on; and the end of a connection with the plugin. */
+/* As tls_admit and tls_admit_cancel, where stealth is on; and the end of a connection with the
+ * plugin. */
 void *tls_site_admit(struct tls *tls, struct alk_link *link, alk_link_fn *done, void *user);
 void tls_site_cancel(struct tls_site *site);
 void tls_site_free(struct tls_site **site);

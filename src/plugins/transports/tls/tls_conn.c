@@ -12,9 +12,10 @@
 
 /* ---- the socket, as OpenSSL sees it ---- */
 
-/* Read as much as there is, for a header of 5 bytes and the records to come. (OpenSSL's own read-ahead moves all that
- * it holds to the front of its buffer for each record.) A short read emptied the kernel's buffer: the loop says
- * when there is more, so that reading until nothing is left costs no call that finds nothing. */
+/* Read as much as there is, for a header of 5 bytes and the records to come. (OpenSSL's own
+ * read-ahead moves all that it holds to the front of its buffer for each record.) A short read
+ * emptied the kernel's buffer: the loop says when there is more, so that reading until nothing is
+ * left costs no call that finds nothing. */
 static void conn_fill(struct tls_conn *conn)
 {
 	ssize_t rc;
@@ -30,7 +31,8 @@ static void conn_fill(struct tls_conn *conn)
 	if (rc > 0) {
 		conn->ahead_at = 0;
 		conn->ahead_len = (uint32_t)rc;
-		/* A site looks again at once: a web server sees the end together with what came before. */
+		/* A site looks again at once: a web server sees the end together with what came
+		 * before. */
 		conn->readable = (size_t)rc == conn->ahead_max || conn->ahead_max < TLS_BUFFER_SIZE;
 		return;
 	}
@@ -96,7 +98,8 @@ bool tls_conn_flush(struct tls_conn *conn)
 	return true;
 }
 
-/* Records of one write go to the kernel together: a call a record is dear, and so is a peer who wakes for each. */
+/* Records of one write go to the kernel together: a call a record is dear, and so is a peer who
+ * wakes for each. */
 static bool conn_gather(struct tls_conn *conn, const void *bytes, size_t n)
 {
 	if (conn->gather == NULL)

@@ -202,9 +202,10 @@ int tls_context_init_server(struct tls *tls, struct alk_err *err)
 
 	if (rc < 0)
 		return rc;
-	/* nginx chooses the cipher, and offers old versions as Debian sets it up, which OpenSSL cannot do at this level:
-	 * clients that have nothing newer get another alert than from a server that does not offer them. Without
-	 * stealth the client chooses, whose first is the cheapest. */
+	/* nginx chooses the cipher, and offers old versions as Debian sets it up, which OpenSSL
+	 * cannot do at this level: clients that have nothing newer get another alert than from a
+	 * server that does not offer them. Without stealth the client chooses, whose first is the
+	 * cheapest. */
 	if (tls->stealth) {
 		SSL_CTX_set_options(tls->ctx, SSL_OP_CIPHER_SERVER_PREFERENCE);
 		SSL_CTX_set_security_level(tls->ctx, 2);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Client: connect (through the proxy, if there is one), handshake, and see whether it is the right server. */
+/* Client: connect (through the proxy, if there is one), handshake, and see whether it is the right
+ * server. */
 #include "tls.h"
 
 #include <arpa/inet.h>
@@ -41,7 +42,8 @@ static void dialing_end(struct tls_dialing *d, int rc, const struct alk_err *err
 	done(user, rc, &link, err);
 }
 
-/* The name that is checked also says in the hello whom we want; an address is not said there (RFC 6066 3). */
+/* The name that is checked also says in the hello whom we want; an address is not said there (RFC
+ * 6066 3). */
 static int name_set(struct tls_dialing *d, struct alk_err *err)
 {
 	uint8_t address[sizeof(struct in6_addr)];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Between SSH's end of a socketpair and the TLS connection. Each direction has at most one buffer, and nothing is
- * read for a direction while its buffer waits: that is the back-pressure. */
+/* Between SSH's end of a socketpair and the TLS connection. Each direction has at most one buffer,
+ * and nothing is read for a direction while its buffer waits: that is the back-pressure. */
 #include "tls.h"
 
 #include <assert.h>
@@ -205,7 +205,8 @@ static void pump_watch(struct tls_pump *pump)
 				     (pump->in.len > 0 ? ALK_IO_WRITE : 0));
 }
 
-/* SSH has closed and the peer knows: a close() now could take back what the peer has not read yet. */
+/* SSH has closed and the peer knows: a close() now could take back what the peer has not read
+ * yet. */
 static void pump_linger(struct tls_pump *pump)
 {
 	if (pump->lingering)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Server with `stealth`: drives the state machine of stealth.h over one accepted connection, until it is SSH, somebody
- * else's, or a visitor who gets his answer here. Once it is known not to be ours the core is told that the link failed,
- * and forgets it; the connection lives on by itself, with a web server's patience and not the handshake's. */
+/* Server with `stealth`: drives the state machine of stealth.h over one accepted connection, until
+ * it is SSH, somebody else's, or a visitor who gets his answer here. Once it is known not to be
+ * ours the core is told that the link failed, and forgets it; the connection lives on by itself,
+ * with a web server's patience and not the handshake's. */
 #include "tls_site.h"
 #include "acme.h"
 
@@ -16,7 +17,8 @@
 #define SITES_MAX                                                                                  \
 	768 /* visitors at once; Debian's nginx takes as many. One more ends the oldest. */
 #define WARN_MS 10000 /* the log is told once in that time that the upstream is not there */
-/* What nginx has OpenSSL read at most at once; what is behind stays in the kernel and makes a close() a RST. */
+/* What nginx has OpenSSL read at most at once; what is behind stays in the kernel and makes a
+ * close() a RST. */
 #define AHEAD_MAX 16709
 /* The same of HTTP. */
 #define FIRST_READ 1024
@@ -365,7 +367,8 @@ static void on_ready(void *user, int revents)
 	site_turn(site);
 }
 
-/* Most strangers have spoken by the time their connection gets here: no need to ask the kernel when. */
+/* Most strangers have spoken by the time their connection gets here: no need to ask the kernel
+ * when. */
 static void on_begin(void *user)
 {
 	struct tls_site *site = user;

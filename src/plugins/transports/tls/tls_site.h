@@ -2,8 +2,8 @@
 #ifndef ALKNET_TLS_SITE_H
 #define ALKNET_TLS_SITE_H
 
-/* One accepted connection where `stealth` is on: tls_site.c has its life, tls_talk.c carries bytes between it and the
- * state machine of stealth.h. */
+/* One accepted connection where `stealth` is on: tls_site.c has its life, tls_talk.c carries bytes
+ * between it and the state machine of stealth.h. */
 
 #include "tls.h"
 
@@ -43,8 +43,8 @@ struct tls_site {
 
 /* Make site->stealth. 0 or -ENOMEM. */
 int tls_talk_init(struct tls_site *site);
-/* As much as there is and fits, both ways. `buffer` is TLS_BUFFER_SIZE. Afterwards look at the machine's state, at
- * `closing` and at `out_len`. */
+/* As much as there is and fits, both ways. `buffer` is TLS_BUFFER_SIZE. Afterwards look at the
+ * machine's state, at `closing` and at `out_len`. */
 void tls_talk_turn(struct tls_site *site, uint8_t *buffer);
 
 #endif

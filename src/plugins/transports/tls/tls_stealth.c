@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The settings of stealth, and the key that says "I am one of yours" for one TLS connection alone. */
+/* The settings of stealth, and the key that says "I am one of yours" for one TLS connection
+ * alone. */
 #include "tls.h"
 
 #include <errno.h>
@@ -58,7 +59,8 @@ static int upstream_load(struct tls *tls, struct alk_err *err)
 	return rc < 0 ? alk_err_prefix(err, rc, "stealth_upstream") : 0;
 }
 
-/* Tests do not wait for minutes: ALKNET_STEALTH_SCALE=10 makes a web server's times ten times shorter. */
+/* Tests do not wait for minutes: ALKNET_STEALTH_SCALE=10 makes a web server's times ten times
+ * shorter. */
 static void times_load(struct tls *tls)
 {
 	const char *text = getenv("ALKNET_STEALTH_SCALE");
@@ -97,7 +99,8 @@ static void base64url(char *text)
 		*text = *text == '+' ? '-' : *text == '/' ? '_' : *text;
 }
 
-/* What both ends know of this connection and nobody else, and no other connection has (RFC 5705). */
+/* What both ends know of this connection and nobody else, and no other connection has (RFC
+ * 5705). */
 int tls_stealth_token(const struct tls_conn *conn, char token[STEALTH_TOKEN_LEN + 1])
 {
 	static const char label[] = "EXPORTER-alknet-stealth";
@@ -106,7 +109,8 @@ int tls_stealth_token(const struct tls_conn *conn, char token[STEALTH_TOKEN_LEN 
 	unsigned len = 0;
 	int rc = 0;
 
-	/* Without an extended master secret (RFC 7627) somebody in between can make two connections export the same. */
+	/* Without an extended master secret (RFC 7627) somebody in between can make two connections
+	 * export the same. */
 	if (SSL_version(conn->ssl) < TLS1_3_VERSION && SSL_get_extms_support(conn->ssl) != 1)
 		return -EOPNOTSUPP;
 	if (SSL_export_keying_material(conn->ssl, exported, sizeof(exported), label,
@@ -123,7 +127,8 @@ int tls_stealth_token(const struct tls_conn *conn, char token[STEALTH_TOKEN_LEN 
 	return rc;
 }
 
-/* The request that comes before SSH; it is one for a page that does not exist to a server that is not ours. */
+/* The request that comes before SSH; it is one for a page that does not exist to a server that is
+ * not ours. */
 int tls_stealth_knock(struct tls_conn *conn, const char *host, struct alk_err *err)
 {
 	char token[STEALTH_TOKEN_LEN + 1], request[512];

@@ -112,8 +112,9 @@ static bool talk_goes_on(const struct tls_site *site)
 	return !site->closing && (state == STEALTH_JUDGING || state == STEALTH_HTTP);
 }
 
-/* After a read that filled the room: may there be more? nginx asks the kernel once and counts down from there what it
- * reads; below zero it takes it that there is nothing. Of what OpenSSL holds it knows nothing. */
+/* After a read that filled the room: may there be more? nginx asks the kernel once and counts down
+ * from there what it reads; below zero it takes it that there is nothing. Of what OpenSSL holds it
+ * knows nothing. */
 static bool site_may_have_more(struct tls_site *site, size_t n)
 {
 	if (site->available < 0) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Keys of session tickets (RFC 5077, RFC 8446 4.6.1). The supervisor makes them and hands them to all workers, so that
- * a client may come back to another worker, and to the workers of the next generation: therefore one set for
- * the process and not for the instance. They are never written anywhere. */
+/* Keys of session tickets (RFC 5077, RFC 8446 4.6.1). The supervisor makes them and hands them to
+ * all workers, so that a client may come back to another worker, and to the workers of the next
+ * generation: therefore one set for the process and not for the instance. They are never written
+ * anywhere. */
 #include "tls.h"
 
 #include <errno.h>
@@ -110,7 +111,8 @@ static int ticket_mac(struct ticket_key *key, EVP_MAC_CTX *mac)
 	return EVP_MAC_CTX_set_params(mac, params) == 1 ? 0 : -1;
 }
 
-/* 1 go on; 2 go on and give a ticket with the keys of now; 0 not one of ours: a full handshake; -1 failed. */
+/* 1 go on; 2 go on and give a ticket with the keys of now; 0 not one of ours: a full handshake; -1
+ * failed. */
 static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
 		     EVP_MAC_CTX *mac, int seal)
 {
