@@ -449,8 +449,10 @@ static bool key_leaves(void)
 	char keys[64];
 	ssize_t n = read(STDIN_FILENO, keys, sizeof(keys));
 
-	return n == 0 || (n > 0 && (memchr(keys, 'q', (size_t)n) != NULL ||
-				    memchr(keys, 'Q', (size_t)n) != NULL));
+	if (n < 0)
+		return errno != EINTR && errno != EAGAIN; /* EIO: the terminal has gone */
+	return n == 0 || memchr(keys, 'q', (size_t)n) != NULL ||
+	       memchr(keys, 'Q', (size_t)n) != NULL;
 }
 
 /* What the server sent. Gives its refusal in *refused. */

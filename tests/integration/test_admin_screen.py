@@ -21,13 +21,14 @@ ENTER, LEAVE = b"\x1b[?1049h", b"\x1b[?1049l"
 class Terminal:
     """What a program writes to a terminal, as lines; only the signs that the screen uses are known."""
 
-    def __init__(self, argv, rows=24, columns=80, **environment):
+    def __init__(self, argv, rows=24, columns=80, own=True, **environment):
         self.master, slave = pty.openpty()
         self.resize(rows, columns)
         self.before = termios.tcgetattr(slave)
         self.raw = b""
         self.popen = subprocess.Popen(
-            [str(a) for a in argv], stdin=slave, stdout=slave, stderr=slave, start_new_session=True, preexec_fn=self._own,
+            [str(a) for a in argv], stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+            preexec_fn=self._own if own else None,
             env=procs.environment(TERM="xterm", LC_ALL="C.UTF-8", **environment),
         )
         self.slave = slave
@@ -81,8 +82,13 @@ class Terminal:
         if self.popen.poll() is None:
             self.popen.kill()
         self.popen.wait()
-        os.close(self.master)
+        self.hang_up()
         os.close(self.slave)
+
+    def hang_up(self):
+        if self.master is not None:
+            os.close(self.master)
+        self.master = None
 
 
 @pytest.fixture
@@ -135,6 +141,14 @@ def test_it_leaves_the_terminal_as_it_was(watching, how):
         os.kill(terminal.popen.pid, getattr(signal, how))
     assert terminal.end() == 0
     as_before(terminal)
+
+
+def test_the_terminal_goes(watching):
+    """It is not the program's own, so that no SIGHUP says so."""
+    terminal = watching(own=False)
+    terminal.wait(lambda lines: len(lines) > 1, "the screen")
+    terminal.hang_up()
+    terminal.popen.wait(scaled(20))
 
 
 def test_the_server_goes(watching):
