@@ -260,8 +260,8 @@ struct bus {
 	struct conn *by_number[BUS_CONN_BUCKETS];
 	TAILQ_HEAD(, conn) line; /* they wait for a turn */
 	struct alk_task turn;
-	size_t work;		  /* subscriptions that events looked at since the last turn */
-	STAILQ_HEAD(, late) late; /* what the hub said, and has to wait because of that */
+	size_t work;		       /* subscriptions that events looked at since the last turn */
+	STAILQ_HEAD(lates, late) late; /* what the hub said, and has to wait because of that */
 	struct alk_task hear_late;
 	uint64_t last_conn, last_tag, last_call, event;
 	struct call *calls[BUS_CALL_BUCKETS];
