@@ -6,7 +6,7 @@
 #include <string.h>
 
 /* So many writes of 64 KiB may wait for a channel. */
-#define SPARES 8
+#define SPARES 16
 
 struct env {
 	atomic_uint refs;

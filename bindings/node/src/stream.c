@@ -32,7 +32,7 @@
  * (visit.c). */
 #define ATTEND_MAX (4 * 1024)
 /* When so much waits for the channel JavaScript waits too, until half of it is left. */
-#define QUIET_MAX (512 * 1024)
+#define QUIET_MAX (1024 * 1024)
 /* Small chunks of one write are joined to so much. */
 #define JOIN_MAX (32 * 1024)
 
