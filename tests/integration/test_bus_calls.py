@@ -215,14 +215,23 @@ def test_a_worker_that_dies(bus):
 def test_a_channel_that_ended_is_no_spoke(bus):
     """Its end came while the policy was asked about its registration."""
     server = bus(1, policy="""
-    return { on_call = function(session, operation)
-        if operation == "/hub/services/register" then alknet.sleep(0.3) end
-        return "allow"
-    end }
+    local go = false
+    return {
+        on_call = function(session, operation)
+            while operation == "/hub/services/register" and not go do alknet.sleep(0.01) end
+            return "allow"
+        end,
+        on_publish = function(session, envelope)
+            go = go or envelope.type == "go"
+            return "allow"
+        end,
+    }
     """)
     dev, caller = server.peer().subscribe("a"), server.peer()
     dev.request("/hub/services/register", {"spoke": "dev", "operations": [{"name": "/x"}]})
     dev.end()
+    assert dev.wire.is_alive()  # its answer: the end before it was read
+    caller.send("go")
     assert "ended" in failed(dev.next(), "INVALID_INPUT")
     failed(caller.call("/dev/x"), "NOT_FOUND")
     caller.send("a", "", {"n": 1})
