@@ -33,6 +33,7 @@
 #define LIST_INIT(head_) ((head_)->lh_first = 0)
 #define LIST_EMPTY(head_) ((head_)->lh_first == 0)
 #define LIST_FIRST(head_) ((head_)->lh_first)
+#define LIST_NEXT(elm_, field_) ((elm_)->field_.le_next)
 #define LIST_FOREACH(var_, head_, field_)                                                          \
 	for ((var_) = (head_)->lh_first; (var_); (var_) = (var_)->field_.le_next)
 #define LIST_INSERT_HEAD(head_, elm_, field_)                                                      \

@@ -4,8 +4,8 @@
  * In: what comes is gathered in `in` until JavaScript fetches it; when that is full the channel is
  * told to wait, and its window closes. JavaScript asks (stream_read) and is given what is there at
  * once, or an event when something comes.
- * Out: writes are a list; what the channel takes is taken there, and each write that was taken
- * whole is an event. */
+ * Out: writes are a list, and what the channel takes is taken there. Of those that were copied
+ * nobody hears unless they were too many; each of the others is an event once it was taken whole. */
 #include "binding.h"
 
 #include <errno.h>

@@ -136,7 +136,7 @@ struct operation {
 /* A client that serves operations. */
 struct spoke {
 	struct spoke *next, **prev;
-	struct spoke *name_next, **name_prev; /* of its bucket */
+	LIST_ENTRY(spoke) by_name;
 	uint64_t worker, connection;
 	char *name, *identity;
 	struct operation *operations;
@@ -192,7 +192,7 @@ struct conn {
 	uint32_t magic;
 	struct bus *bus;
 	struct conn *next, **prev;
-	struct conn *number_next, **number_prev; /* of its bucket */
+	LIST_ENTRY(conn) by_number;
 	const struct conn_way *way;
 	void *at; /* the way's */
 	struct alk_task flush;
@@ -257,7 +257,7 @@ struct bus {
 	struct group **groups; /* each at its number - 1 */
 	size_t size_groups;
 	struct conn *conns;
-	struct conn *by_number[BUS_CONN_BUCKETS];
+	LIST_HEAD(conn_bucket, conn) by_number[BUS_CONN_BUCKETS];
 	TAILQ_HEAD(, conn) line; /* they wait for a turn */
 	struct alk_task turn;
 	size_t work;		       /* subscriptions that events looked at since the last turn */
@@ -267,7 +267,7 @@ struct bus {
 	struct call *calls[BUS_CALL_BUCKETS];
 	struct call *calls_from[BUS_CALL_BUCKETS];
 	struct spoke *spokes;
-	struct spoke *by_name[BUS_SPOKE_BUCKETS];
+	LIST_HEAD(spoke_bucket, spoke) by_name[BUS_SPOKE_BUCKETS];
 	struct operation own[BUS_OWN_COUNT];
 	struct access *access;
 	struct alk_bus *inner;

@@ -562,18 +562,12 @@ static void on_flush(void *user)
 
 static void conn_link(struct conn *c)
 {
-	struct conn **at = &c->bus->by_number[c->number % BUS_CONN_BUCKETS];
-
 	c->next = c->bus->conns;
 	c->prev = &c->bus->conns;
 	if (c->next != NULL)
 		c->next->prev = &c->next;
 	c->bus->conns = c;
-	c->number_next = *at;
-	c->number_prev = at;
-	if (c->number_next != NULL)
-		c->number_next->number_prev = &c->number_next;
-	*at = c;
+	LIST_INSERT_HEAD(&c->bus->by_number[c->number % BUS_CONN_BUCKETS], c, by_number);
 }
 
 static void conn_unlink(struct conn *c)
@@ -581,9 +575,7 @@ static void conn_unlink(struct conn *c)
 	*c->prev = c->next;
 	if (c->next != NULL)
 		c->next->prev = c->prev;
-	*c->number_prev = c->number_next;
-	if (c->number_next != NULL)
-		c->number_next->number_prev = c->number_prev;
+	LIST_REMOVE(c, by_number);
 }
 
 struct conn *conn_new(struct bus *bus, const struct conn_way *way, void *at)
@@ -645,10 +637,10 @@ void conn_free(struct conn **conn)
 
 struct conn *conn_find(const struct bus *bus, uint64_t number)
 {
-	struct conn *c = bus->by_number[number % BUS_CONN_BUCKETS];
+	struct conn *c = LIST_FIRST(&bus->by_number[number % BUS_CONN_BUCKETS]);
 
 	while (c != NULL && c->number != number)
-		c = c->number_next;
+		c = LIST_NEXT(c, by_number);
 	return c;
 }
 

@@ -75,27 +75,21 @@ static size_t bucket(const char *name, size_t n)
 
 static struct spoke *spoke_of(const struct bus *bus, const char *name, size_t n)
 {
-	struct spoke *s = bus->by_name[bucket(name, n)];
+	struct spoke *s = LIST_FIRST(&bus->by_name[bucket(name, n)]);
 
 	while (s != NULL && (strlen(s->name) != n || memcmp(s->name, name, n) != 0))
-		s = s->name_next;
+		s = LIST_NEXT(s, by_name);
 	return s;
 }
 
 static void spoke_link(struct bus *bus, struct spoke *s)
 {
-	struct spoke **at = &bus->by_name[bucket(s->name, strlen(s->name))];
-
 	s->next = bus->spokes;
 	s->prev = &bus->spokes;
 	if (s->next != NULL)
 		s->next->prev = &s->next;
 	bus->spokes = s;
-	s->name_next = *at;
-	s->name_prev = at;
-	if (s->name_next != NULL)
-		s->name_next->name_prev = &s->name_next;
-	*at = s;
+	LIST_INSERT_HEAD(&bus->by_name[bucket(s->name, strlen(s->name))], s, by_name);
 }
 
 static void spoke_unlink(struct spoke *s)
@@ -103,9 +97,7 @@ static void spoke_unlink(struct spoke *s)
 	*s->prev = s->next;
 	if (s->next != NULL)
 		s->next->prev = s->prev;
-	*s->name_prev = s->name_next;
-	if (s->name_next != NULL)
-		s->name_next->name_prev = s->name_prev;
+	LIST_REMOVE(s, by_name);
 }
 
 bool spoke_find(const struct bus *bus, const char *name, struct operation_at *at)
