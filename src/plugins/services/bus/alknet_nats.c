@@ -663,7 +663,7 @@ static void do_stream(struct wire_in *in)
 	uint64_t n = wire_get_number(in);
 	natsStatus s;
 
-	if (n > STREAM_SUBJECTS_MAX)
+	if (n > (uint64_t)(STREAM_SUBJECTS_MAX - stream.n))
 		_exit(1);
 	pthread_mutex_lock(&stream.lock);
 	snprintf(stream.name, sizeof(stream.name), "%s", name);

@@ -92,11 +92,7 @@ static void group_leave(struct bus *bus, struct sub *sub)
 /* Those that may be the same. */
 static struct helds *held_alike(const struct sub *sub, const uint8_t *bytes, size_t n)
 {
-	uint32_t sum = (uint32_t)n;
-
-	for (size_t i = 0; i < n && i < HELD_SUM; i++)
-		sum = (sum ^ bytes[i]) * 16777619;
-	return &sub->alike[sum % HELD_ALIKE];
+	return &sub->alike[wire_hash(bytes, n < HELD_SUM ? n : HELD_SUM) % HELD_ALIKE];
 }
 
 static bool held_look_alike(struct sub *sub)

@@ -111,11 +111,7 @@ bool nats_operation_subject(const struct nats *nats, char out[NATS_SUBJECT_MAX],
 
 static struct nats_operations *bucket(struct nats *nats, const char *name)
 {
-	uint32_t hash = 2166136261;
-
-	for (; *name != '\0'; name++)
-		hash = (hash ^ (uint8_t)*name) * 16777619;
-	return &nats->operations[hash % NATS_BUCKETS];
+	return &nats->operations[wire_hash(name, strlen(name)) % NATS_BUCKETS];
 }
 
 static uint64_t operation_sub(struct nats *nats, enum nats_role role, const char *part,

@@ -63,14 +63,9 @@ static void spoke_free(struct spoke **spoke)
 	free(s);
 }
 
-/* FNV-1a. Who makes names that collide has a list as long as that of all spokes, and no longer. */
 static size_t bucket(const char *name, size_t n)
 {
-	uint32_t hash = 2166136261u;
-
-	while (n-- > 0)
-		hash = (hash ^ (uint8_t)*name++) * 16777619u;
-	return hash % BUS_SPOKE_BUCKETS;
+	return wire_hash(name, n) % BUS_SPOKE_BUCKETS;
 }
 
 static struct spoke *spoke_of(const struct bus *bus, const char *name, size_t n)

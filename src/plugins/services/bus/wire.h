@@ -84,4 +84,16 @@ const uint8_t *wire_get_bytes(struct wire_in *in, size_t *n);
 /* Everything was read and nothing was missing. */
 bool wire_done(const struct wire_in *in);
 
+/* FNV-1a, to find by name what came over it. A peer may choose names that collide: what is found so
+ * must not cost more than a walk over all, of which there is a bound. */
+static inline uint32_t wire_hash(const void *bytes, size_t n)
+{
+	const uint8_t *at = bytes;
+	uint32_t hash = 2166136261u;
+
+	while (n-- > 0)
+		hash = (hash ^ *at++) * 16777619u;
+	return hash;
+}
+
 #endif
