@@ -440,7 +440,7 @@ void hub_event(struct hub *hub, const struct hub_worker *from, const char *topic
 	struct routing r = {hub, from};
 
 	hub->event++;
-	if (n_served > 0)
+	if (served != NULL)
 		groups_served(hub, served, n_served);
 	hub_tail(hub, topic, frame, n);
 	topics_each(hub->topics, topic, on_want, &r);
