@@ -3,8 +3,9 @@
 
 check_PROGRAMS =
 check_LTLIBRARIES =
-TESTS = scripts/check-includes.sh tests/integration.sh tests/faults.sh
+TESTS = scripts/check-includes.sh tests/integration.sh tests/faults.sh tests/alone.sh
 TEST_EXTENSIONS = .sh
+tests/alone.log: $(filter-out tests/alone.log,$(TEST_LOGS))
 SH_LOG_COMPILER = bash
 LOG_COMPILER = bash $(srcdir)/tests/run-program.sh
 

@@ -28,6 +28,7 @@ USER = "tester"
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes more than ten seconds")
+    config.addinivalue_line("markers", "alone: must not run beside another test")
     config.addinivalue_line("markers", "part(NAME): needs a part of alknet that --without-NAME leaves out")
     try:
         sanitized = procs.is_sanitized()

@@ -26,6 +26,7 @@ class Seen:
     seconds: float = 0  # until it ended, from the connection's begin
     quiet: float = 0  # until it ended, from the last byte that was sent or came
     silent: float = 0  # until it ended, from the last byte that came, or the begin
+    late: float = 0  # by how much a pause was longer than it should have been, s, at most
     taken: int = 0  # of who goes on talking behind the end: how many pieces went out before he was reset
 
 
@@ -152,7 +153,9 @@ class Prober:
                 await self.more.wait()
                 continue
             if isinstance(piece, float):
+                begun = time.monotonic()
                 await asyncio.sleep(piece / self.scale)  # a client that is slow: what is tried, not what is waited for
+                self.seen.late = max(self.seen.late, time.monotonic() - begun - piece / self.scale)
                 continue
             self.more.clear()
             # A tuple is several records that go out together: the server's answer to the first cannot overtake the others.
