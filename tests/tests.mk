@@ -87,6 +87,7 @@ UNIT_TESTS = \
 	tests/unit/test_text \
 	tests/unit/test_turns \
 	tests/unit/test_window \
+	tests/unit/test_direct \
 	tests/unit/test_attend \
 	tests/unit/test_visit \
 	tests/unit/test_coalesce \

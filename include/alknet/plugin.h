@@ -36,9 +36,10 @@ struct alk_bus; /* alknet/bus.h */
  * local socket: the operation `local` (alknet/local.h). 1.7: alk_half_call (alknet/half.h). 1.8:
  * alknet/bus.h: a service offers operations on the bus, publishes and subscribes; the env has
  * `bus`. 1.9: alk_channel_link, alk_channel_session (alknet/service.h). 1.10: alk_loop_pair,
- * alk_loop_wrote, alk_loop_unpair (alknet/loop.h). */
+ * alk_loop_wrote, alk_loop_unpair (alknet/loop.h). 1.11: alk_direct_offer, alk_direct_ready,
+ * alk_direct_withdraw (alknet/transport.h). */
 #define ALK_ABI_MAJOR 1
-#define ALK_ABI_MINOR 10
+#define ALK_ABI_MINOR 11
 #define ALK_PLUGIN_MAGIC 0x6b6e6c61u /* "alnk" */
 
 enum alk_plugin_kind {

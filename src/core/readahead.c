@@ -3,10 +3,12 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#include <alknet/loop.h>
+#include <linux/sockios.h>
+#include "direct.h"
 #include "readahead.h"
 
 #define AHEAD_SIZE (256 * 1024)
@@ -21,12 +23,13 @@
 struct ahead {
 	uint8_t *buf; /* NULL while empty */
 	uint32_t pos, len;
-	bool readable; /* the kernel may have more */
-	bool writable; /* the kernel took all of the last send */
-	bool corked;   /* sends wait */
-	bool deaf;     /* nothing is read any more */
-	bool sips;     /* libssh gets SIP bytes a call */
-	bool ended;    /* the next recv gives `end`: 0 or -errno */
+	struct alk_direct *direct; /* whom the bytes come from and go to; NULL: the fd */
+	bool readable;		   /* the kernel may have more */
+	bool writable;		   /* the kernel took all of the last send */
+	bool corked;		   /* sends wait */
+	bool deaf;		   /* nothing is read any more */
+	bool sips;		   /* libssh gets SIP bytes a call */
+	bool ended;		   /* the next recv gives `end`: 0 or -errno */
 	int end;
 };
 
@@ -101,6 +104,7 @@ void alk_readahead_remove(int fd)
 		return;
 	if (a->buf)
 		ahead_give_back(a);
+	alk_direct_end(&a->direct);
 	free(a);
 	aheads[fd] = NULL;
 	if (--aheads_count > 0)
@@ -108,6 +112,25 @@ void alk_readahead_remove(int fd)
 	free(aheads);
 	aheads = NULL;
 	aheads_size = 0;
+}
+
+bool alk_readahead_direct(int fd, alk_io_fn *on_ready, void *user)
+{
+	struct ahead *a = ahead_find(fd);
+
+	if (a)
+		a->direct = alk_direct_take(fd, on_ready, user);
+	return a && a->direct;
+}
+
+uint64_t alk_readahead_unsent(int fd)
+{
+	const struct ahead *a = ahead_find(fd);
+	int left = 0;
+
+	if (a && a->direct)
+		return alk_direct_unsent(a->direct);
+	return ioctl(fd, SIOCOUTQ, &left) == 0 && left > 0 ? (uint64_t)left : 0;
 }
 
 bool alk_readahead_active(int fd)
@@ -173,6 +196,7 @@ size_t alk_readahead_left(int fd)
  * nothing. */
 static void ahead_fill(int fd, struct ahead *a)
 {
+	bool drains = a->direct && alk_direct_drains(a->direct);
 	ssize_t n;
 
 	if (!a->readable || a->buf || a->ended)
@@ -185,12 +209,15 @@ static void ahead_fill(int fd, struct ahead *a)
 		a->end = -ENOMEM;
 		return;
 	}
-	n = syscall(SYS_recvfrom, fd, a->buf, (size_t)AHEAD_SIZE, MSG_DONTWAIT, NULL, NULL);
+	if (a->direct)
+		n = alk_direct_recv(a->direct, a->buf, AHEAD_SIZE);
+	else
+		n = syscall(SYS_recvfrom, fd, a->buf, (size_t)AHEAD_SIZE, MSG_DONTWAIT, NULL, NULL);
 	if (n > 0) {
 		a->len = (uint32_t)n;
 		/* A short read emptied the kernel's buffer; the loop will say when there is
 		 * more. */
-		a->readable = n == AHEAD_SIZE;
+		a->readable = n == AHEAD_SIZE || drains;
 		return;
 	}
 	ahead_give_back(a);
@@ -241,7 +268,10 @@ bool alk_readahead_send(int fd, const void *buf, size_t n, int flags, ssize_t *r
 		*rc = 0;
 		return true;
 	}
-	sent = syscall(SYS_sendto, fd, buf, n, flags | MSG_NOSIGNAL, NULL, (socklen_t)0);
+	if (a->direct)
+		sent = alk_direct_send(a->direct, buf, n);
+	else
+		sent = syscall(SYS_sendto, fd, buf, n, flags | MSG_NOSIGNAL, NULL, (socklen_t)0);
 	a->writable = sent == (ssize_t)n;
 	if (sent < 0 && (errno == EAGAIN || errno == EINTR))
 		sent = 0;

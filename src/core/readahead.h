@@ -18,11 +18,18 @@
 
 #include <poll.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
+#include <alknet/loop.h>
 
 /* 0, also when the program has no read-ahead; -ENOMEM. */
 int alk_readahead_add(int fd);
 void alk_readahead_remove(int fd);
+/* Is there something that a transport offers for this fd, which is read ahead? It is taken: all comes
+ * from the transport and goes to it, and `on_ready` is told when, as if the fd were ready. */
+bool alk_readahead_direct(int fd, alk_io_fn *on_ready, void *user);
+/* Bytes that were sent and that the peer has not acknowledged; 0 where nobody knows. */
+uint64_t alk_readahead_unsent(int fd);
 /* The thread that calls this is the loop's, or is not any more. One that calls alk_readahead_add()
  * is. */
 void alk_readahead_thread(bool is_loops);

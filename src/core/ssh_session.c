@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <poll.h>
-#include <sys/ioctl.h>
-#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -233,12 +231,14 @@ static void ssh_flush(struct alk_ssh *s, uint64_t came)
 			ssh_lost(s);
 		alk_ssh_leave(s);
 		alk_readahead_cork(s->fd, true);
-		alk_loop_wrote(s->loop, s->fd);
+		if (!s->direct)
+			alk_loop_wrote(s->loop, s->fd);
 		if (s->lockstep && !s->up)
 			s->said_at = alk_loop_now(s->loop);
 	}
 	if (ssh_get_status(s->ssh) & SSH_WRITE_PENDING) {
-		events |= ALK_IO_WRITE;
+		if (!s->direct)
+			events |= ALK_IO_WRITE;
 		if (s->batch > BATCH_MIN)
 			s->batch /= 2;
 		if (ssh_queued(s) > QUEUE_MAX && !s->dying) {
@@ -301,7 +301,9 @@ static void ssh_turn(struct alk_ssh *s, int events)
 		return;
 	s->turning = true;
 	alk_ssh_hold(s);
-	alk_readahead_ready(s->fd, events);
+	/* A server says its banner before it reads anything. */
+	if (s->event || !s->serves)
+		alk_readahead_ready(s->fd, events);
 	if (!s->event)
 		ssh_step(s);
 	if (s->event && !s->dying && (!s->ahead || alk_readahead_more(s->fd)))
@@ -437,6 +439,7 @@ int alk_ssh_start(struct alk_ssh *s, int fd, struct alk_err *err)
 		return alk_err_set(err, -ENOMEM, "out of memory for a session");
 	s->ahead = alk_readahead_active(fd);
 	alk_io_set(s->io, ALK_IO_READ);
+	s->direct = alk_readahead_direct(fd, on_ready, s);
 	return 0;
 }
 
@@ -570,20 +573,13 @@ void alk_ssh_wrote(struct alk_ssh *s)
 		alk_task_queue(s->loop, &s->task);
 }
 
-/* Bytes that the kernel took from us and still holds. */
-static uint64_t ssh_unacknowledged(const struct alk_ssh *s)
-{
-	int left = 0;
-
-	return s->fd >= 0 && ioctl(s->fd, SIOCOUTQ, &left) == 0 && left > 0 ? (uint64_t)left : 0;
-}
-
 /* A long upload over a slow link may leave no room for an answer, but it moves: what the peer's
  * kernel has acknowledged is a sign of life as long as more is on its way behind it. (When nothing
  * is, our question has arrived, and a peer that lives answers.) */
 static void ssh_look_for_progress(struct alk_ssh *s)
 {
-	uint64_t left = ssh_unacknowledged(s), handed = s->handed + s->sock.out_bytes;
+	uint64_t left = s->fd >= 0 ? alk_readahead_unsent(s->fd) : 0,
+		 handed = s->handed + s->sock.out_bytes;
 	uint64_t gone = handed > left ? handed - left : 0;
 
 	ssh_hear(s);
@@ -597,6 +593,7 @@ static bool ssh_has_input(const struct alk_ssh *s)
 {
 	struct pollfd poll_fd = {.fd = s->fd, .events = POLLIN};
 
+	alk_readahead_ready(s->fd, ALK_IO_READ); /* it would answer from what it knows */
 	return s->fd >= 0 && poll(&poll_fd, 1, 0) > 0;
 }
 

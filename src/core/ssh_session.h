@@ -91,6 +91,7 @@ struct alk_ssh {
 	bool lockstep; /* keys are exchanged, the login is not over: each side waits for the other */
 	bool up;       /* authenticated: set by the owner; a step is needed only for packets */
 	bool ahead;  /* the fd is read ahead: there is something to dispatch only if that says so */
+	bool direct; /* a transport gives and takes the bytes: of the fd only its end is heard */
 	bool serves; /* set by the owner: libssh may ask for keys that are kept (pkey_keep.h) */
 	uint64_t bulk;	  /* bytes that came without a pause */
 	uint64_t bulk_at; /* loop time when the last of them came */

@@ -141,9 +141,11 @@ def echo_all(connecting, targets, size):
     assert got.digest() == hashlib.sha256(data).digest()
 
 
+@pytest.mark.parametrize("ahead", ["1", "0"])
 @pytest.mark.parametrize("size", [1, 70_000, 20_000_000])
-def test_bytes_arrive(tls_server, tls_client, targets, size):
-    """Both directions, whole and in order."""
+def test_bytes_arrive(tls_server, tls_client, targets, monkeypatch, size, ahead):
+    """Both directions, whole and in order; where SSH asks the transport itself, and where all goes through the pair."""
+    monkeypatch.setenv("ALKNET_READAHEAD", ahead)
     echo_all(tls_client(tls_server()), targets, size)
 
 

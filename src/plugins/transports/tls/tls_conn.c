@@ -121,6 +121,10 @@ static int bio_write(BIO *bio, const char *bytes, size_t n, size_t *written)
 		*written = n;
 	else if (tls_conn_flush(conn))
 		*written = conn_send(conn, bytes, n);
+	/* The rest of a record waits here, and not in OpenSSL, which would want the same again. */
+	if (*written < n && conn->gathers && conn->broken == 0 &&
+	    conn_gather(conn, bytes + *written, n - *written))
+		*written = n;
 	if (*written == 0 && conn->broken == 0)
 		BIO_set_retry_write(bio);
 	return *written > 0;

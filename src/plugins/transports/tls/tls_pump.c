@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Between SSH's end of a socketpair and the TLS connection. Each direction has at most one buffer,
- * and nothing is read for a direction while its buffer waits: that is the back-pressure. */
+ * and nothing is read for a direction while its buffer waits: that is the back-pressure.
+ *
+ * Where SSH takes the offer (alk_direct_offer) it reads and writes the TLS connection itself: no byte
+ * goes through the pair and none waits here, but the records that the kernel has not taken. Then the
+ * pair tells of SSH's end, as it does otherwise. */
 #include "tls.h"
 
 #include <assert.h>
@@ -10,7 +14,9 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <linux/sockios.h>
 
 #define PUMP_MAGIC 0x746c7370u
 #define IDLE_MS 1000	/* without a byte for so long it gives its buffers back */
@@ -32,7 +38,10 @@ struct tls_pump {
 	struct tls *tls;
 	struct tls_pump *next, **prev;
 	struct tls_conn conn;
-	int fd; /* our end of the pair */
+	int fd;			   /* our end of the pair */
+	struct alk_direct *direct; /* what was offered and has not ended */
+	bool taken;		   /* SSH asks itself */
+	bool refused;		   /* SSH was told that there is no room */
 	struct alk_io *io;
 	struct alk_timer *timer;
 	struct chunk in, out; /* from the network to SSH; from SSH to the network */
@@ -197,12 +206,12 @@ static void pump_out(struct tls_pump *pump, bool readable)
 
 static void pump_watch(struct tls_pump *pump)
 {
-	bool reads = pump->in_done ? pump->lingering : pump->in.len == 0;
+	bool reads = pump->in_done ? pump->lingering : pump->taken || pump->in.len == 0;
 
 	alk_io_set(pump->conn.io, (reads && !pump->conn.ended ? ALK_IO_READ : 0) |
-					  (out_waits(pump) ? ALK_IO_WRITE : 0));
+					  (out_waits(pump) || pump->refused ? ALK_IO_WRITE : 0));
 	alk_io_set(pump->io, (!out_waits(pump) && !pump->out_done ? ALK_IO_READ : 0) |
-				     (pump->in.len > 0 ? ALK_IO_WRITE : 0));
+				     (pump->in.len > 0 && !pump->taken ? ALK_IO_WRITE : 0));
 }
 
 /* SSH has closed and the peer knows: a close() now could take back what the peer has not read
@@ -233,7 +242,8 @@ static void linger_read(struct tls_pump *pump)
 static void pump_turn(struct tls_pump *pump, bool pair_readable)
 {
 	if (!pump->lingering) {
-		pump_in(pump);
+		if (!pump->taken)
+			pump_in(pump);
 		pump_out(pump, pair_readable);
 	}
 	if (pump->out_done && pump->conn.broken == 0 && !pump->conn.ended)
@@ -247,12 +257,29 @@ static void pump_turn(struct tls_pump *pump, bool pair_readable)
 		alk_timer_start(pump->timer, IDLE_MS);
 }
 
+/* SSH reads what there is, and writes if it waited for room. It may end with that. */
+static void direct_turn(struct tls_pump *pump, int revents)
+{
+	int events = revents & ALK_IO_READ;
+
+	if (pump->refused && tls_conn_flush(&pump->conn)) {
+		pump->refused = false;
+		events |= ALK_IO_WRITE;
+	}
+	if (pump->conn.broken < 0)
+		events |= ALK_IO_READ;
+	if (events != 0)
+		alk_direct_ready(pump->direct, events);
+}
+
 static void on_net(void *user, int revents)
 {
 	struct tls_pump *pump = user;
 
 	assert(pump->magic == PUMP_MAGIC);
 	tls_conn_ready(&pump->conn, revents);
+	if (pump->taken)
+		direct_turn(pump, revents);
 	if (pump->lingering)
 		linger_read(pump);
 	pump_turn(pump, false);
@@ -265,6 +292,116 @@ static void on_pair(void *user, int revents)
 	assert(pump->magic == PUMP_MAGIC);
 	pump_turn(pump, (revents & ALK_IO_READ) != 0);
 }
+
+/* ---- SSH asks itself ---- */
+
+static struct tls_pump *pump_of(void *state)
+{
+	struct tls_pump *pump = state;
+
+	assert(pump->magic == PUMP_MAGIC);
+	return pump;
+}
+
+static bool direct_begin(void *state)
+{
+	struct tls_pump *pump = pump_of(state);
+
+	pump_out(pump, true);
+	if (out_waits(pump) || pump->out_done) {
+		pump->direct = NULL;
+		return false;
+	}
+	pump->taken = true;
+	/* No event will tell of what waits here already. */
+	alk_loop_wrote(pump->tls->loop, pump->fd);
+	pump_watch(pump);
+	return true;
+}
+
+static void direct_end(void *state)
+{
+	struct tls_pump *pump = pump_of(state);
+
+	pump->direct = NULL;
+	pump->taken = false;
+	pump_watch(pump);
+}
+
+/* What was read for the pair and did not get there any more. */
+static size_t direct_rest(struct tls_pump *pump, uint8_t *bytes, size_t n)
+{
+	struct chunk *in = &pump->in;
+	size_t left = in->len - in->at;
+
+	if (left < n)
+		n = left;
+	if (n == 0)
+		return 0;
+	memcpy(bytes, in->bytes + in->at, n);
+	in->at += n;
+	if (in->at == in->len)
+		chunk_drop(pump, in);
+	return n;
+}
+
+static ssize_t direct_recv(void *state, void *bytes, size_t n)
+{
+	struct tls_pump *pump = pump_of(state);
+	uint8_t *at = bytes;
+	size_t got = direct_rest(pump, at, n), more = 1;
+
+	pump->conn.readable = true;
+	while (got < n && more > 0) {
+		more = tls_conn_read(&pump->conn, at + got, n - got);
+		got += more;
+	}
+	pump_watch(pump);
+	if (got == 0)
+		return pump->conn.ended ? 0 : pump->conn.broken < 0 ? pump->conn.broken : -EAGAIN;
+	/* No event will tell of the end behind these. */
+	if (pump->conn.ended || pump->conn.broken < 0)
+		alk_loop_wrote(pump->tls->loop, pump->fd);
+	return (ssize_t)got;
+}
+
+static ssize_t direct_send(void *state, const void *bytes, size_t n)
+{
+	struct tls_pump *pump = pump_of(state);
+	const uint8_t *at = bytes;
+	size_t done = 0, taken = 1;
+
+	while (done < n && taken > 0) {
+		taken = n - done < TLS_CHUNK_SIZE ? n - done : TLS_CHUNK_SIZE;
+		taken = tls_conn_write(&pump->conn, at + done, taken);
+		done += taken;
+	}
+	pump->refused = done < n;
+	pump_watch(pump);
+	alk_timer_start(pump->timer, IDLE_MS);
+	return done == 0 && pump->conn.broken < 0 ? pump->conn.broken : (ssize_t)done;
+}
+
+static uint64_t direct_unsent(void *state)
+{
+	const struct tls_pump *pump = pump_of(state);
+	int left = 0;
+
+	if (ioctl(pump->conn.fd, SIOCOUTQ, &left) < 0 || left < 0)
+		left = 0;
+	return (uint64_t)left + pump->conn.gather_len - pump->conn.gather_at;
+}
+
+static const struct alk_direct_ops direct_ops = {
+	.size = sizeof(direct_ops),
+	.begin = direct_begin,
+	.end = direct_end,
+	.recv = direct_recv,
+	.send = direct_send,
+	.unsent = direct_unsent,
+};
+
+/* ---- life ---- */
 
 /* While the network takes nothing the pair is not read, so that nobody hears of SSH's end. */
 static bool pair_hung_up(const struct tls_pump *pump)
@@ -315,7 +452,9 @@ static int pump_begin_with(struct tls_pump *pump, const void *first, size_t n)
 	return 0;
 }
 
-int tls_pump_join(struct tls_conn *conn, const void *first, size_t n, int *fd, struct alk_err *err)
+/* `offers`: the other end, where SSH may ask itself; or -1. */
+static int pump_join(struct tls_conn *conn, const void *first, size_t n, int *fd, int offers,
+		     struct alk_err *err)
 {
 	struct tls_pump *pump = calloc(1, sizeof(*pump));
 	int rc;
@@ -343,8 +482,16 @@ int tls_pump_join(struct tls_conn *conn, const void *first, size_t n, int *fd, s
 		tls_pump_free(&pump);
 		return alk_err_set(err, rc, "out of memory");
 	}
+	/* Without it everything works, slower. */
+	if (offers >= 0)
+		pump->direct = alk_direct_offer(offers, &direct_ops, pump);
 	pump_turn(pump, false);
 	return 0;
+}
+
+int tls_pump_join(struct tls_conn *conn, const void *first, size_t n, int *fd, struct alk_err *err)
+{
+	return pump_join(conn, first, n, fd, -1, err);
 }
 
 int tls_pump_start(struct tls_conn *conn, const void *first, size_t n, int *fd, struct alk_err *err)
@@ -366,7 +513,7 @@ int tls_pump_start(struct tls_conn *conn, const void *first, size_t n, int *fd, 
 		alk_fd_close(&pair[1]);
 		return alk_err_set(err, rc, "out of memory");
 	}
-	rc = tls_pump_join(conn, first, n, &pair[0], err);
+	rc = pump_join(conn, first, n, &pair[0], pair[1], err);
 	if (rc < 0)
 		alk_fd_close(&pair[1]);
 	else
@@ -379,6 +526,7 @@ void tls_pump_free(struct tls_pump **at)
 	struct tls_pump *pump = *at;
 
 	*at = NULL;
+	alk_direct_withdraw(&pump->direct);
 	if (!pump->out_done && pump->io != NULL)
 		pump_out(pump, true);
 	if (!pump->out_done)
