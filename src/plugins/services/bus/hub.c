@@ -642,19 +642,19 @@ void hub_free(struct hub **hub)
 	*hub = NULL;
 	if (h == NULL)
 		return;
-	hub_nats_free(h);
+	hub_nats_deinit(h);
 	while (!TAILQ_EMPTY(&h->wants))
 		want_free(h, TAILQ_FIRST(&h->wants));
 	h->kept_max = 0;
 	hub_trim(h);
 	free(h->by_topic);
-	hub_spokes_free(h);
-	hub_calls_free(h);
-	hub_admin_free(h);
+	hub_spokes_deinit(h);
+	hub_calls_deinit(h);
+	hub_admin_deinit(h);
 	while (h->n_workers > 0)
 		worker_free(h->workers[--h->n_workers]);
 	topics_free(&h->topics);
 	free(h->groups);
-	hub_local_free(h);
+	hub_local_deinit(h);
 	free(h);
 }

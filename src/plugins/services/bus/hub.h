@@ -171,7 +171,7 @@ void hub_tell_peers(struct hub *hub);
 /* hub_local.c: the local socket. */
 int hub_local_check(const struct hub *hub, const struct alk_options *options, struct alk_err *err);
 int hub_local_apply(struct hub *hub, const struct alk_options *options, struct alk_err *err);
-void hub_local_free(struct hub *hub);
+void hub_local_deinit(struct hub *hub);
 
 /* hub_keep.c */
 void hub_keep(struct hub *hub, const char *topic, const uint8_t *frame, size_t n);
@@ -188,14 +188,14 @@ void hub_register(struct hub *hub, struct hub_worker *from, struct wire_in *in);
 void hub_gone(struct hub *hub, const struct hub_worker *from, uint64_t connection);
 void hub_spokes_tell(struct hub *hub, uint64_t worker);
 void hub_spokes_down(struct hub *hub, uint64_t worker);
-void hub_spokes_free(struct hub *hub);
+void hub_spokes_deinit(struct hub *hub);
 void hub_carry(struct hub *hub, const struct hub_worker *from, struct wire_in *in);
 
 /* hub_nats.c (hub_nats.h); without a backend each does nothing, but hub_nats_call and
  * hub_nats_describe, which fail. */
 int hub_nats_check(const struct alk_options *options, struct alk_err *err);
 void hub_nats_apply(struct hub *hub, const struct alk_options *options);
-void hub_nats_free(struct hub *hub);
+void hub_nats_deinit(struct hub *hub);
 void hub_nats_want(struct hub *hub, struct hub_want *want);
 void hub_nats_unwant(struct hub *hub, struct hub_want *want);
 /* False: other servers and the groups do not get it; who published it (a worker's connection) was
@@ -246,10 +246,10 @@ void hub_call_cancel(struct hub_call **call);
 char *hub_call_output(const char *payload);
 void hub_answered(struct hub *hub, uint64_t worker, const uint8_t *bytes, size_t n);
 void hub_calls_down(struct hub *hub, uint64_t worker);
-void hub_calls_free(struct hub *hub);
+void hub_calls_deinit(struct hub *hub);
 
 /* hub_admin.c */
 void hub_tail(struct hub *hub, const char *topic, const uint8_t *frame, size_t n);
-void hub_admin_free(struct hub *hub);
+void hub_admin_deinit(struct hub *hub);
 
 #endif

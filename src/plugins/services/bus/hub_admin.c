@@ -307,7 +307,7 @@ static void command_operation_call(struct hub *hub, const json_t *params, struct
 	json_decref(input);
 }
 
-void hub_admin_free(struct hub *hub)
+void hub_admin_deinit(struct hub *hub)
 {
 	while (!TAILQ_EMPTY(&hub->tails)) {
 		struct hub_admin_tail *tail = TAILQ_FIRST(&hub->tails);

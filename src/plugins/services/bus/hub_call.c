@@ -228,7 +228,7 @@ void hub_calls_down(struct hub *hub, uint64_t worker)
 	}
 }
 
-void hub_calls_free(struct hub *hub)
+void hub_calls_deinit(struct hub *hub)
 {
 	while (!TAILQ_EMPTY(&hub->calls))
 		fail(TAILQ_FIRST(&hub->calls), "UNAVAILABLE", "the server ends");

@@ -109,7 +109,7 @@ int hub_local_apply(struct hub *hub, const struct alk_options *options, struct a
 	return 0;
 }
 
-void hub_local_free(struct hub *hub)
+void hub_local_deinit(struct hub *hub)
 {
 	alk_half_unlisten(&hub->local);
 }

@@ -837,7 +837,7 @@ void hub_nats_apply(struct hub *hub, const struct alk_options *options)
 	hub_tell_peers(hub);
 }
 
-void hub_nats_free(struct hub *hub)
+void hub_nats_deinit(struct hub *hub)
 {
 	nats_free(&hub->nats);
 }

@@ -38,7 +38,7 @@ static void spoke_free(struct hub *hub, struct hub_spoke *s)
 	free(s);
 }
 
-void hub_spokes_free(struct hub *hub)
+void hub_spokes_deinit(struct hub *hub)
 {
 	while (!TAILQ_EMPTY(&hub->spokes))
 		spoke_free(hub, TAILQ_FIRST(&hub->spokes));
