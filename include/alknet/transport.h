@@ -117,18 +117,19 @@ struct alk_transport_ops {
 	bool (*path)(void *state, struct alk_link_path *path);
 };
 
-/* ABI 1.11. A transport whose link is one end of a socketpair, since it has work to do on the bytes (a
- * cipher), may offer to be asked for them: where SSH can take that, nothing goes through the pair from
- * then on, and the transport sees in it SSH's end alone. Until then, and where SSH cannot, all goes
- * through the pair: a transport must be able to do without. All is called from the loop, and none of
- * these may end the transport's side of the link by itself. */
+/* ABI 1.11. A transport whose link is one end of a socketpair, since it has work to do on the bytes
+ * (a cipher), may offer to be asked for them: where SSH can take that, nothing goes through the
+ * pair from then on, and the transport sees in it SSH's end alone. Until then, and where SSH
+ * cannot, all goes through the pair: a transport must be able to do without. All is called from the
+ * loop, and none of these may end the transport's side of the link by itself. */
 struct alk_direct_ops {
 	uint32_t size;
 	/* SSH takes the offer. What SSH has written to the pair before comes first: the transport
-	 * reads it here. What it has written itself SSH reads first. False: not now, nor later; the
-	 * offer has gone. */
+	 * reads it here. What the transport has written SSH reads first. False: not now, nor later;
+	 * the offer has gone. NULL: true. */
 	bool (*begin)(void *state);
-	/* SSH asks no more, and the offer has gone: the end of the pair is what comes. */
+	/* SSH asks no more, and the offer has gone: the end of the pair is what comes. NULL: the
+	 * transport need not know. */
 	void (*end)(void *state);
 	/* > 0 bytes; 0: nothing will come any more; -EAGAIN; any other -errno ends the session.
 	 * Fewer than `n`: there are no more now. */
@@ -136,16 +137,17 @@ struct alk_direct_ops {
 	/* How many of them were taken. Fewer than `n`: alk_direct_ready follows, and the same bytes
 	 * come again, with others behind them. -errno ends the session. */
 	ssize_t (*send)(void *state, const void *bytes, size_t n);
-	/* Bytes that were taken and that the peer has not acknowledged. */
+	/* Bytes that were taken and that the peer has not acknowledged. NULL: 0. */
 	uint64_t (*unsent)(void *state);
 };
 struct alk_direct;
-/* `fd` is SSH's end, which is in a link soon; `ops` is borrowed for life. NULL: this cannot be, or there
- * is no memory. The transport's until `begin` fails, `end` or the withdrawal. */
+/* `fd` is SSH's end, which is in a link soon; `ops` is borrowed for life. NULL: there is no memory,
+ * or it cannot be (no recv or send; a socket without SO_COOKIE). The transport's until `begin`
+ * fails, `end` or the withdrawal. */
 ALK_EXPORT struct alk_direct *alk_direct_offer(int fd, const struct alk_direct_ops *ops,
 					       void *state);
-/* It is worth a try: ALK_IO_READ, ALK_IO_WRITE. Not from inside recv or send. SSH may call all of them
- * before this returns. */
+/* It is worth a try: ALK_IO_READ, ALK_IO_WRITE. Not from inside recv or send. SSH may call all of
+ * them before this returns. */
 ALK_EXPORT void alk_direct_ready(struct alk_direct *direct, int events);
 /* Takes it and sets it to NULL: SSH sees the end of the stream. `end` is not called. */
 ALK_EXPORT void alk_direct_withdraw(struct alk_direct **direct);

@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "direct.h"
+#include "loader.h"
 
 struct alk_direct {
 	const struct alk_direct_ops *ops; /* NULL: withdrawn */
@@ -60,7 +61,8 @@ struct alk_direct *alk_direct_offer(int fd, const struct alk_direct_ops *ops, vo
 	uint64_t cookie = cookie_of(fd);
 	struct alk_direct *direct;
 
-	if (cookie == 0 || !offers_reach(fd))
+	if (ALK_OP(ops, recv) == NULL || ALK_OP(ops, send) == NULL || cookie == 0 ||
+	    !offers_reach(fd))
 		return NULL;
 	direct = malloc(sizeof(*direct));
 	if (direct == NULL)
@@ -94,7 +96,7 @@ struct alk_direct *alk_direct_take(int fd, alk_io_fn *on_ready, void *user)
 
 	if (direct == NULL || direct->cookie != cookie_of(fd))
 		return NULL;
-	if (!direct->ops->begin(direct->state)) {
+	if (ALK_OP(direct->ops, begin) != NULL && !direct->ops->begin(direct->state)) {
 		direct_free(direct);
 		return NULL;
 	}
@@ -138,7 +140,7 @@ ssize_t alk_direct_send(struct alk_direct *direct, const void *bytes, size_t n)
 
 uint64_t alk_direct_unsent(const struct alk_direct *direct)
 {
-	return direct->ops != NULL ? direct->ops->unsent(direct->state) : 0;
+	return ALK_OP(direct->ops, unsent) != NULL ? direct->ops->unsent(direct->state) : 0;
 }
 
 void alk_direct_end(struct alk_direct **at)
@@ -148,7 +150,7 @@ void alk_direct_end(struct alk_direct **at)
 	*at = NULL;
 	if (direct == NULL)
 		return;
-	if (direct->ops != NULL)
+	if (ALK_OP(direct->ops, end) != NULL)
 		direct->ops->end(direct->state);
 	direct_free(direct);
 }

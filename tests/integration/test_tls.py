@@ -14,7 +14,7 @@ import threading
 
 import pytest
 
-from harness import net, procs, proxies
+from harness import net, procs, proxies, sshwire
 from harness.configured import Configured
 from harness.tlscerts import Authority
 from harness.waiting import scaled, wait_until
@@ -147,6 +147,39 @@ def test_bytes_arrive(tls_server, tls_client, targets, monkeypatch, size, ahead)
     """Both directions, whole and in order; where SSH asks the transport itself, and where all goes through the pair."""
     monkeypatch.setenv("ALKNET_READAHEAD", ahead)
     echo_all(tls_client(tls_server()), targets, size)
+
+
+class ByteByByte:
+    """A TLS connection whose records have one byte each, and come together."""
+
+    def __init__(self, sock):
+        self.sock = sock
+
+    def sendall(self, data):
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        for at in range(len(data)):
+            self.sock.sendall(data[at : at + 1])
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+
+    def __getattr__(self, name):
+        return getattr(self.sock, name)
+
+
+@pytest.mark.parametrize("ahead", ["1", "0"])
+def test_records_of_one_byte(tls_server, authority, keys, targets, monkeypatch, ahead):
+    """Thousands of them wait at a time: they take turns with everybody else, and none is left behind."""
+    monkeypatch.setenv("ALKNET_READAHEAD", ahead)
+    serving = tls_server()
+    with sshwire.Wire(serving.port, start=False) as wire:
+        wire.sock = ByteByByte(client_context(authority).wrap_socket(wire.sock, server_hostname=NAME))
+        wire.start()
+        channel, _ = wire.login(sshwire.load_key(keys.path("user"))).open_channel(1, "127.0.0.1", targets.echo)
+        data = os.urandom(5000)
+        wire.data(channel, data)
+        assert wire.read(len(data)) == data
+        wire.send(bytes([sshwire.EOF]) + sshwire.u32(channel))
+        wire.expect(sshwire.CLOSE)
+    wait_until(lambda: not serving.sessions(), 20, "the session to be gone")
 
 
 @pytest.mark.parametrize("flags", [[], ["--stealth"]])

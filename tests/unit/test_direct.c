@@ -230,6 +230,31 @@ static void test_a_number_that_came_again(void **state)
 	assert_null(alk_direct_take(100000, on_ready, &new));
 }
 
+static void test_a_shorter_table(void **state)
+{
+	const struct alk_direct_ops none = {.size = offsetof(struct alk_direct_ops, send)};
+	const struct alk_direct_ops least = {
+		.size = offsetof(struct alk_direct_ops, unsent),
+		.recv = take_from,
+		.send = give_to,
+		.unsent = unsent,
+	};
+	struct transport t;
+	struct alk_direct *direct;
+
+	(void)state;
+	made(&t);
+	alk_direct_withdraw(&t.direct);
+	assert_null(alk_direct_offer(t.pair[1], &none, &t));
+	t.direct = alk_direct_offer(t.pair[1], &least, &t);
+	direct = alk_direct_take(t.pair[1], on_ready, &t);
+	assert_non_null(direct);
+	assert_int_equal(0, alk_direct_unsent(direct));
+	alk_direct_end(&direct);
+	assert_int_equal(0, t.begun + t.ended);
+	closed(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -238,6 +263,7 @@ int main(void)
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_withdrawn),
 		cmocka_unit_test(test_a_number_that_came_again),
+		cmocka_unit_test(test_a_shorter_table),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

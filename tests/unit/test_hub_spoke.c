@@ -135,7 +135,7 @@ static void test_bytes_of_operations(void **state)
 	assert_string_equal(register_as(&hub, "e", ++n, 2), "OVERLOADED");
 	hub_spokes_down(&hub, 1);
 	assert_string_equal(register_as(&hub, "e", ++n, 2), "");
-	hub_spokes_free(&hub);
+	hub_spokes_deinit(&hub);
 	assert_int_equal(hub.spokes_bytes, 0);
 	assert_int_equal(hub.n_spokes, 0);
 }
