@@ -102,6 +102,11 @@ static void test_no_head(void **state)
 	assert_int_equal(parse("GET /ping HTTP/1.1\r\n" ALLOWED "\r\n", &head), -EINVAL);
 	assert_int_equal(parse("GET https://a/ HTTP/1.1\r\n" ALLOWED "\r\n", &head), -EINVAL);
 	assert_int_equal(parse("CONNECT a:1 HTTP/2\r\n" ALLOWED "\r\n", &head), -EINVAL);
+	assert_int_equal(parse("GET http://a/ HTTP/1.1\r\nA: b\nC: d\r\n" ALLOWED "\r\n", &head),
+			 -EINVAL);
+	assert_int_equal(parse("GET http://a/\n HTTP/1.1\r\n" ALLOWED "\r\n", &head), -EINVAL);
+	assert_int_equal(parse("GET http://a/ HTTP/1.1\r\nA: \tb\rc\r\n" ALLOWED "\r\n", &head),
+			 -EINVAL);
 	assert_int_equal(parse("CONNECT a:1 HTTP/1.1\r\nno field\r\n" ALLOWED "\r\n", &head),
 			 -EINVAL);
 	memset(large, 'a', sizeof(large));

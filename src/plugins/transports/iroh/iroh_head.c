@@ -8,6 +8,16 @@
 #include <strings.h>
 #include <alknet/dial.h>
 
+/* Without a CR or LF alone, which somebody behind us may take for the end of a line (RFC 9112 2.2),
+ * and without other control characters. */
+static bool is_line(const char *text, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (iscntrl((unsigned char)text[i]) && text[i] != '\t')
+			return false;
+	return true;
+}
+
 /* A line without its end; NULL at the empty one. */
 static const char *line_next(const char **at, size_t *len)
 {
@@ -115,9 +125,9 @@ static int text_parse(const char *text, const char *word, struct iroh_head *head
 	int rc;
 
 	line = line_next(&text, &len);
-	rc = line != NULL ? request_line_parse(line, len, head) : -EINVAL;
+	rc = line != NULL && is_line(line, len) ? request_line_parse(line, len, head) : -EINVAL;
 	while (rc == 0 && (line = line_next(&text, &len)) != NULL) {
-		if (memchr(line, ':', len) == NULL)
+		if (!is_line(line, len) || memchr(line, ':', len) == NULL)
 			rc = -EINVAL;
 		else if (is_field(line, len, "Proxy-Authorization"))
 			allowed = has_word(line, len, word);
