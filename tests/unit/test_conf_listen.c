@@ -59,6 +59,20 @@ static void test_listen_refuses(void **state)
 		{"{ { address = 5 } }", "listen: entry 1 must be"},
 		{"''", "listen: entry 1 has an empty address"},
 		{"{ { transport = '../tcp', address = 'a:1' } }", "listen: entry 1 has"},
+		{"{ { address = 'a:1', proxy_protocol = 'v2' } }",
+		 "listen: entry 1: proxy_protocol must be true or false"},
+		{"{ 'a:1', { address = 'b:2', proxy_from = '::1' } }",
+		 "listen: entry 2: proxy_from stands without proxy_protocol = true"},
+		{"{ { address = 'b:2', proxy_protocol = false, proxy_from = '::1' } }",
+		 "listen: entry 1: proxy_from stands without proxy_protocol = true"},
+		{"{ { address = 'a:1', proxy_protocol = true } }",
+		 "listen: entry 1: proxy_protocol needs proxy_from"},
+		{"{ { address = 'a:1', proxy_protocol = true, proxy_from = {} } }",
+		 "listen: entry 1: proxy_protocol needs proxy_from"},
+		{"{ { address = 'a:1', proxy_protocol = true, proxy_from = { '10.0.0.0/8', 5 } } }",
+		 "listen: entry 1: proxy_from: network 2: it is no text"},
+		{"{ { address = 'a:1', proxy_protocol = true, proxy_from = '10.0.0.0/33' } }",
+		 "listen: entry 1: proxy_from: network 1: "},
 	};
 
 	(void)state;
@@ -71,6 +85,30 @@ static void test_listen_refuses(void **state)
 		if (strstr(err.text, rows[i].says) == NULL)
 			fail_msg("%s: %s", text, err.text);
 	}
+}
+
+/* Whose PROXY headers a listener believes; the others have none. */
+static void test_listen_behind_a_proxy(void **state)
+{
+	static const char text[] =
+		"return { listen = { 'a:1', { address = 'b:2', proxy_protocol = true,"
+		" proxy_from = { '10.0.0.0/8', '::1' } }, { address = 'c:3',"
+		" proxy_protocol = true, proxy_from = '127.0.0.1' } } }";
+	struct alk_err err = {""};
+	struct alk_conf *conf = conf_of(ALK_ROLE_SUPERVISOR, text, SERVE(), &err);
+	const json_t *from;
+
+	(void)state;
+	if (conf == NULL)
+		fail_msg("%s", err.text);
+	assert_null(alk_conf_proxy_from(conf, "tcp", "a:1"));
+	assert_null(alk_conf_proxy_from(conf, "bee", "b:2"));
+	from = alk_conf_proxy_from(conf, "tcp", "b:2");
+	assert_int_equal(json_array_size(from), 2);
+	assert_string_equal(json_string_value(json_array_get(from, 1)), "::1");
+	assert_string_equal(json_string_value(alk_conf_proxy_from(conf, "tcp", "c:3")),
+			    "127.0.0.1");
+	alk_conf_free(&conf);
 }
 
 /* What a flag takes the place of is checked all the same. */
@@ -217,6 +255,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_listen_forms),
 		cmocka_unit_test(test_listen_refuses),
+		cmocka_unit_test(test_listen_behind_a_proxy),
 		cmocka_unit_test(test_listen_that_a_flag_replaces_is_checked),
 		cmocka_unit_test(test_listen_flags_replace_the_file),
 		cmocka_unit_test(test_forwards),
