@@ -345,8 +345,9 @@ def works(targets):
 
 @pytest.fixture(params=["alknet", "sshd"])
 def far(request, server):
-    """A server for `alknet connect`, and the user that it lets in."""
+    """A server for `alknet connect`, the user that it lets in, and how to ask it for any port."""
     if request.param == "alknet":
-        return server(), "tester"
+        return server(), "tester", "0"
     running = request.getfixturevalue("sshd")()
-    return running, running.user
+    # It takes a port of the one family, and in the other the same one, which may be somebody else's there.
+    return running, running.user, "127.0.0.1:0"

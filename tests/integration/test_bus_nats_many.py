@@ -7,7 +7,7 @@ import threading
 
 from harness import natsserver, procs
 from harness.buswire import failed
-from harness.waiting import scaled, wait_until
+from harness.waiting import Settled, scaled, wait_until
 from test_bus_nats import POLICY, mesh, program_of, pytestmark, settled  # noqa: F401
 
 SPOKES = 64
@@ -141,8 +141,9 @@ def test_many_servers_that_ask_for_what_is_retained(mesh):
     settled(nats, a)
     plain, head = natsserver.Plain(nats.port), b"NATS/1.0\r\nAlknet-From: 0123456789abcdef\r\n\r\n"
     plain.subscribe("alknet.bus.k.last")
-    # All of them are there before NATS takes the first answer.
+    # All of them are there before NATS takes the first answer. What was retained comes back from NATS on a way of its own.
     pid = program_of(a)
+    wait_until(Settled(lambda: written(pid), times=10), 20, "the program to have nothing more to say")
     before = written(pid)
     os.kill(a.conf.server.pid, signal.SIGSTOP)
     for reply in [word] * asking + ["alknet.bus.k.last"]:

@@ -96,7 +96,7 @@ def test_t21_packet_size_of_a_server(host, packet, window):
         except OSError:
             pass
         # What the library cannot see ends the process, soon; spinning for ever is what must not be.
-        wait_until(lambda: not host.client.running() or calm(host.client), 15, "the client to be calm, or gone")
+        wait_until(lambda: not host.client.running() or calm(host.client), 40, "the client to be calm, or gone")
 
 
 def test_t22_server_that_ignores_the_window(host, sanitized):

@@ -69,14 +69,16 @@ def test_t01_a_silent_connection_is_small(server, sanitized):
     if sanitized:
         pytest.skip("memory is measured in a plain build")
     serving = server("--max-startups", "1000:30:1000")
-    socks = [net.connect(serving.port) for _ in range(100)]
-    wait_until(lambda: len(serving.lines("connection opened")) >= 100, 10, "the connections")
+    # As many before: what the server holds while it is behind with a crowd stays with it.
+    socks = [net.connect(serving.port) for _ in range(400)]
+    wait_until(lambda: len(serving.lines("connection opened")) >= 400, 10, "the connections")
     before = serving.memory()
     socks += [net.connect(serving.port) for _ in range(400)]
-    wait_until(lambda: len(serving.lines("connection opened")) >= 500, 10, "the connections")
+    wait_until(lambda: len(serving.lines("connection opened")) >= 800, 10, "the connections")
     growth = (serving.memory() - before) / 400
     for sock in socks:
         sock.close()
+    print(f"{growth:.0f} bytes each")
     assert growth <= 10240, f"{growth:.0f} bytes each"
 
 

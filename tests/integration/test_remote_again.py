@@ -187,16 +187,17 @@ def test_removed(far, client, targets, tmp_path):
 
 @pytest.fixture(params=["alknet", "sshd"])
 def renewing(request, server):
-    """A server that wants new keys after each MiB, and the user that it lets in."""
+    """As `far`, and it wants new keys after each MiB."""
     if request.param == "alknet":
-        return server("--rekey-bytes", "1M"), "tester"
+        return server("--rekey-bytes", "1M"), "tester", "0"
     running = request.getfixturevalue("sshd")("RekeyLimit 1M")
-    return running, running.user
+    return running, running.user, "127.0.0.1:0"
 
 
 def test_client_renews_keys(renewing, client, targets):
     """Many key exchanges while forwards carry data in both directions: nothing is lost."""
-    program = client(renewing[0], "--remote-forward", f"0:127.0.0.1:{targets.sink}", "--remote-forward", f"0:127.0.0.1:{targets.echo}",
+    program = client(renewing[0], "--remote-forward", f"{renewing[2]}:127.0.0.1:{targets.sink}", "--remote-forward",
+                     f"{renewing[2]}:127.0.0.1:{targets.echo}",
                      user=renewing[1], socks5="none")
     sink, echo = held_port(program, 0), held_port(program, 1)
     size = 12 << 20
@@ -211,7 +212,7 @@ def test_client_renews_keys(renewing, client, targets):
 
 def test_forwards_added_while_keys_are_renewed(renewing, client, targets, tmp_path):
     """What is asked for beside a key exchange gets its answer."""
-    program = client(renewing[0], "--remote-forward", f"0:127.0.0.1:{targets.echo}", "--admin-socket", tmp_path / "client.sock",
+    program = client(renewing[0], "--remote-forward", f"{renewing[2]}:127.0.0.1:{targets.echo}", "--admin-socket", tmp_path / "client.sock",
                      user=renewing[1], socks5="none")
     port = held_port(program)
     for number in range(2, 9):

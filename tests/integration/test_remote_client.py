@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("libssh_forgets")
 
 def test_echo_and_half_close(far, client, targets):
     """Port 0 is answered with a port; bytes and ends of input go both ways."""
-    program = client(far[0], "--remote-forward", f"0:127.0.0.1:{targets.sink}", user=far[1], socks5="none")
+    program = client(far[0], "--remote-forward", f"{far[2]}:127.0.0.1:{targets.sink}", user=far[1], socks5="none")
     port = held_port(program)
     assert listening(port) == {"127.0.0.1", "::1"} or listening(port) == {"127.0.0.1"}
     with net.connect(port) as sock:
@@ -42,7 +42,7 @@ def test_unix_target_and_several(far, client, targets):
 
 def test_target_that_refuses(far, client, targets):
     """The connection is closed, the forward stays."""
-    program = client(far[0], "--remote-forward", f"0:127.0.0.1:{targets.refused}", user=far[1], socks5="none")
+    program = client(far[0], "--remote-forward", f"{far[2]}:127.0.0.1:{targets.refused}", user=far[1], socks5="none")
     port = held_port(program)
     for _ in range(3):
         with net.connect(port) as sock:
