@@ -66,7 +66,7 @@ def test_a_stopped_worker_is_replaced(server, client, targets):
         load.go_on()
     victim = serving.workers()[0]
     mine = sessions_of(serving, victim)
-    os.kill(victim, signal.SIGSTOP)
+    procs.freeze(victim)
     wait_until(lambda: not procs.alive(victim), 20, "the watchdog")
     assert serving.metric("alknet_worker_hangs_total") == 1
     wait_until(lambda: serving.metric("alknet_sessions_authenticated") == 2, 60, "the sessions to be back")
@@ -80,7 +80,7 @@ def test_a_stopped_worker_is_replaced(server, client, targets):
 
 def stop_for(pids, seconds):
     for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+        procs.freeze(pid)
     begun = time.monotonic()
     try:
         wait_until(lambda: time.monotonic() - begun > seconds, seconds + 10, "time to pass")
@@ -114,7 +114,7 @@ def test_a_client_that_stays_stopped(server, client, targets, sanitized):
     wait_until(lambda: serving.metric("alknet_sessions_authenticated") == 2 and serving.metric("alknet_channels") > 3, 20, "both to be at work")
     before = serving.memory()
     load.slowest = 0
-    bad.signal(signal.SIGSTOP)
+    procs.freeze(bad.pid)
     try:
         load.go_on(8)
         wait_until(lambda: serving.metric("alknet_sessions_authenticated") == 1, 20, "the stopped one to be given up")

@@ -315,7 +315,7 @@ def test_sessions_that_ended_are_no_startups(server, login):
         wait_until(lambda n=n: serving.call("status")["startups"] == 0, 20, "it to be no start-up")
     worker = serving.workers()[0]
     open_before = len(procs.open_files(worker))
-    os.kill(serving.pid, signal.SIGSTOP)
+    procs.freeze(serving.pid)
     for wire in wires:
         wire.close()
     wait_until(lambda: len(procs.open_files(worker)) <= open_before - 60, 20, "the worker to see them go")

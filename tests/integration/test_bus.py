@@ -132,7 +132,7 @@ def test_events_that_many_want_let_others_have_their_turn(bus, reload):
         server.conf.reload()
     sender = server.peer()
     # So that it finds all of it at once; libev begins with what came last.
-    os.kill(pid, signal.SIGSTOP)
+    procs.freeze(pid)
     other.send("__unsubscribe", "asked")
     sender.raw(b"".join(frame({"type": "a", "id": str(n), "payload": 1}) for n in range(600)))
     sender.send("end")

@@ -170,7 +170,7 @@ def test_a_registration_holds_in_every_worker(bus):
     devs = [peer for peer in peers if server.conf.worker_of(peer.wire) != slow]
     assert len(devs) > 2
     for n, dev in enumerate(devs):
-        os.kill(slow, signal.SIGSTOP)
+        procs.freeze(slow)
         try:
             assert dev.register(f"s{n}", READ)["type"] == "call.responded"
             caller.request(f"/s{n}/fs/read", {"path": "x"})

@@ -761,7 +761,7 @@ def test_what_comes_while_history_is_read_comes_once(mesh):
     for n in range(500):
         sender.send("order.new", "", {"n": n})
     wait_until(lambda: stored() == 500, 20, "them to be stored")
-    nats.popen.send_signal(signal.SIGSTOP)
+    procs.freeze(nats.popen.pid)
     late.send("__subscribe", "r", {"topic": "order.>", "replay": "all"})
     wait_until(lambda: a.conf.call("bus.topics")["patterns"], 20, "the hub to have it")
     for n in range(500, 1000):
@@ -819,7 +819,7 @@ def test_how_many_histories_are_read(mesh):
                 ask(peers[sock])  # it had waited for too long
         return refused
 
-    nats.popen.send_signal(signal.SIGSTOP)
+    procs.freeze(nats.popen.pid)
     for peer in peers.values():
         ask(peer)
     wait_until(answered, 20, "one to be refused")

@@ -145,11 +145,11 @@ def test_many_servers_that_ask_for_what_is_retained(mesh):
     pid = program_of(a)
     wait_until(Settled(lambda: written(pid), times=10), 20, "the program to have nothing more to say")
     before = written(pid)
-    os.kill(a.conf.server.pid, signal.SIGSTOP)
+    procs.freeze(a.conf.server.pid)
     for reply in [word] * asking + ["alknet.bus.k.last"]:
         plain.write(b"HPUB alknet.bus.s %b %d %d\r\n%b\r\n" % (reply.encode(), len(head), len(head), head))
     wait_until(lambda: written(pid) - before > asking * len(word), 20, "them to be said")
-    os.kill(pid, signal.SIGSTOP)
+    procs.freeze(pid)
     os.kill(a.conf.server.pid, signal.SIGCONT)
     assert a.metric("backend_connects_total") == 1
     os.kill(pid, signal.SIGCONT)

@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from harness import procs
 from harness.buslocal import Local
 from harness.buswire import error, failed, frame
 from test_bus import bus  # noqa: F401
@@ -17,7 +18,7 @@ WINDOW = 4 << 20
 
 @contextlib.contextmanager
 def stopped(pid):
-    os.kill(pid, signal.SIGSTOP)
+    procs.freeze(pid)
     try:
         yield
     finally:

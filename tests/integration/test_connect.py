@@ -187,7 +187,7 @@ def test_t29_server_that_says_nothing(server, client, targets):
         net.ask_echo(sock)
         stopped = procs.tree(serving.pid)
         for pid in stopped[1:]:
-            os.kill(pid, signal.SIGSTOP)
+            procs.freeze(pid)
         try:
             sock.settimeout(scaled(15))
             try:

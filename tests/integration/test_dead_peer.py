@@ -159,7 +159,7 @@ def test_a_client_that_was_stopped(sshd, client, targets):
     """As a laptop that was closed: for longer than a peer may be silent."""
     daemon = sshd()
     connecting = client(daemon, "--keepalive", "1", user=daemon.user)
-    connecting.signal(signal.SIGSTOP)
+    procs.freeze(connecting.pid)
     start = time.monotonic()
     wait_until(lambda: time.monotonic() - start > 3.5, 10, "the limit to pass")
     connecting.signal(signal.SIGCONT)

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from harness import net, sshwire
+from harness import net, procs, sshwire
 from harness.net import free_port
 from harness.remote import held_port, listening, sockets, talk
 from harness.sshwire import GLOBAL_REQUEST, REQUEST_FAILURE, REQUEST_SUCCESS, Reader, string, u32
@@ -418,7 +418,7 @@ def test_stale_session_is_taken_over(server, ssh, keys, targets, both, workers):
     port = free_port()
     old, _ = ssh_remote(ssh, serving, f"{port}:127.0.0.1:{targets.discard}")
     wait_until(lambda: listening(port), 10, "a listener")
-    old.signal(signal.SIGSTOP)
+    procs.freeze(old.pid)
     try:
         out = ssh.run(serving, "-N", "-R", f"{port}:127.0.0.1:1", identity="stranger", timeout=20)
         assert out.returncode == 255 and b"remote port forwarding failed" in out.stderr

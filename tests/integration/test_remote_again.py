@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import net, sshwire
+from harness import net, procs, sshwire
 from harness.net import free_port
 from harness.remote import held_port, listening, talk
 from harness.sshwire import Reader, string, u32
@@ -127,7 +127,7 @@ def test_client_that_hangs(server, client, targets, keys, tmp_path, workers):
     flags = ("--remote-forward", f"{port}:127.0.0.1:{targets.echo}")
     old = client(serving, "--remote-forward", f"{port}:127.0.0.1:{targets.discard}", socks5="none")
     assert held_port(old) == port
-    old.signal(signal.SIGSTOP)
+    procs.freeze(old.pid)
     try:
         other = client(serving, *flags, identity=keys.path("stranger"), socks5="none")
         other.wait_log("the server refused to listen")

@@ -93,7 +93,7 @@ def test_watchdog(server, client, manager):
     serving = server(env=environment(manager, WATCHDOG_USEC="400000"))
     for _ in range(3):
         manager.hear("WATCHDOG=1")
-    serving.signal(signal.SIGSTOP)
+    procs.freeze(serving.pid)
     manager.sock.settimeout(0.2)
     with pytest.raises(TimeoutError):
         while True:

@@ -369,7 +369,7 @@ def test_t29_silent_client_is_noticed(server, client, targets):
     connecting = client(serving)
     with net.socks_connect(connecting.port, "127.0.0.1", targets.echo) as sock:
         net.ask_echo(sock)
-        connecting.signal(signal.SIGSTOP)
+        procs.freeze(connecting.pid)
         try:
             wait_until(lambda: serving.metric("alknet_sessions") == 0, 20, "the silent client to be dropped")
         finally:

@@ -171,6 +171,17 @@ def alive(pid):
         return False
 
 
+def freeze(pid):
+    """SIGSTOP, and until each of its threads has stopped; SIGCONT goes on."""
+    os.kill(pid, signal.SIGSTOP)
+
+    def stopped():
+        states = [Path(task, "stat").read_text().rsplit(")", 1)[1].split()[0] for task in Path(f"/proc/{pid}/task").iterdir()]
+        return all(state in "TZ" for state in states)
+
+    wait_until(stopped, 10, f"{pid} to stop")
+
+
 def open_files(pid):
     """What each descriptor is; PermissionError for a process that may not be looked into (then only root can)."""
     found = []
