@@ -44,7 +44,7 @@ class Ends:
         return cpu_of(self.server), cpu_of(self.client)
 
     def memory(self):
-        return procs.memory(self.server.pid), procs.memory(self.client.pid)
+        return procs.proportional_memory(self.server.pid), procs.proportional_memory(self.client.pid)
 
     def times(self, n):
         return max(20, int(n * self.options.scale))
@@ -238,8 +238,8 @@ def available_memory():
 
 
 def settle(ends):
-    wait_until(Settled(lambda: procs.memory(ends.server.pid), 5, 1 << 15), 60, "memory to settle")
-    return procs.memory(ends.server.pid)
+    wait_until(Settled(lambda: procs.proportional_memory(ends.server.pid), 5, 1 << 15), 60, "memory to settle")
+    return procs.proportional_memory(ends.server.pid)
 
 
 def idle(ends):

@@ -121,27 +121,37 @@ def tree(pid):
     return found
 
 
-def memory_of_one(pid):
+# What a process has taken for itself. Its share of its programs' and libraries' pages depends on who else runs.
+OWN = ("Anon", "Shmem")
+
+
+def memory_of_one(pid, kinds=OWN):
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        return int(re.search(r"^Pss:\s+(\d+) kB", text, re.M)[1]) * 1024
+        names = [f"Pss_{kind}" for kind in kinds] or ["Pss"]
     except PermissionError:
         # Not ours to look into (no core dumps): the resident size is told to everybody.
         text = Path(f"/proc/{pid}/status").read_text()
-        return int(re.search(r"^VmRSS:\s+(\d+) kB", text, re.M)[1]) * 1024
+        names = [f"Rss{kind}" for kind in kinds] or ["VmRSS"]
+    return sum(int(re.search(rf"^{name}:\s+(\d+) kB", text, re.M)[1]) for name in names) * 1024
 
 
-def memory(pid):
-    """Bytes of a process tree: its share (Pss) where one may look, else what is resident."""
+def memory(pid, kinds=OWN):
+    """Bytes of a process tree."""
     total = 0
     for one in tree(pid):
         try:
-            total += memory_of_one(one)
+            total += memory_of_one(one, kinds)
         except (FileNotFoundError, ProcessLookupError, TypeError):
             if one == pid:
                 raise
     assert total > 0
     return total
+
+
+def proportional_memory(pid):
+    """Those pages with them (Pss)."""
+    return memory(pid, ())
 
 
 def cpu_of_one(pid):
