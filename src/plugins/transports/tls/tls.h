@@ -13,7 +13,8 @@
  *   tls_stealth.c  the settings of stealth and the keyed request
  *   tls_site.c     server with stealth: a connection until it is SSH, or a visitor's to its end; tls_talk.c drives the
  *                  state machine of stealth.h
- *   tls_pump.c     carries bytes between SSH's end of a socketpair and the TLS connection
+ *   tls_pump.c     SSH's end of a socketpair and the TLS connection: SSH asks for the bytes, or
+ *                  they are carried
  *
  * Start here if you change how bytes travel: conn knows OpenSSL and the socket, pump knows two
  * directions. */
@@ -154,7 +155,8 @@ void tls_conn_describe(const struct tls_conn *conn, struct alk_link *link);
 /* ---- the pump ---- */
 
 /* Takes what is in `conn`, also on failure; `n` bytes of what was read from it already come first.
- * Gives SSH's end in *fd. The pump lives on by itself until both ends are done. 0 or -errno. */
+ * Gives SSH's end in *fd, and offers SSH to ask for the bytes itself (alk_direct_offer). The pump
+ * lives on by itself until both ends are done. 0 or -errno. */
 int tls_pump_start(struct tls_conn *conn, const void *first, size_t n, int *fd,
 		   struct alk_err *err);
 /* The same to a socket that is there: takes *fd, also on failure. */

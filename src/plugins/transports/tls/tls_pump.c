@@ -52,6 +52,14 @@ struct tls_pump {
 	uint64_t hung; /* when it was seen that SSH has closed its end, 0 = has not */
 };
 
+static struct tls_pump *pump_of(void *state)
+{
+	struct tls_pump *pump = state;
+
+	assert(pump->magic == PUMP_MAGIC);
+	return pump;
+}
+
 uint8_t *tls_buffer_take(struct tls *tls)
 {
 	return tls->spares > 0 ? tls->spare[--tls->spares] : malloc(TLS_BUFFER_SIZE);
@@ -275,9 +283,8 @@ static void direct_turn(struct tls_pump *pump, int revents)
 
 static void on_net(void *user, int revents)
 {
-	struct tls_pump *pump = user;
+	struct tls_pump *pump = pump_of(user);
 
-	assert(pump->magic == PUMP_MAGIC);
 	tls_conn_ready(&pump->conn, revents);
 	if (pump->taken)
 		direct_turn(pump, revents);
@@ -288,21 +295,12 @@ static void on_net(void *user, int revents)
 
 static void on_pair(void *user, int revents)
 {
-	struct tls_pump *pump = user;
+	struct tls_pump *pump = pump_of(user);
 
-	assert(pump->magic == PUMP_MAGIC);
 	pump_turn(pump, (revents & ALK_IO_READ) != 0);
 }
 
 /* ---- SSH asks itself ---- */
-
-static struct tls_pump *pump_of(void *state)
-{
-	struct tls_pump *pump = state;
-
-	assert(pump->magic == PUMP_MAGIC);
-	return pump;
-}
 
 static bool direct_begin(void *state)
 {
@@ -415,9 +413,8 @@ static bool pair_hung_up(const struct tls_pump *pump)
 
 static void on_timer(void *user)
 {
-	struct tls_pump *pump = user;
+	struct tls_pump *pump = pump_of(user);
 
-	assert(pump->magic == PUMP_MAGIC);
 	if (pump->lingering) {
 		tls_pump_free(&pump);
 	} else if (!out_waits(pump) && pump->in.len == 0) {
