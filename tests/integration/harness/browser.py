@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Chromium without a window, spoken to over two pipes in its DevTools protocol."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -23,13 +24,15 @@ class Browser:
         self.read_fd, to_write = os.pipe()
 
         def descriptors():
-            # Where the browser looks for them; through others, so that none is closed under the next.
-            os.dup2(os.dup2(to_read, 60), 3)
-            os.dup2(os.dup2(to_write, 61), 4)
+            # Where the browser looks for them. Through numbers that nothing has, so that none is closed under another.
+            reading, writing = (fcntl.fcntl(fd, fcntl.F_DUPFD, 5) for fd in (to_read, to_write))
+            os.dup2(reading, 3)
+            os.dup2(writing, 4)
             os.set_inheritable(3, True)
             os.set_inheritable(4, True)
 
-        self.log = open(directory / "chromium.log", "wb")
+        self.path = directory / "chromium.log"
+        self.log = open(self.path, "wb")
         self.process = subprocess.Popen(
             [find(), *FLAGS, f"--user-data-dir={directory / 'profile'}", *flags, "about:blank"], stdin=subprocess.DEVNULL,
             stdout=self.log, stderr=self.log, preexec_fn=descriptors, close_fds=False, start_new_session=True,
@@ -49,13 +52,16 @@ class Browser:
         while True:
             while b"\0" not in self.rest:
                 got = os.read(self.read_fd, 65536)
-                assert got, "the browser is gone"
+                assert got, "the browser is gone, after: " + self.said()
                 self.rest += got
             answer, self.rest = self.rest.split(b"\0", 1)
             answer = json.loads(answer)
             if answer.get("id") == self.number:
                 assert "error" not in answer, answer
                 return answer["result"]
+
+    def said(self):
+        return self.path.read_text(errors="replace")[-2000:]
 
     def go(self, url):
         return self.ask("Page.navigate", self.session, url=url)
