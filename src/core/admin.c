@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "admin_private.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
@@ -10,6 +11,7 @@
 #include <alknet/log.h>
 #include "text.h"
 
+#define ADMIN_MAGIC 0x6e6d6461u /* "admn" */
 #define ACCEPT_BUDGET 64
 #define ACCEPT_PAUSE_MS 100
 
@@ -73,9 +75,17 @@ static int accept_one(struct alk_admin *admin)
 	return fd < 0 ? -errno : fd;
 }
 
-static void on_accept(void *user, int revents)
+static struct alk_admin *admin_of(void *user)
 {
 	struct alk_admin *admin = user;
+
+	assert(admin->magic == ADMIN_MAGIC);
+	return admin;
+}
+
+static void on_accept(void *user, int revents)
+{
+	struct alk_admin *admin = admin_of(user);
 
 	(void)revents;
 	for (int i = 0; i < ACCEPT_BUDGET; i++) {
@@ -98,7 +108,7 @@ static void on_accept(void *user, int revents)
 
 static void on_pause_over(void *user)
 {
-	struct alk_admin *admin = user;
+	struct alk_admin *admin = admin_of(user);
 
 	alk_io_set(admin->io, ALK_IO_READ);
 }
@@ -113,6 +123,7 @@ struct alk_admin *alk_admin_new(struct alk_loop *loop, const char *path,
 		alk_err_set(err, -ENOMEM, "admin_socket: out of memory");
 		return NULL;
 	}
+	admin->magic = ADMIN_MAGIC;
 	admin->loop = loop;
 	admin->commands = commands;
 	admin->user = user;
@@ -179,10 +190,11 @@ void alk_admin_free(struct alk_admin **adminp)
 	if (admin == NULL)
 		return;
 	while (admin->clients != NULL)
-		admin_client_free(admin->clients);
+		admin_client_free(&admin->clients);
 	alk_io_free(&admin->io);
 	alk_timer_free(&admin->pause);
 	alk_admin_socket_close(&admin->sock);
 	alk_fd_close(&admin->spare);
+	admin->magic = 0;
 	free(admin);
 }

@@ -10,8 +10,13 @@
 
 #define CALL_MAGIC 0x6c6c6163u /* "call" */
 
-void admin_call_free(struct alk_admin_call *call)
+void admin_call_free(struct alk_admin_call **callp)
 {
+	struct alk_admin_call *call = *callp;
+
+	*callp = NULL;
+	if (call == NULL)
+		return;
 	if (call->client != NULL) {
 		*call->prev = call->next;
 		if (call->next != NULL)
@@ -66,7 +71,7 @@ void alk_admin_result(struct alk_admin_call **callp, json_t *result)
 		json_decref(message);
 	}
 	json_decref(result);
-	admin_call_free(call);
+	admin_call_free(&call);
 }
 
 static void client_text(struct admin_client *c, json_t *id, const char *result)
@@ -97,7 +102,7 @@ void alk_admin_result_text(struct alk_admin_call **callp, const char *result)
 	*callp = NULL;
 	if (call->client != NULL && call->id != NULL)
 		client_text(call->client, call->id, result);
-	admin_call_free(call);
+	admin_call_free(&call);
 }
 
 void alk_admin_error(struct alk_admin_call **callp, int code, const char *fmt, ...)
@@ -114,7 +119,7 @@ void alk_admin_error(struct alk_admin_call **callp, int code, const char *fmt, .
 		call->answer(call->answer_user, NULL, text);
 	if (call->client != NULL && call->id != NULL)
 		admin_client_error(call->client, call->id, code, text);
-	admin_call_free(call);
+	admin_call_free(&call);
 }
 
 void alk_admin_stream(struct alk_admin_call *call,
@@ -180,5 +185,5 @@ void alk_admin_local_end(struct alk_admin_call *call)
 {
 	call->answer = NULL;
 	call->closed(call->user, call);
-	admin_call_free(call);
+	admin_call_free(&call);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "admin_private.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,16 @@
 
 #define OUT_MAX ((size_t)1 << 20)
 #define CALLS_MAX 256 /* of one client that wait for their answers: then it is not read any more */
+
+#define CLIENT_MAGIC 0x746e6c63u /* "clnt" */
+
+static struct admin_client *client_of(void *user)
+{
+	struct admin_client *c = user;
+
+	assert(c->magic == CLIENT_MAGIC);
+	return c;
+}
 
 /* Buffers hold what must not stay in memory (secret.unlock). */
 static void buffer_free(char **buffer, size_t size)
@@ -202,7 +213,7 @@ static void client_lines(struct admin_client *c)
 
 static void client_more(void *user)
 {
-	struct admin_client *c = user;
+	struct admin_client *c = client_of(user);
 
 	client_lines(c);
 	admin_client_watch(c);
@@ -255,7 +266,7 @@ static void client_read_more(struct admin_client *c)
 
 static void on_client_ready(void *user, int revents)
 {
-	struct admin_client *c = user;
+	struct admin_client *c = client_of(user);
 
 	if ((revents & ALK_IO_WRITE) != 0)
 		client_flush(c);
@@ -265,10 +276,15 @@ static void on_client_ready(void *user, int revents)
 
 /* Coming and going */
 
-void admin_client_free(struct admin_client *c)
+void admin_client_free(struct admin_client **clientp)
 {
-	struct alk_admin *admin = c->admin;
+	struct admin_client *c = *clientp;
+	struct alk_admin *admin;
 
+	*clientp = NULL;
+	if (c == NULL)
+		return;
+	admin = c->admin;
 	alk_task_cancel(admin->loop, &c->end);
 	alk_task_cancel(admin->loop, &c->more);
 	c->ended = true;
@@ -279,7 +295,7 @@ void admin_client_free(struct admin_client *c)
 		call->client = NULL;
 		if (call->closed != NULL) {
 			call->closed(call->user, call);
-			admin_call_free(call);
+			admin_call_free(&call);
 		}
 	}
 	*c->prev = c->next;
@@ -291,12 +307,15 @@ void admin_client_free(struct admin_client *c)
 	admin_spare_refill(admin);
 	buffer_free(&c->in, c->in_size);
 	buffer_free(&c->out, c->out_size);
+	c->magic = 0;
 	free(c);
 }
 
 static void on_client_end(void *user)
 {
-	admin_client_free(user);
+	struct admin_client *c = client_of(user);
+
+	admin_client_free(&c);
 }
 
 bool admin_client_new(struct alk_admin *admin, int fd, const struct ucred *peer)
@@ -310,6 +329,7 @@ bool admin_client_new(struct alk_admin *admin, int fd, const struct ucred *peer)
 		free(c);
 		return false;
 	}
+	c->magic = CLIENT_MAGIC;
 	c->admin = admin;
 	c->fd = fd;
 	c->peer = *peer;

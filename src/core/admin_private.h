@@ -23,6 +23,7 @@ struct alk_admin_call {
 };
 
 struct admin_client {
+	uint32_t magic;
 	struct alk_admin *admin;
 	struct admin_client *next, **prev;
 	int fd;
@@ -41,6 +42,7 @@ struct admin_client {
 };
 
 struct alk_admin {
+	uint32_t magic;
 	struct alk_loop *loop;
 	const struct alk_admin_command *commands;
 	void *user;
@@ -58,7 +60,7 @@ struct alk_admin {
 /* Takes the fd when it gives true; false: there is no memory. */
 bool admin_client_new(struct alk_admin *admin, int fd, const struct ucred *peer);
 /* Its streams are told; calls that wait are answered to nobody. */
-void admin_client_free(struct admin_client *c);
+void admin_client_free(struct admin_client **clientp);
 /* Wait for what may come now. */
 void admin_client_watch(struct admin_client *c);
 void admin_client_write(struct admin_client *c, json_t *message);
@@ -69,7 +71,7 @@ void admin_client_wrote(struct admin_client *c, size_t n);
 void admin_client_error(struct admin_client *c, json_t *id, int code, const char *text);
 /* NULL: out of memory. */
 struct alk_admin_call *admin_call_new(struct admin_client *c, json_t *id);
-void admin_call_free(struct alk_admin_call *call);
+void admin_call_free(struct alk_admin_call **callp);
 /* A descriptor is free again. */
 void admin_spare_refill(struct alk_admin *admin);
 

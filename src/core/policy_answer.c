@@ -307,13 +307,13 @@ static int wrong_word(lua_State *L, int index, struct alk_answer *answer)
 
 static int verdict_of(const char *word, enum alk_verdict *verdict)
 {
-	enum alk_verdict v;
-
-	for (v = ALK_VERDICT_DENY; v <= ALK_VERDICT_SERVICE; v++)
-		if (strcmp(word, alk_verdict_str(v)) == 0) {
-			*verdict = v;
-			return 0;
-		}
+#define X(id_, word_)                                                                              \
+	if (strcmp(word, (word_)) == 0) {                                                          \
+		*verdict = ALK_VERDICT_##id_;                                                      \
+		return 0;                                                                          \
+	}
+	ALK_VERDICTS(X)
+#undef X
 	return -EINVAL;
 }
 

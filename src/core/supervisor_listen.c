@@ -1,15 +1,24 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "supervisor_private.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "sandbox.h"
 
-static uint64_t on_taken(void *user, struct alk_link *link)
+static struct supervisor_listener *listener_of(void *user)
 {
 	struct supervisor_listener *listener = user;
+
+	assert(listener->magic == SUPERVISOR_LISTENER_MAGIC);
+	return listener;
+}
+
+static uint64_t on_taken(void *user, struct alk_link *link)
+{
+	struct supervisor_listener *listener = listener_of(user);
 
 	listener->accepted++;
 	if (supervisor_proxy_expects(listener, link))
@@ -25,7 +34,7 @@ static void on_accepted(void *user, struct alk_link *link)
 /* Its worker shows it, and who watches is told. */
 static void on_path(void *user, uint64_t number, const struct alk_link_path *path)
 {
-	struct supervisor_listener *listener = user;
+	struct supervisor_listener *listener = listener_of(user);
 	struct alk_supervisor *sup = listener->sup;
 	const struct alk_linktab_entry *entry = alk_linktab_find(sup->links, number);
 	double rtt = (double)path->rtt_us / 1e6;
@@ -110,7 +119,8 @@ int supervisor_listen_on(struct alk_supervisor *sup, struct supervisor_setup *se
 
 	if (listener == NULL)
 		return alk_err_set(err, -ENOSPC, "listen: no place for another address");
-	*listener = (struct supervisor_listener){.sup = sup,
+	*listener = (struct supervisor_listener){.magic = SUPERVISOR_LISTENER_MAGIC,
+						 .sup = sup,
 						 .index = (unsigned)(listener - sup->listener)};
 	listener->setup = supervisor_setup_ref(setup);
 	listener->want = strdup(want->address);
@@ -157,6 +167,7 @@ void supervisor_unlisten_free(struct supervisor_listener *listener)
 	/* The plugin may go now, and its tables with it. */
 	listener->plugin = NULL;
 	listener->ops = NULL;
+	listener->magic = 0;
 	supervisor_setup_unref(&listener->setup);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "supervisor_private.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,10 @@
 #define SHORTAGE_MS                                                                                \
 	5000 /* one within that time of the last is still the same, and is not logged again */
 
+#define LISTENER_MAGIC 0x6c636f6cu /* "locl" */
+
 struct alk_local_listener {
+	uint32_t magic;
 	struct alk_local_listener *next;
 	struct alk_supervisor *sup;
 	char service[16];
@@ -34,6 +38,14 @@ struct supervisor_local {
 	uint64_t link;
 	uid_t uid;
 };
+
+static struct alk_local_listener *listener_of(void *user)
+{
+	struct alk_local_listener *listener = user;
+
+	assert(listener->magic == LISTENER_MAGIC);
+	return listener;
+}
 
 static bool local_may_come(const struct alk_supervisor *sup, uid_t uid)
 {
@@ -103,7 +115,7 @@ static void local_short(struct alk_local_listener *listener, int failure)
 
 static void on_connections(void *user, int revents)
 {
-	struct alk_local_listener *listener = user;
+	struct alk_local_listener *listener = listener_of(user);
 
 	(void)revents;
 	for (int i = 0; i < ACCEPTS; i++) {
@@ -121,7 +133,7 @@ static void on_connections(void *user, int revents)
 
 static void on_pause_end(void *user)
 {
-	struct alk_local_listener *listener = user;
+	struct alk_local_listener *listener = listener_of(user);
 
 	if (supervisor_is_served(listener->sup))
 		alk_io_set(listener->io, ALK_IO_READ);
@@ -172,6 +184,7 @@ static void *on_half_listen(void *user, const char *name, const char *option, co
 		alk_err_set(err, -ENOMEM, "%s: out of memory", option);
 		return NULL;
 	}
+	listener->magic = LISTENER_MAGIC;
 	listener->sup = sup;
 	snprintf(listener->service, sizeof(listener->service), "%s", name);
 	if (alk_admin_socket_open_as(&listener->sock, option, path, (mode_t)mode, gid, err) < 0) {
@@ -211,5 +224,6 @@ void alk_half_unlisten(struct alk_local_listener **listenerp)
 	alk_io_free(&listener->io);
 	alk_timer_free(&listener->pause);
 	alk_admin_socket_close(&listener->sock);
+	listener->magic = 0;
 	free(listener);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "supervisor_private.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,10 @@
  * While it is under way no worker is started, so that none misses it; later ones are told which
  * plugins were unloaded. */
 
+#define CHANGE_MAGIC 0x676e6863u /* "chng" */
+
 struct supervisor_plugin_change {
+	uint32_t magic;
 	struct alk_supervisor *sup;
 	struct alk_admin_call *call;
 	char name[32];
@@ -109,6 +113,25 @@ json_t *supervisor_plugin_list(const struct alk_supervisor *sup)
 
 /* The end */
 
+static struct supervisor_plugin_change *change_of(void *user)
+{
+	struct supervisor_plugin_change *change = user;
+
+	assert(change->magic == CHANGE_MAGIC);
+	return change;
+}
+
+static void change_free(struct supervisor_plugin_change **changep)
+{
+	struct supervisor_plugin_change *change = *changep;
+
+	*changep = NULL;
+	if (change == NULL)
+		return;
+	change->magic = 0;
+	free(change);
+}
+
 static void change_end(struct supervisor_plugin_change *change)
 {
 	struct alk_supervisor *sup = change->sup;
@@ -125,14 +148,14 @@ static void change_end(struct supervisor_plugin_change *change)
 				 json_pack("{s:s, s:s}", "name", change->name, "state",
 					   change->load ? "loaded" : "unloaded"));
 	}
-	free(change);
+	change_free(&change);
 	supervisor_reload_next(sup);
 }
 
 static void on_ended(void *user, json_t *result)
 {
 	json_decref(result);
-	change_end(user);
+	change_end(change_of(user));
 }
 
 static int change_ask(struct supervisor_plugin_change *change, const char *step,
@@ -163,7 +186,7 @@ static void change_own(struct supervisor_plugin_change *change, bool made)
 
 static void on_prepared(void *user, json_t *result)
 {
-	struct supervisor_plugin_change *change = user;
+	struct supervisor_plugin_change *change = change_of(user);
 	const json_t *errors = json_object_get(result, "errors");
 	const char *why = json_string_value(json_array_get(errors, 0));
 	bool found = json_is_true(json_object_get(result, "found")) ||
@@ -259,7 +282,10 @@ void supervisor_plugin_change(struct alk_supervisor *sup, struct alk_admin_call 
 	if (rc == 0 && (change = calloc(1, sizeof(*change))) == NULL)
 		rc = -ENOMEM;
 	if (rc == 0) {
-		*change = (struct supervisor_plugin_change){.sup = sup, .call = call, .load = load};
+		*change = (struct supervisor_plugin_change){.magic = CHANGE_MAGIC,
+							    .sup = sup,
+							    .call = call,
+							    .load = load};
 		strcpy(change->name, name);
 		rc = load ? load_own(change, &err) : unload_check(change, &err);
 	}
@@ -269,7 +295,7 @@ void supervisor_plugin_change(struct alk_supervisor *sup, struct alk_admin_call 
 		sup->change = change;
 		return;
 	}
-	free(change);
+	change_free(&change);
 	alk_admin_error(&call, ALK_ADMIN_FAILED, "%s", err.text);
 }
 
@@ -280,6 +306,6 @@ void supervisor_plugin_deinit(struct alk_supervisor *sup)
 	sup->change = NULL;
 	if (change != NULL)
 		alk_admin_error(&change->call, ALK_ADMIN_FAILED, "the server stops");
-	free(change);
+	change_free(&change);
 	json_decref(sup->unloaded);
 }

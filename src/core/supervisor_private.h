@@ -78,8 +78,11 @@ struct supervisor_setup {
 	struct alk_loader *loader;
 };
 
+#define SUPERVISOR_LISTENER_MAGIC 0x7473696cu /* "list" */
+
 /* A listener's place; it stays where it is because the listener points to it. */
 struct supervisor_listener {
+	uint32_t magic; /* 0: the place is free */
 	struct alk_supervisor *sup;
 	unsigned index;
 	struct supervisor_setup
@@ -103,8 +106,11 @@ enum supervisor_slot_role {
 	SLOT_LEAVES,
 };
 
+#define SUPERVISOR_SLOT_MAGIC 0x746f6c73u /* "slot" */
+
 /* A worker's place: workers come and go in it. */
 struct supervisor_slot {
+	uint32_t magic; /* 0: the place is free */
 	struct alk_supervisor *sup;
 	enum supervisor_slot_role role;
 	struct supervisor_setup *setup;

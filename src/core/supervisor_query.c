@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "supervisor_private.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,10 @@
 #define QUERY_POLICY_MS 7000 /* a script may take 5 s */
 #define PLUGINS_MAX 256	     /* more names than that are no plugins */
 
+#define QUERY_MAGIC 0x79726571u /* "qery" */
+
 struct supervisor_query {
+	uint32_t magic;
 	struct alk_supervisor *sup;
 	struct supervisor_query *next, **prev;
 	uint64_t id;
@@ -32,6 +36,7 @@ static void query_free(struct supervisor_query *q)
 		q->next->prev = q->prev;
 	alk_timer_free(&q->timer);
 	json_decref(q->result);
+	q->magic = 0;
 	free(q);
 }
 
@@ -61,6 +66,7 @@ static void on_query_timeout(void *user)
 {
 	struct supervisor_query *q = user;
 
+	assert(q->magic == QUERY_MAGIC);
 	q->incomplete = true;
 	if (q->merge == SUPERVISOR_MERGE_ERRORS && q->waiting > 0)
 		json_array_append_new(json_object_get(q->result, "errors"),
@@ -88,6 +94,7 @@ static struct supervisor_query *query_new(struct alk_supervisor *sup, struct alk
 		free(q);
 		return NULL;
 	}
+	q->magic = QUERY_MAGIC;
 	q->sup = sup;
 	q->id = ++sup->last_query;
 	q->call = call;

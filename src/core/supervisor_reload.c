@@ -2,6 +2,7 @@
 #include "supervisor_private.h"
 #include "notify.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +26,10 @@ struct reload_caller {
 	struct reload_caller *next;
 };
 
+#define RELOAD_MAGIC 0x616f6c72u /* "rloa" */
+
 struct supervisor_reload {
+	uint32_t magic;
 	struct alk_supervisor *sup;
 	alk_supervisor_reread_fn *reread;
 	void *reread_user;
@@ -48,6 +52,14 @@ struct supervisor_reload {
 	struct reload_caller *callers;
 	json_t *new_restart;
 };
+
+static struct supervisor_reload *reload_of(void *user)
+{
+	struct supervisor_reload *r = user;
+
+	assert(r->magic == RELOAD_MAGIC);
+	return r;
+}
 
 static const char *const kind_names[] = {
 #define X(id_, name_) [SUPERVISOR_RELOAD_##id_] = (name_),
@@ -240,7 +252,7 @@ static int reload_start(struct supervisor_reload *r, struct alk_err *err)
 
 static void on_begin(void *user)
 {
-	struct supervisor_reload *r = user;
+	struct supervisor_reload *r = reload_of(user);
 	unsigned kind = 0;
 	struct alk_err err = {""};
 
@@ -263,7 +275,7 @@ static void on_begin(void *user)
 
 static void on_deadline(void *user)
 {
-	reload_fail(user, "the new workers were not ready in time");
+	reload_fail(reload_of(user), "the new workers were not ready in time");
 }
 
 void supervisor_reload_lost(struct alk_supervisor *sup, const char *why)
@@ -436,7 +448,7 @@ void supervisor_reload(struct alk_supervisor *sup, enum supervisor_reload_kind k
 
 static void on_pause_over(void *user)
 {
-	supervisor_reload(user, SUPERVISOR_RELOAD_ALL, NULL);
+	supervisor_reload(supervisor_of(user), SUPERVISOR_RELOAD_ALL, NULL);
 }
 
 void supervisor_reload_signal(struct alk_supervisor *sup)
@@ -496,6 +508,7 @@ int supervisor_reload_init(struct alk_supervisor *sup, struct alk_err *err)
 	sup->reload = r;
 	if (r == NULL)
 		return alk_err_set(err, -ENOMEM, "out of memory");
+	r->magic = RELOAD_MAGIC;
 	r->sup = sup;
 	r->restart = json_array();
 	r->begin = (struct alk_task){.fn = on_begin, .user = r};
@@ -522,5 +535,6 @@ void supervisor_reload_deinit(struct alk_supervisor *sup)
 	supervisor_setup_unref(&r->setup);
 	json_decref(r->restart);
 	json_decref(r->new_restart);
+	r->magic = 0;
 	free(r);
 }

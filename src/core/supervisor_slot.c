@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "supervisor_private.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -133,6 +134,7 @@ static void on_slot_timer(void *user)
 {
 	struct supervisor_slot *slot = user;
 
+	assert(slot->magic == SUPERVISOR_SLOT_MAGIC);
 	if (slot->role == SLOT_SERVES && supervisor_plugin_busy(slot->sup)) {
 		alk_timer_start(slot->restart, BUSY_MS);
 		return;
@@ -157,6 +159,7 @@ static void slot_free(struct supervisor_slot *slot)
 	alk_timer_free(&slot->restart);
 	supervisor_setup_unref(&slot->setup);
 	slot->role = SLOT_FREE;
+	slot->magic = 0;
 }
 
 static struct supervisor_slot *slot_find_free(struct alk_supervisor *sup)
@@ -175,7 +178,7 @@ static struct supervisor_slot *slot_new(struct alk_supervisor *sup, struct super
 
 	if (slot == NULL)
 		return NULL;
-	*slot = (struct supervisor_slot){.sup = sup, .role = role};
+	*slot = (struct supervisor_slot){.magic = SUPERVISOR_SLOT_MAGIC, .sup = sup, .role = role};
 	slot->setup = supervisor_setup_ref(setup);
 	if (setup->slots++ == 0)
 		sup->generations++;

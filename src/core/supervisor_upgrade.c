@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "supervisor_private.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,13 +17,24 @@
  *     └────────────────── refused ──┴── it does not ──▶ nothing                          PROXY header
  */
 
+#define UPGRADE_MAGIC 0x64677075u /* "upgd" */
+
 struct supervisor_upgrade {
+	uint32_t magic;
 	struct alk_supervisor *sup;
 	struct alk_admin_call *call; /* NULL once it is answered */
 	struct alk_upgrade *process; /* NULL: not started yet, or gone */
 	struct alk_task end;
 	bool leaving, asking;
 };
+
+static struct supervisor_upgrade *upgrade_of(void *user)
+{
+	struct supervisor_upgrade *up = user;
+
+	assert(up->magic == UPGRADE_MAGIC);
+	return up;
+}
 
 static void upgrade_end(struct supervisor_upgrade *up)
 {
@@ -31,11 +43,12 @@ static void upgrade_end(struct supervisor_upgrade *up)
 
 static void on_end(void *user)
 {
-	struct supervisor_upgrade *up = user;
+	struct supervisor_upgrade *up = upgrade_of(user);
 
 	alk_upgrade_free(&up->process);
 	if (!up->leaving && !up->asking) {
 		up->sup->upgrade = NULL;
+		up->magic = 0;
 		free(up);
 	}
 }
@@ -126,7 +139,7 @@ void supervisor_upgrade_tick(struct alk_supervisor *sup)
 
 static void on_answer(void *user, pid_t pid, const char *version, const char *why)
 {
-	struct supervisor_upgrade *up = user;
+	struct supervisor_upgrade *up = upgrade_of(user);
 	struct alk_supervisor *sup = up->sup;
 
 	if (version == NULL) {
@@ -168,7 +181,7 @@ static void upgrade_start(struct supervisor_upgrade *up)
 /* The seed is in this process alone. An error: there is no such service. */
 static void on_secret(void *user, json_t *result, const char *error)
 {
-	struct supervisor_upgrade *up = user;
+	struct supervisor_upgrade *up = upgrade_of(user);
 
 	(void)error;
 	up->asking = false;
@@ -204,7 +217,7 @@ void supervisor_upgrade(struct alk_supervisor *sup, struct alk_admin_call *call,
 		alk_admin_error(&call, ALK_ADMIN_FAILED, "out of memory");
 		return;
 	}
-	*up = (struct supervisor_upgrade){.sup = sup, .call = call};
+	*up = (struct supervisor_upgrade){.magic = UPGRADE_MAGIC, .sup = sup, .call = call};
 	up->end = (struct alk_task){.fn = on_end, .user = up};
 	sup->upgrade = up;
 	if (force) {
@@ -236,6 +249,7 @@ void supervisor_upgrade_deinit(struct alk_supervisor *sup)
 	alk_upgrade_free(&up->process);
 	if (up->call != NULL)
 		alk_admin_error(&up->call, ALK_ADMIN_FAILED, "the server stops");
+	up->magic = 0;
 	free(up);
 }
 
