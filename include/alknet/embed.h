@@ -115,8 +115,8 @@ ALK_EXPORT const char *alk_embed_server_failed(const struct alk_embed_server *se
 /* A command of the admin socket (docs/ADMIN_API.md), with its parameters as a JSON object or NULL:
  * "session.list", "session.kill" {"id":1}, "reload", "keys.reload", "drain", "status". `done` runs
  * once with the result as JSON text, or with NULL and why not ("out of memory" may be why); not
- * before this returned. `watch` calls it for each event besides, until the server is freed; an
- * event that finds no memory is lost. `json` is borrowed for the call. 0; -ENOMEM, then `done` does
+ * before this returned. `watch` and `bus.tail` call it for each event besides, until the server is
+ * freed; an event that finds no memory is lost. `json` is borrowed for the call. 0; -ENOMEM, then `done` does
  * not run. */
 typedef void alk_embed_done(void *user, const char *json, const struct alk_err *err);
 ALK_EXPORT int alk_embed_server_request(struct alk_embed_server *server, const char *method,

@@ -95,7 +95,9 @@ ALK_EXPORT void alk_call_result_private(struct alk_call **call, const char *json
 /* The answer is a failure, with this sentence. Takes and clears the call. */
 ALK_EXPORT void alk_call_fail(struct alk_call **call, const char *fmt, ...) ALK_PRINTF(2, 3);
 /* The answer is a stream: events follow until the client goes; then `closed` runs, from the loop,
- * and the call is gone. A client that does not read is dropped at 1 MiB. */
+ * and the call is gone. A client that does not read is dropped at 1 MiB. The plugin ends it with
+ * alk_call_fail(), and `closed` does not run then: at the latest in `deinit`, as every call that it
+ * has not answered. */
 ALK_EXPORT void alk_call_stream(struct alk_call *call,
 				void (*closed)(void *user, struct alk_call *call), void *user);
 /* One event of a stream: one JSON value as text, borrowed. */

@@ -42,7 +42,7 @@ struct embed_request {
 	struct alk_embed_server *server;
 	alk_embed_done *done;
 	void *user;
-	bool is_watch, answered, ended;
+	bool is_stream, answered, ended;
 	struct embed_answer first; /* has its place: `done` comes when there is no memory, too */
 	struct embed_answer *answers, **answers_end;
 	struct alk_task task;
@@ -94,9 +94,9 @@ static void on_answer(void *user, json_t *result, const char *error)
 	struct embed_answer *answer = r->answered ? calloc(1, sizeof(*answer)) : &r->first;
 
 	r->answered = true;
-	r->ended = !r->is_watch || error != NULL;
+	r->ended = !r->is_stream || error != NULL;
 	if (answer == NULL)
-		return; /* an event of `watch` */
+		return; /* an event of a stream */
 	if (result != NULL)
 		answer->json = json_dumps(result, JSON_COMPACT | JSON_ENCODE_ANY);
 	if (answer->json == NULL)
@@ -120,7 +120,7 @@ int alk_embed_server_request(struct alk_embed_server *server, const char *method
 		.server = server,
 		.done = done,
 		.user = user,
-		.is_watch = strcmp(method, "watch") == 0,
+		.is_stream = alk_supervisor_streams(method),
 		.answers_end = &r->answers,
 		.task = {.fn = on_request_task, .user = r},
 		.next = server->requests,

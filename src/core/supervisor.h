@@ -50,6 +50,8 @@ const char *alk_supervisor_transport(const struct alk_supervisor *supervisor, un
 /* A command of the admin socket without one; alk_admin_local() says how it is answered. */
 int alk_supervisor_request(struct alk_supervisor *supervisor, const char *method, json_t *params,
 			   alk_admin_local_fn *answer, void *user);
+/* Is its answer a stream, so that more than one comes? */
+bool alk_supervisor_streams(const char *method);
 void alk_supervisor_free(struct alk_supervisor **supervisor);
 /* Exit status once the loop has stopped. */
 int alk_supervisor_status(const struct alk_supervisor *supervisor);

@@ -431,6 +431,13 @@ int alk_supervisor_request(struct alk_supervisor *sup, const char *method, json_
 	return alk_admin_local(commands, sup, method, params, answer, user);
 }
 
+bool alk_supervisor_streams(const char *method)
+{
+	const char *dot = strrchr(method, '.');
+
+	return strcmp(method, "watch") == 0 || (dot != NULL && strcmp(dot, ".tail") == 0);
+}
+
 void supervisor_admin_users(struct alk_supervisor *sup)
 {
 	uid_t uids[ALK_ADMIN_USERS_MAX];

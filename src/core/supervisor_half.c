@@ -121,20 +121,13 @@ static void on_half_answer(void *user, json_t *result, const char *error)
 	free(text);
 }
 
-static bool is_stream(const char *method)
-{
-	const char *dot = strrchr(method, '.');
-
-	return strcmp(method, "watch") == 0 || (dot != NULL && strcmp(dot, ".tail") == 0);
-}
-
 static int half_call(void *user, const char *method, const char *params, struct alk_half_call *call)
 {
 	json_t *values = json_loads(params, JSON_REJECT_DUPLICATES, NULL);
 
-	if (is_stream(method) || values == NULL) {
+	if (alk_supervisor_streams(method) || values == NULL) {
 		json_decref(values);
-		return is_stream(method) ? -EOPNOTSUPP : -EINVAL;
+		return alk_supervisor_streams(method) ? -EOPNOTSUPP : -EINVAL;
 	}
 	return alk_supervisor_request(user, method, values, on_half_answer, call);
 }

@@ -502,6 +502,22 @@ def test_admin_tail(bus):
         tail.stdout.close()
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_admin_tail_ends_with_the_server(bus, workers):
+    server = bus(workers).conf.server
+    tail = subprocess.Popen([procs.alknet_admin(), "--socket", server.admin, "bus.tail"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        while not select.select([tail.stdout], [], [], 0.05)[0]:
+            server.call("bus.publish", topic="a.b", payload="{}")
+        server.expected_status = 0
+        assert server.stop() == 0
+        assert "the server ends" in tail.communicate(timeout=30)[1] and tail.returncode == 1
+        assert not os.path.exists(server.admin)
+    finally:
+        tail.kill()
+        tail.communicate()
+
+
 def test_plain_ssh(bus, keys):
     server = bus(2)
     other = server.peer().subscribe("from.ssh")

@@ -311,9 +311,11 @@ void hub_admin_deinit(struct hub *hub)
 {
 	while (!TAILQ_EMPTY(&hub->tails)) {
 		struct hub_admin_tail *tail = TAILQ_FIRST(&hub->tails);
+		struct alk_call *call = tail->call;
 
 		TAILQ_REMOVE(&hub->tails, tail, entry);
 		admin_tail_free(tail);
+		alk_call_fail(&call, "the server ends");
 	}
 }
 
