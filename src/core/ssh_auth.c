@@ -8,6 +8,7 @@
 #include <time.h>
 #include <alknet/log.h>
 #include "board.h"
+#include "limit.h"
 #include "ssh_server.h"
 
 static void auth_log(struct alk_server *v, const char *result)
@@ -119,10 +120,12 @@ static void auth_go_on(struct alk_server *v)
 static bool auth_penalised(struct alk_server *v, const char *id)
 {
 	uint64_t now = alk_loop_now(v->host->loop);
+	char network[64];
 
+	alk_limit_key(v->link.remote_addr, network, sizeof(network));
 	if (!alk_auth_penalised(v->host->auth, v->fingerprint, now) &&
 	    !alk_auth_penalised(v->host->auth, id, now) &&
-	    !alk_auth_penalised(v->host->auth, v->link.remote_addr, now))
+	    !alk_auth_penalised(v->host->auth, network, now))
 		return false;
 	alk_count(ALK_M_PENALTIES, 1);
 	return true;

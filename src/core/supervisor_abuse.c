@@ -183,7 +183,10 @@ void supervisor_ban_remove(struct alk_supervisor *sup, struct alk_admin_call *ca
 	snprintf(key, sizeof(key), "%s", addr);
 	if (ban.net.bits == 128)
 		alk_limit_key(addr, key, sizeof(key));
-	found |= alk_penalty_remove(sup->penalty, ALK_PENALTY_ADDRESS, key);
+	if (alk_penalty_remove(sup->penalty, ALK_PENALTY_ADDRESS, key)) {
+		supervisor_forgive(sup, key);
+		found = true;
+	}
 	if (found)
 		alk_admin_result(&call, json_pack("{s:s}", "removed", ban.text));
 	else

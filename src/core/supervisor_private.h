@@ -261,6 +261,8 @@ void supervisor_free_slots(struct alk_supervisor *sup);
 extern const struct alk_worker_proc_ops supervisor_worker_ops;
 /* Does what a new worker must know besides its configuration. */
 void supervisor_tell_new(struct supervisor_slot *slot);
+/* Workers no longer penalise links of this address (as alk_limit_key() has it). */
+void supervisor_forgive(struct alk_supervisor *sup, const char *key);
 /* A link is gone: limits and its worker's count forget it. */
 void supervisor_release_link(struct alk_supervisor *sup, uint64_t link);
 

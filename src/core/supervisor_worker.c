@@ -174,8 +174,13 @@ static void penalise(struct alk_supervisor *sup, const char *identity, const cha
 		alk_penalty_add(sup->penalty, ALK_PENALTY_ADDRESS, key, until);
 		/* For the links of that address that are not logged in yet. */
 		supervisor_broadcast(sup,
-				     penalty_message(ALK_PENALTY_ADDRESS, addr, sup->penalty_time));
+				     penalty_message(ALK_PENALTY_ADDRESS, key, sup->penalty_time));
 	}
+}
+
+void supervisor_forgive(struct alk_supervisor *sup, const char *key)
+{
+	supervisor_broadcast(sup, penalty_message(ALK_PENALTY_ADDRESS, key, 0));
 }
 
 /* A session ended its worker, and all others with it. The board says what the worker had in hand;

@@ -157,6 +157,22 @@ def test_an_address_that_crashes_a_worker(server, how, exempt):
     wire.sock.close()
 
 
+def test_an_address_that_is_forgiven(server, login):
+    """ban.remove of such a penalty: the workers that heard of it, and the one that is new, let it in again."""
+    serving = server("--penalty-exempt", "none", conf="penalty_time = 3600", workers=2)
+    wire = sshwire.Wire(serving.port)
+    (crashing,) = [row["pid"] for row in serving.call("status")["workers"] if row["links"]]
+    os.kill(crashing, signal.SIGSEGV)
+    serving.wait_log("worker started", count=3)
+    assert [row["network"] for row in serving.call("ban.list")["bans"]] == ["127.0.0.1"]
+    assert serving.call("ban.remove", network="127.0.0.1") == {"removed": "127.0.0.1/32"}
+    wait_until(lambda: all(row["state"] == "ready" for row in serving.call("status")["workers"]), 20, "both workers to be ready")
+    wires = [login(serving) for _ in range(4)]
+    assert sorted(row["sessions"] for row in serving.call("status")["workers"]) == [2, 2]
+    for one in [wire, *wires]:
+        one.sock.close()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_t42_signal_during_a_transfer(server, client, targets, workers, number):
     """Exit 0 within 3 s, whatever flows."""
