@@ -107,6 +107,7 @@ struct alk_loop {
 
 	bool shared;	      /* other threads visit */
 	pthread_mutex_t turn; /* of a shared loop: held but while it sleeps */
+	bool turned;	      /* this turn's tasks have run: whatever is queued now is the next's */
 	bool touched;	      /* what it sleeps for is not all that it waits for any more */
 };
 
@@ -122,10 +123,19 @@ static uint64_t mono_ns(void)
 
 /* ---- tasks ---- */
 
+/* Who is told of a write after the turn's tasks (alk_loop_wrote() in one of them) may have more to
+ * do: the loop must not sleep on it. */
+static void loop_have_more(struct alk_loop *loop)
+{
+	if (loop->turned)
+		ev_idle_start(loop->ev, &loop->idle);
+}
+
 void alk_task_queue(struct alk_loop *loop, struct alk_task *task)
 {
 	if (task->prev != NULL)
 		return;
+	loop_have_more(loop);
 	task->next = NULL;
 	task->prev = loop->tasks_end;
 	*loop->tasks_end = task;
@@ -155,6 +165,7 @@ void alk_task_yield(struct alk_loop *loop, struct alk_task *task)
 {
 	if (task->prev != NULL)
 		return;
+	loop_have_more(loop);
 	loop->touched = true;
 	task->yielded = true;
 	task->next = NULL;
@@ -594,6 +605,7 @@ static void loop_before_sleep(struct ev_loop *ev, ev_prepare *watcher, int reven
 		loop->on_sleep(loop->hooks_user);
 	if (loop->may_pause)
 		loop->worked = mono_ns() - loop->woken;
+	loop->turned = true;
 }
 
 static void loop_after_sleep(struct ev_loop *ev, ev_check *watcher, int revents)
@@ -603,6 +615,7 @@ static void loop_after_sleep(struct ev_loop *ev, ev_check *watcher, int revents)
 
 	(void)ev;
 	(void)revents;
+	loop->turned = false;
 	loop->woken = mono_ns();
 	loop->waited = loop->woken - slept;
 	if (loop->pauses)
@@ -782,6 +795,7 @@ bool alk_loop_enter(struct alk_loop *loop, bool wait)
 	/* libev's own now may stay behind: a timer that it rings too early goes on waiting. */
 	loop->woken = mono_ns();
 	loop->touched = false;
+	loop->turned = false; /* a visit ends with its tasks */
 	return true;
 }
 

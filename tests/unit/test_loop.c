@@ -691,6 +691,8 @@ static void test_err(void **state)
 struct ends {
 	struct bench *b;
 	int sleeps, asked, heard_at, heard;
+	bool ended;
+	struct alk_task then;
 };
 
 static void pair_sleeps(void *user)
@@ -762,6 +764,46 @@ static void test_pair(void **state)
 	assert_int_equal(p.heard, 3);
 	assert_true(p.heard_at > p.asked);
 	alk_loop_set_hooks(b->loop, NULL, NULL, NULL);
+}
+
+static void pair_queues(void *user, int revents)
+{
+	struct ends *p = user;
+	char byte;
+
+	(void)revents;
+	assert_int_equal(read(p->b->fd[0], &byte, 1), 1);
+	p->heard++;
+	alk_task_queue(p->b->loop, &p->then);
+}
+
+static void pair_ends(void *user)
+{
+	struct ends *p = user;
+
+	p->ended = true;
+	alk_loop_stop(p->b->loop);
+}
+
+/* A task writes; who hears of it, behind the turn's tasks, has another: the loop does not sleep
+ * on that. */
+static void test_pair_of_a_task(void **state)
+{
+	struct bench *b = *state;
+	struct ends p = {.b = b};
+	struct alk_task says = {.fn = pair_says, .user = &p};
+
+	p.then = (struct alk_task){.fn = pair_ends, .user = &p};
+	b->io = alk_io_new(b->loop, b->fd[0], "test", pair_queues, &p);
+	b->timer = alk_timer_new(b->loop, "test", pair_stops, b->loop);
+	assert_int_equal(alk_loop_pair(b->loop, b->fd[1], b->fd[0]), 0);
+	alk_io_set(b->io, ALK_IO_READ);
+	alk_timer_start(b->timer, 20000);
+	alk_task_queue(b->loop, &says);
+	alk_loop_run(b->loop);
+	assert_int_equal(p.heard, 1);
+	assert_true(p.ended);
+	alk_timer_stop(b->timer);
 }
 
 /* ---- pauses ---- */
@@ -841,6 +883,7 @@ int main(void)
 		TEST(test_hooks_enclose_the_work),
 		TEST(test_keep_and_leaks),
 		TEST(test_pair),
+		TEST(test_pair_of_a_task),
 		TEST(test_pause),
 		cmocka_unit_test(test_fd_close_keeps_errno),
 		cmocka_unit_test(test_err),
