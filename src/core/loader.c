@@ -46,7 +46,7 @@ struct alk_loader {
 	enum alk_role role;
 	struct alk_conf *conf;
 	char *dir;
-	json_t *forbidden;	   /* {NAME: true} */
+	json_t *changed; /* {NAME: false = may not be loaded, true = is loaded all the same} */
 	struct alk_loaded *loaded; /* the last one first: deinit goes backwards */
 	bool halves_only;
 	alk_half_send_fn *send;
@@ -388,6 +388,8 @@ static bool scan_wants(const struct alk_loader *loader, enum alk_plugin_kind kin
 	const struct alk_options *values = alk_conf_values(loader->conf);
 	const char *one;
 
+	if (json_is_true(json_object_get(loader->changed, name)))
+		return true;
 	if (kind != ALK_PLUGIN_SERVICE || loader->role == ALK_ROLE_CLIENT ||
 	    !alk_options_has(values, "services") || strcmp(name, ALK_SERVICE_PLAIN) == 0)
 		return true;
@@ -439,15 +441,20 @@ void alk_loader_unload(struct alk_loader *loader, const char *name)
 int alk_loader_forbid(struct alk_loader *loader, const char *name, bool forbidden)
 {
 	if (!forbidden)
-		json_object_del(loader->forbidden, name);
-	else if (json_object_set_new(loader->forbidden, name, json_true()) < 0)
+		json_object_del(loader->changed, name);
+	else if (json_object_set_new(loader->changed, name, json_false()) < 0)
 		return -ENOMEM;
 	return 0;
 }
 
+int alk_loader_change(struct alk_loader *loader, const json_t *changed)
+{
+	return json_object_update(loader->changed, (json_t *)(uintptr_t)changed) == 0 ? 0 : -ENOMEM;
+}
+
 bool alk_loader_forbidden(const struct alk_loader *loader, const char *name)
 {
-	return json_object_get(loader->forbidden, name) != NULL;
+	return json_is_false(json_object_get(loader->changed, name));
 }
 
 bool alk_loader_configured(const struct alk_loader *loader, const char *name)
@@ -623,7 +630,7 @@ struct alk_loader *alk_loader_new(struct alk_loop *loop, enum alk_role role, con
 		return NULL;
 	loader = calloc(1, sizeof(*loader));
 	if (loader == NULL || (loader->dir = strdup(dir)) == NULL ||
-	    (loader->forbidden = json_object()) == NULL) {
+	    (loader->changed = json_object()) == NULL) {
 		if (loader != NULL)
 			free(loader->dir);
 		free(loader);
@@ -647,7 +654,7 @@ void alk_loader_free(struct alk_loader **loader)
 		l->loaded = loaded->next;
 		loaded_free(loaded);
 	}
-	json_decref(l->forbidden);
+	json_decref(l->changed);
 	free(l->dir);
 	free(l);
 	*loader = NULL;

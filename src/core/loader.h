@@ -44,6 +44,9 @@ struct alk_loaded *alk_loader_find(const struct alk_loader *loader, const char *
 void alk_loader_unload(struct alk_loader *loader, const char *name);
 /* From now on the plugin may not be loaded (a scan passes it over), or may again. -ENOMEM. */
 int alk_loader_forbid(struct alk_loader *loader, const char *name, bool forbidden);
+/* What was done at run time, before a scan: {NAME: false = was unloaded, true = was loaded, so that
+ * the option `services` does not pass it over}. Borrows it. -ENOMEM. */
+int alk_loader_change(struct alk_loader *loader, const json_t *changed);
 bool alk_loader_forbidden(const struct alk_loader *loader, const char *name);
 /* Does the configuration speak of it? */
 bool alk_loader_configured(const struct alk_loader *loader, const char *name);

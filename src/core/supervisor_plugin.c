@@ -12,7 +12,7 @@
  *      └──────one could not──▶ abort ──▶ answered with its sentence
  *
  * While it is under way no worker is started, so that none misses it; later ones are told which
- * plugins were unloaded. */
+ * plugins were loaded and unloaded. */
 
 #define CHANGE_MAGIC 0x676e6863u /* "chng" */
 
@@ -30,47 +30,18 @@ bool supervisor_plugin_busy(const struct alk_supervisor *sup)
 	return sup->change != NULL;
 }
 
-/* The names that were unloaded */
+/* What later workers are told */
 
-/* Its place among them, or -1. */
-static int unloaded_find(const struct alk_supervisor *sup, const char *name)
+static bool was_unloaded(const struct alk_supervisor *sup, const char *name)
 {
-	json_t *one;
-	size_t i;
-
-	json_array_foreach(sup->unloaded, i, one)
-	{
-		if (strcmp(json_string_value(one), name) == 0)
-			return (int)i;
-	}
-	return -1;
+	return json_is_false(json_object_get(sup->changed, name));
 }
 
-static void unloaded_set(struct alk_supervisor *sup, const char *name, bool unloaded)
+static void changed_set(struct alk_supervisor *sup, const char *name, bool loaded)
 {
-	int at = unloaded_find(sup, name);
-
-	if (at >= 0 && !unloaded)
-		json_array_remove(sup->unloaded, (size_t)at);
-	if (at >= 0 || !unloaded)
-		return;
-	if (sup->unloaded == NULL)
-		sup->unloaded = json_array();
-	json_array_append_new(sup->unloaded, json_string(name));
-}
-
-int supervisor_plugin_forbid(const struct alk_supervisor *sup, struct alk_loader *loader)
-{
-	json_t *one;
-	size_t i;
-	int rc = 0;
-
-	json_array_foreach(sup->unloaded, i, one)
-	{
-		if (rc == 0)
-			rc = alk_loader_forbid(loader, json_string_value(one), true);
-	}
-	return rc;
+	if (sup->changed == NULL)
+		sup->changed = json_object();
+	json_object_set_new(sup->changed, name, json_boolean(loaded));
 }
 
 /* What uses it here */
@@ -90,23 +61,25 @@ static const struct supervisor_listener *listener_next(const struct alk_supervis
 json_t *supervisor_plugin_list(const struct alk_supervisor *sup)
 {
 	json_t *list = alk_loader_list(sup->loader), *one;
+	const char *name;
 	size_t i;
 
 	json_array_foreach(list, i, one)
 	{
-		const char *name = json_string_value(json_object_get(one, "name"));
 		unsigned at = 0;
 		int n = 0;
 
+		name = json_string_value(json_object_get(one, "name"));
 		while (listener_next(sup, name, &at) != NULL)
 			n++;
 		json_object_update_new(one, json_pack("{s:i, s:i, s:i}", "listeners", n, "sessions",
 						      0, "channels", 0));
 	}
-	json_array_foreach(sup->unloaded, i, one)
+	json_object_foreach(sup->changed, name, one)
 	{
-		json_array_append_new(list,
-				      json_pack("{s:O, s:s}", "name", one, "state", "unloaded"));
+		if (json_is_false(one))
+			json_array_append_new(list, json_pack("{s:s, s:s}", "name", name, "state",
+							      "unloaded"));
 	}
 	return list;
 }
@@ -176,12 +149,12 @@ static void change_own(struct supervisor_plugin_change *change, bool made)
 	struct alk_supervisor *sup = change->sup;
 
 	if (made)
-		unloaded_set(sup, change->name, !change->load);
+		changed_set(sup, change->name, change->load);
 	if (made ? !change->load : change->ours)
 		alk_loader_unload(sup->loader, change->name);
 	if (!made && change->half)
 		supervisor_half_remove(sup, change->name);
-	alk_loader_forbid(sup->loader, change->name, unloaded_find(sup, change->name) >= 0);
+	alk_loader_forbid(sup->loader, change->name, was_unloaded(sup, change->name));
 }
 
 static void on_prepared(void *user, json_t *result)
@@ -307,5 +280,5 @@ void supervisor_plugin_deinit(struct alk_supervisor *sup)
 	if (change != NULL)
 		alk_admin_error(&change->call, ALK_ADMIN_FAILED, "the server stops");
 	change_free(&change);
-	json_decref(sup->unloaded);
+	json_decref(sup->changed);
 }

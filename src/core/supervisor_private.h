@@ -197,7 +197,7 @@ struct alk_supervisor {
 	struct supervisor_reload *reload;
 	struct supervisor_plugin_change *change;
 	struct supervisor_upgrade *upgrade; /* NULL: none is under way */
-	json_t *unloaded;		    /* names of plugins, NULL = none ever was */
+	json_t *changed; /* plugins: {NAME: true = loaded, false = unloaded}, at run time; NULL: none ever was */
 	struct alk_admin *admin;
 	struct alk_metrics_http *metrics_http;
 	struct supervisor_remote *remotes;
@@ -402,8 +402,6 @@ void supervisor_plugin_change(struct alk_supervisor *sup, struct alk_admin_call 
 /* A change is under way: no worker may start meanwhile. */
 bool supervisor_plugin_busy(const struct alk_supervisor *sup);
 void supervisor_plugin_deinit(struct alk_supervisor *sup);
-/* Tell a new loader what was unloaded. -ENOMEM. */
-int supervisor_plugin_forbid(const struct alk_supervisor *sup, struct alk_loader *loader);
 /* For plugin.list: what the supervisor knows; workers add to it. */
 json_t *supervisor_plugin_list(const struct alk_supervisor *sup);
 

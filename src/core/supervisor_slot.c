@@ -32,7 +32,8 @@ struct supervisor_setup *supervisor_setup_new(struct alk_supervisor *sup, struct
 	setup->loader = alk_loader_new(sup->loop, ALK_ROLE_SUPERVISOR,
 				       alk_options_str(setup->values, "plugin_dir"), setup->conf,
 				       err);
-	if (setup->loader != NULL && supervisor_plugin_forbid(sup, setup->loader) < 0) {
+	if (setup->loader != NULL && sup->changed != NULL &&
+	    alk_loader_change(setup->loader, sup->changed) < 0) {
 		alk_err_set(err, -ENOMEM, "out of memory");
 		alk_loader_free(&setup->loader);
 	}
@@ -94,8 +95,8 @@ static int slot_start(struct supervisor_slot *slot, struct alk_err *err)
 	json_t *start = json_pack("{s:s, s:o, s:i, s:I, s:s, s:O*}", "op", "start", "conf", conf,
 				  "index", (int)alk_worker_proc_index(slot->worker), "generation",
 				  (json_int_t)setup->generation, "plugin_dir",
-				  alk_options_str(setup->values, "plugin_dir"), "unloaded",
-				  slot->sup->unloaded);
+				  alk_options_str(setup->values, "plugin_dir"), "plugins",
+				  slot->sup->changed);
 	int rc;
 
 	if (start == NULL) /* json_pack took conf on failure too */

@@ -311,21 +311,6 @@ static int worker_load(struct alk_worker *w, struct alk_err *err)
 	return worker_proxy(w, alk_options_str(alk_conf_values(w->conf), "proxy"), err);
 }
 
-/* Plugins that were unloaded at run time. */
-static int worker_forbid(struct alk_worker *w, const json_t *names)
-{
-	json_t *name;
-	size_t i;
-	int rc = 0;
-
-	json_array_foreach((json_t *)names, i, name)
-	{
-		if (rc == 0 && json_is_string(name))
-			rc = alk_loader_forbid(w->loader, json_string_value(name), true);
-	}
-	return rc;
-}
-
 /* The user's privileges, then system calls and files; for good. */
 static int worker_give_up(const struct alk_worker *w, const struct alk_options *values,
 			  struct alk_err *err)
@@ -346,6 +331,7 @@ static int worker_start(struct alk_worker *w, const json_t *message, int board_f
 			struct alk_err *err)
 {
 	const struct alk_options *values;
+	const json_t *changed;
 	int rc;
 
 	if (!w->in_process) {
@@ -365,7 +351,8 @@ static int worker_start(struct alk_worker *w, const json_t *message, int board_f
 		return -EINVAL;
 	w->loader = alk_loader_new(w->loop, ALK_ROLE_WORKER, alk_options_str(values, "plugin_dir"),
 				   w->conf, err);
-	if (w->loader && (rc = worker_forbid(w, json_object_get(message, "unloaded"))) < 0)
+	changed = json_object_get(message, "plugins");
+	if (w->loader && changed && (rc = alk_loader_change(w->loader, changed)) < 0)
 		return alk_err_set(err, rc, "out of memory");
 	if (w->loader) {
 		alk_loader_set_send(w->loader, half_send, w);

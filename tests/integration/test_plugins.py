@@ -145,6 +145,20 @@ def test_a_worker_that_is_replaced_knows(configured, plugins):
     assert at_skeleton(serving.login()) is None
 
 
+def test_a_worker_that_is_replaced_knows_what_was_loaded(configured, plugins):
+    """Also when `services` does not name it, and across a reload."""
+    build_skeleton(plugins)
+    serving = configured(workers=1, services=["forward"])
+    assert at_skeleton(serving.login()) is None
+    serving.call("plugin.load", name="skeleton")
+    pid = serving.server.workers()[0]
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: [w for w in serving.status()["workers"] if w["pid"] not in (0, pid) and w["state"] == "ready"], 20, "a worker")
+    assert at_skeleton(serving.login()) is not None
+    serving.reload()
+    assert at_skeleton(serving.login()) is not None
+
+
 def test_t48_what_serves_cannot_be_unloaded(configured, targets, workers):
     serving = configured(workers=workers)
     with pytest.raises(procs.AdminError, match=rf"plugin tcp is in use: listener 127.0.0.1:{serving.port}"):
