@@ -14,6 +14,31 @@
 #define ANSWER_MAX ((size_t)256 << 20)
 #define ANSWER_SECONDS 30
 
+/* Commands that the server may take longer for, and how long it may; 0: until it answers. */
+static const struct {
+	const char *name;
+	int seconds;
+} slow_commands[] = {
+	{"reload", 75},	       {"policy.reload", 75}, {"keys.reload", 75},
+	{"config.check", 75},  {"upgrade", 45},	      {"acme.renew", 0},
+	{"operation.call", 0}, {"watch", 0},	      {"bus.tail", 0},
+};
+
+static void limit_set(struct tool *tool, int seconds)
+{
+	struct timeval limit = {.tv_sec = seconds};
+
+	tool->patience = seconds;
+	setsockopt(tool->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+}
+
+void admin_wait_for(struct tool *tool, const char *command)
+{
+	for (size_t i = 0; i < sizeof(slow_commands) / sizeof(slow_commands[0]); i++)
+		if (strcmp(command, slow_commands[i].name) == 0)
+			limit_set(tool, slow_commands[i].seconds);
+}
+
 int admin_fail(int status, const char *fmt, ...)
 {
 	va_list ap;
@@ -50,7 +75,7 @@ int admin_reach(struct tool *tool)
 	if (tool->fd < 0 || connect(tool->fd, (struct sockaddr *)&sa, sizeof(sa)) != 0)
 		return admin_fail(STATUS_FAILED, "cannot reach a server at %s: %s", tool->socket,
 				  strerror(errno));
-	setsockopt(tool->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	limit_set(tool, ANSWER_SECONDS);
 	setsockopt(tool->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 	return STATUS_OK;
 }
@@ -123,7 +148,7 @@ static int read_failed(struct tool *tool, ssize_t n)
 			tool,
 			"the server closed the connection (it hears root, its own user and admin_users only)");
 	if (n == -EAGAIN)
-		return admin_tell(tool, "the server did not answer in %d s", ANSWER_SECONDS);
+		return admin_tell(tool, "the server did not answer in %d s", tool->patience);
 	return admin_tell(tool, "cannot read the answer: %s", strerror((int)-n));
 }
 

@@ -24,6 +24,7 @@ struct tool {
 	const char *socket;
 	bool json, use_stdin;
 	int fd;
+	int patience; /* seconds without an answer; 0: any */
 	char *buf;
 	size_t len, size;
 	size_t taken, scanned; /* bytes of messages that were handed out, and that were looked at */
@@ -34,6 +35,8 @@ struct tool {
 /* admin_link.c. Each gives a status and has said why on stderr when it is not STATUS_OK. */
 int ALK_PRINTF(2, 3) admin_fail(int status, const char *fmt, ...);
 int admin_reach(struct tool *tool);
+/* As long as this command may take, on a connection that is there. */
+void admin_wait_for(struct tool *tool, const char *command);
 int admin_ask(struct tool *tool, int id, const char *method, json_t *params);
 /* Wait for the next message; NULL after it has said why. */
 json_t *admin_next(struct tool *tool);

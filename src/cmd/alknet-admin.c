@@ -148,10 +148,8 @@ static int print_answer(const struct tool *tool, const json_t *message)
 
 static int watch(struct tool *tool)
 {
-	struct timeval forever = {0};
 	int status = STATUS_OK;
 
-	setsockopt(tool->fd, SOL_SOCKET, SO_RCVTIMEO, &forever, sizeof(forever));
 	while (status == STATUS_OK) {
 		json_t *message = admin_next(tool), *event;
 
@@ -184,8 +182,10 @@ static int run(struct tool *tool, const struct alk_admin_command *command, json_
 		return status == STATUS_OK ? flushed() : status;
 	}
 	status = admin_reach(tool);
-	if (status == STATUS_OK)
+	if (status == STATUS_OK) {
+		admin_wait_for(tool, command->name);
 		status = admin_ask(tool, 1, command->name, params);
+	}
 	if (status != STATUS_OK)
 		return status;
 	if (strcmp(command->name, "bus.tail") == 0)
@@ -240,7 +240,30 @@ static char **join_words(char **words, char *joined, size_t size)
 	return words + 1;
 }
 
-static int command_line(struct tool *tool, char **words)
+/* NAME=VALUE of the options that are parameters. */
+struct named {
+	char text[NAMED_MAX][NAMED_SIZE];
+	size_t n;
+};
+
+/* An option is for the parameter of its name alone. */
+static int named_check(const struct named *named, const struct alk_admin_command *command)
+{
+	for (size_t i = 0; i < named->n; i++) {
+		size_t n = strcspn(named->text[i], "=");
+		const struct alk_admin_param *p = command->params;
+
+		while (p->name != NULL &&
+		       (strncmp(p->name, named->text[i], n) != 0 || p->name[n] != '\0'))
+			p++;
+		if (p->name == NULL)
+			return admin_fail(STATUS_USAGE, "--%.*s: %s does not take it", (int)n,
+					  named->text[i], command->name);
+	}
+	return STATUS_OK;
+}
+
+static int command_line(struct tool *tool, char **words, const struct named *named)
 {
 	char joined[64];
 	const struct alk_admin_command *command;
@@ -260,6 +283,9 @@ static int command_line(struct tool *tool, char **words)
 		return unknown_command(words[0]);
 	if (tool->use_stdin && strcmp(command->name, "secret.unlock") != 0)
 		return admin_fail(STATUS_USAGE, "--stdin: only secret.unlock takes it");
+	status = named_check(named, command);
+	if (status != STATUS_OK)
+		return status;
 	params = json_object();
 	status = params != NULL ? parse_params(command, words + 1, params)
 				: admin_fail(STATUS_FAILED, "out of memory");
@@ -281,12 +307,6 @@ static char **words_of(int argc, char **argv, char (*named)[NAMED_SIZE], size_t 
 		words[at++] = named[i];
 	return words;
 }
-
-/* NAME=VALUE of the options that are parameters. */
-struct named {
-	char text[NAMED_MAX][NAMED_SIZE];
-	size_t n;
-};
 
 static int named_add(struct named *named, const char *name, const char *value)
 {
@@ -370,7 +390,7 @@ int main(int argc, char **argv)
 				 &status))
 			return status;
 	words = words_of(argc, argv, named.text, named.n);
-	status = words != NULL ? command_line(&tool, words)
+	status = words != NULL ? command_line(&tool, words, &named)
 			       : admin_fail(STATUS_FAILED, "out of memory");
 	free(words);
 	alk_fd_close(&tool.fd);

@@ -474,3 +474,12 @@ def test_tool_helps_without_a_server():
         [procs.alknet_admin(), "--help"], capture_output=True, text=True, timeout=scaled(10), env=procs.environment(), check=False
     )
     assert out.returncode == 0 and "session.list" in out.stdout
+
+
+@pytest.mark.parametrize("words, option", [
+    (["ban.add", "192.0.2.1", "60", "--force"], "--force"), (["policy.eval", "--path", "x"], "--path"), (["log.level", "--length", "3"], "--length"),
+])
+def test_an_option_is_for_its_parameter_alone(words, option):
+    """It is no value for the first parameter that has none."""
+    out = subprocess.run([procs.alknet_admin(), "--socket", "/nonexistent", *words], capture_output=True, text=True)
+    assert out.returncode == 2 and f"{option}: {words[0]} does not take it" in out.stderr, out
