@@ -282,7 +282,7 @@ int supervisor_half_add(struct alk_supervisor *sup, const char *name, struct alk
 		return -EINVAL;
 	half_configure(&r, loaded);
 	if (r.rc < 0) {
-		alk_loader_unload(sup->halves, name);
+		supervisor_half_remove(sup, name);
 		return r.rc;
 	}
 	for (unsigned i = 0; i < sup->slots; i++)

@@ -142,7 +142,8 @@ static void on_pause_end(void *user)
 void supervisor_local_accept(struct alk_supervisor *sup, bool ready)
 {
 	for (struct alk_local_listener *l = sup->local_listeners; l != NULL; l = l->next)
-		if (!alk_timer_active(l->pause))
+		/* Without one: another program has it. */
+		if (l->sock.fd >= 0 && !alk_timer_active(l->pause))
 			alk_io_set(l->io, ready ? ALK_IO_READ : 0);
 }
 

@@ -21,6 +21,8 @@ static void on_tick(void *user)
 		wanted |= c->state == STATUS_EVENTS || c->state == STATUS_WAITING;
 		status_channel_tick(c);
 	}
+	/* An answer that was lost, for want of memory, is asked for again. */
+	worker->asked = false;
 	if (wanted)
 		status_worker_ask(worker);
 	if (worker->channels != NULL)
