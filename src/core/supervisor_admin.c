@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "supervisor_private.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,10 @@
 
 /* Events */
 
+#define WATCHER_MAGIC 0x68637477u /* "wtch" */
+
 struct supervisor_watcher {
+	uint32_t magic;
 	struct alk_supervisor *sup;
 	struct alk_admin_call *call;
 	struct supervisor_watcher *next;
@@ -50,9 +54,11 @@ static void on_watch_closed(void *user, struct alk_admin_call *call)
 	struct alk_supervisor *sup = watcher->sup;
 
 	(void)call;
+	assert(watcher->magic == WATCHER_MAGIC);
 	while (*at != watcher)
 		at = &(*at)->next;
 	*at = watcher->next;
+	watcher->magic = 0;
 	free(watcher);
 	if (sup->watchers == NULL)
 		tell_watched(sup, false);
@@ -70,7 +76,10 @@ static void admin_watch(void *user, struct alk_admin_call *call, json_t *params)
 	}
 	if (sup->watchers == NULL)
 		tell_watched(sup, true);
-	*watcher = (struct supervisor_watcher){.sup = sup, .call = call, .next = sup->watchers};
+	*watcher = (struct supervisor_watcher){.magic = WATCHER_MAGIC,
+					       .sup = sup,
+					       .call = call,
+					       .next = sup->watchers};
 	sup->watchers = watcher;
 	alk_admin_stream(call, on_watch_closed, watcher);
 }
@@ -183,8 +192,9 @@ static void admin_status(void *user, struct alk_admin_call *call, json_t *params
 static void admin_listener_list(void *user, struct alk_admin_call *call, json_t *params)
 {
 	(void)params;
-	alk_admin_result(&call, json_pack("{s:o, s:o}", "listeners", listener_list(user), "remote",
-					  supervisor_remote_list(user)));
+	alk_admin_result(&call,
+			 json_pack("{s:o, s:o}", "listeners", listener_list(supervisor_of(user)),
+				   "remote", supervisor_remote_list(supervisor_of(user))));
 }
 
 static void admin_metrics(void *user, struct alk_admin_call *call, json_t *params)
@@ -192,7 +202,7 @@ static void admin_metrics(void *user, struct alk_admin_call *call, json_t *param
 	struct alk_metrics_text out = {0};
 
 	(void)params;
-	supervisor_metrics(user, &out);
+	supervisor_metrics(supervisor_of(user), &out);
 	if (out.failed)
 		alk_admin_error(&call, ALK_ADMIN_FAILED, "out of memory");
 	else
@@ -215,12 +225,14 @@ static void admin_health(void *user, struct alk_admin_call *call, json_t *params
 
 static void admin_session_list(void *user, struct alk_admin_call *call, json_t *params)
 {
-	supervisor_query(user, call, -1, "session.list", params, SUPERVISOR_MERGE_LIST, "sessions");
+	supervisor_query(supervisor_of(user), call, -1, "session.list", params,
+			 SUPERVISOR_MERGE_LIST, "sessions");
 }
 
 static void admin_channel_list(void *user, struct alk_admin_call *call, json_t *params)
 {
-	supervisor_query(user, call, -1, "channel.list", params, SUPERVISOR_MERGE_LIST, "channels");
+	supervisor_query(supervisor_of(user), call, -1, "channel.list", params,
+			 SUPERVISOR_MERGE_LIST, "channels");
 }
 
 /* A session's number is its link's: it tells which worker has it. */
@@ -239,23 +251,23 @@ static void query_session(struct alk_supervisor *sup, struct alk_admin_call *cal
 
 static void admin_session_show(void *user, struct alk_admin_call *call, json_t *params)
 {
-	query_session(user, call, "session.show", "id", params);
+	query_session(supervisor_of(user), call, "session.show", "id", params);
 }
 
 static void admin_session_kill(void *user, struct alk_admin_call *call, json_t *params)
 {
-	query_session(user, call, "session.kill", "id", params);
+	query_session(supervisor_of(user), call, "session.kill", "id", params);
 }
 
 static void admin_channel_close(void *user, struct alk_admin_call *call, json_t *params)
 {
-	query_session(user, call, "channel.close", "session", params);
+	query_session(supervisor_of(user), call, "channel.close", "session", params);
 }
 
 static void admin_plugin_list(void *user, struct alk_admin_call *call, json_t *params)
 {
-	supervisor_query(user, call, -1, "plugin.list", params, SUPERVISOR_MERGE_PLUGINS,
-			 "plugins");
+	supervisor_query(supervisor_of(user), call, -1, "plugin.list", params,
+			 SUPERVISOR_MERGE_PLUGINS, "plugins");
 }
 
 /* What it does */
@@ -263,42 +275,43 @@ static void admin_plugin_list(void *user, struct alk_admin_call *call, json_t *p
 static void admin_reload(void *user, struct alk_admin_call *call, json_t *params)
 {
 	(void)params;
-	supervisor_reload(user, SUPERVISOR_RELOAD_ALL, call);
+	supervisor_reload(supervisor_of(user), SUPERVISOR_RELOAD_ALL, call);
 }
 
 static void admin_upgrade(void *user, struct alk_admin_call *call, json_t *params)
 {
-	supervisor_upgrade(user, call, json_is_true(json_object_get(params, "force")));
+	supervisor_upgrade(supervisor_of(user), call,
+			   json_is_true(json_object_get(params, "force")));
 }
 
 static void admin_policy_reload(void *user, struct alk_admin_call *call, json_t *params)
 {
 	(void)params;
-	supervisor_reload(user, SUPERVISOR_RELOAD_POLICY, call);
+	supervisor_reload(supervisor_of(user), SUPERVISOR_RELOAD_POLICY, call);
 }
 
 static void admin_keys_reload(void *user, struct alk_admin_call *call, json_t *params)
 {
 	(void)params;
-	supervisor_reload(user, SUPERVISOR_RELOAD_KEYS, call);
+	supervisor_reload(supervisor_of(user), SUPERVISOR_RELOAD_KEYS, call);
 }
 
 static void admin_plugin_load(void *user, struct alk_admin_call *call, json_t *params)
 {
-	supervisor_plugin_change(user, call, json_string_value(json_object_get(params, "name")),
-				 true);
+	supervisor_plugin_change(supervisor_of(user), call,
+				 json_string_value(json_object_get(params, "name")), true);
 }
 
 static void admin_plugin_unload(void *user, struct alk_admin_call *call, json_t *params)
 {
-	supervisor_plugin_change(user, call, json_string_value(json_object_get(params, "name")),
-				 false);
+	supervisor_plugin_change(supervisor_of(user), call,
+				 json_string_value(json_object_get(params, "name")), false);
 }
 
 static void admin_config_show(void *user, struct alk_admin_call *call, json_t *params)
 {
 	const char *name = json_string_value(json_object_get(params, "name"));
-	json_t *shown = supervisor_show_conf(user, name);
+	json_t *shown = supervisor_show_conf(supervisor_of(user), name);
 
 	if (name != NULL && json_array_size(json_object_get(shown, "options")) == 0) {
 		json_decref(shown);
@@ -314,35 +327,35 @@ static void admin_config_show(void *user, struct alk_admin_call *call, json_t *p
 static void admin_keys_list(void *user, struct alk_admin_call *call, json_t *params)
 {
 	(void)params;
-	alk_admin_result(&call, supervisor_show_keys(user));
+	alk_admin_result(&call, supervisor_show_keys(supervisor_of(user)));
 }
 
 static void admin_policy_eval(void *user, struct alk_admin_call *call, json_t *params)
 {
-	supervisor_query(user, call, supervisor_serving_slot(user), "policy.eval", params,
-			 SUPERVISOR_MERGE_FIRST, "");
+	supervisor_query(supervisor_of(user), call, supervisor_serving_slot(supervisor_of(user)),
+			 "policy.eval", params, SUPERVISOR_MERGE_FIRST, "");
 }
 
 static void admin_config_check(void *user, struct alk_admin_call *call, json_t *params)
 {
 	(void)params;
-	supervisor_reload(user, SUPERVISOR_RELOAD_CHECK, call);
+	supervisor_reload(supervisor_of(user), SUPERVISOR_RELOAD_CHECK, call);
 }
 
 static void admin_ban_list(void *user, struct alk_admin_call *call, json_t *params)
 {
 	(void)params;
-	supervisor_ban_list(user, call);
+	supervisor_ban_list(supervisor_of(user), call);
 }
 
 static void admin_ban_add(void *user, struct alk_admin_call *call, json_t *params)
 {
-	supervisor_ban_add(user, call, params);
+	supervisor_ban_add(supervisor_of(user), call, params);
 }
 
 static void admin_ban_remove(void *user, struct alk_admin_call *call, json_t *params)
 {
-	supervisor_ban_remove(user, call, params);
+	supervisor_ban_remove(supervisor_of(user), call, params);
 }
 
 static void admin_drain(void *user, struct alk_admin_call *call, json_t *params)
@@ -359,17 +372,17 @@ static void admin_shutdown(void *user, struct alk_admin_call *call, json_t *para
 {
 	(void)params;
 	alk_admin_result(&call, json_pack("{s:b}", "stopping", 1));
-	supervisor_stop(user);
+	supervisor_stop(supervisor_of(user));
 }
 
 static void admin_acme_status(void *user, struct alk_admin_call *call, json_t *params)
 {
-	supervisor_half_command(user, call, "tls.acme.status", params);
+	supervisor_half_command(supervisor_of(user), call, "tls.acme.status", params);
 }
 
 static void admin_acme_renew(void *user, struct alk_admin_call *call, json_t *params)
 {
-	supervisor_half_command(user, call, "tls.acme.renew", params);
+	supervisor_half_command(supervisor_of(user), call, "tls.acme.renew", params);
 }
 
 static void admin_log_level(void *user, struct alk_admin_call *call, json_t *params)
@@ -399,7 +412,7 @@ static void admin_log_level(void *user, struct alk_admin_call *call, json_t *par
 #define PLUGIN_COMMAND(id_, name_)                                                                 \
 	static void admin_##id_(void *user, struct alk_admin_call *call, json_t *params)           \
 	{                                                                                          \
-		supervisor_half_command(user, call, name_, params);                                \
+		supervisor_half_command(supervisor_of(user), call, name_, params);                 \
 	}
 PLUGIN_COMMAND(secret_status, "secret.status")
 PLUGIN_COMMAND(secret_unlock, "secret.unlock")

@@ -129,7 +129,7 @@ static int half_call(void *user, const char *method, const char *params, struct 
 		json_decref(values);
 		return alk_supervisor_streams(method) ? -EOPNOTSUPP : -EINVAL;
 	}
-	return alk_supervisor_request(user, method, values, on_half_answer, call);
+	return alk_supervisor_request(supervisor_of(user), method, values, on_half_answer, call);
 }
 
 void supervisor_half_carry(struct alk_supervisor *sup, struct alk_loader *loader)

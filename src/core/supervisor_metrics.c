@@ -96,12 +96,12 @@ const char *supervisor_unready(const struct alk_supervisor *sup)
 
 static void on_metrics(void *user, struct alk_metrics_text *out)
 {
-	supervisor_metrics(user, out);
+	supervisor_metrics(supervisor_of(user), out);
 }
 
 static const char *on_unready(void *user)
 {
-	return supervisor_unready(user);
+	return supervisor_unready(supervisor_of(user));
 }
 
 int supervisor_metrics_open(struct alk_supervisor *sup, struct alk_err *err)

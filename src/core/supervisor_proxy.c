@@ -2,6 +2,7 @@
 #include "supervisor_private.h"
 
 #include <alknet/dial.h>
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,10 @@
 
 #define WAITING_MAX 1024
 
+#define PROXIED_MAGIC 0x78727070u /* "pprx" */
+
 struct supervisor_proxied {
+	uint32_t magic;
 	struct alk_supervisor *sup;
 	struct supervisor_proxied *next, **prev;
 	struct alk_link link;
@@ -26,6 +30,14 @@ struct supervisor_proxied {
 	size_t n, size; /* bytes that came; of the whole header, 0 = not known yet */
 	uint8_t bytes[ALK_PROXY_HEADER_MAX];
 };
+
+static struct supervisor_proxied *proxied_of(void *user)
+{
+	struct supervisor_proxied *p = user;
+
+	assert(p->magic == PROXIED_MAGIC);
+	return p;
+}
 
 static void proxied_free(struct supervisor_proxied *p)
 {
@@ -36,6 +48,7 @@ static void proxied_free(struct supervisor_proxied *p)
 	alk_io_free(&p->io);
 	alk_timer_free(&p->timer);
 	alk_link_close(&p->link);
+	p->magic = 0;
 	free(p);
 }
 
@@ -49,7 +62,7 @@ static void proxied_refuse(struct supervisor_proxied *p, const char *why)
 
 static void on_timeout(void *user)
 {
-	proxied_refuse(user, "the PROXY header did not come in time");
+	proxied_refuse(proxied_of(user), "the PROXY header did not come in time");
 }
 
 static void proxied_take(struct supervisor_proxied *p, const struct alk_proxy_header *header)
@@ -104,7 +117,7 @@ static void proxied_read(struct supervisor_proxied *p)
 static void on_ready(void *user, int revents)
 {
 	(void)revents;
-	proxied_read(user);
+	proxied_read(proxied_of(user));
 }
 
 /* Takes link->fd when it returns 0. */
@@ -115,6 +128,7 @@ static int proxied_new(struct supervisor_listener *listener, struct alk_link *li
 
 	if (p == NULL)
 		return -ENOMEM;
+	p->magic = PROXIED_MAGIC;
 	p->sup = sup;
 	p->link = ALK_LINK_NONE;
 	p->next = sup->proxied;

@@ -105,24 +105,24 @@ static void on_worker_login(void *user, struct alk_worker_proc *worker, uint64_t
 
 static void on_worker_end(void *user, struct alk_worker_proc *worker, uint64_t link)
 {
-	if (link_of(user, worker, link) != NULL)
-		supervisor_release_link(user, link);
+	if (link_of(supervisor_of(user), worker, link) != NULL)
+		supervisor_release_link(supervisor_of(user), link);
 }
 
 static void on_worker_misdeed(void *user, struct alk_worker_proc *worker, uint64_t link,
 			      const char *what)
 {
-	const struct alk_linktab_entry *entry = link_of(user, worker, link);
+	const struct alk_linktab_entry *entry = link_of(supervisor_of(user), worker, link);
 	enum alk_misdeed misdeed = alk_misdeed_find(what);
 
 	if (entry != NULL && misdeed != ALK_MISDEED_NONE)
-		supervisor_misdeed(user, entry->addr, misdeed);
+		supervisor_misdeed(supervisor_of(user), entry->addr, misdeed);
 }
 
 static void on_worker_reply(void *user, struct alk_worker_proc *worker, uint64_t id,
 			    json_t *message)
 {
-	supervisor_query_reply(user, alk_worker_proc_index(worker), id, message);
+	supervisor_query_reply(supervisor_of(user), alk_worker_proc_index(worker), id, message);
 }
 
 static void on_worker_event(void *user, struct alk_worker_proc *worker, json_t *message)
@@ -138,7 +138,7 @@ static void on_worker_event(void *user, struct alk_worker_proc *worker, json_t *
 
 static bool on_worker_remote(void *user, struct alk_worker_proc *worker, json_t *message)
 {
-	return supervisor_remote_hear(user, alk_worker_proc_index(worker), message);
+	return supervisor_remote_hear(supervisor_of(user), alk_worker_proc_index(worker), message);
 }
 
 /* Penalties */
@@ -318,7 +318,7 @@ static void new_gone(struct supervisor_slot *slot, const struct alk_worker_proc_
 static bool on_worker_bytes(void *user, struct alk_worker_proc *worker, const char *name,
 			    const uint8_t *bytes, size_t n)
 {
-	return supervisor_half_hear(slot_of(user, worker), name, bytes, n);
+	return supervisor_half_hear(slot_of(supervisor_of(user), worker), name, bytes, n);
 }
 
 static void on_worker_gone(void *user, struct alk_worker_proc *worker,
