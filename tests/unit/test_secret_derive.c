@@ -2,12 +2,14 @@
 /* The secret service's derivations, against the published vectors (secret_vectors.h), byte for
  * byte. */
 #include <errno.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include <openssl/crypto.h>
 
 #include "../../src/plugins/services/secret/crypt.h"
 #include "../../src/plugins/services/secret/derive.h"
@@ -306,6 +308,86 @@ static void test_words(void **state)
 	assert_int_equal(secret_words_find("act\0ion", 7), -1);
 }
 
+/* ---- libcrypto without memory ---- */
+
+static unsigned long allowed = ULONG_MAX; /* allocations */
+
+static void *some_malloc(size_t n, const char *file, int line)
+{
+	(void)file, (void)line;
+	if (allowed == 0)
+		return NULL;
+	if (allowed != ULONG_MAX)
+		allowed--;
+	return malloc(n);
+}
+
+static void *some_realloc(void *memory, size_t n, const char *file, int line)
+{
+	(void)file, (void)line;
+	return realloc(memory, n);
+}
+
+static void some_free(void *memory, const char *file, int line)
+{
+	(void)file, (void)line;
+	free(memory);
+}
+
+/* The longest phrase is longer than HMAC's block, a digest is shorter. */
+static int hmac_long(uint8_t out[64])
+{
+	static const char key[SECRET_PHRASE_SIZE] = {1};
+
+	return secret_hmac512(key, sizeof(key), "a", 1, "b", 1, out);
+}
+
+static int hmac_short(uint8_t out[64])
+{
+	static const char key[32] = {1};
+
+	return secret_hmac512(key, sizeof(key), "a", 1, "b", 1, out);
+}
+
+static int pbkdf2_long(uint8_t out[64])
+{
+	static const char key[SECRET_PHRASE_SIZE] = {1};
+
+	return secret_pbkdf2(key, sizeof(key), "salt", 4, 3, out);
+}
+
+static int expand(uint8_t out[64])
+{
+	static const uint8_t key[32] = {1};
+
+	return secret_expand(key, "info", 4, out, 64);
+}
+
+/* Whichever allocation fails, it is an error, and with all of them the result is right. */
+static void test_no_memory(void **state)
+{
+	static int (*const runs[])(uint8_t out[64]) = {hmac_long, hmac_short, pbkdf2_long, expand};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(runs); i++) {
+		uint8_t wanted[64], out[64];
+		unsigned long n = 0;
+		int rc;
+
+		assert_int_equal(runs[i](wanted), 0);
+		do {
+			memset(out, 0, sizeof(out));
+			allowed = n++;
+			rc = runs[i](out);
+			allowed = ULONG_MAX;
+			if (rc < 0)
+				assert_int_equal(rc, -EIO);
+		} while (rc < 0);
+		assert_true(n > 3);
+		assert_memory_equal(out, wanted, sizeof(out));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -321,7 +403,11 @@ int main(void)
 		cmocka_unit_test(test_path_levels),
 		cmocka_unit_test(test_password),
 		cmocka_unit_test(test_words),
+		cmocka_unit_test(test_no_memory),
 	};
+
+	if (!CRYPTO_set_mem_functions(some_malloc, some_realloc, some_free))
+		return 1;
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -45,7 +45,7 @@ static int hmac_init(struct hmac *h, const void *key, size_t len)
 		ok = EVP_DigestInit_ex(h->work, EVP_sha512(), NULL) &&
 		     EVP_DigestUpdate(h->work, key, len) &&
 		     EVP_DigestFinal_ex(h->work, block, NULL);
-	else if (len > 0)
+	else if (ok && len > 0)
 		memcpy(block, key, len);
 	ok = ok && hmac_pad(h->inner, block, 0x36) && hmac_pad(h->outer, block, 0x5c);
 	explicit_bzero(block, sizeof(block));
