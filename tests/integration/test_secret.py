@@ -289,6 +289,45 @@ def test_json(secret):
     assert sorted(bus.read()["id"] for _ in range(100)) == sorted(f"n{i}" for i in range(100))
 
 
+def test_answers_longer_than_a_frame(secret):
+    """Nobody would read such a frame: its call has an error, and the channel goes on."""
+    one = secret()
+    one.unlock()
+
+    def ask(operation, **given):
+        """The type and the payload of the answer, on a channel of its own: with the window that it has."""
+        one.number += 1
+        wire = one.wires[0] if one.wires else one.login()
+        channel, window = wire.open_channel(one.number, "alknet-secret", 0)
+        bus = Bus(wire, channel)
+        rest = frame({"type": "call.requested", "id": "1", "payload": {"operationId": f"/secret/{operation}", "input": given}})
+        while rest:
+            while window == 0:
+                fields = sshwire.Reader(wire.expect(sshwire.WINDOW_ADJUST)[1:])
+                if fields.u32() == one.number:
+                    window = fields.u32()
+            n = min(len(rest), window, 16384)
+            wire.data(channel, rest[:n])
+            rest, window = rest[n:], window - n
+        head = bus.stream.read(4)
+        assert struct.unpack(">I", head)[0] <= 1 << 20
+        answer = json.loads(bus.stream.read(struct.unpack(">I", head)[0]))
+        assert bus.call("status")["unlocked"]
+        return answer["type"], answer["payload"]
+
+    error = "call.error", {"code": "INVALID_INPUT", "message": "the answer is longer than a frame: use port 1",
+                           "retryable": False}
+    assert ask("encrypt", plaintext="x" * 900_000, key_version=1) == error
+    # Each \1 is six bytes of JSON. One answer has a MiB to the byte, the next would have one more.
+    room = (1 << 20) - len('{"type":"call.responded","id":"1","payload":{"output":{"plaintext":""}}}')
+    for more in (0, 1):
+        plain = b"\1" * (room // 6) + b"x" * (room % 6 + more)
+        kind, payload = ask("encrypt", plaintext_base64=base64.b64encode(plain).decode(), key_version=1)
+        assert kind == "call.responded"
+        answer = ask("decrypt", **payload["output"])
+        assert answer == (error if more else ("call.responded", {"output": {"plaintext": plain.decode()}}))
+
+
 @pytest.mark.parametrize("body", [
     b"{", b"[]", b"7", b'{"type":"a","id":"b"}', b'{"type":"a","id":7,"payload":1}', b'{"type":"","id":"","payload":1}',
     b'{"type":"a","type":"b","id":"","payload":1}', b'{"type":"a","id":"","payload":1,"more":2}', b"\xff",

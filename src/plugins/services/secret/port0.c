@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define ID_MAX 1024
+#define FRAME_HEAD 4 /* bytes of its length */
 
 /* `len` is a pointer because the frame is made in the same call. */
 static void say_frame(struct secret_channel *c, uint8_t *frame, const size_t *len, bool last)
@@ -144,23 +145,35 @@ static void port0_eof(struct secret_channel *c)
 	c->asked = true; /* the end follows the last answer */
 }
 
-static void port0_answer(struct secret_channel *c, const struct secret_ask *ask,
-			 const uint8_t *bytes, size_t n)
+static void answer_good(struct secret_channel *c, const struct secret_ask *ask,
+			const struct secret_answer *answer)
+{
+	size_t len = 0;
+	uint8_t *frame = frame_make("call.responded", ask->id,
+				    json_pack("{s:o}", "output",
+					      secret_call_output(ask->op, answer)),
+				    &len);
+
+	if (frame != NULL && len > FRAME_HEAD + c->frames.max) {
+		frame_free(&frame, len);
+		say_error(c, ask->id, "INVALID_INPUT",
+			  "the answer is longer than a frame: use port 1", false);
+		return;
+	}
+	say_frame(c, frame, &len, false);
+}
+
+static void answer_call(struct secret_channel *c, const struct secret_ask *ask,
+			const uint8_t *bytes, size_t n)
 {
 	struct secret_answer answer;
 	char text[640];
 	bool retryable;
-	size_t len = 0;
 
 	if (secret_answer_decode(bytes, n, ask->op, &answer) < 0) {
 		say_error(c, ask->id, "INTERNAL", "the answer could not be read", false);
 	} else if (answer.good) {
-		say_frame(c,
-			  frame_make("call.responded", ask->id,
-				     json_pack("{s:o}", "output",
-					       secret_call_output(ask->op, &answer)),
-				     &len),
-			  &len, false);
+		answer_good(c, ask, &answer);
 	} else {
 		const char *code = secret_call_code(answer.fault, &retryable);
 
@@ -169,6 +182,12 @@ static void port0_answer(struct secret_channel *c, const struct secret_ask *ask,
 			 (const char *)answer.text.bytes);
 		say_error(c, ask->id, code, text, retryable);
 	}
+}
+
+static void port0_answer(struct secret_channel *c, const struct secret_ask *ask,
+			 const uint8_t *bytes, size_t n)
+{
+	answer_call(c, ask, bytes, n);
 	if (c->asked && c->asks == 0)
 		secret_channel_say(c, NULL, 0, true);
 }
