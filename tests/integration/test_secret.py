@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import time
@@ -326,6 +327,43 @@ def test_answers_longer_than_a_frame(secret):
         assert kind == "call.responded"
         answer = ask("decrypt", **payload["output"])
         assert answer == (error if more else ("call.responded", {"output": {"plaintext": plain.decode()}}))
+
+
+def test_aborted_calls_count_until_they_are_answered(secret):
+    """The supervisor stands still: with 16 questions before it the channel is not read, aborted or not."""
+    one = secret(workers=1)
+    wire, full = one.open(0)
+    other = one.open(0, wire=wire)[1]
+    bus = Bus(wire, full)
+
+    def next_frame():
+        # One is small, and asked for alone here: it comes in one message.
+        fields = sshwire.Reader(wire.expect(sshwire.DATA)[1:])
+        number = fields.u32()
+        return number, json.loads(fields.string()[4:])
+
+    bus.send({"operationId": "/secret/status"}, ident="before")
+    first, answer = next_frame()
+    assert answer["type"] == "call.responded"
+    procs.freeze(one.conf.server.pid)
+    try:
+        for i in range(16):
+            bus.send({"operationId": "/secret/status"}, ident=f"n{i}")
+            if i < 15:
+                bus.send({}, kind="call.aborted", ident=f"n{i}")
+        # What the worker answers alone it answers at once. Two channels take turns: so more than one.
+        bus.send({"operationId": "/secret/none"}, ident="held")
+        for i in range(3):
+            Bus(wire, other).send({"operationId": "/secret/none"}, ident=f"beside {i}")
+            number, answer = next_frame()
+            assert (answer["id"], number != first) == (f"beside {i}", True)
+    finally:
+        os.kill(one.conf.server.pid, signal.SIGCONT)
+    assert sorted(bus.read()["id"] for _ in range(2)) == ["held", "n15"]
+    # Their places are free again, and their names.
+    for i in range(32):
+        bus.send({"operationId": "/secret/status"}, ident=f"n{i}")
+    assert sorted(bus.read()["id"] for _ in range(32)) == sorted(f"n{i}" for i in range(32))
 
 
 @pytest.mark.parametrize("body", [

@@ -130,8 +130,6 @@ void secret_channel_say(struct secret_channel *c, const void *bytes, size_t n, b
 	c->last = last;
 	alk_timer_stop(c->timer); /* a new 30 s for what is to be fetched */
 	channel_flush(c);
-	if (c->asks + 1 == SECRET_CALLS_MAX)
-		alk_channel_resume(c->channel);
 }
 
 size_t secret_channel_data(void *user, struct alk_channel *channel, const uint8_t *bytes, size_t n)

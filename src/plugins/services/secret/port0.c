@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define ID_MAX 1024
@@ -86,12 +87,13 @@ static bool id_waits(const struct secret_channel *c, const char *id)
 	return false;
 }
 
+/* Its answer is awaited all the same: what is under way counts as long as it is. */
 static void abort_call(struct secret_channel *c, const char *id)
 {
 	for (struct secret_ask *ask = c->worker->asks; ask != NULL; ask = ask->next) {
 		if (ask->channel == c && ask->id != NULL && strcmp(ask->id, id) == 0) {
-			ask->channel = NULL;
-			c->asks--;
+			free(ask->id);
+			ask->id = NULL;
 		}
 	}
 }
@@ -187,7 +189,8 @@ static void answer_call(struct secret_channel *c, const struct secret_ask *ask,
 static void port0_answer(struct secret_channel *c, const struct secret_ask *ask,
 			 const uint8_t *bytes, size_t n)
 {
-	answer_call(c, ask, bytes, n);
+	if (ask->id != NULL)
+		answer_call(c, ask, bytes, n);
 	if (c->asked && c->asks == 0)
 		secret_channel_say(c, NULL, 0, true);
 }

@@ -149,6 +149,17 @@ int secret_operation_ask(struct secret_worker *worker, struct alk_operation_call
 	return rc;
 }
 
+static void channel_answer(struct secret_channel *c, const struct secret_ask *ask,
+			   const uint8_t *bytes, size_t n)
+{
+	bool was_full = c->asks == SECRET_CALLS_MAX;
+
+	c->asks--;
+	c->port->answer(c, ask, bytes, n);
+	if (was_full)
+		alk_channel_resume(c->channel);
+}
+
 void secret_worker_message(struct secret_worker *worker, const uint8_t *bytes, size_t n)
 {
 	struct secret_parts *parts = &worker->parts;
@@ -163,11 +174,8 @@ void secret_worker_message(struct secret_worker *worker, const uint8_t *bytes, s
 
 		*at = ask->next;
 		ask->next = NULL;
-		if (ask->channel != NULL) {
-			ask->channel->asks--;
-			ask->channel->port->answer(ask->channel, ask, parts->buf.bytes,
-						   parts->buf.len);
-		}
+		if (ask->channel != NULL)
+			channel_answer(ask->channel, ask, parts->buf.bytes, parts->buf.len);
 		if (ask->call != NULL)
 			secret_operation_answer(ask, parts->buf.bytes, parts->buf.len);
 		budget_release(worker, ask->bytes);

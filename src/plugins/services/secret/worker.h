@@ -31,7 +31,7 @@ struct secret_ask {
 	struct alk_operation_call *call; /* of the bus; NULL: it has gone, or there is a channel */
 	enum secret_op op;
 	size_t bytes; /* of the budget */
-	char *id;     /* of a call on port 0 */
+	char *id;     /* of a call on port 0; NULL: it was aborted */
 };
 
 /* One operation as the bus has it. */
