@@ -172,6 +172,7 @@ int alk_admin_local(const struct alk_admin_command *commands, void *commands_use
 	call->answer = answer;
 	call->answer_user = user;
 	alk_admin_request_parse(text, strlen(text), commands, &request);
+	explicit_bzero(text, strlen(text)); /* a phrase, maybe */
 	free(text);
 	if (request.code != 0)
 		alk_admin_error(&call, request.code, "%s", request.message);

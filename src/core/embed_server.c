@@ -62,11 +62,19 @@ static struct embed_answer answer_take(struct embed_request *r)
 	return taken;
 }
 
+/* It may have a private key. */
+static void json_free(char *json)
+{
+	if (json != NULL)
+		explicit_bzero(json, strlen(json));
+	free(json);
+}
+
 static void request_free(struct embed_request *r)
 {
 	alk_task_cancel(r->server->embed->loop, &r->task);
 	while (r->answers != NULL)
-		free(answer_take(r).json);
+		json_free(answer_take(r).json);
 	*r->prev = r->next;
 	if (r->next != NULL)
 		r->next->prev = r->prev;
@@ -85,7 +93,7 @@ static void on_request_task(void *user)
 	else if (r->ended)
 		request_free(r);
 	done(done_user, answer.json, answer.json != NULL ? NULL : &answer.err);
-	free(answer.json);
+	json_free(answer.json);
 }
 
 static void on_answer(void *user, json_t *result, const char *error)

@@ -3,6 +3,7 @@
 #include <alknet/alknet.h>
 
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -10,6 +11,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <sys/epoll.h>
+#include <sys/uio.h>
 #include <unistd.h>
 #include <cmocka.h>
 #include <ev.h>
@@ -359,6 +361,101 @@ static void test_out_of_memory(void **state)
 	request("status", NULL, &answer);
 	assert_string_equal(answer.err.text, "");
 	end();
+}
+
+/* Every block that jansson was given last, also when it has gone. */
+static struct {
+	void *at;
+	size_t n;
+} blocks[1 << 14];
+static size_t blocks_made;
+
+static void *block_malloc(size_t n)
+{
+	void *at = malloc(n);
+	size_t i = blocks_made++ % (sizeof(blocks) / sizeof(blocks[0]));
+
+	blocks[i].at = at;
+	blocks[i].n = n;
+	return at;
+}
+
+/* As docs/EMBEDDING.md has it. */
+static void block_free(void *at)
+{
+	if (at != NULL)
+		explicit_bzero(at, malloc_usable_size(at));
+	free(at);
+}
+
+/* The kernel reads: what was freed is not ours to read. */
+static ssize_t block_read(size_t i, char *to, size_t size)
+{
+	const struct iovec there = {blocks[i].at, blocks[i].n < size ? blocks[i].n : size},
+			   here = {to, size};
+
+	return process_vm_readv(getpid(), &here, 1, &there, 1, 0);
+}
+
+static bool blocks_have(const char *needle)
+{
+	static char bytes[1 << 16];
+	bool found = false;
+
+	for (size_t i = 0; i < blocks_made && i < sizeof(blocks) / sizeof(blocks[0]); i++) {
+		ssize_t n = block_read(i, bytes, sizeof(bytes));
+
+		if (n > 0 && memmem(bytes, (size_t)n, needle, strlen(needle)) != NULL)
+			found = true;
+	}
+	explicit_bzero(bytes, sizeof(bytes));
+	return found;
+}
+
+/* A phrase on its way in and a private key on its way out are gone with their buffers. */
+static void test_wiped(void **state)
+{
+	static const char phrase[] = "{\"mnemonic\":\"legal winner thank year wave sausage worth "
+				     "useful legal winner thank yellow\"}",
+			  derive[] = "{\"path\":\"m/0'\",\"private\":true}";
+	struct answer answer;
+	char key[64];
+	char *at;
+
+	begin(state);
+	blocks_made = 0;
+	json_set_alloc_funcs(block_malloc, block_free);
+	at = json_dumps(json_null(), JSON_ENCODE_ANY);
+	if (block_read(blocks_made - 1, key, sizeof(key)) < 0) {
+		json_set_alloc_funcs(malloc, free);
+		free(at);
+		end();
+		skip();
+	}
+	assert_true(blocks_have("null"));
+	free(at);
+	request("secret.unlock", phrase, &answer);
+	assert_true(blocks_made > 10);
+	assert_false(blocks_have("winner thank year"));
+	/* built with the service? */
+	if (strcmp(answer.err.text, "the plugin secret is not loaded") != 0) {
+		request("secret.derive", derive, &answer);
+		at = strstr(answer.json, "\"private_key\":\"");
+		assert_non_null(at);
+		snprintf(key, sizeof(key), "%.40s", at + 15);
+		assert_false(blocks_have(key));
+		/* one that waits when its server goes */
+		answer.count = 0;
+		assert_int_equal(alk_embed_server_request(server, "secret.derive", derive, on_done,
+							  &answer),
+				 0);
+		assert_true(blocks_have(key));
+		alk_embed_server_free(&server);
+		assert_int_equal(answer.count, 0);
+		assert_false(blocks_have(key));
+	}
+	end();
+	json_set_alloc_funcs(malloc, free);
 }
 
 static void test_refusals(void **state)
@@ -860,6 +957,7 @@ int main(void)
 		cmocka_unit_test(test_contents),      cmocka_unit_test(test_lost),
 		cmocka_unit_test(test_passphrases),   cmocka_unit_test(test_two_servers),
 		cmocka_unit_test(test_late_failure),  cmocka_unit_test(test_lost_for_longer),
+		cmocka_unit_test(test_wiped),
 	};
 
 	return cmocka_run_group_tests(tests, setup, keygen_teardown);
