@@ -358,8 +358,6 @@ struct alk_conf *embed_conf(enum alk_role role, const char *table,
 		rc = alk_conf_finish(conf, err);
 	if (rc == 0)
 		rc = alk_conf_read_files(conf, err);
-	if (rc == 0)
-		rc = alk_log_setup_options(alk_conf_values(conf), err);
 	if (rc < 0)
 		alk_conf_free(&conf);
 	return conf;

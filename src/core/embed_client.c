@@ -7,6 +7,7 @@
 #include <string.h>
 #include <alknet/transport.h>
 #include "connect_keep.h"
+#include "log_private.h"
 
 #define HAS(ops_, member_)                                                                         \
 	((ops_) != NULL &&                                                                         \
@@ -78,7 +79,7 @@ static int client_init(struct alk_embed_client *client, const char *table,
 	static const struct alk_keep_ops ops = {.up = on_up, .again = on_again, .over = on_over};
 
 	client->conf = embed_conf(ALK_ROLE_CLIENT, table, settings, err);
-	if (client->conf == NULL)
+	if (client->conf == NULL || alk_log_setup_options(alk_conf_values(client->conf), err) < 0)
 		return -EINVAL;
 	alk_loop_refresh(client->embed->loop);
 	client->keep = alk_keep_new(client->embed->loop, client->conf, false, &ops, client, err);

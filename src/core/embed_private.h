@@ -15,8 +15,8 @@ struct alk_embed {
 	uint64_t visits;
 };
 
-/* A configuration of `role` from what the program gave, its files read and the log set up. NULL
- * with `err`. */
+/* A configuration of `role` from what the program gave, its files read. NULL with
+ * `err`. The log is the caller's to set up: a reload makes one, too, and may fail later. */
 struct alk_conf *embed_conf(enum alk_role role, const char *table,
 			    const struct alk_setting *settings, struct alk_err *err);
 /* One setting, of an option or of its content. */

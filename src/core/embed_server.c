@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "log_private.h"
 #include "program.h"
 #include "supervisor.h"
 
@@ -321,6 +322,10 @@ static int server_init(struct alk_embed_server *server, const char *table,
 	conf = on_reread(server, err);
 	if (conf == NULL)
 		return -EINVAL;
+	if (alk_log_setup_options(alk_conf_values(conf), err) < 0) {
+		alk_conf_free(&conf);
+		return -EINVAL;
+	}
 	alk_loop_refresh(loop);
 	server->sup = alk_supervisor_new(loop, &conf, err);
 	if (server->sup == NULL)

@@ -732,6 +732,43 @@ static void test_two_servers(void **state)
 	end();
 }
 
+static void level_is(const char *level)
+{
+	struct answer answer;
+	char json[64];
+
+	request("log.level", NULL, &answer);
+	snprintf(json, sizeof(json), "{\"level\":\"%s\"}", level);
+	assert_string_equal(answer.json, json);
+}
+
+/* The log is changed by a reload that works, by nothing else. */
+static void test_log_of_a_reload(void **state)
+{
+	const struct alk_setting bad[] = {{"log_level", "warn"},
+					  {"authorized_keys_content", "nonsense\n"},
+					  {0}};
+	const struct alk_setting good[] = {{"log_level", "warn"}, {0}};
+	struct answer answer = {0};
+
+	begin(state);
+	level_is("error");
+	assert_int_equal(alk_embed_server_reload(server, "reload", bad, on_done, &answer), 0);
+	turn_until(&answer.count, 1);
+	assert_non_null(strstr(answer.err.text, "(authorized_keys):1"));
+	level_is("error");
+	answer.count = 0;
+	assert_int_equal(alk_embed_server_reload(server, "reload", good, on_done, &answer), 0);
+	turn_until(&answer.count, 1);
+	assert_string_not_equal(answer.json, "");
+	level_is("warn");
+	request("log.level", "{\"level\":\"error\"}", &answer);
+	request("config.check", NULL, &answer);
+	assert_string_not_equal(answer.json, "");
+	level_is("error");
+	end();
+}
+
 static void test_late_failure(void **state)
 {
 	const struct alk_setting settings[] = {{"key", keygen_path("host")},
@@ -957,7 +994,7 @@ int main(void)
 		cmocka_unit_test(test_contents),      cmocka_unit_test(test_lost),
 		cmocka_unit_test(test_passphrases),   cmocka_unit_test(test_two_servers),
 		cmocka_unit_test(test_late_failure),  cmocka_unit_test(test_lost_for_longer),
-		cmocka_unit_test(test_wiped),
+		cmocka_unit_test(test_wiped),	      cmocka_unit_test(test_log_of_a_reload),
 	};
 
 	return cmocka_run_group_tests(tests, setup, keygen_teardown);
