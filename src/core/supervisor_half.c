@@ -118,6 +118,8 @@ static void on_half_answer(void *user, json_t *result, const char *error)
 	if (text == NULL && error == NULL)
 		error = "out of memory";
 	alk_loader_answer_call(user, text, error);
+	if (text != NULL)
+		explicit_bzero(text, strlen(text));
 	free(text);
 }
 
