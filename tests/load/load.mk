@@ -58,7 +58,7 @@ if WITH_CMOCKA
 PLUGIN_TESTS = tests/unit/test_forward tests/unit/test_skeleton tests/unit/test_stealth \
 	tests/unit/test_tcp
 if WITH_TLS
-PLUGIN_TESTS += tests/unit/test_tls_tickets
+PLUGIN_TESTS += tests/unit/test_tls_pump tests/unit/test_tls_tickets
 endif
 if WITH_ACME
 PLUGIN_TESTS += tests/unit/test_acme_renewal
@@ -70,6 +70,10 @@ tests_unit_test_acme_renewal_SOURCES = tests/unit/test_acme_renewal.c \
 	src/plugins/transports/tls/acme_renewal.c src/plugins/transports/tls/acme_text.c
 tests_unit_test_acme_renewal_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS) $(CURL_CFLAGS) $(JANSSON_CFLAGS)
 tests_unit_test_acme_renewal_LDADD = $(LDADD) $(OPENSSL_LIBS) $(JANSSON_LIBS)
+tests_unit_test_tls_pump_SOURCES = tests/unit/test_tls_pump.c \
+	src/plugins/transports/tls/tls_conn.c src/plugins/transports/tls/tls_pump.c
+tests_unit_test_tls_pump_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS)
+tests_unit_test_tls_pump_LDADD = $(LDADD) $(OPENSSL_LIBS)
 tests_unit_test_tls_tickets_SOURCES = tests/unit/test_tls_tickets.c \
 	src/plugins/transports/tls/tls_tickets.c
 tests_unit_test_tls_tickets_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS)

@@ -107,8 +107,11 @@ struct tls_conn {
 	SSL *ssl;
 	int fd;
 	struct alk_io *io;
+	alk_io_fn *on_ready;
 	void *user;
-	uint8_t *ahead; /* read from the socket, not by OpenSSL yet; NULL while empty */
+	struct alk_task again; /* tells `on_ready` of what is left of a turn */
+	int reads_left;	       /* of OpenSSL in this turn */
+	uint8_t *ahead;	       /* read from the socket, not by OpenSSL yet; NULL while empty */
 	uint32_t ahead_at, ahead_len;
 	size_t ahead_max; /* how much is read at once */
 	uint8_t *gather;  /* records that the kernel has not taken yet; NULL while there are none */
@@ -116,6 +119,9 @@ struct tls_conn {
 	bool gathers;		 /* whoever writes looks at tls_conn_flush() */
 	bool gathering;		 /* more records come at once */
 	bool readable, writable; /* the kernel may have more, take more */
+	bool spent;		 /* this turn was long enough: `again` will be the next */
+	bool strict;		 /* a peer who only keeps us busy is none of ours */
+	bool heard;		 /* bytes came in this turn */
 	bool ended;		 /* the peer sends no more */
 	bool sent_end;		 /* nor do we */
 	int broken;		 /* -errno: nothing goes in or out any more */
@@ -133,9 +139,12 @@ void tls_conn_deinit(struct tls_conn *conn);
 void tls_conn_move(struct tls_conn *to, struct tls_conn *from, alk_io_fn *on_ready, void *user);
 /* 1 done, 0 goes on when the socket is ready (it is watched), -errno with `err`. */
 int tls_conn_handshake(struct tls_conn *conn, struct alk_err *err);
-/* The loop says so: conn may try again. */
+/* The loop says so: conn may try again. A turn begins with it. */
 void tls_conn_ready(struct tls_conn *conn, int revents);
-/* > 0 bytes; 0 nothing now, or `ended`, or `broken`. */
+/* This turn has taken long enough: on_ready is told to read in the next iteration, as if the socket
+ * were ready. */
+void tls_conn_spend(struct tls_conn *conn);
+/* > 0 bytes; 0 nothing now, or `spent`, or `ended`, or `broken`. */
 size_t tls_conn_read(struct tls_conn *conn, void *bytes, size_t n);
 /* Bytes taken, 0..n; less than all: when it is writable again, the same bytes first. */
 size_t tls_conn_write(struct tls_conn *conn, const void *bytes, size_t n);

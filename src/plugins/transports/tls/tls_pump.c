@@ -24,7 +24,6 @@
 #define BLOCKED_MS 5000 /* how often to see whether SSH is there while the network takes nothing */
 #define HUNG_MS 30000	/* what SSH said last has so long to get out */
 #define UNSENT_MAX (128 * 1024)
-#define RECORDS_MAX 256 /* in one turn of SSH: a peer's may be of one byte each */
 #define PAIR_BYTES                                                                                 \
 	(256 *                                                                                     \
 	 1024) /* what SSH writes at once goes into the pair at once, if the system allows it */
@@ -349,18 +348,17 @@ static ssize_t direct_recv(void *state, void *bytes, size_t n)
 	struct tls_pump *pump = pump_of(state);
 	uint8_t *at = bytes;
 	size_t got = direct_rest(pump, at, n), more = 1;
-	int left = RECORDS_MAX;
 
 	pump->conn.readable = true;
-	while (got < n && more > 0 && --left >= 0) {
+	while (got < n && more > 0) {
 		more = tls_conn_read(&pump->conn, at + got, n - got);
 		got += more;
 	}
 	pump_watch(pump);
 	if (got == 0)
 		return pump->conn.ended ? 0 : pump->conn.broken < 0 ? pump->conn.broken : -EAGAIN;
-	/* No event will tell of the end behind these, or of the rest. */
-	if (pump->conn.ended || pump->conn.broken < 0 || left < 0)
+	/* No event will tell of the end behind these. */
+	if (pump->conn.ended || pump->conn.broken < 0)
 		alk_loop_wrote(pump->tls->loop, pump->fd);
 	return (ssize_t)got;
 }
@@ -469,6 +467,7 @@ static int pump_join(struct tls_conn *conn, const void *first, size_t n, int *fd
 	*fd = -1;
 	tls_conn_move(&pump->conn, conn, on_net, pump);
 	pump->conn.gathers = true;
+	pump->conn.strict = offers >= 0;
 	pump->next = pump->tls->pumps;
 	pump->prev = &pump->tls->pumps;
 	if (pump->next != NULL)

@@ -362,8 +362,9 @@ static void on_ready(void *user, int revents)
 	struct tls_site *site = user;
 
 	assert(site->magic == SITE_MAGIC);
+	if (!site->conn.spent) /* else it goes on where it stopped */
+		site->available = -1;
 	tls_conn_ready(&site->conn, revents);
-	site->available = -1;
 	site_turn(site);
 }
 

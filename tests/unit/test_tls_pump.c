@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* The pump and its connection, and a client of OpenSSL's in the same thread: what of a turn of the
+ * loop a peer can have. */
+#include "../../src/plugins/transports/tls/tls.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <openssl/x509.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include "direct.h"
+
+#define MANY 2000 /* records, which are all there when the first is read */
+#define TURN_RECORDS 128
+#define LONG_MS 20000
+
+static struct tls tls;
+static SSL_CTX *client_ctx;
+static SSL *client;
+static int net; /* the client's socket */
+
+/* SSH, or a web server: the other end of the pump. */
+static int end;
+static struct alk_io *end_io;
+static struct alk_direct *direct;
+static size_t came, wanted;
+static int last_errno;
+static unsigned wakes;
+
+const char *tls_error(void)
+{
+	return "an error";
+}
+
+static void certificate_use(SSL_CTX *ctx)
+{
+	EVP_PKEY *key = EVP_EC_gen("P-256");
+	X509 *x = X509_new();
+
+	assert_true(key != NULL && x != NULL);
+	assert_true(X509_gmtime_adj(X509_getm_notBefore(x), 0) != NULL);
+	assert_true(X509_gmtime_adj(X509_getm_notAfter(x), 3600) != NULL);
+	assert_int_equal(X509_set_pubkey(x, key), 1);
+	assert_true(X509_sign(x, key, EVP_sha256()) > 0);
+	assert_int_equal(SSL_CTX_use_certificate(ctx, x), 1);
+	assert_int_equal(SSL_CTX_use_PrivateKey(ctx, key), 1);
+	X509_free(x);
+	EVP_PKEY_free(key);
+}
+
+/* ---- the client ---- */
+
+/* All at once: each write of its own would take room for itself in the socket. */
+static void client_flush(void)
+{
+	char *bytes;
+	long n = BIO_get_mem_data(SSL_get_wbio(client), &bytes);
+
+	assert_int_equal(n, write(net, bytes, (size_t)n));
+	BIO_reset(SSL_get_wbio(client));
+}
+
+static void client_hear(void)
+{
+	char bytes[65536];
+	ssize_t n;
+
+	while ((n = recv(net, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0)
+		BIO_write(SSL_get_rbio(client), bytes, (int)n);
+}
+
+static void client_says(const char *text)
+{
+	assert_int_equal(strlen(text), SSL_write(client, text, (int)strlen(text)));
+}
+
+static void client_changes_keys(int times)
+{
+	for (int i = 0; i < times; i++) {
+		assert_int_equal(1, SSL_key_update(client, SSL_KEY_UPDATE_NOT_REQUESTED));
+		assert_int_equal(1, SSL_do_handshake(client));
+	}
+}
+
+static void on_conn(void *user, int revents)
+{
+	(void)user, (void)revents;
+}
+
+/* A connection after its handshake. */
+static void connected(struct tls_conn *conn, int version)
+{
+	const int size = 1 << 20;
+	struct alk_err err;
+	int pair[2], rc = 0;
+
+	assert_int_equal(0, socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair));
+	net = pair[0];
+	setsockopt(net, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	assert_int_equal(0, tls_conn_init(conn, &tls, &pair[1], on_conn, NULL, &err));
+	client = SSL_new(client_ctx);
+	SSL_set_min_proto_version(client, version);
+	SSL_set_max_proto_version(client, version);
+	SSL_set_bio(client, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
+	SSL_set_connect_state(client);
+	for (int i = 0; i < 4; i++) {
+		client_hear();
+		SSL_do_handshake(client);
+		client_flush();
+		tls_conn_ready(conn, ALK_IO_READ | ALK_IO_WRITE);
+		if (rc == 0)
+			rc = tls_conn_handshake(conn, &err);
+	}
+	assert_int_equal(1, rc);
+	assert_true(SSL_is_init_finished(client));
+}
+
+/* ---- the other end ---- */
+
+static void on_end(void *user, int revents)
+{
+	char bytes[65536];
+	ssize_t n;
+
+	(void)user, (void)revents;
+	n = direct != NULL ? alk_direct_recv(direct, bytes, sizeof(bytes))
+			   : recv(end, bytes, sizeof(bytes), MSG_DONTWAIT);
+	last_errno = n < 0 ? errno : 0;
+	if (n > 0)
+		came += (size_t)n;
+	if (came >= wanted || (n < 0 && errno != EAGAIN) || n == 0)
+		alk_loop_stop(tls.loop);
+}
+
+static void end_watched(void)
+{
+	came = 0;
+	end_io = alk_io_new(tls.loop, end, "end", on_end, NULL);
+	alk_io_set(end_io, ALK_IO_READ);
+}
+
+/* To SSH, which asks itself if it `takes`. */
+static void pump_to_ssh(int version, bool takes)
+{
+	struct tls_conn conn;
+	struct alk_err err;
+
+	connected(&conn, version);
+	assert_int_equal(0, tls_pump_start(&conn, NULL, 0, &end, &err));
+	if (takes) {
+		direct = alk_direct_take(end, on_end, NULL);
+		assert_non_null(direct);
+	}
+	end_watched();
+}
+
+static void pump_to_web(int version)
+{
+	struct tls_conn conn;
+	struct alk_err err;
+	int pair[2];
+
+	connected(&conn, version);
+	assert_int_equal(0, socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair));
+	end = pair[1];
+	assert_int_equal(0, tls_pump_join(&conn, NULL, 0, &pair[0], &err));
+	end_watched();
+}
+
+static void on_wake(void *user)
+{
+	(void)user;
+	wakes++;
+}
+
+static void on_late(void *user)
+{
+	(void)user;
+	alk_loop_stop(tls.loop);
+}
+
+/* Until `bytes` have come to the end, or nothing more comes. */
+static void run(size_t bytes, uint64_t ms)
+{
+	struct alk_timer *late = alk_timer_new(tls.loop, "late", on_late, NULL);
+
+	wanted = bytes;
+	wakes = 0;
+	alk_timer_start(late, ms);
+	alk_loop_run(tls.loop);
+	alk_timer_free(&late);
+}
+
+/* ---- tests ---- */
+
+static int setup(void **state)
+{
+	struct alk_err err;
+
+	(void)state;
+	tls = (struct tls){.role = ALK_ROLE_WORKER, .loop = alk_loop_new(&err)};
+	tls.ctx = SSL_CTX_new(TLS_server_method());
+	client_ctx = SSL_CTX_new(TLS_client_method());
+	assert_true(tls.loop != NULL && tls.ctx != NULL && client_ctx != NULL);
+	certificate_use(tls.ctx);
+	SSL_CTX_set_options(tls.ctx, SSL_OP_NO_RENEGOTIATION);
+	SSL_CTX_set_mode(tls.ctx,
+			 SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	alk_loop_set_hooks(tls.loop, on_wake, NULL, NULL);
+	direct = NULL;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	alk_io_free(&end_io);
+	alk_direct_end(&direct);
+	if (end >= 0)
+		close(end);
+	close(net);
+	while (tls.pumps != NULL) {
+		struct tls_pump *pump = tls.pumps;
+
+		tls_pump_free(&pump);
+	}
+	SSL_free(client);
+	SSL_CTX_free(client_ctx);
+	SSL_CTX_free(tls.ctx);
+	BIO_meth_free(tls.bio);
+	while (tls.spares > 0)
+		free(tls.spare[--tls.spares]);
+	alk_loop_free(&tls.loop);
+	return 0;
+}
+
+static void client_says_bytes(int n)
+{
+	for (int i = 0; i < n; i++)
+		client_says("x");
+	client_flush();
+}
+
+static void test_records_of_a_byte_to_ssh(void **state)
+{
+	(void)state;
+	pump_to_ssh(TLS1_3_VERSION, true);
+	client_says_bytes(MANY);
+	run(MANY, LONG_MS);
+	assert_int_equal(MANY, came);
+	assert_in_range(wakes, MANY / TURN_RECORDS, 2 * MANY);
+}
+
+static void test_records_of_a_byte_through_the_pair(void **state)
+{
+	(void)state;
+	pump_to_ssh(TLS1_2_VERSION, false);
+	client_says_bytes(MANY);
+	run(MANY, LONG_MS);
+	assert_int_equal(MANY, came);
+	assert_in_range(wakes, MANY / TURN_RECORDS, 2 * MANY);
+}
+
+/* A turn does not get longer by what else its records are good for. */
+static void test_full_records_in_one_turn(void **state)
+{
+	static char full[TLS_RECORD_MAX];
+
+	(void)state;
+	pump_to_ssh(TLS1_3_VERSION, true);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(sizeof(full), SSL_write(client, full, sizeof(full)));
+	client_flush();
+	run(4 * sizeof(full), LONG_MS);
+	assert_int_equal(4 * sizeof(full), came);
+	assert_in_range(wakes, 1, 4);
+}
+
+static void test_new_keys_to_a_web_server(void **state)
+{
+	(void)state;
+	pump_to_web(TLS1_3_VERSION);
+	client_changes_keys(MANY);
+	client_says("hello");
+	client_flush();
+	run(5, LONG_MS);
+	assert_int_equal(5, came);
+	assert_in_range(wakes, MANY / TURN_RECORDS, 2 * MANY);
+}
+
+static void test_new_keys_without_end_to_ssh(void **state)
+{
+	const bool takes = *state != NULL;
+
+	pump_to_ssh(TLS1_3_VERSION, takes);
+	client_changes_keys(TURN_RECORDS / 2);
+	client_says("hello");
+	client_flush();
+	run(5, LONG_MS);
+	assert_int_equal(5, came);
+	client_changes_keys(MANY);
+	client_says("again");
+	client_flush();
+	run(10, LONG_MS);
+	assert_int_equal(5, came);
+	assert_int_equal(takes ? EPROTO : 0, last_errno);
+	assert_in_range(wakes, 1, 8);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_records_of_a_byte_to_ssh, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_records_of_a_byte_through_the_pair, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_full_records_in_one_turn, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_new_keys_to_a_web_server, setup, teardown),
+		{"test_new_keys_without_end_through_the_pair", test_new_keys_without_end_to_ssh,
+		 setup, teardown, NULL},
+		{"test_new_keys_without_end_to_ssh", test_new_keys_without_end_to_ssh, setup,
+		 teardown, &tls},
+	};
+
+	alarm(120);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
