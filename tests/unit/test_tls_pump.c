@@ -312,6 +312,30 @@ static void test_new_keys_without_end_to_ssh(void **state)
 	assert_in_range(wakes, 1, 8);
 }
 
+/* What was refused SSH is nobody's when it has gone: the socket that takes everything is no news. */
+static void test_a_peer_that_stays_costs_nothing(void **state)
+{
+	static const char bytes[65536];
+	ssize_t n;
+
+	(void)state;
+	pump_to_ssh(TLS1_3_VERSION, true);
+	do
+		n = alk_direct_send(direct, bytes, sizeof(bytes));
+	while (n == sizeof(bytes));
+	assert_in_range(n, 0, sizeof(bytes) - 1);
+	alk_io_free(&end_io);
+	alk_direct_end(&direct);
+	alk_fd_close(&end);
+	for (int i = 0; i < 10; i++) {
+		client_hear();
+		run(1, 5);
+	}
+	client_hear();
+	run(1, 300);
+	assert_in_range(wakes, 1, 20);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -324,6 +348,8 @@ int main(void)
 		 setup, teardown, NULL},
 		{"test_new_keys_without_end_to_ssh", test_new_keys_without_end_to_ssh, setup,
 		 teardown, &tls},
+		cmocka_unit_test_setup_teardown(test_a_peer_that_stays_costs_nothing, setup,
+						teardown),
 	};
 
 	alarm(120);

@@ -215,9 +215,11 @@ static void pump_out(struct tls_pump *pump, bool readable)
 static void pump_watch(struct tls_pump *pump)
 {
 	bool reads = pump->in_done ? pump->lingering : pump->taken || pump->in.len == 0;
+	/* A socket that was shut down takes everything: there is nothing to be told. */
+	bool writes = !pump->out_done && (out_waits(pump) || pump->refused);
 
-	alk_io_set(pump->conn.io, (reads && !pump->conn.ended ? ALK_IO_READ : 0) |
-					  (out_waits(pump) || pump->refused ? ALK_IO_WRITE : 0));
+	alk_io_set(pump->conn.io,
+		   (reads && !pump->conn.ended ? ALK_IO_READ : 0) | (writes ? ALK_IO_WRITE : 0));
 	alk_io_set(pump->io, (!out_waits(pump) && !pump->out_done ? ALK_IO_READ : 0) |
 				     (pump->in.len > 0 && !pump->taken ? ALK_IO_WRITE : 0));
 }
@@ -322,7 +324,7 @@ static void direct_end(void *state)
 	struct tls_pump *pump = pump_of(state);
 
 	pump->direct = NULL;
-	pump->taken = false;
+	pump->taken = pump->refused = false;
 	pump_watch(pump);
 }
 
