@@ -6,9 +6,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <openssl/x509.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -22,12 +24,14 @@
 static struct tls tls;
 static SSL_CTX *client_ctx;
 static SSL *client;
-static int net; /* the client's socket */
+static int net;		   /* the client's socket */
+static uint8_t secret[32]; /* of what the client says */
 
 /* SSH, or a web server: the other end of the pump. */
 static int end;
 static struct alk_io *end_io;
 static struct alk_direct *direct;
+static const char *says; /* until it is taken */
 static size_t came, wanted;
 static int last_errno;
 static unsigned wakes;
@@ -87,6 +91,53 @@ static void client_changes_keys(int times)
 	}
 }
 
+static void on_keylog(const SSL *ssl, const char *line)
+{
+	const char *hex = strrchr(line, ' ') + 1;
+	unsigned byte;
+
+	(void)ssl;
+	if (strncmp(line, "CLIENT_TRAFFIC_SECRET_0 ", 24) != 0)
+		return;
+	for (size_t i = 0; i < sizeof(secret); i++, hex += 2) {
+		assert_int_equal(1, sscanf(hex, "%2x", &byte));
+		secret[i] = (uint8_t)byte;
+	}
+}
+
+/* HKDF-Expand-Label without a context, of 32 bytes at most. */
+static void expand(const char *label, uint8_t len, uint8_t bytes[32])
+{
+	uint8_t info[32] = {0, len, (uint8_t)(6 + strlen(label))};
+	size_t n = 3;
+	unsigned made = 32;
+
+	n += (size_t)snprintf((char *)info + n, sizeof(info) - n, "tls13 %s", label);
+	info[n++] = 0;
+	info[n++] = 1;
+	assert_non_null(HMAC(EVP_sha256(), secret, sizeof(secret), info, n, bytes, &made));
+}
+
+/* The client's first record behind its handshake: the head of a message of which no more comes. */
+static void client_begins_a_message(void)
+{
+	static const uint8_t head[] = {0x17, 3, 3, 0, 21}, inner[] = {24, 0, 0, 1, 22};
+	uint8_t key[32], iv[32], record[5 + 5 + 16];
+	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+	int n;
+
+	expand("key", 16, key);
+	expand("iv", 12, iv);
+	memcpy(record, head, sizeof(head));
+	assert_int_equal(1, EVP_EncryptInit_ex(ctx, EVP_aes_128_gcm(), NULL, key, iv));
+	assert_int_equal(1, EVP_EncryptUpdate(ctx, NULL, &n, head, sizeof(head)));
+	assert_int_equal(1, EVP_EncryptUpdate(ctx, record + 5, &n, inner, sizeof(inner)));
+	assert_int_equal(1, EVP_EncryptFinal_ex(ctx, record + 10, &n));
+	assert_int_equal(1, EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_GET_TAG, 16, record + 10));
+	EVP_CIPHER_CTX_free(ctx);
+	assert_int_equal(sizeof(record), write(net, record, sizeof(record)));
+}
+
 static void on_conn(void *user, int revents)
 {
 	(void)user, (void)revents;
@@ -127,7 +178,10 @@ static void on_end(void *user, int revents)
 	char bytes[65536];
 	ssize_t n;
 
-	(void)user, (void)revents;
+	(void)user;
+	if ((revents & ALK_IO_WRITE) != 0 && says != NULL &&
+	    alk_direct_send(direct, says, strlen(says)) > 0)
+		says = NULL;
 	n = direct != NULL ? alk_direct_recv(direct, bytes, sizeof(bytes))
 			   : recv(end, bytes, sizeof(bytes), MSG_DONTWAIT);
 	last_errno = n < 0 ? errno : 0;
@@ -208,6 +262,8 @@ static int setup(void **state)
 	client_ctx = SSL_CTX_new(TLS_client_method());
 	assert_true(tls.loop != NULL && tls.ctx != NULL && client_ctx != NULL);
 	certificate_use(tls.ctx);
+	assert_int_equal(1, SSL_CTX_set_ciphersuites(client_ctx, "TLS_AES_128_GCM_SHA256"));
+	SSL_CTX_set_keylog_callback(client_ctx, on_keylog);
 	SSL_CTX_set_options(tls.ctx, SSL_OP_NO_RENEGOTIATION);
 	SSL_CTX_set_mode(tls.ctx,
 			 SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
@@ -336,6 +392,26 @@ static void test_a_peer_that_stays_costs_nothing(void **state)
 	assert_in_range(wakes, 1, 20);
 }
 
+/* OpenSSL writes nothing in the middle of a peer's message: the peer is what is waited for. */
+static void test_half_a_message_costs_nothing(void **state)
+{
+	const bool takes = *state != NULL;
+
+	pump_to_ssh(TLS1_3_VERSION, takes);
+	client_begins_a_message();
+	run(1, 20);
+	if (takes) {
+		says = "hello";
+		on_end(NULL, ALK_IO_WRITE);
+		assert_non_null(says);
+	}
+	if (!takes)
+		assert_int_equal(5, write(end, "hello", 5));
+	run(1, 300);
+	assert_in_range(wakes, 1, 20);
+	says = NULL;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -348,6 +424,10 @@ int main(void)
 		 setup, teardown, NULL},
 		{"test_new_keys_without_end_to_ssh", test_new_keys_without_end_to_ssh, setup,
 		 teardown, &tls},
+		{"test_half_a_message_through_the_pair", test_half_a_message_costs_nothing, setup,
+		 teardown, NULL},
+		{"test_half_a_message_to_ssh", test_half_a_message_costs_nothing, setup, teardown,
+		 &tls},
 		cmocka_unit_test_setup_teardown(test_a_peer_that_stays_costs_nothing, setup,
 						teardown),
 	};

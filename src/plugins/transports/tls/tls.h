@@ -122,6 +122,7 @@ struct tls_conn {
 	bool spent;		 /* this turn was long enough: `again` will be the next */
 	bool strict;		 /* a peer who only keeps us busy is none of ours */
 	bool heard;		 /* bytes came in this turn */
+	bool awaits;		 /* nothing is written before more was read */
 	bool ended;		 /* the peer sends no more */
 	bool sent_end;		 /* nor do we */
 	int broken;		 /* -errno: nothing goes in or out any more */
@@ -146,7 +147,8 @@ void tls_conn_ready(struct tls_conn *conn, int revents);
 void tls_conn_spend(struct tls_conn *conn);
 /* > 0 bytes; 0 nothing now, or `spent`, or `ended`, or `broken`. */
 size_t tls_conn_read(struct tls_conn *conn, void *bytes, size_t n);
-/* Bytes taken, 0..n; less than all: when it is writable again, the same bytes first. */
+/* Bytes taken, 0..n; less than all: when it is writable again, or readable if it `awaits`, the same
+ * bytes first. */
 size_t tls_conn_write(struct tls_conn *conn, const void *bytes, size_t n);
 /* Of a connection that `gathers`: is all that was taken with the kernel? If not: when it is
  * writable again. */

@@ -330,8 +330,8 @@ void tls_conn_describe(const struct tls_conn *conn, struct alk_link *link)
 
 /* ---- records ---- */
 
-/* Nothing was read or written: why. */
-static void conn_stopped(struct tls_conn *conn, int rc)
+/* Nothing was read: why. */
+static void read_stopped(struct tls_conn *conn, int rc)
 {
 	switch (SSL_get_error(conn->ssl, rc)) {
 	case SSL_ERROR_WANT_READ:
@@ -361,10 +361,22 @@ size_t tls_conn_read(struct tls_conn *conn, void *bytes, size_t n)
 		conn->heard = true;
 		return got;
 	}
-	conn_stopped(conn, rc);
+	read_stopped(conn, rc);
 	if (conn->spent && conn->strict && !conn->heard && conn->broken == 0)
 		conn->broken = -EPROTO;
 	return 0;
+}
+
+/* Nothing was written: why. In the middle of a message of the peer's OpenSSL reads the rest of it
+ * first; a peer who has gone meanwhile takes nothing any more. */
+static void write_stopped(struct tls_conn *conn, int rc)
+{
+	int why = SSL_get_error(conn->ssl, rc);
+
+	conn->awaits = why == SSL_ERROR_WANT_READ;
+	if (why != SSL_ERROR_WANT_READ && why != SSL_ERROR_WANT_WRITE && conn->broken == 0)
+		conn->broken = -EPROTO;
+	ERR_clear_error();
 }
 
 /* The next record asks the peer to use new keys too. */
@@ -382,6 +394,7 @@ size_t tls_conn_write(struct tls_conn *conn, const void *bytes, size_t n)
 	const uint8_t *at = bytes;
 	size_t done = 0, written;
 
+	conn->awaits = false;
 	if (conn->broken < 0 || !tls_conn_flush(conn))
 		return 0;
 	ERR_clear_error();
@@ -391,7 +404,7 @@ size_t tls_conn_write(struct tls_conn *conn, const void *bytes, size_t n)
 		int rc = SSL_write_ex(conn->ssl, at + done, piece, &written);
 
 		if (rc != 1) {
-			conn_stopped(conn, rc);
+			write_stopped(conn, rc);
 			break;
 		}
 		done += written;

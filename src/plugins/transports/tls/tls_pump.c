@@ -216,7 +216,9 @@ static void pump_watch(struct tls_pump *pump)
 {
 	bool reads = pump->in_done ? pump->lingering : pump->taken || pump->in.len == 0;
 	/* A socket that was shut down takes everything: there is nothing to be told. */
-	bool writes = !pump->out_done && (out_waits(pump) || pump->refused);
+	bool writes = !pump->out_done &&
+		      (pump->conn.gather != NULL ||
+		       (!pump->conn.awaits && (pump->out.len > 0 || pump->refused)));
 
 	alk_io_set(pump->conn.io,
 		   (reads && !pump->conn.ended ? ALK_IO_READ : 0) | (writes ? ALK_IO_WRITE : 0));

@@ -182,7 +182,7 @@ static void site_settle(struct tls_site *site)
 	enum stealth_state state = stealth_state(site->stealth);
 
 	if (site->out_len > 0) {
-		alk_io_set(site->conn.io, ALK_IO_WRITE);
+		alk_io_set(site->conn.io, site->conn.awaits ? ALK_IO_READ : ALK_IO_WRITE);
 	} else if (site->closing) {
 		site_close(site);
 		return;
