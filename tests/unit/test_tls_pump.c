@@ -146,13 +146,14 @@ static void on_conn(void *user, int revents)
 /* A connection after its handshake. */
 static void connected(struct tls_conn *conn, int version)
 {
-	const int size = 1 << 20;
+	const int size = 1 << 20, small = 1 << 14;
 	struct alk_err err;
 	int pair[2], rc = 0;
 
 	assert_int_equal(0, socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair));
 	net = pair[0];
 	setsockopt(net, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
 	assert_int_equal(0, tls_conn_init(conn, &tls, &pair[1], on_conn, NULL, &err));
 	client = SSL_new(client_ctx);
 	SSL_set_min_proto_version(client, version);
@@ -412,6 +413,34 @@ static void test_half_a_message_costs_nothing(void **state)
 	says = NULL;
 }
 
+static void client_reads(size_t bytes)
+{
+	char piece[TLS_RECORD_MAX];
+	int n;
+
+	for (int i = 0; i < 100 && bytes > 0; i++) {
+		run(1, 2);
+		client_hear();
+		while ((n = SSL_read(client, piece, sizeof(piece))) > 0)
+			bytes -= (size_t)n;
+	}
+	assert_int_equal(0, bytes);
+}
+
+/* SSH has written more than the network takes before it asks itself: it does not then. */
+static void test_what_waits_goes_first(void **state)
+{
+	static const char bytes[80000];
+
+	(void)state;
+	pump_to_ssh(TLS1_3_VERSION, false);
+	assert_int_equal(sizeof(bytes), write(end, bytes, sizeof(bytes)));
+	assert_null(alk_direct_take(end, on_end, NULL));
+	client_reads(sizeof(bytes));
+	assert_int_equal(5, write(end, "after", 5));
+	client_reads(5);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -428,6 +457,7 @@ int main(void)
 		 teardown, NULL},
 		{"test_half_a_message_to_ssh", test_half_a_message_costs_nothing, setup, teardown,
 		 &tls},
+		cmocka_unit_test_setup_teardown(test_what_waits_goes_first, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_peer_that_stays_costs_nothing, setup,
 						teardown),
 	};

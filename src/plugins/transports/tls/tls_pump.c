@@ -305,13 +305,25 @@ static void on_pair(void *user, int revents)
 
 /* ---- SSH asks itself ---- */
 
+/* Where there was no memory to read what SSH wrote to the pair. */
+static bool pair_waits(const struct tls_pump *pump)
+{
+	int left;
+
+	return ioctl(pump->fd, FIONREAD, &left) < 0 || left > 0;
+}
+
 static bool direct_begin(void *state)
 {
 	struct tls_pump *pump = pump_of(state);
 
 	pump_out(pump, true);
-	if (out_waits(pump) || pump->out_done) {
+	if (out_waits(pump) || pump->out_done || pair_waits(pump)) {
 		pump->direct = NULL;
+		pump_watch(pump);
+		/* Of a connection that broke just now no event tells. */
+		if (pump->out_done)
+			tls_conn_spend(&pump->conn);
 		return false;
 	}
 	pump->taken = true;
