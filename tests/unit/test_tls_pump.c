@@ -441,9 +441,27 @@ static void test_what_waits_goes_first(void **state)
 	client_reads(5);
 }
 
+static void test_buffers_are_given_back_where_they_can_be(void **state)
+{
+	static const struct {
+		unsigned long version;
+		bool can;
+	} cases[] = {
+		{0x30000000, false}, {0x300000d0, false}, {0x300000e0, true},  {0x30000160, true},
+		{0x30100050, false}, {0x30100060, true},  {0x30200010, false}, {0x30200020, true},
+		{0x30300000, false}, {0x30300010, true},  {0x30400000, true},  {0x30500000, true},
+		{0x40000000, true},  {0x1010118f, false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		assert_int_equal(cases[i].can, tls_gives_back(cases[i].version));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_buffers_are_given_back_where_they_can_be),
 		cmocka_unit_test_setup_teardown(test_records_of_a_byte_to_ssh, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_records_of_a_byte_through_the_pair, setup,
 						teardown),

@@ -158,8 +158,11 @@ bool tls_conn_pending(const struct tls_conn *conn);
 /* close_notify, as far as it fits; and then FIN, too. */
 void tls_conn_notify(struct tls_conn *conn);
 void tls_conn_end(struct tls_conn *conn);
-/* Give back buffers that are not in use. */
+/* Give back buffers that are not in use, where OpenSSL can. */
 void tls_conn_idle(struct tls_conn *conn);
+/* Can the OpenSSL of this number (OpenSSL_version_num()) give buffers back? Before it was mended it
+ * gave back some that are in use (CVE-2024-4741). */
+bool tls_gives_back(unsigned long version);
 /* What the handshake has found out. */
 void tls_conn_describe(const struct tls_conn *conn, struct alk_link *link);
 

@@ -438,7 +438,18 @@ void tls_conn_end(struct tls_conn *conn)
 	shutdown(conn->fd, SHUT_WR);
 }
 
+bool tls_gives_back(unsigned long version)
+{
+	static const unsigned patches[] = {14, 6, 2, 1}; /* the first good one of 3.0 to 3.3 */
+	unsigned minor = (version >> 20) & 0xff, patch = (version >> 4) & 0xffff;
+
+	if (version >> 28 != 3)
+		return version >> 28 > 3;
+	return minor >= sizeof(patches) / sizeof(patches[0]) || patch >= patches[minor];
+}
+
 void tls_conn_idle(struct tls_conn *conn)
 {
-	SSL_free_buffers(conn->ssl);
+	if (tls_gives_back(OpenSSL_version_num()))
+		SSL_free_buffers(conn->ssl);
 }
