@@ -343,6 +343,28 @@ def test_upstream_websocket(stealth, authority, web):  # noqa: F811
             assert got == data
 
 
+def test_visitors_of_the_upstream_are_bounded(stealth, authority, tmp_path):  # noqa: F811
+    """A web server that lets everybody wait: the oldest visitor goes, whoever comes is let in."""
+    with socket.socket(socket.AF_UNIX) as web_server:
+        web_server.bind(str(tmp_path / "web.sock"))
+        web_server.listen(1000)
+        serving = stealth("--max-startups", "2000:30:4000", workers=1, conf=lua(stealth_upstream=tmp_path / "web.sock"))
+        kept = []
+        for _ in range(780):
+            kept.append(connect_tls(authority, serving.port))
+            kept[-1].sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        for sock in kept[:10]:
+            assert sock.recv(1) == b""
+        [worker] = serving.workers()
+        assert len(procs.open_files(worker)) < 2 * 770 + 100
+        kept[-1].settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            kept[-1].recv(1)
+    for sock in kept:
+        sock.close()
+    wait_until(lambda: len(procs.open_files(worker)) < 100, 20, "the visitors to be gone")
+
+
 def test_upstream_that_is_not_there(stealth, authority, tmp_path):  # noqa: F811
     """The visitor sees the connection end; the log is told, not once for each."""
     serving = stealth(conf=lua(stealth_upstream=tmp_path / "missing.sock"))

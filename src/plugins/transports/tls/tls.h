@@ -60,7 +60,8 @@ struct tls {
 	struct tls_admission *admissions;
 	struct tls_pump *pumps;
 	struct tls_site *sites; /* the newest first */
-	unsigned n_sites;
+	unsigned n_sites;	/* and the pumps of visitors */
+	uint64_t n_conns;	/* since the beginning */
 	/* Stealth. */
 	bool stealth, keyed, has_upstream;
 	struct stealth_times times; /* nginx's, but in tests */
@@ -104,6 +105,7 @@ void tls_tickets_use(struct tls_tickets *tickets, SSL_CTX *ctx);
 
 struct tls_conn {
 	struct tls *tls;
+	uint64_t number; /* the first one's is the smallest */
 	SSL *ssl;
 	int fd;
 	struct alk_io *io;
@@ -173,8 +175,11 @@ void tls_conn_describe(const struct tls_conn *conn, struct alk_link *link);
  * lives on by itself until both ends are done. 0 or -errno. */
 int tls_pump_start(struct tls_conn *conn, const void *first, size_t n, int *fd,
 		   struct alk_err *err);
-/* The same to a socket that is there: takes *fd, also on failure. */
+/* The same to a socket that is there: takes *fd, also on failure. It is a visitor's, and one of
+ * tls->n_sites while it lives. */
 int tls_pump_join(struct tls_conn *conn, const void *first, size_t n, int *fd, struct alk_err *err);
+/* The oldest visitor's whose connection is older than the one of that number, or NULL. */
+struct tls_pump *tls_pump_oldest(const struct tls *tls, uint64_t number);
 /* What SSH said last goes out, if the socket takes it; then all is closed. */
 void tls_pump_free(struct tls_pump **pump);
 

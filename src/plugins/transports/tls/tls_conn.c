@@ -224,6 +224,7 @@ int tls_conn_init(struct tls_conn *conn, struct tls *tls, int *fd, alk_io_fn *on
 		  struct alk_err *err)
 {
 	*conn = (struct tls_conn){.tls = tls,
+				  .number = ++tls->n_conns,
 				  .fd = *fd,
 				  .ahead_max = TLS_BUFFER_SIZE,
 				  .on_ready = on_ready,

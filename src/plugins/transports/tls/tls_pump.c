@@ -48,6 +48,7 @@ struct tls_pump {
 	bool in_done;	      /* SSH was told that nothing more comes, or does not want it */
 	bool out_done;	      /* the peer was told */
 	bool lingering;
+	bool visitor;  /* one of tls->n_sites */
 	uint64_t hung; /* when it was seen that SSH has closed its end, 0 = has not */
 };
 
@@ -465,7 +466,7 @@ static int pump_begin_with(struct tls_pump *pump, const void *first, size_t n)
 	return 0;
 }
 
-/* `offers`: the other end, where SSH may ask itself; or -1. */
+/* `offers`: the other end, where SSH may ask itself; or -1: a visitor's. */
 static int pump_join(struct tls_conn *conn, const void *first, size_t n, int *fd, int offers,
 		     struct alk_err *err)
 {
@@ -484,6 +485,8 @@ static int pump_join(struct tls_conn *conn, const void *first, size_t n, int *fd
 	tls_conn_move(&pump->conn, conn, on_net, pump);
 	pump->conn.gathers = true;
 	pump->conn.strict = offers >= 0;
+	pump->visitor = offers < 0;
+	pump->tls->n_sites += pump->visitor;
 	pump->next = pump->tls->pumps;
 	pump->prev = &pump->tls->pumps;
 	if (pump->next != NULL)
@@ -535,6 +538,19 @@ int tls_pump_start(struct tls_conn *conn, const void *first, size_t n, int *fd, 
 	return rc;
 }
 
+struct tls_pump *tls_pump_oldest(const struct tls *tls, uint64_t number)
+{
+	struct tls_pump *oldest = NULL;
+
+	for (struct tls_pump *pump = tls->pumps; pump != NULL; pump = pump->next) {
+		if (pump->visitor && pump->conn.number < number) {
+			oldest = pump;
+			number = pump->conn.number;
+		}
+	}
+	return oldest;
+}
+
 void tls_pump_free(struct tls_pump **at)
 {
 	struct tls_pump *pump = *at;
@@ -550,6 +566,7 @@ void tls_pump_free(struct tls_pump **at)
 	if (pump->next != NULL)
 		pump->next->prev = pump->prev;
 	*pump->prev = pump->next;
+	pump->tls->n_sites -= pump->visitor;
 	alk_io_free(&pump->io);
 	alk_timer_free(&pump->timer);
 	alk_loop_unpair(pump->tls->loop, pump->fd);

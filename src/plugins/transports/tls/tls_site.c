@@ -406,16 +406,21 @@ static int site_make(struct tls_site *site)
 	return tls_talk_init(site);
 }
 
+/* Visitors of the web server behind are held as long as it likes. */
 static void sites_make_room(struct tls *tls)
 {
 	struct tls_site *oldest = NULL;
+	struct tls_pump *older;
 
 	if (tls->n_sites <= SITES_MAX)
 		return;
 	for (struct tls_site *site = tls->sites; site != NULL; site = site->next)
 		if (site->done == NULL)
 			oldest = site;
-	if (oldest != NULL)
+	older = tls_pump_oldest(tls, oldest != NULL ? oldest->conn.number : UINT64_MAX);
+	if (older != NULL)
+		tls_pump_free(&older);
+	else if (oldest != NULL)
 		site_free(oldest);
 }
 
