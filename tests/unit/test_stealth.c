@@ -243,6 +243,32 @@ static void test_stealth_refuse(void **state)
 	play_end(&play);
 }
 
+/* Its silence ends when it would have without: it does not begin anew behind. */
+static void test_stealth_refuse_upstream(void **state)
+{
+	struct play play;
+	size_t n;
+
+	(void)state;
+	play_start(&play, false, true);
+	stealth_refuse(play.stealth);
+	assert_int_equal(stealth_state(play.stealth), STEALTH_JUDGING);
+	assert_int_equal(stealth_timeout(play.stealth), STEALTH_DONE);
+	assert_int_equal(play.closed, 1 + STEALTH_CLOSE_NOTIFY);
+	play_end(&play);
+	play_start(&play, false, true);
+	stealth_refuse(play.stealth);
+	assert_int_equal(play_say(&play, "S"), STEALTH_UPSTREAM);
+	assert_memory_equal(stealth_rest(play.stealth, &n), "S", 1);
+	assert_int_equal(n, 1);
+	play_end(&play);
+	play_start(&play, false, true);
+	play_say(&play, "SSH-");
+	stealth_refuse(play.stealth);
+	assert_int_equal(stealth_state(play.stealth), STEALTH_UPSTREAM);
+	play_end(&play);
+}
+
 static void test_stealth_plain(void **state)
 {
 	struct stealth_settings settings = {.keyed = true, .upstream = true};
@@ -432,6 +458,7 @@ int main(void)
 		cmocka_unit_test(test_stealth_judged_at_once),
 		cmocka_unit_test(test_stealth_wrong_token),
 		cmocka_unit_test(test_stealth_refuse),
+		cmocka_unit_test(test_stealth_refuse_upstream),
 		cmocka_unit_test(test_stealth_plain),
 		cmocka_unit_test(test_t67_stealth_silence),
 		cmocka_unit_test(test_t67_stealth_dripping_body),

@@ -149,6 +149,8 @@ static void stealth_judge(struct stealth *s)
 	s->rest = 0;
 	if (s->plain)
 		verdict = NOT_OURS;
+	else if (s->refused)
+		verdict = NOT_OURS;
 	else if (s->settings.keyed)
 		verdict = keyed_judge(s, &s->rest);
 	else
@@ -173,7 +175,13 @@ void stealth_begin(struct stealth *s, bool plain, const char *token)
 
 void stealth_refuse(struct stealth *s)
 {
-	if (s->state == STEALTH_JUDGING)
+	if (s->state != STEALTH_JUDGING)
+		return;
+	/* Who is silent is so to the web server in front: behind it he would have its time once
+	 * more. */
+	if (s->settings.upstream && s->last == 0)
+		s->refused = true;
+	else
 		stealth_not_ours(s);
 }
 

@@ -89,7 +89,8 @@ void stealth_free(struct stealth **stealth);
  * a request and says that it came to an HTTPS port). `token` is NULL unless keyed. */
 void stealth_begin(struct stealth *stealth, bool plain, const char *token);
 
-/* It has waited long enough: this will not be ours, whatever comes. */
+/* It has waited long enough: this will not be ours, whatever comes. With an upstream it is JUDGING
+ * until something does. */
 void stealth_refuse(struct stealth *stealth);
 
 /* How many bytes it would read now; the driver reads no more than that from the TLS connection, and

@@ -104,7 +104,8 @@ struct stealth {
 	struct stealth_hooks hooks;
 	enum stealth_state state;
 	bool begun, plain;
-	size_t rest; /* where it begins in buf */
+	bool refused; /* a first byte is not ours */
+	size_t rest;  /* where it begins in buf */
 
 	enum http_phase phase;
 	uint8_t *buf; /* NULL while idle */
