@@ -2,6 +2,8 @@
 """Stealth through the real programs: who gets SSH, who gets a web page, and what a real web server behind adds."""
 
 import base64
+import ctypes
+import ctypes.util
 import hashlib
 import os
 import shutil
@@ -162,6 +164,73 @@ def test_visitors_are_bounded(stealth, authority):  # noqa: F811
     wait_until(lambda: not serving.sessions(), 20, "visitors to be forgotten")
     for sock in kept:
         sock.close()
+
+
+class KeyUpdates:
+    """OpenSSL's own client, which Python's ssl does not let change its keys. What it says is gathered."""
+
+    def __init__(self, port):
+        self.lib = ctypes.CDLL(ctypes.util.find_library("ssl"))
+        for name in ("TLS_client_method", "SSL_CTX_new", "SSL_new", "BIO_new", "BIO_s_mem"):
+            getattr(self.lib, name).restype = ctypes.c_void_p
+        self.ctx = ctypes.c_void_p(self.lib.SSL_CTX_new(ctypes.c_void_p(self.lib.TLS_client_method())))
+        self.ssl = ctypes.c_void_p(self.lib.SSL_new(self.ctx))
+        self.sock = raw_connect(port)
+        self.sock.setblocking(True)
+        assert self.lib.SSL_set_fd(self.ssl, self.sock.fileno()) == 1
+        assert self.lib.SSL_connect(self.ssl) == 1
+        self.said = ctypes.c_void_p(self.lib.BIO_new(ctypes.c_void_p(self.lib.BIO_s_mem())))
+        self.lib.SSL_set0_wbio(self.ssl, self.said)
+
+    def update(self, times):
+        for _ in range(times):
+            assert self.lib.SSL_key_update(self.ssl, 0) == 1
+            assert self.lib.SSL_do_handshake(self.ssl) == 1
+
+    def say(self, data):
+        assert self.lib.SSL_write(self.ssl, data, len(data)) == len(data)
+
+    def gathered(self):
+        data = ctypes.create_string_buffer(self.lib.BIO_ctrl_pending(self.said))
+        assert self.lib.BIO_read(self.said, data, len(data)) == len(data)
+        return data.raw
+
+    def hear(self):
+        answer = ctypes.create_string_buffer(4096)
+        n = self.lib.SSL_read(self.ssl, answer, len(answer))
+        return answer.raw[:max(n, 0)]
+
+    def close(self):
+        self.sock.close()
+        self.lib.SSL_free(self.ssl)
+        self.lib.SSL_CTX_free(self.ctx)
+
+
+def test_t67_new_keys_without_end(stealth, tls_client, targets):  # noqa: F811
+    """As many as nginx takes are taken, and a session of the same worker goes on meanwhile."""
+    serving = stealth(workers=1)
+    connecting = tls_client(serving, "--tls-server-name", NAME)
+    visitor = KeyUpdates(serving.port)
+    visitor.update(50_000)
+    visitor.say(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    data = visitor.gathered()
+    answers = []
+
+    def flood():
+        visitor.sock.sendall(data)
+        answers.append(visitor.hear())
+
+    flooding = threading.Thread(target=flood)
+    rounds = 0
+    with net.socks_connect(connecting.port, "127.0.0.1", targets.echo) as sock:
+        flooding.start()
+        while not answers:
+            net.ask_echo(sock)
+            rounds += 1
+    flooding.join()
+    visitor.close()
+    assert answers[0].startswith(NOT_FOUND)
+    assert rounds > 20, rounds
 
 
 # --- keyed
