@@ -39,7 +39,7 @@ int home_enter(struct alk_err *err);
 void home_leave(bool now);
 /* Run `fn` there. -ESHUTDOWN when the loop has ended, -ENOMEM: then it does not run. */
 int home_post(void (*fn)(void *user), void *user);
-/* There. */
+/* There. NULL: it is about to end, and nothing is made any more. */
 struct alk_embed *home_embed(void);
 /* Be "there" until home_unvisit(), which nothing of JavaScript may run before. Here; NULL: the loop
  * has ended, or is at work, for whose end `wait` waits. */

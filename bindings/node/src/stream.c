@@ -413,11 +413,15 @@ struct stream *stream_take_channel(struct env *env, struct alk_channel *channel)
 static void stream_expect(struct stream *stream, size_t asked)
 {
 	bool short_one = asked <= ATTEND_MAX;
+	struct alk_embed *embed;
 
-	if (stream->client != NULL && !short_one)
+	if (stream->client != NULL && !short_one) {
 		client_moved(stream->client, asked);
-	else if (short_one && (stream->client == NULL || !client_lend(stream->client)))
-		alk_embed_attend(home_embed());
+	} else if (short_one && (stream->client == NULL || !client_lend(stream->client))) {
+		embed = home_embed(); /* NULL: it ends, once this has run */
+		if (embed != NULL)
+			alk_embed_attend(embed);
+	}
 }
 
 static void stream_work(void *user)

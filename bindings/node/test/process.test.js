@@ -158,3 +158,37 @@ test('process.exit while workers are busy', async (t) => {
 		}
 		process.exit(7);`, [7, null]);
 });
+
+// Their writes are on their way to the loop when it ends.
+test('process.exit while workers write to many streams', async (t) => {
+	for (let i = 0; i < 5; i++)
+		await ends(t, `
+			const { Worker } = require('worker_threads');
+			const workers = [1, 2, 3].map(() => new Worker(\`
+				const { workerData, parentPort } = require('worker_threads');
+				const h = require(workerData.top);
+				(async () => {
+					const server = await h.serve(workerData.server);
+					const streams = [];
+
+					server.onConnection(({ stream }) => streams.push(stream));
+					const stream = await h.connect({ ...workerData.client, server: server.listenAddr });
+
+					for (let n = 0; n < 50; n++)
+						(await stream.open('alknet-echo:' + n)).resume();
+					parentPort.once('message', async () => {
+						for (;;) {
+							for (const one of streams)
+								one.write('x', () => {});
+							await new Promise(setImmediate);
+						}
+					});
+					parentPort.postMessage('up');
+				})();\`, { eval: true, workerData: { top: process.env.TOP, server: h.serverOptions(),
+					client: h.clientOptions(server) } }));
+
+			await Promise.all(workers.map((one) => new Promise((resolve) => one.once('message', resolve))));
+			for (const one of workers)
+				one.postMessage('go');
+			setTimeout(() => process.exit(8), 50);`, [8, null]);
+});
