@@ -161,6 +161,8 @@ bool stream_close(struct stream *stream);
 /* There. Ask for a channel; false with `err`, then the stream knows nothing of it. */
 bool stream_open(struct stream *stream, struct client *client, const char *host, uint16_t port,
 		 struct alk_err *err);
+/* There. It waits in the client's list for a session; NULL: no more. */
+void stream_waits(struct stream *stream, struct client *client);
 /* There. What a server was offered; it is accepted. Gives a stream with a reference for the event.
  * NULL when out of memory: not taken. */
 struct stream *stream_take_channel(struct env *env, struct alk_channel *channel);
@@ -181,6 +183,8 @@ bool client_close(struct client *client, bool now);
 
 /* There, for its streams. */
 struct alk_embed_client *client_embed(const struct client *client);
+/* One that waits for a session is closed: EV_REFUSED, EV_GONE. */
+void client_forget(struct client *client, const struct stream *stream);
 /* A short answer is expected: it shall come on the environment's thread. False: it comes on the
  * loop's. */
 bool client_lend(struct client *client);

@@ -10,6 +10,8 @@
 /* So much more than questions and short answers, and the session is no conversation for so long. */
 #define BULK_BYTES (64 * 1024)
 #define BULK_MS 100
+/* So many streams may wait for a session, as many as connections of `alknet connect`. */
+#define WISHES_MAX 256
 
 struct wish {
 	struct client *client;
@@ -32,6 +34,7 @@ struct client {
 	size_t moved;	     /* since the last question */
 	uint64_t bulk_until; /* monotonic ms */
 	struct wish *wishes, **wishes_end;
+	unsigned waiting; /* wishes */
 };
 
 static struct client *client_ref(struct client *client)
@@ -71,20 +74,41 @@ static void wish_refuse(struct wish *wish, enum alk_open_failure why, const char
 	wish_free(wish);
 }
 
-static struct wish *wish_take(struct client *client)
+static void wish_add(struct client *client, struct wish *wish)
 {
-	struct wish *wish = client->wishes;
+	*client->wishes_end = wish;
+	client->wishes_end = &wish->next;
+	client->waiting++;
+	stream_waits(wish->stream, client);
+}
 
-	client->wishes = wish->next;
-	if (client->wishes == NULL)
-		client->wishes_end = &client->wishes;
+/* Out of the list, where `at` leads to it. */
+static struct wish *wish_take(struct client *client, struct wish **at)
+{
+	struct wish *wish = *at;
+
+	*at = wish->next;
+	if (client->wishes_end == &wish->next)
+		client->wishes_end = at;
+	client->waiting--;
+	stream_waits(wish->stream, NULL);
 	return wish;
 }
 
 static void wishes_refuse(struct client *client, const char *text)
 {
 	while (client->wishes != NULL)
-		wish_refuse(wish_take(client), ALK_OPEN_GONE, text);
+		wish_refuse(wish_take(client, &client->wishes), ALK_OPEN_GONE, text);
+}
+
+void client_forget(struct client *client, const struct stream *stream)
+{
+	struct wish **at = &client->wishes;
+
+	while (*at != NULL && (*at)->stream != stream)
+		at = &(*at)->next;
+	if (*at != NULL)
+		wish_refuse(wish_take(client, at), ALK_OPEN_GONE, "the stream was closed");
 }
 
 static void wish_open(struct wish *wish)
@@ -158,7 +182,7 @@ static void on_ready(void *user, struct alk_embed_client *embed, bool first)
 	}
 	env_tell(client->env, event);
 	while (client->wishes != NULL)
-		wish_open(wish_take(client));
+		wish_open(wish_take(client, &client->wishes));
 }
 
 static bool on_lost(void *user, struct alk_embed_client *embed, bool was_up,
@@ -253,8 +277,12 @@ static void on_wish(void *user)
 		wish_open(wish);
 		return;
 	}
-	*client->wishes_end = wish;
-	client->wishes_end = &wish->next;
+	if (client->waiting >= WISHES_MAX) {
+		wish_refuse(wish, ALK_OPEN_RESOURCE_SHORTAGE,
+			    "too many streams wait for a session already");
+		return;
+	}
+	wish_add(client, wish);
 	if (client->embed != NULL)
 		alk_embed_client_hurry(client->embed);
 }

@@ -72,6 +72,7 @@ struct stream {
 	/* There. */
 	struct alk_channel *channel; /* NULL before and after */
 	struct client *client;	     /* whose it is, or NULL; as long as there is a channel */
+	struct client *waits;	     /* in whose list it waits for a session, or NULL */
 	struct write *writing, **writing_end;
 	bool opened;
 };
@@ -396,6 +397,11 @@ bool stream_open(struct stream *stream, struct client *client, const char *host,
 	return true;
 }
 
+void stream_waits(struct stream *stream, struct client *client)
+{
+	stream->waits = client;
+}
+
 struct stream *stream_take_channel(struct env *env, struct alk_channel *channel)
 {
 	struct stream *stream = stream_new(env, env_number(env));
@@ -447,6 +453,8 @@ static void stream_work(void *user)
 	pthread_mutex_unlock(&stream->lock);
 	if (stream->channel == NULL) {
 		writing_fail(stream);
+		if (close && stream->waits != NULL)
+			client_forget(stream->waits, stream);
 	} else {
 		stream_flush(stream);
 		if (asked > 0)

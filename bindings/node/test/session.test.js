@@ -130,6 +130,66 @@ test('reconnect: another session, and open() waits for it', async (t) => {
 	assert.ok(!session.closed); // without a stream, too
 });
 
+// A session that reconnects, whose server went for good.
+async function lonely(t) {
+	const server = await h.serving(t, {}, h.echo);
+	const stream = await h.connect(h.clientOptions(server, { reconnect: true }));
+	const down = once(stream.session, 'down');
+
+	t.after(() => stream.session.close());
+	stream.on('error', () => {});
+	await server.close();
+	await down;
+	return stream.session;
+}
+
+test('reconnect: of a stream that is given up while it waits nothing is left', async (t) => {
+	const session = await lonely(t);
+	const controller = new AbortController();
+	const event = h.AlknetStream.prototype._event;
+	let gone = 0;
+
+	t.after(() => { h.AlknetStream.prototype._event = event; });
+	h.AlknetStream.prototype._event = function (kind, ...args) {
+		gone += kind === 'gone';
+		event.call(this, kind, ...args);
+	};
+	const opening = [1, 2, 3].map((n) => session.open(`alknet-echo:${n}`, n === 2 ? {} : { signal: controller.signal }));
+
+	controller.abort();
+	await assert.rejects(opening[0], aborted);
+	await assert.rejects(opening[2], aborted);
+	for (const end = Date.now() + 5000; gone < 2 && Date.now() < end;)
+		await turn();
+	assert.strictEqual(gone, 2);
+	await session.close();
+	await assert.rejects(opening[1], { code: 'ERR_ALKNET_CLOSED' });
+});
+
+test('reconnect: so many wait for a session and no more', async (t) => {
+	const session = await lonely(t);
+	const controllers = Array.from({ length: 256 }, () => new AbortController());
+	let settled = 0;
+	const opening = controllers.map(({ signal }) => session.open('alknet-echo:1', { signal }).catch((error) => {
+		settled++;
+		return error.code;
+	}));
+
+	await assert.rejects(session.open('alknet-echo:1'),
+		{ code: 'ERR_ALKNET_CONNECT', reason: 'resource shortage', message: /too many streams wait/ });
+	assert.strictEqual(settled, 0);
+	controllers[100].abort();
+	assert.strictEqual(await opening[100], 'ABORT_ERR');
+	// There is a place again, and for one alone.
+	const one = session.open('alknet-echo:1').catch(() => settled++);
+
+	await assert.rejects(session.open('alknet-echo:1'), { reason: 'resource shortage' });
+	assert.strictEqual(settled, 1);
+	await session.close();
+	await one;
+	assert.strictEqual((await Promise.all(opening)).filter((code) => code === 'ERR_ALKNET_CLOSED').length, 255);
+});
+
 test('without reconnect a session that is killed is over', async (t) => {
 	const server = await h.serving(t, {}, h.echo);
 	const stream = await h.connected(t, server);
