@@ -23,6 +23,7 @@ class Session extends EventEmitter {
 	#handle;
 	#reconnect;
 	#streams = new Set();
+	#opening = new Map(); // of these: the timer of a session that is waited for, or undefined
 	#held = false;
 	#up = false;
 	#over = false;
@@ -94,10 +95,17 @@ class Session extends EventEmitter {
 			});
 			for (const stream of this.#streams)
 				Object.assign(stream.info, this.#info);
+			for (const [stream, timer] of this.#opening) {
+				clearTimeout(timer);
+				this.#opening.set(stream, undefined);
+			}
 			this.emit('up', this.info);
 			break;
 		case 'lost':
 			this.#up = false;
+			// Some were asked for before this was known here.
+			for (const stream of this.#opening.keys())
+				this.#bePatient(stream);
 			this.emit('down', failed(number ? 5 : 1, value));
 			break;
 		case 'closed':
@@ -139,24 +147,30 @@ class Session extends EventEmitter {
 		if (this.#over || this.#closing !== undefined)
 			throw this.#why ?? closed('the session is closed');
 		return new Promise((resolve, reject) => {
-			let timer;
 			const settle = (fn) => (value) => {
 				signal?.removeEventListener('abort', onAbort);
-				clearTimeout(timer);
+				clearTimeout(this.#opening.get(stream));
+				this.#opening.delete(stream);
 				fn(value);
 			};
 			const stream = new AlknetStream(this, { ...this.#info, destination: name },
 				{ resolve: settle(resolve), reject: settle(reject) });
 			const onAbort = () => stream._abort(new AbortError(signal));
 
-			signal?.addEventListener('abort', onAbort, { once: true });
-			if (this.#everUp && !this.#up) {
-				timer = setTimeout(() => stream._abort(new AlknetError(code.timeout,
-					`there was no session for ${PATIENCE_MS / 1000} s`)), PATIENCE_MS);
-			}
-			this.#streams.add(stream);
 			stream._open(this.#handle, where);
+			signal?.addEventListener('abort', onAbort, { once: true });
+			this.#streams.add(stream);
+			this.#opening.set(stream, undefined);
+			if (this.#everUp && !this.#up)
+				this.#bePatient(stream);
 		});
+	}
+
+	#bePatient(stream) {
+		if (this.#opening.get(stream) === undefined) {
+			this.#opening.set(stream, setTimeout(() => stream._abort(new AlknetError(code.timeout,
+				`there was no session for ${PATIENCE_MS / 1000} s`)), PATIENCE_MS));
+		}
 	}
 
 	_streamGone(stream) {

@@ -177,6 +177,16 @@ async function readAll(stream) {
 	return Buffer.concat(parts);
 }
 
+// What waits for so many ms waits for 100, as long as the test runs.
+function impatient(t, ms) {
+	for (const name of ['setTimeout', 'setInterval']) {
+		const real = globalThis[name];
+
+		t.after(() => { globalThis[name] = real; });
+		globalThis[name] = (fn, after, ...args) => real(fn, after === ms ? 100 : after, ...args);
+	}
+}
+
 // Bytes that are the same in every run and not the same twice in a stream.
 function* bytes(total, chunk = 65536) {
 	const cipher = crypto.createCipheriv('aes-128-ctr', Buffer.alloc(16, 7), Buffer.alloc(16));
@@ -235,6 +245,6 @@ function script(t, code, options = {}) {
 }
 
 module.exports = {
-	...napi, alknetServe, bytes, clientOptions, connected, digest, echo, freePort, keys, program, readAll, script,
+	...napi, alknetServe, bytes, clientOptions, connected, digest, echo, freePort, impatient, keys, program, readAll, script,
 	serverOptions, serving, sshd, tcpEcho, tcpServer, top,
 };

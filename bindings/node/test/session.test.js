@@ -190,6 +190,27 @@ test('reconnect: so many wait for a session and no more', async (t) => {
 	assert.strictEqual((await Promise.all(opening)).filter((code) => code === 'ERR_ALKNET_CLOSED').length, 255);
 });
 
+test('reconnect: open() ends in time also where the loss was not heard of yet', async (t) => {
+	const { address, run } = await h.alknetServe(t);
+	const stream = await h.connect(h.clientOptions(address, { reconnect: true }));
+	const { session } = stream;
+	let known = false;
+
+	t.after(() => session.close());
+	stream.on('error', () => {});
+	session.on('down', () => { known = true; });
+	h.impatient(t, 10000);
+	run.child.kill('SIGKILL');
+	// Meanwhile the loop hears of it.
+	Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1500);
+	assert.ok(session.connected);
+	const opening = session.open('alknet-control:1');
+
+	assert.ok(!known);
+	await assert.rejects(opening, { code: 'ERR_ALKNET_TIMEOUT', message: /no session for 10 s/ });
+	assert.ok(known);
+});
+
 test('without reconnect a session that is killed is over', async (t) => {
 	const server = await h.serving(t, {}, h.echo);
 	const stream = await h.connected(t, server);
