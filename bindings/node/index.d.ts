@@ -22,7 +22,7 @@ export class AlknetError extends Error {
 	readonly destination?: string;
 }
 
-/** A path, or the content itself. */
+/** A path, or the content itself: a Buffer, or text that has lines, begins with '-----BEGIN ' or is a public key. */
 export type File = string | URL | Uint8Array;
 /** Milliseconds, or as alknet writes it: '15s'. */
 export type Time = number | string;

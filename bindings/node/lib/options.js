@@ -38,6 +38,13 @@ function time(name, value) {
 	return `${Math.round(value)}ms`;
 }
 
+// No path has lines, begins as PEM does, or has a public key in it: a type and the base64 of its length, with options
+// before it perhaps. All else that has one line alone may be a path.
+function isContent(value) {
+	return value.includes('\n') || value.startsWith('-----BEGIN ') ||
+		/(?:^|\s)(?:ssh|ecdsa|sk)-\S+\s+AAAA/.test(value);
+}
+
 // A path, or the content: [suffix of the option's name, value].
 function file(name, value) {
 	if (value instanceof URL) {
@@ -57,8 +64,7 @@ function file(name, value) {
 	if (typeof value !== 'string')
 		throw badType(`${name}: must be a path or a Buffer, not ${kindOf(value)}`);
 	text(name, value);
-	// No path has lines.
-	return [value.includes('\n') ? '_content' : '', value];
+	return [isContent(value) ? '_content' : '', value];
 }
 
 function list(name, value, one) {

@@ -6,6 +6,7 @@ const { execFileSync } = require('child_process');
 const fs = require('fs');
 const { pathToFileURL } = require('url');
 const test = require('node:test');
+const { serveOptions, settings } = require('../lib/options');
 const h = require('./harness');
 
 async function works(t, server, options) {
@@ -96,6 +97,27 @@ test('hostKey and authorizedKeys: path and Buffer', async (t) => {
 			await works(t, server, h.clientOptions(server));
 			await server.close();
 		}
+});
+
+test('text of one line: content that is no path, paths that are no content', async (t) => {
+	const k = h.keys();
+	const line = (name) => String(k.read(name)).trim();
+	const server = await h.serving(t, { authorizedKeys: `no-pty ${line('user.pub')}`, certAuthority: line('ca.pub') }, h.echo);
+
+	await works(t, server, h.clientOptions(server));
+	await works(t, server, h.clientOptions(server, { identity: k.at('bare'), certificate: line('stranger-cert.pub') }));
+	const is = (value) => settings(serveOptions, { authorizedKeys: value }, [], {})[0];
+
+	for (const content of ['ssh-ed25519 AAAAC3Nz', 'ssh-ed25519 AAAAC3Nz me', 'ssh-ed25519-cert-v01@openssh.com AAAAIHNz',
+		'ecdsa-sha2-nistp256 AAAAE2Vj me', 'sk-ssh-ed25519@openssh.com AAAAGnNr', 'ssh-rsa\tAAAAB3Nz', 'restrict ssh-ed25519 AAAAC3Nz',
+		'cert-authority,principals="a b" ssh-ed25519 AAAAC3Nz', 'command="echo a",from="*.x, y" ssh-rsa AAAAB3Nz me',
+		'-----BEGIN OPENSSH PRIVATE KEY-----', '-----BEGIN CERTIFICATE-----MIIB-----END CERTIFICATE-----', '#\n'])
+		assert.strictEqual(is(content), 'authorized_keys_content', content);
+	for (const path of ['/home/me/.ssh/authorized_keys', 'ssh-ed25519', 'ssh-ed25519 AAA', '/keys/ssh-rsa/AAAA', 'my ssh-keys/AAAA',
+		'id_ssh-rsa AAAA', '-----BEGIN', 'x -----BEGIN y'])
+		assert.strictEqual(is(path), 'authorized_keys', path);
+	await assert.rejects(h.connect(h.clientOptions(server, { identity: '-----BEGIN RSA PRIVATE KEY-----' })),
+		{ code: 'ERR_ALKNET_CONFIG', message: /PEM/ });
 });
 
 test('tls: tlsCert, tlsKey, tlsServerName, insecure, stealth', async (t) => {
