@@ -5,9 +5,9 @@ const { AlknetError } = require('./lib/errors');
 const { connect, Session } = require('./lib/session');
 const { serve, Server } = require('./lib/server');
 const { AlknetStream } = require('./lib/stream');
-const { createEventTarget, AlknetEventTarget, CallError } = require('./event-target');
+const { createEventTarget, AlknetEvent, AlknetEventTarget, CallError } = require('./event-target');
 
 module.exports = {
 	connect, serve, createEventTarget,
-	AlknetError, AlknetEventTarget, AlknetStream, CallError, Server, Session,
+	AlknetError, AlknetEvent, AlknetEventTarget, AlknetStream, CallError, Server, Session,
 };

@@ -259,6 +259,17 @@ test('bad frames end it, split ones do not', async () => {
 		assert.throws(() => h.createEventTarget(nothing), TypeError);
 });
 
+test('what the types name is there', () => {
+	const names = (file) => [...fs.readFileSync(path.join(h.top, file), 'utf8')
+		.matchAll(/^export (?:declare )?(?:abstract )?(?:class|function|const|let|enum) (\w+)/gm)].map(([, name]) => name);
+	const bus = names('event-target.d.ts');
+	const all = [...bus, ...names('index.d.ts')];
+
+	assert.ok(bus.includes('AlknetEvent') && all.includes('connect'));
+	assert.deepStrictEqual(Object.keys(require('../event-target')).sort(), bus.sort());
+	assert.deepStrictEqual(Object.keys(require('..')).sort(), all.sort());
+});
+
 test('over web streams', async (t) => {
 	const join = await bus(t);
 	const server = await h.serving(t, { services: ['bus'] });
