@@ -25,9 +25,10 @@ class CallError extends Error {
 function callError(payload) {
 	const { code, message, retryable } = payload ?? {};
 
-	return new CallError(String(code ?? 'INTERNAL'), String(message ?? 'no reason was given'),
-		retryable === true);
+	return new CallError(typeof code === 'string' ? code : 'INTERNAL',
+		typeof message === 'string' ? message : 'no reason was given', retryable === true);
 }
+// Whatever JSON it is.
 
 function abortError(signal) {
 	const error = new Error('The operation was aborted');
@@ -602,7 +603,8 @@ class AlknetEventTarget extends EventTarget {
 		return this.call('/hub/services/register', { spoke, operations: list });
 	}
 
-	async #serve(id, { operationId, input } = {}) {
+	async #serve(id, payload) {
+		const { operationId, input } = payload ?? {};
 		const operation = this.#operations.get(operationId);
 		const abort = new AbortController();
 		const answer = (type, payload) => {
@@ -670,7 +672,9 @@ class AlknetEventTarget extends EventTarget {
 			this.#refused(id, callError(payload));
 			return;
 		case '__dropped':
-			this.#tell('dropped', { count: Number(payload?.count) || 0, by: 'bus' });
+			this.#tell('dropped', { count: Number.isInteger(payload?.count) ? payload.count : 0, by: 'bus' });
+			if (typeof operationId !== 'string')
+				throw new CallError('INVALID_INPUT', 'the payload must be an object with an operationId');
 			return;
 		case 'call.requested':
 			this.#serve(id, payload);

@@ -259,6 +259,59 @@ test('bad frames end it, split ones do not', async () => {
 		assert.throws(() => h.createEventTarget(nothing), TypeError);
 });
 
+// The frames that are sent, as they come.
+async function* sent(here) {
+	let rest = Buffer.alloc(0);
+
+	for await (const part of here) {
+		rest = Buffer.concat([rest, part]);
+		while (rest.length >= 4 && rest.length >= 4 + rest.readUInt32BE()) {
+			const n = 4 + rest.readUInt32BE();
+
+			yield JSON.parse(rest.subarray(4, n));
+			rest = rest.subarray(n);
+		}
+	}
+}
+
+test('payloads of any kind end nothing', async (t) => {
+	const { stream, there, here } = pair();
+	const target = h.createEventTarget({ stream });
+	const frames = sent(here);
+	const odd = [undefined, null, 5, true, 'x', [], ['x'], {}, { operationId: null }, { operationId: 5 },
+		{ operationId: { toString: 1 } }, { code: { toString: 1, valueOf: 1 } }, { message: { toString: 1 } },
+		{ count: { toString: 1, valueOf: 1 } }, { count: '7' }, { output: null }];
+	const say = (type, id, payload) => there.write(frame(JSON.stringify({ type, id, payload })));
+	const unhandled = [];
+	const onUnhandled = (error) => unhandled.push(error);
+
+	process.on('unhandledRejection', onUnhandled);
+	t.after(() => process.off('unhandledRejection', onUnhandled));
+	for (const payload of odd) {
+		say('call.requested', '7', payload);
+		const { value } = await frames.next();
+
+		assert.deepStrictEqual([value.type, value.id, value.payload.code, value.payload.retryable],
+			['call.error', '7', 'INVALID_INPUT', false], JSON.stringify(payload));
+	}
+	for (const payload of odd) {
+		for (const type of ['error', '__ok', '__dropped', 'call.responded', 'call.completed', 'call.error', 'call.aborted'])
+			say(type, 'nobody', payload);
+		for (const type of ['call.responded', 'call.completed', 'call.error', 'call.aborted']) {
+			const call = target.call('/x').catch((error) => error);
+			const { value } = await frames.next();
+
+			say(type, value.id, payload);
+			const answer = await call;
+
+			if (type === 'call.error')
+				assert.ok(answer instanceof h.CallError && typeof answer.code === 'string');
+		}
+	}
+	assert.ok(!target.closed);
+	assert.deepStrictEqual(unhandled, []);
+});
+
 test('what the types name is there', () => {
 	const names = (file) => [...fs.readFileSync(path.join(h.top, file), 'utf8')
 		.matchAll(/^export (?:declare )?(?:abstract )?(?:class|function|const|let|enum) (\w+)/gm)].map(([, name]) => name);
