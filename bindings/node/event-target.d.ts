@@ -40,8 +40,11 @@ export interface WebDuplex {
 export interface SubscribeOptions {
 	/** Of all subscriptions with this pattern and group one gets each event. */
 	group?: string;
-	/** 'last': the retained values first. */
-	replay?: 'last';
+	/**
+	 * 'last': the retained values first. Of durable topics (a bus on NATS): 'all', or since when (a Date, or milliseconds
+	 * since 1970). Not with a group.
+	 */
+	replay?: 'last' | 'all' | number | Date;
 	signal?: AbortSignal;
 	/** Events that may wait; past it the oldest go (an event 'dropped'). 4096. */
 	maxQueue?: number;

@@ -486,7 +486,7 @@ class AlknetEventTarget extends EventTarget {
 		if (group !== undefined)
 			payload.group = group;
 		if (replay !== undefined)
-			payload.replay = replay;
+			payload.replay = typeof replay === 'object' ? Number(replay) : replay;
 		if (signal?.aborted) {
 			queue.end(abortError(signal));
 			queue.ready = quiet(Promise.reject(abortError(signal)));

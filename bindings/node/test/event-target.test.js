@@ -312,6 +312,19 @@ test('payloads of any kind end nothing', async (t) => {
 	assert.deepStrictEqual(unhandled, []);
 });
 
+test('replay is sent as the bus has it', async () => {
+	const { stream, here } = pair();
+	const target = h.createEventTarget({ stream });
+	const frames = sent(here);
+
+	for (const [replay, want] of [['last', 'last'], ['all', 'all'], [1700000000000, 1700000000000],
+		[new Date(1700000000001), 1700000000001]]) {
+		target.subscribe('x', { replay });
+		assert.deepStrictEqual((await frames.next()).value.payload, { topic: 'x', replay: want });
+	}
+	stream.destroy();
+});
+
 test('what the types name is there', () => {
 	const names = (file) => [...fs.readFileSync(path.join(h.top, file), 'utf8')
 		.matchAll(/^export (?:declare )?(?:abstract )?(?:class|function|const|let|enum) (\w+)/gm)].map(([, name]) => name);

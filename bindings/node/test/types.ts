@@ -62,6 +62,10 @@ async function bus(web: { readable: ReadableStream; writable: WritableStream }):
 	target.dispatchEvent(new CustomEvent('a.b', { detail: 1 }));
 	for await (const { type, payload } of target.subscribe<number>('a.>', { group: 'g' }))
 		console.log(type, payload + 1);
+	for (const replay of ['last' as const, 'all' as const, new Date(), 1])
+		await target.subscribe('a.>', { replay }).ready;
+	// @ts-expect-error there is no such word
+	target.subscribe('a.>', { replay: 'first' });
 	const sum = await node.call<number>('/dev1/math/add', { x: 1 }, { timeout: 1000 });
 
 	await node.register('dev1', { '/math/add': ({ x, y }) => x + y + sum, '/math/count': { type: 'subscription', handler: async function* () { yield 1; } } });
