@@ -25,6 +25,8 @@ export interface Envelope<T = unknown> {
 export interface NodeDuplex {
 	on(event: string, listener: (...args: any[]) => void): unknown;
 	once(event: string, listener: (...args: any[]) => void): unknown;
+	/** If there is one that gives a promise it is how the stream is closed. */
+	close?(): unknown;
 	write(chunk: Uint8Array, callback: (error?: Error | null) => void): unknown;
 	end(callback?: () => void): unknown;
 	destroy(error?: Error): unknown;

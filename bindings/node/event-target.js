@@ -7,6 +7,8 @@
 const FRAME_MAX = 1024 * 1024;
 const BUFFERED_MAX = 16 * 1024 * 1024;
 const QUEUE_MAX = 4096;
+// close() waits for what was written, but not for a peer that takes nothing at all for so long.
+const STUCK_MS = 30000;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder('utf-8', { fatal: true });
 // Events of the target itself, which are no topics.
@@ -160,21 +162,53 @@ function frame(type, id, payload) {
 
 // ---- the two kinds of duplex ----
 
+// Calls `cut` once `count` stood still for too long; gives what ends that.
+function guard(count, cut) {
+	let before = count();
+	const timer = setInterval(() => {
+		if (before === count())
+			cut();
+		before = count();
+	}, STUCK_MS);
+
+	return () => clearInterval(timer);
+}
+
 function nodePipe(stream, onBytes, onEnd) {
+	let taken = 0;
+
 	stream.on('data', (chunk) => onBytes(chunk));
 	stream.on('end', () => onEnd(null));
 	stream.on('error', (error) => onEnd(error));
 	stream.on('close', () => onEnd(null));
 	return {
 		write: (bytes) => new Promise((resolve, reject) => {
-			stream.write(bytes, (error) => error ? reject(error) : resolve());
+			stream.write(bytes, (error) => {
+				taken++;
+				if (error)
+					reject(error);
+				else
+					resolve();
+			});
 		}),
 		close: () => new Promise((resolve) => {
 			if (stream.destroyed) {
 				resolve();
 				return;
 			}
-			stream.once('close', resolve);
+			// An AlknetStream's own sees more closely what its peer takes.
+			const closing = typeof stream.close === 'function' ? stream.close() : undefined;
+
+			if (typeof closing?.then === 'function') {
+				closing.then(resolve, resolve);
+				return;
+			}
+			const stop = guard(() => taken, () => stream.destroy());
+
+			stream.once('close', () => {
+				stop();
+				resolve();
+			});
 			stream.end(() => stream.destroy());
 		}),
 		destroy: () => stream.destroy(),
@@ -184,6 +218,7 @@ function nodePipe(stream, onBytes, onEnd) {
 function webPipe({ readable, writable }, onBytes, onEnd) {
 	const reader = readable.getReader();
 	const writer = writable.getWriter();
+	let taken = 0;
 	const run = async () => {
 		for (;;) {
 			const { done, value } = await reader.read();
@@ -197,9 +232,16 @@ function webPipe({ readable, writable }, onBytes, onEnd) {
 	run().then(() => onEnd(null), (error) => onEnd(error));
 	writer.closed.catch(() => {});
 	return {
-		write: (bytes) => writer.write(bytes),
+		write: (bytes) => writer.write(bytes).finally(() => taken++),
 		close: async () => {
-			await writer.close().catch(() => {});
+			const stuck = resolvers();
+			const stop = guard(() => taken, () => {
+				quiet(writer.abort());
+				stuck.resolve(); // a write that is under way holds up even that
+			});
+
+			await Promise.race([writer.close().catch(() => {}), stuck.promise]);
+			stop();
 			await reader.cancel().catch(() => {});
 		},
 		destroy: () => {

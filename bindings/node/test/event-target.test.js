@@ -325,6 +325,25 @@ test('replay is sent as the bus has it', async () => {
 	stream.destroy();
 });
 
+test('close: a peer that takes nothing is not waited for', { timeout: 20000 }, async (t) => {
+	const server = await h.serving(t, {}, ({ stream }) => stream.on('error', () => {})); // which nobody reads
+	const never = { read() {}, write() {} };
+	const web = { readable: new ReadableStream(), writable: new WritableStream({ write: () => new Promise(() => {}) }) };
+	const awake = setInterval(() => {}, 1000);
+
+	h.impatient(t, 30000);
+	for (const stream of [await h.connected(t, server), new Duplex(never),
+		Object.assign(new Duplex(never), { close() {} }), web]) {
+		const target = h.createEventTarget({ stream });
+
+		for (let i = 0; i < 12; i++)
+			target.publish('x', 'y'.repeat(2 ** 20 - 100));
+		await target.close();
+		assert.ok(target.closed && (stream.destroyed || stream === web));
+	}
+	clearInterval(awake);
+});
+
 test('what the types name is there', () => {
 	const names = (file) => [...fs.readFileSync(path.join(h.top, file), 'utf8')
 		.matchAll(/^export (?:declare )?(?:abstract )?(?:class|function|const|let|enum) (\w+)/gm)].map(([, name]) => name);
@@ -375,7 +394,7 @@ test('in a bundle for a browser', { skip: find('esbuild') === undefined && 'esbu
 	assert.doesNotMatch(text, /\brequire\(['"]|process\.|\bBuffer\b/);
 	// What a page has, and nothing of Node.js's.
 	const page = vm.createContext({ EventTarget, Event, TextEncoder, TextDecoder, AbortController, console,
-		queueMicrotask });
+		queueMicrotask, setInterval, clearInterval });
 
 	vm.runInContext(text, page);
 	const server = await h.serving(t, { services: ['bus'] });
