@@ -54,9 +54,9 @@ export interface SubscribeOptions {
 
 export interface CallOptions {
 	signal?: AbortSignal;
-	/** Milliseconds. */
+	/** Milliseconds, by this program's clock: then the call is aborted, and rejected with the CallError TIMEOUT. */
 	timeout?: number;
-	/** Or when: milliseconds since 1970. */
+	/** Or when, by the server's clock: milliseconds since 1970. */
 	deadline?: number | Date;
 }
 

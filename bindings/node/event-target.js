@@ -9,6 +9,10 @@ const BUFFERED_MAX = 16 * 1024 * 1024;
 const QUEUE_MAX = 4096;
 // close() waits for what was written, but not for a peer that takes nothing at all for so long.
 const STUCK_MS = 30000;
+// A deadline is a time of the server's clock. By so much it may be ahead of ours without ending calls too soon.
+const SKEW_MS = 60000;
+// setTimeout() has no more.
+const TIMER_MAX = 2 ** 31 - 1;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder('utf-8', { fatal: true });
 // Events of the target itself, which are no topics.
@@ -24,13 +28,13 @@ class CallError extends Error {
 	}
 }
 
+// Whatever JSON it is.
 function callError(payload) {
 	const { code, message, retryable } = payload ?? {};
 
 	return new CallError(typeof code === 'string' ? code : 'INTERNAL',
 		typeof message === 'string' ? message : 'no reason was given', retryable === true);
 }
-// Whatever JSON it is.
 
 function abortError(signal) {
 	const error = new Error('The operation was aborted');
@@ -549,42 +553,14 @@ class AlknetEventTarget extends EventTarget {
 	#request(operationId, input, { signal, timeout, deadline }, on) {
 		const id = this.#id();
 		const payload = { operationId, input: input === undefined ? null : input };
-		const onAbort = () => {
-			this.#calls.delete(id);
-			try {
-				this.#say('call.aborted', id, {});
-			} catch {
-				// It ends with the bus.
-			}
-			on.error(abortError(signal));
-		};
-
-		if (timeout !== undefined)
-			payload.deadline = Date.now() + timeout;
-		else if (deadline !== undefined)
-			payload.deadline = Number(deadline);
-		if (signal?.aborted) {
-			on.error(abortError(signal));
-			return () => {};
-		}
+		let timer;
 		const over = () => {
+			clearTimeout(timer);
 			signal?.removeEventListener('abort', onAbort);
 			this.#calls.delete(id);
 		};
-
-		this.#calls.set(id, {
-			answer: (value) => on.answer(value, over),
-			error: (error) => (over(), on.error(error)),
-			end: () => (over(), on.end()),
-		});
-		signal?.addEventListener('abort', onAbort, { once: true });
-		try {
-			this.#say('call.requested', id, payload);
-		} catch (error) {
-			over();
-			on.error(error);
-		}
-		return () => {
+		// Nobody waits for the answer any more.
+		const stop = () => {
 			if (!this.#calls.has(id))
 				return;
 			over();
@@ -594,6 +570,47 @@ class AlknetEventTarget extends EventTarget {
 				// It ends with the bus.
 			}
 		};
+		const onAbort = () => {
+			stop();
+			on.error(abortError(signal));
+		};
+		const onLate = () => {
+			stop();
+			on.error(new CallError('TIMEOUT', `${operationId}: there was no answer in ${timeout} ms`, true));
+		};
+
+		if (timeout !== undefined && !(Number.isFinite(timeout) && timeout >= 0)) {
+			on.error(new TypeError('timeout: must be a number of milliseconds from 0 up'));
+			return () => {};
+		}
+		// The timeout is kept here. Without a deadline the server would end what takes longer than its own
+		// call_timeout, so it is told one that lies behind.
+		if (timeout !== undefined)
+			payload.deadline = Date.now() + Math.ceil(timeout) + SKEW_MS;
+		else if (deadline !== undefined)
+			payload.deadline = Number(deadline);
+		if (signal?.aborted) {
+			on.error(abortError(signal));
+			return () => {};
+		}
+
+		this.#calls.set(id, {
+			answer: (value) => on.answer(value, over),
+			error: (error) => (over(), on.error(error)),
+			end: () => (over(), on.end()),
+		});
+		signal?.addEventListener('abort', onAbort, { once: true });
+		if (timeout !== undefined) {
+			timer = setTimeout(onLate, Math.min(timeout, TIMER_MAX));
+			timer.unref?.(); // the stream keeps the process alive, or shall not
+		}
+		try {
+			this.#say('call.requested', id, payload);
+		} catch (error) {
+			over();
+			on.error(error);
+		}
+		return stop;
 	}
 
 	// The answer of an operation, or a CallError.
@@ -656,6 +673,8 @@ class AlknetEventTarget extends EventTarget {
 
 		this.#serving.set(id, abort);
 		try {
+			if (typeof operationId !== 'string')
+				throw new CallError('INVALID_INPUT', 'the payload must be an object with an operationId');
 			if (operation === undefined)
 				throw new CallError('NOT_FOUND', `there is no operation ${operationId}`);
 			const result = operation.handler.call(this, input, { signal: abort.signal, id });
@@ -715,8 +734,6 @@ class AlknetEventTarget extends EventTarget {
 			return;
 		case '__dropped':
 			this.#tell('dropped', { count: Number.isInteger(payload?.count) ? payload.count : 0, by: 'bus' });
-			if (typeof operationId !== 'string')
-				throw new CallError('INVALID_INPUT', 'the payload must be an object with an operationId');
 			return;
 		case 'call.requested':
 			this.#serve(id, payload);

@@ -312,6 +312,44 @@ test('payloads of any kind end nothing', async (t) => {
 	assert.deepStrictEqual(unhandled, []);
 });
 
+test('a timeout is kept where nothing comes', async () => {
+	const { stream, here } = pair();
+	const target = h.createEventTarget({ stream });
+	const frames = sent(here);
+	const awake = setInterval(() => {}, 1000); // nothing else here keeps node alive
+	const begin = Date.now();
+	const late = { name: 'CallError', code: 'TIMEOUT', retryable: true };
+
+	await assert.rejects(target.call('/x', null, { timeout: 50 }), late);
+	const asked = (await frames.next()).value;
+	const aborted = (await frames.next()).value;
+
+	assert.strictEqual(asked.type, 'call.requested');
+	assert.ok(Date.now() - begin < 20000);
+	// A server whose clock is somewhat ahead takes it all the same.
+	assert.ok(asked.payload.deadline >= begin + 60050 && asked.payload.deadline < Date.now() + 60060);
+	assert.deepStrictEqual(aborted, { type: 'call.aborted', id: asked.id, payload: {} });
+	await assert.rejects(target.stream('/x', null, { timeout: 20 }).next(), late);
+	for (const timeout of [-1, NaN, Infinity, '1', null])
+		await assert.rejects(target.call('/x', null, { timeout }), TypeError);
+
+	// Longer than a timer may be: it does not fire at once.
+	const long = target.call('/x', null, { timeout: 2 ** 40 });
+	let over = false;
+
+	long.catch(() => {}).finally(() => { over = true; });
+	await new Promise((resolve) => setTimeout(resolve, 50));
+	assert.ok(!over);
+	target.call('/x', null, { deadline: 5 });
+	for await (const { type, payload } of frames)
+		if (type === 'call.requested' && payload.deadline < begin) {
+			assert.strictEqual(payload.deadline, 5);
+			break;
+		}
+	clearInterval(awake);
+	stream.destroy();
+});
+
 test('replay is sent as the bus has it', async () => {
 	const { stream, here } = pair();
 	const target = h.createEventTarget({ stream });
@@ -394,7 +432,7 @@ test('in a bundle for a browser', { skip: find('esbuild') === undefined && 'esbu
 	assert.doesNotMatch(text, /\brequire\(['"]|process\.|\bBuffer\b/);
 	// What a page has, and nothing of Node.js's.
 	const page = vm.createContext({ EventTarget, Event, TextEncoder, TextDecoder, AbortController, console,
-		queueMicrotask, setInterval, clearInterval });
+		queueMicrotask, setTimeout, clearTimeout, setInterval, clearInterval });
 
 	vm.runInContext(text, page);
 	const server = await h.serving(t, { services: ['bus'] });
