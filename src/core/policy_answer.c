@@ -8,6 +8,7 @@
 #include <string.h>
 #include "policy_private.h"
 #include "proxy_url.h"
+#include "text.h"
 
 /* What a script returned becomes an answer, or nonsense. Tables are read raw and whole: a key that
  * is not known, a metatable or a value of another type is nonsense, because whoever wrote it meant
@@ -27,13 +28,14 @@ static int nonsense(struct alk_answer *answer, const char *fmt, ...)
 	return -EINVAL;
 }
 
-/* A text without NUL of 1 to `max` bytes; NULL if it is anything else. */
+/* A text of 1 to `max` bytes, UTF-8 without NUL; NULL if it is anything else. What an answer says
+ * goes on as JSON, which knows no other text. */
 static const char *text_at(lua_State *L, int index, size_t max)
 {
 	size_t len;
 	const char *text = lua_type(L, index) == LUA_TSTRING ? lua_tolstring(L, index, &len) : NULL;
 
-	if (!text || len == 0 || len > max || strlen(text) != len)
+	if (!text || len == 0 || len > max || strlen(text) != len || !alk_text_utf8(text, len))
 		return NULL;
 	return text;
 }
@@ -44,7 +46,7 @@ static int copy_text(lua_State *L, const char *key, char *out, size_t size,
 	const char *text = text_at(L, -1, size - 1);
 
 	if (!text)
-		return nonsense(answer, "%s must be a text of 1 to %zu bytes", key, size - 1);
+		return nonsense(answer, "%s must be a UTF-8 text of 1 to %zu bytes", key, size - 1);
 	snprintf(out, size, "%s", text);
 	return 0;
 }
@@ -99,7 +101,7 @@ static int read_list(lua_State *L, const char *key, const char **list, struct al
 		list[i] = text_at(L, -1, ALK_POLICY_TEXT_MAX);
 		lua_pop(L, 1);
 		if (!list[i])
-			return nonsense(answer, "%s must hold texts of 1 to 255 bytes", key);
+			return nonsense(answer, "%s must hold UTF-8 texts of 1 to 255 bytes", key);
 	}
 	return 0;
 }
@@ -116,7 +118,7 @@ static int identity_field(lua_State *L, void *user, const char *key, struct alk_
 		return nonsense(answer, "unknown key in the identity: %s", key);
 	fields->id = text_at(L, -1, ALK_POLICY_TEXT_MAX);
 	if (!fields->id)
-		return nonsense(answer, "id must be a text of 1 to 255 bytes");
+		return nonsense(answer, "id must be a UTF-8 text of 1 to 255 bytes");
 	return 0;
 }
 
@@ -359,7 +361,8 @@ static void read_output(lua_State *co, int n, struct alk_answer *answer)
 		code = text_at(co, first + 1, sizeof(answer->code) - 1);
 		message = n > 2 ? text_at(co, first + 2, sizeof(answer->reason) - 1) : "";
 		if (!code || !message)
-			nonsense(answer, "code and message are texts of at most %zu and %zu bytes",
+			nonsense(answer,
+				 "code and message are UTF-8 texts of at most %zu and %zu bytes",
 				 sizeof(answer->code) - 1, sizeof(answer->reason) - 1);
 		else {
 			snprintf(answer->code, sizeof(answer->code), "%s", code);

@@ -34,6 +34,11 @@ alknet.operation("/bad/error", {}, function() error("the secret reason") end)
 alknet.operation("/bad/loop", {}, function() while true do end end)
 alknet.operation("/bad/value", {}, function() return print or function() end end)
 alknet.operation("/bad/code", {}, function() return nil, "NO_SUCH_USER", "who is that?" end)
+local e = "\\xc3\\xa9"
+alknet.operation("/bad/text", {}, function(input)
+	if input == "code" then return nil, e:sub(1, 1), "x" end
+	return nil, "BAD", input == "whole" and e or e:sub(1, 1)
+end)
 alknet.operation("/bad/nothing", {}, function() end)
 return {
 	on_auth = function(request)
@@ -78,6 +83,10 @@ def test_operations(bus, workers):
         assert peer.sync() == []
         peer.request("/bad/code")
         assert failed(peer.next(), "NO_SUCH_USER") == "who is that?"
+        # Text that is no UTF-8 cannot be told; that something failed can.
+        for what, code in [("part", "INTERNAL"), ("code", "INTERNAL"), ("whole", "BAD")]:
+            peer.request("/bad/text", what)
+            assert failed(peer.next(), code) == "\u00e9" or code == "INTERNAL"
         peer.request("/bad/nothing")
         assert peer.output() is None
         peer.request("/who/am", [None])

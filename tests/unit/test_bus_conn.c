@@ -503,6 +503,40 @@ static void test_whose_call_is_aborted(void **state)
 	assert_null(c->serves);
 }
 
+/* Does the last packet to the peer hold these? */
+static bool says(const struct conn *c, const char *id, const char *code)
+{
+	const struct packet *p = ((const struct queued *)c->tail)->packet;
+	char text[512];
+
+	snprintf(text, sizeof(text), "%.*s", (int)p->n - 4, (const char *)p->bytes + 4);
+	return strstr(text, id) && strstr(text, code) && strstr(text, "call.error");
+}
+
+/* A call ends with something that the caller is told, also when what was to be said is no JSON. */
+static void test_ends_that_cannot_be_said(void **state)
+{
+	struct bus *bus = *state;
+	struct conn *c = conn_new(bus, &way, NULL);
+
+	call_inner_answered(call_new(bus, c, "one", NULL), ALK_OPERATION_FAILED, "BAD", "\xc3");
+	assert_null(c->calls);
+	assert_true(says(c, "one", "INTERNAL"));
+	call_inner_answered(call_new(bus, c, "two", NULL), ALK_OPERATION_FAILED, "\xc3", "x");
+	assert_true(says(c, "two", "INTERNAL"));
+	call_end(call_new(bus, c, "three", NULL), "call.responded", NULL);
+	assert_null(c->calls);
+	assert_true(says(c, "three", "INTERNAL"));
+	call_fail(c, "four", "FORBIDDEN", "\xc3");
+	assert_true(says(c, "four", "INTERNAL"));
+	call_inner_answered(call_new(bus, c, "five", NULL), ALK_OPERATION_FAILED, "BAD",
+			    "\xc3\xa9");
+	assert_true(says(c, "five", "BAD"));
+	call_end(call_new(bus, c, "six", NULL), "call.aborted", NULL);
+	assert_true(says(c, "five", "BAD"));
+	assert_int_equal(closes, 0);
+}
+
 /* CPU time of the end of so many calls. */
 static clock_t cost_of_aborts(struct bus *bus, unsigned n)
 {
@@ -539,6 +573,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_one_of_many, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_turn_at_a_time, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_whose_call_is_aborted, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ends_that_cannot_be_said, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_aborts_of_many, setup, teardown),
 	};
 

@@ -228,6 +228,54 @@ static void test_identity(void **state)
 	assert_null(a.grant);
 }
 
+/* What the one operation of a script gives. */
+static struct alk_answer operation_answer(const char *body)
+{
+	struct alk_ask ask = ask_make(ALK_QUESTION_OPERATION);
+	struct alk_policy *policy;
+	struct alk_answer answer;
+	char text[1024];
+
+	snprintf(text, sizeof(text), "alknet.operation('/a/b', {}, function() %s end) return {}",
+		 body);
+	policy = policy_make(text);
+	ask.name = "/a/b";
+	ask.function = alk_policy_operation_function(alk_policy_operation_find(policy, "/a/b"));
+	alk_policy_ask_now(policy, &ask, &answer);
+	alk_policy_free(&policy);
+	return answer;
+}
+
+/* What goes on as JSON is UTF-8, or the script failed. */
+static void test_texts_are_utf8(void **state)
+{
+	static const char *const auth[] = {
+		"return 'allow', { id = '\\xc3' }",
+		"return 'allow', { scopes = { 'a', '\\xc3' } }",
+		"return 'allow', { resources = { '\\xff' } }",
+	};
+	struct alk_answer a = operation_answer("return nil, 'BAD', '\\xc3'");
+	size_t i;
+
+	(void)state;
+	assert_true(a.failed);
+	assert_non_null(strstr(a.reason, "UTF-8"));
+	assert_string_equal(a.code, "");
+	a = operation_answer("return nil, '\\xc3', 'x'");
+	assert_true(a.failed);
+	a = operation_answer("return nil, 'BAD', '\\xc3\\xa9'");
+	assert_false(a.failed);
+	assert_string_equal(a.code, "BAD");
+	assert_string_equal(a.reason, "\xc3\xa9");
+	for (i = 0; i < sizeof(auth) / sizeof(auth[0]); i++) {
+		a = body_answer(ALK_QUESTION_AUTH, auth[i]);
+		assert_true(a.failed);
+		assert_null(a.grant);
+	}
+	a = body_answer(ALK_QUESTION_OPEN, "return 'forward', { host = '\\xff' }");
+	assert_true(a.failed);
+}
+
 /* What on_listen answers to a bind address; "" = allowed as asked for. */
 static const char *listen_answer(const char *script, const char *host, const char *path)
 {
@@ -429,6 +477,7 @@ int main(void)
 		cmocka_unit_test(test_forward),
 		cmocka_unit_test(test_reserved_is_never_forwarded),
 		cmocka_unit_test(test_identity),
+		cmocka_unit_test(test_texts_are_utf8),
 		cmocka_unit_test(test_listen),
 		cmocka_unit_test(test_close),
 		cmocka_unit_test(test_arguments),

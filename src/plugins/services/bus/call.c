@@ -132,10 +132,17 @@ json_t *call_output(json_t *output)
 	return json_pack("{s:o}", "output", output);
 }
 
+/* What cannot be said as JSON, such as a text that is no UTF-8, is a failure of its own: whoever
+ * called is told something. */
 json_t *call_failure(const char *code, const char *message)
 {
-	return json_pack("{s:s, s:s, s:b}", "code", code, "message", message, "retryable",
-			 code_is_retryable(code));
+	json_t *failure = json_pack("{s:s, s:s, s:b}", "code", code, "message", message,
+				    "retryable", code_is_retryable(code));
+
+	return failure != NULL
+		       ? failure
+		       : json_pack("{s:s, s:s, s:b}", "code", "INTERNAL", "message",
+				   "the operation failed and does not say how", "retryable", false);
 }
 
 void call_fail(struct conn *c, const char *id, const char *code, const char *message)
@@ -185,10 +192,15 @@ static bool call_tell(struct call *call, const char *type, json_t *payload)
 			  payload);
 }
 
+/* Takes `payload`. NULL is for an abort alone, which nobody is told then. */
 void call_end(struct call *call, const char *type, json_t *payload)
 {
 	struct conn *caller = call->caller;
 
+	if (payload == NULL && strcmp(type, "call.aborted") != 0) {
+		type = "call.error";
+		payload = call_failure("INTERNAL", "the answer could not be made");
+	}
 	if (payload != NULL && !call_tell(call, type, payload)) {
 		type = "call.error";
 		call_tell(call, type, call_failure("INTERNAL", TOO_MUCH));
