@@ -311,7 +311,8 @@ static int functions_take(lua_State *L)
 	return 0;
 }
 
-static int script_load(struct alk_policy *policy, const char *text, size_t len, struct alk_err *err)
+static int script_load(struct alk_policy *policy, const char *text, size_t len,
+		       struct alk_shared *shared, struct alk_err *err)
 {
 	struct loading loading = {.policy = policy};
 	char why[256];
@@ -324,6 +325,7 @@ static int script_load(struct alk_policy *policy, const char *text, size_t len, 
 	if (!policy->declared)
 		return alk_err_set(err, -ENOMEM, "not enough memory");
 	policy->box.declared = policy->declared;
+	policy->box.shared = shared;
 	rc = alk_policy_sandbox_load(&policy->box, &loading.run, text, len, ALK_POLICY_LOAD_MS,
 				     err);
 	if (rc == 0 &&
@@ -339,9 +341,9 @@ static int script_load(struct alk_policy *policy, const char *text, size_t len, 
 	return rc;
 }
 
-struct alk_policy *alk_policy_new(struct alk_loop *loop, const char *name, const char *text,
-				  size_t len, const struct alk_policy_limits *limits,
-				  struct alk_err *err)
+struct alk_policy *alk_policy_new_shared(struct alk_loop *loop, const char *name, const char *text,
+					 size_t len, const struct alk_policy_limits *limits,
+					 struct alk_shared *shared, struct alk_err *err)
 {
 	struct alk_policy *policy = calloc(1, sizeof(*policy));
 	int i;
@@ -358,14 +360,16 @@ struct alk_policy *alk_policy_new(struct alk_loop *loop, const char *name, const
 		policy->limits = *limits;
 	for (i = 0; i < ALK_QUESTION_COUNT; i++)
 		policy->function[i] = LUA_NOREF;
-	if (text && script_load(policy, text, len, err) < 0)
+	if (text && script_load(policy, text, len, shared, err) < 0)
 		alk_policy_free(&policy);
 	return policy;
 }
 
-void alk_policy_set_shared(struct alk_policy *policy, struct alk_shared *shared)
+struct alk_policy *alk_policy_new(struct alk_loop *loop, const char *name, const char *text,
+				  size_t len, const struct alk_policy_limits *limits,
+				  struct alk_err *err)
 {
-	policy->box.shared = shared;
+	return alk_policy_new_shared(loop, name, text, len, limits, NULL, err);
 }
 
 void alk_policy_free(struct alk_policy **policy)

@@ -194,11 +194,14 @@ struct alk_policy_limits {
 struct alk_policy *alk_policy_new(struct alk_loop *loop, const char *name, const char *text,
 				  size_t len, const struct alk_policy_limits *limits,
 				  struct alk_err *err);
+/* The same, where alknet.shared is `shared`, from the main chunk on; borrowed for life. Without it
+ * the policy has a dictionary of its own. */
+struct alk_shared;
+struct alk_policy *alk_policy_new_shared(struct alk_loop *loop, const char *name, const char *text,
+					 size_t len, const struct alk_policy_limits *limits,
+					 struct alk_shared *shared, struct alk_err *err);
 /* Cancel what was asked first: questions still under way are dropped, `done` does not run. */
 void alk_policy_free(struct alk_policy **policy);
-/* What alknet.shared is; borrowed for life. Without it the policy has one of its own. */
-struct alk_shared;
-void alk_policy_set_shared(struct alk_policy *policy, struct alk_shared *shared);
 /* Offer the script's operations there, subscribe to what it wants; borrowed for life. Without it
  * alknet.publish finds no bus. -EEXIST or -ENOMEM with `err`. */
 struct alk_bus;

@@ -260,11 +260,11 @@ static int worker_policy(struct alk_worker *w, const struct alk_options *values,
 	size_t len = 0;
 	const char *text = alk_conf_file(w->conf, "policy", 0, &len);
 
-	w->policy = alk_policy_new(w->loop, text ? alk_options_str(values, "policy") : "built-in",
-				   text, len, NULL, err);
+	w->policy = alk_policy_new_shared(w->loop,
+					  text ? alk_options_str(values, "policy") : "built-in",
+					  text, len, NULL, w->shared, err);
 	if (!w->policy)
 		return -EINVAL;
-	alk_policy_set_shared(w->policy, w->shared);
 	w->bus = alk_bus_new(w->loop);
 	if (!w->bus || alk_policy_set_bus(w->policy, w->bus, err) < 0)
 		return w->bus ? -EINVAL : alk_err_set(err, -ENOMEM, "out of memory");

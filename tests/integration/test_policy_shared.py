@@ -55,3 +55,14 @@ def test_it_outlives_a_worker_and_a_reload(server, keys, targets):
     serving.signal(signal.SIGHUP)
     wait_until(lambda: not set(before) & set(procs.children(serving.pid)), 20, "workers of the new generation alone")
     wait_until(lambda: is_count(keys, serving, 5), 10, "the count after the reload")
+
+
+def test_the_main_chunk_has_it_too(server, keys, targets):
+    serving = server(policy='if not alknet.shared.get("opens") then alknet.shared.set("opens", 7) end' + COUNTING % targets.echo, workers=2)
+    for _ in range(4):
+        assert is_count(keys, serving, 7)
+    count(keys, serving, 3)
+    before = procs.children(serving.pid)
+    serving.signal(signal.SIGHUP)
+    wait_until(lambda: not set(before) & set(procs.children(serving.pid)), 20, "workers of the new generation alone")
+    wait_until(lambda: is_count(keys, serving, 10), 10, "the count after the reload")

@@ -15,7 +15,8 @@
 
 static struct alk_link link_tcp = {.fd = -1, .transport = "tcp", .remote_addr = "203.0.113.50"};
 
-static struct alk_policy *load(const char *body)
+static struct alk_policy *load_shared(const char *chunk, const char *body,
+				      struct alk_shared *shared)
 {
 	const struct alk_policy_limits patient = {.resume_ms = 2000};
 	struct alk_err err = {.text = ""};
@@ -23,13 +24,19 @@ static struct alk_policy *load(const char *body)
 	char text[8192];
 
 	snprintf(text, sizeof(text),
-		 "local J, B, S = alknet.json, alknet.base64, alknet.shared "
+		 "local J, B, S = alknet.json, alknet.base64, alknet.shared %s "
 		 "return { on_link = function() %s return 'allow' end }",
-		 body);
-	policy = alk_policy_new(NULL, "test.lua", text, strlen(text), &patient, &err);
+		 chunk, body);
+	policy = alk_policy_new_shared(NULL, "test.lua", text, strlen(text), &patient, shared,
+				       &err);
 	if (!policy)
 		fail_msg("%s", err.text);
 	return policy;
+}
+
+static struct alk_policy *load(const char *body)
+{
+	return load_shared("", body, NULL);
 }
 
 static void run(struct alk_policy *policy, struct alk_answer *answer)
@@ -187,13 +194,13 @@ static void test_shared(void **state)
 static void test_shared_by_policies(void **state)
 {
 	struct alk_shared *shared = alk_shared_new(NULL);
-	struct alk_policy *one = load("S.incr('n', 1, 3600) S.set('who', 'one')"), *two;
+	struct alk_policy *one = load_shared("", "S.incr('n', 1, 3600) S.set('who', 'one')",
+					     shared),
+			  *two;
 	struct alk_answer answer;
 
 	(void)state;
-	two = load("assert(S.get('n') == 2) assert(S.get('who') == 'one')");
-	alk_policy_set_shared(one, shared);
-	alk_policy_set_shared(two, shared);
+	two = load_shared("", "assert(S.get('n') == 2) assert(S.get('who') == 'one')", shared);
 	run(one, &answer);
 	run(one, &answer);
 	run(two, &answer);
@@ -205,6 +212,28 @@ static void test_shared_by_policies(void **state)
 	alk_shared_free(&shared);
 }
 
+/* What the main chunk sets is there for the questions, and for the next policy's main chunk. */
+static void test_shared_by_main_chunks(void **state)
+{
+	struct alk_shared *shared = alk_shared_new(NULL);
+	struct alk_policy *one, *two;
+	struct alk_answer answer;
+
+	(void)state;
+	one = load_shared("S.set('boot', 1)", "assert(S.get('boot') == 1) S.set('asked', 1)",
+			  shared);
+	run(one, &answer);
+	assert_int_equal(answer.verdict, ALK_VERDICT_ALLOW);
+	two = load_shared("assert(S.get('boot') == 1 and S.get('asked') == 1)", "", shared);
+	alk_policy_free(&one);
+	alk_policy_free(&two);
+	one = load_shared("S.set('boot', 1)", "assert(S.get('boot') == 1)", NULL);
+	run(one, &answer);
+	assert_int_equal(answer.verdict, ALK_VERDICT_ALLOW);
+	alk_policy_free(&one);
+	alk_shared_free(&shared);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -213,6 +242,7 @@ int main(void)
 		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_shared),
 		cmocka_unit_test(test_shared_by_policies),
+		cmocka_unit_test(test_shared_by_main_chunks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
