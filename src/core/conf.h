@@ -5,12 +5,14 @@
 /* The configuration of one process: what the file, the environment and the flags say, checked
  * against the options table of the program (conf_options.c) and of each plugin.
  *
- *   supervisor/client   alk_conf_new → load_file → set (environment, flags) → finish → read_files
+ *   supervisor/client   alk_conf_new → set (flags) → load_file → set (environment) → finish →
+ *                       read_files
  *   worker              alk_conf_decode of what the supervisor encoded: it reads no file itself
  *
- * Order of precedence: flag, environment, file, default; each value remembers its source.
- * The file is one Lua table ("return { ... }"), read by conf_lua.c in an empty environment with a
- * budget (no libraries, 10^6 instructions, 8 MiB, text only); nothing in it can run later.
+ * Order of precedence: flag, environment, file, default, in whatever order they are read; each
+ * value remembers its source. The file is one Lua table ("return { ... }"), read by conf_lua.c in
+ * an empty environment with a budget (no libraries, 10^6 instructions, 8 MiB, text only); nothing
+ * in it can run later.
  *
  * Start here if you add an option: add a line to conf_options.c, nothing else. */
 

@@ -440,23 +440,30 @@ static int json_number(struct alk_options *options, const struct alk_option *opt
 	return alk_options_set_text(options, option, text, source, err);
 }
 
-/* A relative path in the file means: beside the file; ~ is who runs this. "none" is a word, not a
- * path. */
-static int json_path(struct alk_options *options, const struct alk_option *option, const char *path,
-		     const char *source, const char *dir, struct alk_err *err)
+/* A relative path in the file means: beside the file; ~ is who runs this. malloc'd; NULL when out
+ * of memory. */
+static char *path_resolve(const char *path, const char *dir)
 {
 	const char *home = strncmp(path, "~/", 2) == 0 ? getenv("HOME") : NULL;
 	char *whole;
-	int rc;
 
 	if (home != NULL) {
 		dir = home;
 		path += 2;
-	} else if (dir == NULL || strcmp(dir, ".") == 0 || *path == '/' || *path == '\0' ||
-		   strcmp(path, "none") == 0) {
-		return alk_options_set_text(options, option, path, source, err);
+	} else if (dir == NULL || strcmp(dir, ".") == 0 || *path == '/' || *path == '\0') {
+		return strdup(path);
 	}
-	if (asprintf(&whole, "%s/%s", dir, path) < 0)
+	return asprintf(&whole, "%s/%s", dir, path) < 0 ? NULL : whole;
+}
+
+/* "none" is a word, not a path. */
+static int json_path(struct alk_options *options, const struct alk_option *option, const char *path,
+		     const char *source, const char *dir, struct alk_err *err)
+{
+	char *whole = strcmp(path, "none") == 0 ? strdup(path) : path_resolve(path, dir);
+	int rc;
+
+	if (whole == NULL)
 		return alk_err_set(err, -ENOMEM, "out of memory");
 	rc = alk_options_set_text(options, option, whole, source, err);
 	free(whole);
@@ -524,15 +531,14 @@ int alk_options_set_secret_file(struct alk_options *options, const struct alk_op
 
 	if (text == NULL)
 		return kind_fail(path, "text", err);
-	if (value->source != NULL)
+	if (source_rank(value->source) > source_rank(source))
+		return 0;
+	if (source_rank(value->source) == source_rank(source))
 		return alk_err_set(err, -EINVAL, "stands beside %s; give one of the two",
 				   option->name);
 	alk_value_clear(value);
 	value->source = strdup(source);
-	if (*text == '/' || dir == NULL)
-		value->secret_file = strdup(text);
-	else if (asprintf(&value->secret_file, "%s/%s", dir, text) < 0)
-		value->secret_file = NULL;
+	value->secret_file = path_resolve(text, dir);
 	if (value->source == NULL || value->secret_file == NULL)
 		return alk_err_set(err, -ENOMEM, "out of memory");
 	return 0;

@@ -349,6 +349,50 @@ static void test_paths_stand_beside_the_file(void **state)
 	alk_options_free(&options);
 }
 
+static int set_file(struct alk_options *options, const char *path, const char *in,
+		    struct alk_err *err)
+{
+	json_t *value = json_string(path);
+	int rc = alk_options_set_secret_file(options, alk_option_find(table, "secret"), value,
+					     "/etc/a.conf", in, err);
+
+	json_decref(value);
+	return rc;
+}
+
+static const char *secret_file_of(const struct alk_options *options)
+{
+	return alk_options_value(options, "secret")->secret_file;
+}
+
+/* NAME_file is a path of the file as others are, and counts as much as NAME would. */
+static void test_secret_files(void **state)
+{
+	struct alk_options *options = alk_options_new(table);
+	struct alk_err err = {""};
+
+	(void)state;
+	setenv("HOME", "/home/u", 1);
+	assert_int_equal(set_file(options, "~/s", "/etc/alknet", NULL), 0);
+	assert_string_equal(secret_file_of(options), "/home/u/s");
+	assert_int_equal(set_file(options, "/s", "/etc/alknet", &err), -EINVAL);
+	assert_non_null(strstr(err.text, "give one of the two"));
+	assert_int_equal(set(options, "secret", "x", "environment", NULL), 0);
+	assert_null(secret_file_of(options));
+	assert_int_equal(set_file(options, "s", "/etc/alknet", NULL), 0);
+	assert_null(secret_file_of(options));
+	assert_string_equal(alk_options_str(options, "secret"), "x");
+	alk_options_free(&options);
+	options = alk_options_new(table);
+	assert_int_equal(set_file(options, "s", "/etc/alknet", NULL), 0);
+	assert_string_equal(secret_file_of(options), "/etc/alknet/s");
+	alk_options_free(&options);
+	options = alk_options_new(table);
+	assert_int_equal(set(options, "secret", "x", "/etc/a.conf", NULL), 0);
+	assert_int_equal(set_file(options, "s", "/etc/alknet", NULL), -EINVAL);
+	alk_options_free(&options);
+}
+
 static void test_names(void **state)
 {
 	unsigned best = UINT_MAX;
@@ -695,6 +739,7 @@ int main(void)
 		cmocka_unit_test(test_repeat),
 		cmocka_unit_test(test_table_is_json),
 		cmocka_unit_test(test_paths_stand_beside_the_file),
+		cmocka_unit_test(test_secret_files),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_file_is_read),
 		cmocka_unit_test(test_t46_modes),
