@@ -245,6 +245,18 @@ static int table_load(struct alk_conf *conf, json_t *table, struct alk_err *err)
 	return 0;
 }
 
+/* What a value's source is called, so that the file cannot be taken for another one. malloc'd. */
+static char *path_of(const char *name)
+{
+	static const char *const sources[] = {"default", "environment", "flag", "program"};
+	char *path;
+
+	for (size_t i = 0; i < sizeof(sources) / sizeof(sources[0]); i++)
+		if (strcmp(name, sources[i]) == 0)
+			return asprintf(&path, "./%s", name) < 0 ? NULL : path;
+	return strdup(name);
+}
+
 int alk_conf_load_text(struct alk_conf *conf, const char *name, const char *text, size_t len,
 		       struct alk_err *err)
 {
@@ -259,7 +271,7 @@ int alk_conf_load_text(struct alk_conf *conf, const char *name, const char *text
 		conf->lines = alk_conf_lines(text, len);
 	if (table == NULL)
 		return -EINVAL;
-	conf->path = strdup(name);
+	conf->path = path_of(name);
 	copy = strdup(name);
 	if (conf->path == NULL || copy == NULL || (conf->dir = strdup(dirname(copy))) == NULL)
 		rc = alk_err_set(err, -ENOMEM, "out of memory");

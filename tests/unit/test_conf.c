@@ -53,6 +53,49 @@ static void test_file_that_is_none(void **state)
 	alk_conf_free(&conf);
 }
 
+/* Flags are read before the file, and count more all the same. */
+static void test_a_flag_and_a_file_for_a_secret(void **state)
+{
+	static const char one[] = "return { proxy_file = 'px' }",
+			  two[] = "return { proxy_file = 'px', proxy = 'none' }";
+	struct alk_conf *conf = alk_conf_new(ALK_ROLE_SUPERVISOR);
+	struct alk_err err = {""};
+
+	(void)state;
+	assert_int_equal(alk_conf_set(conf, "proxy", "none", "flag", &err), 0);
+	assert_int_equal(alk_conf_load_text(conf, "a.conf", one, sizeof(one) - 1, &err), 0);
+	assert_string_equal(alk_options_str(alk_conf_values(conf), "proxy"), "none");
+	assert_string_equal(alk_conf_source(conf, "proxy"), "flag");
+	assert_int_equal(alk_conf_read_files(conf, &err), 0);
+	alk_conf_free(&conf);
+	conf = alk_conf_new(ALK_ROLE_SUPERVISOR);
+	assert_int_equal(alk_conf_load_text(conf, "a.conf", two, sizeof(two) - 1, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "give one of the two"));
+	alk_conf_free(&conf);
+}
+
+/* What a file is called is not what it is. */
+static void test_a_file_called_as_a_source(void **state)
+{
+	static const char text[] = "return { max_channels = 5 }";
+	static const char *const names[] = {"default", "flag", "environment", "program"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		struct alk_conf *conf = alk_conf_new(ALK_ROLE_SUPERVISOR);
+		struct alk_err err = {""};
+		char path[32];
+
+		snprintf(path, sizeof(path), "./%s", names[i]);
+		assert_int_equal(alk_conf_load_text(conf, names[i], text, sizeof(text) - 1, &err),
+				 0);
+		assert_string_equal(alk_conf_source(conf, "max_channels"), path);
+		assert_int_equal(alk_conf_set(conf, "max_channels", "6", "environment", &err), 0);
+		assert_int_equal(alk_options_int(alk_conf_values(conf), "max_channels"), 6);
+		alk_conf_free(&conf);
+	}
+}
+
 static void test_where_values_come_from(void **state)
 {
 	struct alk_conf *conf;
@@ -294,6 +337,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sentences_of_the_file),
 		cmocka_unit_test(test_file_that_is_none),
+		cmocka_unit_test(test_a_flag_and_a_file_for_a_secret),
+		cmocka_unit_test(test_a_file_called_as_a_source),
 		cmocka_unit_test(test_where_values_come_from),
 		cmocka_unit_test(test_defaults_of_a_role),
 		cmocka_unit_test(test_too_many_exempt),
