@@ -68,7 +68,13 @@ static void built_in_open(const struct alk_destination *to, struct alk_answer *a
 	};
 	size_t i;
 
-	if (to->path[0] || !alk_destination_reserved(to->host)) {
+	/* The admin socket, a container engine's: a unix socket is never a default. */
+	if (to->path[0]) {
+		snprintf(answer->reason, sizeof(answer->reason),
+			 "a unix socket is opened by a policy alone");
+		return;
+	}
+	if (!alk_destination_reserved(to->host)) {
 		answer->verdict = ALK_VERDICT_FORWARD;
 		return;
 	}

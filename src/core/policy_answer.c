@@ -202,6 +202,8 @@ static int forward_field(lua_State *L, void *user, const char *key, struct alk_a
 	return 0;
 }
 
+/* A unix socket that is asked for is never a default: the script has to name it, or another
+ * destination, of which the question has no part. */
 static int read_forward(lua_State *L, int index, const struct alk_ask *ask,
 			struct alk_answer *answer)
 {
@@ -215,6 +217,9 @@ static int read_forward(lua_State *L, int index, const struct alk_ask *ask,
 	if (answer->path[0] && (answer->host[0] || answer->port || answer->bind[0] ||
 				answer->via[0] || answer->proxy_protocol))
 		return nonsense(answer, "path goes with no other key");
+	if (ask->to->path[0] && !answer->path[0] && !(answer->host[0] && answer->port))
+		return nonsense(answer,
+				"a unix socket must be named by the answer, or a host and a port");
 	host = answer->host[0] ? answer->host : ask->to->host;
 	if (!answer->path[0] && alk_destination_reserved(host))
 		return nonsense(answer, "a reserved destination cannot be forwarded");

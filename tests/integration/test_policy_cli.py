@@ -105,6 +105,7 @@ def test_eval_of_the_built_in_answers(keys, tmp_path):
     for words, status, text in [
         (["--to", "alknet-control:1"], 0, "service bus"),
         (["--to", "alknet-x:1"], 1, "no such service"),
+        (["--to", "/run/x.sock"], 1, "a unix socket is opened by a policy alone"),
         (["--listen", "localhost:0"], 0, "localhost port 0"),
         (["--listen", ":80"], 0, "on localhost port 80"),
         (["--listen", "192.0.2.1:80"], 0, "on localhost port 80"),

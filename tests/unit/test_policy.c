@@ -180,6 +180,48 @@ static void test_forward(void **state)
 	assert_string_equal(a.host, "");
 }
 
+/* A unix socket that is asked for is opened by those who name it, or something else, alone. */
+static void test_a_unix_socket_is_named(void **state)
+{
+	static const char *const bad[] = {"",
+					  ", {}",
+					  ", { host = 'x' }",
+					  ", { port = 80 }",
+					  ", { via = 'none' }",
+					  ", { proxy_protocol = true }"};
+	struct alk_destination to = {.path = "/run/x"};
+	struct alk_ask ask = ask_make(ALK_QUESTION_OPEN);
+	struct alk_policy *built_in = alk_policy_new(NULL, NULL, NULL, 0, NULL, NULL);
+	struct alk_answer a;
+	char text[256];
+	size_t i;
+
+	(void)state;
+	ask.to = &to;
+	alk_policy_ask_now(built_in, &ask, &a);
+	assert_int_equal(a.verdict, ALK_VERDICT_DENY);
+	assert_false(a.failed);
+	assert_non_null(strstr(a.reason, "unix socket"));
+	alk_policy_free(&built_in);
+	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		snprintf(text, sizeof(text),
+			 "return { on_open = function() return 'forward'%s end }", bad[i]);
+		a = answer_of(text, &ask);
+		assert_true(a.failed);
+		assert_non_null(strstr(a.reason, "must be named"));
+	}
+	a = answer_of("return { on_open = function(_, to) "
+		      "return 'forward', { path = to.path } end }",
+		      &ask);
+	assert_int_equal(a.verdict, ALK_VERDICT_FORWARD);
+	assert_string_equal(a.path, "/run/x");
+	a = answer_of("return { on_open = function() "
+		      "return 'forward', { host = 'x', port = 80 } end }",
+		      &ask);
+	assert_int_equal(a.verdict, ALK_VERDICT_FORWARD);
+	assert_string_equal(a.host, "x");
+}
+
 static void test_reserved_is_never_forwarded(void **state)
 {
 	struct alk_destination to = {.host = "alknet-control", .port = 0};
@@ -475,6 +517,7 @@ int main(void)
 		cmocka_unit_test(test_shipped_tests),
 		cmocka_unit_test(test_deny),
 		cmocka_unit_test(test_forward),
+		cmocka_unit_test(test_a_unix_socket_is_named),
 		cmocka_unit_test(test_reserved_is_never_forwarded),
 		cmocka_unit_test(test_identity),
 		cmocka_unit_test(test_texts_are_utf8),
