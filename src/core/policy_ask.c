@@ -95,13 +95,26 @@ static void waiter_on_timeout(void *user)
 	waiter_over(w);
 }
 
+/* IPv4 stands first, whichever comes first. */
+static void wait_add(struct alk_wait *wait, int family, const struct alk_sockaddr *addrs, size_t n)
+{
+	size_t i, at = family == 0 ? 0 : wait->n;
+	size_t room = sizeof(wait->addr) / sizeof(wait->addr[0]) - wait->n;
+	uint16_t port;
+
+	n = n < room ? n : room;
+	memmove(wait->addr[at + n], wait->addr[at], (wait->n - at) * sizeof(wait->addr[0]));
+	for (i = 0; i < n; i++)
+		alk_addr_format(&addrs[i].sa, addrs[i].len, wait->addr[at + i],
+				sizeof(wait->addr[0]), &port);
+	wait->n += n;
+}
+
 static void waiter_on_addresses(struct asked_waiter *w, int family, int rc,
 				const struct alk_sockaddr *addrs, size_t n,
 				const struct alk_err *err)
 {
 	struct alk_wait *wait = &w->asked->question.wait;
-	size_t i, most = sizeof(wait->addr) / sizeof(wait->addr[0]);
-	uint16_t port;
 
 	if (waiter_is_late(w))
 		return;
@@ -110,9 +123,8 @@ static void waiter_on_addresses(struct asked_waiter *w, int family, int rc,
 		snprintf(wait->why, sizeof(wait->why), "%.127s", err->text);
 		w->found_error = rc != -ENOENT;
 	}
-	for (i = 0; rc == 0 && i < n && wait->n < most; i++)
-		alk_addr_format(&addrs[i].sa, addrs[i].len, wait->addr[wait->n++],
-				sizeof(wait->addr[0]), &port);
+	if (rc == 0)
+		wait_add(wait, family, addrs, n);
 	if (!w->query[0] && !w->query[1])
 		waiter_over(w);
 }

@@ -154,6 +154,7 @@ static void test_resolve(void **state)
 		{"four.example", "127.0.0.1"},
 		{"six.example", "::1"},
 		{"two.example", "127.0.0.1 127.0.0.2"},
+		{"late.example", "127.0.0.1 127.0.0.2 ::1"}, /* whichever is answered first */
 		{"none.example", "nil: no such host name"},
 		{"192.0.2.7", "192.0.2.7"},
 		{"2001:db8:0::1", "2001:db8::1"},
