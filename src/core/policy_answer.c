@@ -270,13 +270,29 @@ static int read_service(lua_State *L, int index, struct alk_answer *answer)
 	return 0;
 }
 
+/* The peer is told, as JSON too: cut between two characters, and what is no UTF-8 is escaped. */
+static void reason_put(struct alk_answer *answer, const char *text)
+{
+	size_t len = strlen(text), most = sizeof(answer->reason) - 1;
+
+	if (!alk_text_utf8(text, len)) {
+		alk_text_escape(text, len, answer->reason, sizeof(answer->reason));
+		return;
+	}
+	if (len > most)
+		for (len = most; len > 0 && ((unsigned char)text[len] & 0xc0) == 0x80;)
+			len--;
+	memcpy(answer->reason, text, len);
+	answer->reason[len] = '\0';
+}
+
 static int read_deny(lua_State *L, int index, struct alk_answer *answer)
 {
 	if (lua_isnil(L, index))
 		return 0;
 	if (lua_type(L, index) != LUA_TSTRING)
 		return nonsense(answer, "the reason is a %s, not a text", luaL_typename(L, index));
-	snprintf(answer->reason, sizeof(answer->reason), "%s", lua_tostring(L, index));
+	reason_put(answer, lua_tostring(L, index));
 	return 0;
 }
 

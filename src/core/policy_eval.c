@@ -309,13 +309,13 @@ static json_t *strings_json(const char *const *list)
 	json_t *array = json_array();
 
 	for (; list && *list; list++)
-		json_array_append_new(array, json_string(*list));
+		json_array_append_new(array, alk_json_text(*list));
 	return array;
 }
 
 static json_t *identity_json(const struct alk_grant *grant)
 {
-	return json_pack("{s:s, s:o, s:o}", "id", grant->identity.id, "scopes",
+	return json_pack("{s:o, s:o, s:o}", "id", alk_json_text(grant->identity.id), "scopes",
 			 strings_json(grant->identity.scopes), "resources",
 			 strings_json((const char *const *)grant->resources));
 }

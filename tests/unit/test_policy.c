@@ -144,6 +144,19 @@ static void test_deny(void **state)
 	a = body_answer(ALK_QUESTION_OPEN, "return 'deny', ('x'):rep(10000)");
 	assert_false(a.failed);
 	assert_int_equal(strlen(a.reason), sizeof(a.reason) - 1);
+	/* The peer is told in JSON: whole characters, of UTF-8. */
+	a = body_answer(ALK_QUESTION_OPEN, "return 'deny', ('\\xc3\\xa9'):rep(1000)");
+	assert_false(a.failed);
+	assert_int_equal(strlen(a.reason), sizeof(a.reason) - 2);
+	assert_string_equal(a.reason + sizeof(a.reason) - 4, "\xc3\xa9");
+	a = body_answer(ALK_QUESTION_OPEN, "return 'deny', 'x' .. ('\\u{10ffff}'):rep(64)");
+	assert_int_equal(strlen(a.reason), 253);
+	a = body_answer(ALK_QUESTION_OPEN, "return 'deny', 'caf\\xe9'");
+	assert_false(a.failed);
+	assert_string_equal(a.reason, "caf\\xe9");
+	a = body_answer(ALK_QUESTION_OPEN, "return 'deny', ('\\xe9'):rep(1000)");
+	assert_false(a.failed);
+	assert_int_equal(strlen(a.reason), 252);
 }
 
 static void test_forward(void **state)
