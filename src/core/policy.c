@@ -177,7 +177,10 @@ static int script_start(struct alk_question_run *question)
 	if (alk_run_start(&policy->box, &question->run, policy->limits.total_ms, question_push,
 			  question) < 0)
 		return -EIO;
-	question->run.wait = &question->wait;
+	/* Who asks these does not wait for the answer. */
+	if (question->ask->question != ALK_QUESTION_LISTEN &&
+	    question->ask->question != ALK_QUESTION_CLOSE)
+		question->run.wait = &question->wait;
 	return 0;
 }
 

@@ -13,7 +13,10 @@ static int check_waits(lua_State *L, const char *name)
 	struct alk_policy_sandbox *box = alk_policy_sandbox_of(L);
 
 	if (!box->wait)
-		return luaL_error(L, "alknet.%s waits, which only a question can", name);
+		return luaL_error(
+			L,
+			"alknet.%s waits, which only a question can, and not on_listen or on_close",
+			name);
 	if (box->asked != L)
 		return luaL_error(L, "alknet.%s cannot wait in a coroutine of the script", name);
 	if (!lua_isyieldable(L))

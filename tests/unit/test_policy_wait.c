@@ -350,6 +350,34 @@ static void test_how_many_wait(void **state)
 	assert_int_equal(b->asker[1].done, 0);
 }
 
+/* Who asks these does not wait, so they cannot either, in whatever way they are asked. */
+static void on_listen_and_on_close(struct bench *b)
+{
+	static const char text[] =
+		"return { on_listen = function() alknet.sleep(0) return 'allow' end, "
+		"on_close = function() alknet.resolve('a.b') end }";
+	struct asker *asker = &b->asker[0];
+
+	alk_policy_free(&b->policy);
+	b->policy = alk_policy_new(b->loop, "test.lua", text, strlen(text), NULL, NULL);
+	assert_non_null(b->policy);
+	for (int i = 0; i < 2; i++) {
+		*asker = (struct asker){.bench = b};
+		asker->to = (struct alk_destination){.host = "localhost"};
+		asker->ask = (struct alk_ask){.question = i ? ALK_QUESTION_LISTEN
+							    : ALK_QUESTION_CLOSE,
+					      .session = 1,
+					      .link = &link_tcp,
+					      .user = "alice",
+					      .reason = "",
+					      .to = &asker->to};
+		asker->asked = alk_policy_ask(b->policy, &asker->ask, on_done, asker);
+		wait_for(b, 1);
+		assert_true(asker->answer.failed);
+		assert_non_null(strstr(asker->answer.reason, "not on_listen or on_close"));
+	}
+}
+
 /* Where the answer is wanted at once, and while the script is loaded, nothing can wait. */
 static void test_no_place_to_wait(void **state)
 {
@@ -367,6 +395,7 @@ static void test_no_place_to_wait(void **state)
 	assert_string_equal(answer.reason, "the script waits where nothing can be waited for");
 	assert_null(alk_policy_new(b->loop, "test.lua", text, strlen(text), NULL, &err));
 	assert_non_null(strstr(err.text, "alknet.resolve waits, which only a question can"));
+	on_listen_and_on_close(b);
 }
 
 int main(void)
