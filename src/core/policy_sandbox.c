@@ -320,15 +320,27 @@ struct script {
 	const struct alk_policy_sandbox *box;
 	const char *text;
 	size_t len;
+	char shown[LUA_IDSIZE]; /* the script's name in Lua's messages */
 	bool compiled;
 };
+
+/* Lua shows no more of a name than this; the end tells more than the beginning. */
+static void name_show(const char *name, char out[LUA_IDSIZE])
+{
+	size_t n = strlen(name), most = LUA_IDSIZE - 1;
+
+	if (n <= most)
+		snprintf(out, LUA_IDSIZE, "%s", name);
+	else
+		snprintf(out, LUA_IDSIZE, "...%s", name + n - (most - 3));
+}
 
 static int script_push(lua_State *L, void *user)
 {
 	struct script *script = user;
-	char name[160];
+	char name[LUA_IDSIZE + 1];
 
-	snprintf(name, sizeof(name), "@%s", script->box->name);
+	snprintf(name, sizeof(name), "=%s", script->shown);
 	if (luaL_loadbufferx(L, script->text, script->len, name, "t") != LUA_OK)
 		return lua_error(L);
 	script->compiled = true;
@@ -362,30 +374,42 @@ static int script_quote(struct alk_err *err, int rc, const struct script *script
 	return rc;
 }
 
+/* What stands behind the script's name, ":LINE...", when the text begins with it; else NULL. */
+static const char *place_after_name(const struct script *script, const char *text)
+{
+	size_t n = strlen(script->shown);
+
+	return strncmp(text, script->shown, n) == 0 && text[n] == ':' ? text + n : NULL;
+}
+
 int alk_policy_sandbox_load(struct alk_policy_sandbox *box, struct alk_run *run, const char *text,
 			    size_t len, uint32_t ms, struct alk_err *err)
 {
 	struct script script = {.box = box, .text = text, .len = len};
+	const char *place;
+	bool stopped;
 	int rc;
 
 	memset(run, 0, sizeof(*run));
 	if (len > ALK_POLICY_SCRIPT_MAX)
 		return alk_err_set(err, -EINVAL, "%s: longer than %d bytes", box->name,
 				   ALK_POLICY_SCRIPT_MAX);
+	name_show(box->name, script.shown);
 	rc = alk_run_start(box, run, 0, script_push, &script);
 	if (rc == 0)
 		rc = alk_run_resume(box, run, ms);
 	if (rc == 0)
 		return 0;
-	if (box->stopped && script.compiled)
-		return alk_err_set(err, -EINVAL, "%s: %s", run->where[0] ? run->where : box->name,
-				   run->error);
-	if (strncmp(run->error, box->name, strlen(box->name)) == 0)
-		rc = alk_err_set(err, -EINVAL, "%s", run->error);
-	else
-		rc = alk_err_set(err, -EINVAL, "%s: %s", run->where[0] ? run->where : box->name,
+	stopped = box->stopped && script.compiled;
+	place = stopped ? NULL : place_after_name(&script, run->error);
+	if (place) {
+		rc = alk_err_set(err, -EINVAL, "%s%s", box->name, place);
+	} else {
+		place = place_after_name(&script, run->where);
+		rc = alk_err_set(err, -EINVAL, "%s%s: %s", box->name, place ? place : "",
 				 run->error);
-	return script_quote(err, rc, &script);
+	}
+	return stopped ? rc : script_quote(err, rc, &script);
 }
 
 static int sandbox_open(lua_State *L)

@@ -146,6 +146,37 @@ static void test_load_errors(void **state)
 	free(large);
 }
 
+/* However long the script's name is: the place once, the whole name, the line, what stands there.
+ */
+static void test_load_errors_of_a_long_name(void **state)
+{
+	static const struct {
+		const char *text, *says;
+	} cases[] = {
+		{"local a = 1\n\tlocal b = = 2\nreturn {}",
+		 ":2: unexpected symbol near '=' in: local b = = 2"},
+		{"\n\nerror('no')", ":3: no in: error('no')"},
+		{"\nerror({})", ":2: the error is a table, not a text in: error({})"},
+		{"error('a:b', 0)", ":1: a:b in: error('a:b', 0)"},
+		{"return 1", ": must return one table of functions"},
+	};
+	char name[201], wanted[512];
+	struct alk_err err;
+	size_t i, n;
+
+	(void)state;
+	for (n = 57; n <= 200; n += n < 63 ? 1 : 137) {
+		memset(name, 'd', sizeof(name));
+		memcpy(name + n - 9, "/test.lua", 10);
+		for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+			assert_null(alk_policy_new(NULL, name, cases[i].text, strlen(cases[i].text),
+						   &patient, &err));
+			snprintf(wanted, sizeof(wanted), "%s%s", name, cases[i].says);
+			assert_string_equal(err.text, wanted);
+		}
+	}
+}
+
 /* THREATS 66: denied, counted, alive; the budget is the caller's. */
 static void test_budget(void **state)
 {
@@ -442,6 +473,7 @@ int main(void)
 		cmocka_unit_test(test_sandbox),
 		cmocka_unit_test(test_patterns),
 		cmocka_unit_test(test_load_errors),
+		cmocka_unit_test(test_load_errors_of_a_long_name),
 		cmocka_unit_test(test_budget),
 		cmocka_unit_test(test_memory_stays_flat),
 		cmocka_unit_test(test_errors_in_log),
