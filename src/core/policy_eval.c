@@ -332,6 +332,8 @@ static json_t *place_json(const struct alk_answer *answer, const struct alk_dest
 	json_object_set_new(place, "port", json_integer(answer->port ? answer->port : asked->port));
 	set_text(place, "via", answer->via);
 	set_text(place, "bind", answer->bind);
+	if (answer->proxy_protocol)
+		json_object_set_new(place, "proxy_protocol", json_true());
 	return place;
 }
 

@@ -13,8 +13,8 @@ struct alk_policy_eval;
 
 /* Gives `result`: {"allowed": bool, "answers": [{"question", "word", "failed", "where",
  * "elapsed_us"}, ...]}, where an answer also has, when there is one: "reason"; "identity" {"id",
- * "scopes", "resources"}; "forward" or "listen" {"host", "port", "path", "via", "bind"}; "service".
- * NULL when out of memory. */
+ * "scopes", "resources"}; "forward" or "listen" {"host", "port", "path", "via", "bind",
+ * "proxy_protocol"}; "service". NULL when out of memory. */
 typedef void alk_policy_eval_fn(void *user, json_t *result);
 
 /* `params` is an object, copied; each key may be left out, no other is known:

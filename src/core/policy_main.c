@@ -223,6 +223,8 @@ static void place_print(const char *label, const json_t *place)
 			printf(" %s ", more[i]);
 			escaped_print(get(place, more[i]));
 		}
+	if (json_is_true(json_object_get(place, "proxy_protocol")))
+		fputs(" with a PROXY header", stdout);
 	putchar('\n');
 }
 

@@ -388,10 +388,14 @@ static void push_forward(lua_State *L, const struct alk_answer *answer)
 	set_string(L, "path", answer->path);
 	set_string(L, "via", answer->via);
 	set_string(L, "bind", answer->bind);
-	if (answer->port == 0)
-		return;
-	lua_pushinteger(L, answer->port);
-	lua_setfield(L, -2, "port");
+	if (answer->port != 0) {
+		lua_pushinteger(L, answer->port);
+		lua_setfield(L, -2, "port");
+	}
+	if (answer->proxy_protocol) {
+		lua_pushboolean(L, true);
+		lua_setfield(L, -2, "proxy_protocol");
+	}
 }
 
 /* Pushes what came with the word. */
