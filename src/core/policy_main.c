@@ -43,7 +43,7 @@ const struct alk_flag alk_policy_flags[] = {
 struct policy_line {
 	const char *config, *policy, *key;
 	json_t *params;
-	bool json, help;
+	bool json, help, test;
 };
 
 /* ---- the command line ---- */
@@ -69,6 +69,9 @@ static int line_set(void *user, const char *name, const char *text, struct alk_e
 		*(name[0] == 'j' ? &line->json : &line->help) = true;
 		return 0;
 	}
+	if (line->test)
+		return alk_err_set(err, -EINVAL,
+				   "--%s: is a flag of policy eval, not of policy test", name);
 	if (strcmp(name, "gateway-ports") == 0)
 		return json_object_set_new(line->params, "gateway_ports", json_true());
 	if (strcmp(name, "config") == 0 || strcmp(name, "policy") == 0 ||
@@ -452,15 +455,14 @@ static int test_main(const struct policy_line *line, int argc, char **argv, stru
 
 int alk_main_policy(int argc, char **argv)
 {
-	struct policy_line line = {.params = json_object()};
 	const char *what = argc > 1 ? argv[1] : "";
+	struct policy_line line = {.params = json_object(), .test = strcmp(what, "test") == 0};
 	struct alk_err err = {.text = "out of memory"};
 	int rest, status = -EINVAL;
-	bool test = strcmp(what, "test") == 0;
 
 	if (strcmp(what, "--help") == 0 || strcmp(what, "-h") == 0) {
 		line.help = true;
-	} else if (!test && strcmp(what, "eval") != 0) {
+	} else if (!line.test && strcmp(what, "eval") != 0) {
 		alk_err_set(&err, -EINVAL, "policy: say eval or test (alknet policy --help)");
 		json_decref(line.params);
 		return alk_main_fail(2, &err);
@@ -470,7 +472,7 @@ int alk_main_policy(int argc, char **argv)
 						  line_set, &line, &err);
 	if (rest >= 0 && line.help)
 		status = alk_cmdline_help("policy", stdout) < 0 ? 1 : 0;
-	else if (rest >= 0 && test)
+	else if (rest >= 0 && line.test)
 		status = test_main(&line, argc - 1 - rest, argv + 1 + rest, &err);
 	else if (rest >= 0 && rest < argc - 1)
 		alk_err_set(&err, -EINVAL, "policy eval takes flags only");
