@@ -172,12 +172,14 @@ static int flag_fail(const struct flags *flags, const char *command, const char 
 
 /* getopt_long takes any unambiguous beginning of a flag; what works today could mean two things
  * tomorrow, so it must be written out. */
-static bool is_abbreviated(const struct flags *flags, const char *word, int got)
+static bool is_abbreviated(const struct option *list, const char *word, int got)
 {
 	size_t len = strcspn(word + 2, "=");
 
-	for (size_t i = 0; i < flags->count; i++)
-		if (flags->list[i].val == got && strlen(flags->list[i].name) == len)
+	if (strncmp(word, "--", 2) != 0)
+		return false;
+	for (; list->name != NULL; list++)
+		if (list->val == got && strlen(list->name) == len)
 			return false;
 	return true;
 }
@@ -231,7 +233,7 @@ static int flags_read(const struct flags *flags, int argc, char **argv, struct a
 			return alk_err_set(err, -EINVAL, "%s: needs a value", shown);
 		if (got == '?' && optopt != 0 && strncmp(word, "--", 2) == 0)
 			return alk_err_set(err, -EINVAL, "%s: takes no value", shown);
-		if (got == '?' || (strncmp(word, "--", 2) == 0 && is_abbreviated(flags, word, got)))
+		if (got == '?' || is_abbreviated(flags->list, word, got))
 			return flag_fail(flags, command, word, err);
 		rc = flag_take(conf, out, got, err);
 		if (rc < 0)
@@ -296,7 +298,9 @@ int alk_cmdline_read_flags(const struct alk_flag *flags, const char *command, in
 		alk_text_escape(word, strlen(word), shown, sizeof(shown));
 		if (got == ':')
 			return alk_err_set(err, -EINVAL, "%s: needs a value", shown);
-		if (got == '?')
+		if (got == '?' && optopt != 0 && strncmp(word, "--", 2) == 0)
+			return alk_err_set(err, -EINVAL, "%s: takes no value", shown);
+		if (got == '?' || is_abbreviated(list, word, got))
 			return alk_err_set(
 				err, -EINVAL,
 				"%s: there is no such flag; \"alknet %s --help\" lists them", shown,
@@ -359,17 +363,19 @@ static void entry_print(FILE *out, const char *left, const char *text)
 
 static void option_print(FILE *out, const struct alk_option *option)
 {
-	bool plain = option->fallback == NULL || option->type == ALK_OPT_BOOL;
+	bool off = option->type == ALK_OPT_BOOL && option->fallback != NULL &&
+		   strcmp(option->fallback, "true") == 0;
+	bool plain = option->fallback == NULL || (option->type == ALK_OPT_BOOL && !off);
 	char flag[64], left[128], text[512];
 
 	alk_cmdline_flag(option, flag, sizeof(flag));
 	snprintf(left, sizeof(left), "      %s%s%s", flag, option->arg != NULL ? " " : "",
 		 option->arg != NULL ? option->arg : "");
-	snprintf(text, sizeof(text), "%s%s%s%s%s%s%s%s", option->help,
+	snprintf(text, sizeof(text), "%s%s%s%s%s%s%s%s%s%s", option->help,
 		 option->flags & ALK_OPT_REPEAT ? "; may be given several times" : "",
-		 plain ? "" : " (default ", plain ? "" : option->fallback, plain ? "" : ")",
-		 option->env != NULL ? "; " : "", option->env != NULL ? option->env : "",
-		 option->env != NULL ? " fills it in" : "");
+		 plain ? "" : " (default ", plain ? "" : option->fallback, off ? "; --no-" : "",
+		 off ? flag + 2 : "", plain ? "" : ")", option->env != NULL ? "; " : "",
+		 option->env != NULL ? option->env : "", option->env != NULL ? " fills it in" : "");
 	entry_print(out, left, text);
 }
 

@@ -124,10 +124,60 @@ def test_eval_of_the_built_in_answers(keys, tmp_path):
     (["--key", "/nonexistent"], "/nonexistent"), (["--key", __file__], "key"), (["--question", "on_close"], "questions"),
     (["--question", "on_open"], "on_open"), (["--policy", "/nonexistent"], "/nonexistent"), (["--user"], "user"), (["word"], "flags"),
     (["-c", "/nonexistent"], "/nonexistent"), (["-c", "x", "--policy", "y"], "--policy"),
+    (["--json=1"], "--json=1: takes no value"), (["--jso"], "--jso: there is no such flag"),
+    (["--pol", "/nonexistent"], "--pol: there is no such flag"),
 ])
 def test_eval_of_what_is_wrong(words, name):
     out = run("eval", *words)
     assert out.returncode == 2 and out.stdout == "" and len(out.stderr.splitlines()) == 1 and name in out.stderr, out
+
+
+ODD = """
+return {
+  on_auth = function(request) return "allow" end,
+  on_open = function(_, to)
+    if to.path then return "forward" end
+    return "forward", { via = "none", proxy_protocol = to.port == 2 }
+  end,
+  on_listen = function() alknet.sleep(0) return "allow" end,
+}
+"""
+
+
+def test_eval_says_what_the_server_would_do(policy, ask):
+    policy.write_text(ODD)
+    assert ask("--to", "x:1")["answers"][-1]["forward"] == {"host": "x", "port": 1, "via": "none"}
+    assert ask("--to", "x:2")["answers"][-1]["forward"] == {"host": "x", "port": 2, "via": "none", "proxy_protocol": True}
+    assert "to x port 2 via none with a PROXY header\n" in run("eval", "--policy", policy, "--to", "x:2").stdout
+    for words in (["--to", "/run/x.sock"], ["--listen", "localhost:1"]):
+        answer = ask(*words)["answers"][-1]
+        assert answer["word"] == "deny" and answer["failed"]
+
+
+def test_a_test_says_what_the_server_would_do(tmp_path):
+    (tmp_path / "policy.lua").write_text(ODD)
+    (tmp_path / "policy_test.lua").write_text("""
+test("forwards", function()
+  local word, to, how = policy.on_open({}, { host = "x", port = 2 })
+  expect_equal(to.proxy_protocol, true)
+  expect_equal(select(2, policy.on_open({}, { host = "x", port = 1 })).proxy_protocol, nil)
+  word, to, how = policy.on_open({}, { path = "/run/x" })
+  expect_equal(word, "deny")
+  expect(how.failed)
+end)
+test("listeners", function()
+  local word, why, how = policy.on_listen({}, { host = "localhost", port = 1 })
+  expect_equal(word, "deny")
+  expect(how.failed and why:find("waits"))
+end)
+""")
+    out = run("test", tmp_path)
+    assert out.returncode == 0 and "# 2 passed" in out.stdout, out
+
+
+def test_the_flags_of_eval_are_not_of_test(policy):
+    out = run("test", "--user", "x", policy)
+    assert out.returncode == 2 and "--user: is a flag of policy eval" in out.stderr and out.stdout == ""
 
 
 def test_the_tests_of_a_directory(tmp_path, policy):

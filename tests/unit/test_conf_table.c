@@ -114,6 +114,7 @@ static void test_help_and_manual(void **state)
 	for (const char *line = serve; line != NULL && *line != '\0'; line = strchr(line, '\n') + 1)
 		assert_true(strcspn(line, "\n") <= 100);
 	assert_non_null(strstr(serve, "(default 10:30:100)"));
+	assert_non_null(strstr(serve, "; --no-sandbox)"));
 	assert_non_null(strstr(connect, "ALKNET_SERVER"));
 	free(serve);
 	free(connect);
