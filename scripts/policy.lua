@@ -22,6 +22,9 @@ end
 
 -- A channel is asked for.
 function policy.on_open(_, destination)
+	if destination.path then
+		return "deny", "a unix socket is opened by a policy alone"
+	end
 	if not destination.reserved then
 		return "forward"
 	end

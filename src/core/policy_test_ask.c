@@ -279,6 +279,9 @@ static void take_bind(lua_State *L, int index, struct test_ask *t)
 	lua_getfield(L, index, "gateway_ports");
 	t->ask.gateway_ports = lua_toboolean(L, -1);
 	lua_pop(L, 1);
+	/* As the server does before it asks. */
+	if (!t->ask.gateway_ports && !t->to.path[0] && !alk_bind_is_loopback(&t->to))
+		strcpy(t->to.host, "localhost");
 	t->ask.to = &t->to;
 }
 

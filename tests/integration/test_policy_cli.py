@@ -139,7 +139,11 @@ return {
     if to.path then return "forward" end
     return "forward", { via = "none", proxy_protocol = to.port == 2 }
   end,
-  on_listen = function() alknet.sleep(0) return "allow" end,
+  on_listen = function(_, bind)
+    if bind.port == 7 then return "allow", { host = bind.host } end
+    alknet.sleep(0)
+    return "allow"
+  end,
 }
 """
 
@@ -166,6 +170,8 @@ test("forwards", function()
   expect(how.failed)
 end)
 test("listeners", function()
+  expect_equal(select(2, policy.on_listen({}, { host = "0.0.0.0", port = 7 })).host, "localhost")
+  expect_equal(select(2, policy.on_listen({}, { host = "0.0.0.0", port = 7, gateway_ports = true })).host, "0.0.0.0")
   local word, why, how = policy.on_listen({}, { host = "localhost", port = 1 })
   expect_equal(word, "deny")
   expect(how.failed and why:find("waits"))
