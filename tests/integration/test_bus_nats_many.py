@@ -161,3 +161,29 @@ def test_many_servers_that_ask_for_what_is_retained(mesh):
     assert got == [f"state.{n}" for n in range(values)]
     assert a.metric("backend_connects_total") == 1 and "does not read" not in a.conf.server.log()
     plain.close()
+
+
+def test_many_patterns_that_match_the_same(mesh):
+    """NATS gives an event for each of them; what that costs grows with them, not with their square."""
+    nats, a = mesh("a")
+    tokens, events = "abcdefghij", 40
+    peer, plain = a.peer(), natsserver.Plain(nats.port)
+    for n in range(1 << len(tokens)):
+        peer.send("__subscribe", str(n), {"topic": ".".join("*" if n >> i & 1 else token for i, token in enumerate(tokens))})
+    assert [peer.next()["type"] for _ in range(1 << len(tokens))] == ["__ok"] * (1 << len(tokens))
+    settled(nats, a)
+    before, topic = procs.cpu_of_one(a.conf.server.pid), ".".join(tokens)
+    for n in range(events):
+        plain.publish(f"alknet.bus.e.{topic}", {"type": topic, "id": "", "payload": n})
+    assert [peer.next()["payload"] for _ in range(events)] == list(range(events))
+    settled(nats, a)
+    assert procs.cpu_of_one(a.conf.server.pid) - before < scaled(0.4)
+    # Whoever was the first goes, another one comes: it is looked for anew.
+    peer.send("__unsubscribe", "0")
+    assert peer.next()["id"] == "0"
+    settled(nats, a)
+    plain.publish(f"alknet.bus.e.{topic}", {"type": topic, "id": "", "payload": "once"})
+    assert peer.next()["payload"] == "once"
+    settled(nats, a)
+    assert peer.sync() == []
+    plain.close()

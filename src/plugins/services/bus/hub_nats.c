@@ -192,24 +192,35 @@ bool hub_nats_event(struct hub *hub, uint64_t worker, uint64_t connection, const
 	return true;
 }
 
-struct first_want {
-	uint64_t id;
-};
-
 static void on_want(void *user, struct topic_sub *sub)
 {
-	struct first_want *first = user;
+	uint64_t *first = user;
 	const struct hub_want *want = (const struct hub_want *)sub;
 
-	if (*want->group == '\0' && want->nats != 0 && (first->id == 0 || want->nats < first->id))
-		first->id = want->nats;
+	if (*want->group == '\0' && want->nats != 0 && (*first == 0 || want->nats < *first))
+		*first = want->nats;
+}
+
+/* Looked for once an event, not once for each pattern that it matches: they are as many as the
+ * copies that come. */
+static uint64_t first_want(struct nats *nats, const char *topic)
+{
+	struct nats_first *first = &nats->firsts[wire_hash(topic, strlen(topic)) % NATS_FIRSTS];
+	uint64_t id = 0;
+
+	if (first->topic != NULL && first->generation == nats->generation &&
+	    strcmp(first->topic, topic) == 0)
+		return first->id;
+	topics_each(nats->hub->topics, topic, on_want, &id);
+	free(first->topic);
+	*first = (struct nats_first){strdup(topic), id, nats->generation};
+	return id;
 }
 
 /* NATS gives an event once for each pattern here that it matches: the first of them hands it on. */
 static void hear_event(struct nats *nats, const struct nats_sub *sub, const char *from,
 		       const char *topic, const uint8_t *frame, size_t n)
 {
-	struct first_want first = {0};
 	char server[NATS_SERVER_ID + 1];
 	uint64_t worker, connection;
 	bool ours = nats_from(nats, from, server, &worker, &connection);
@@ -223,8 +234,7 @@ static void hear_event(struct nats *nats, const struct nats_sub *sub, const char
 	}
 	if (ours)
 		return; /* they have it */
-	topics_each(nats->hub->topics, topic, on_want, &first);
-	if (first.id == sub->id)
+	if (first_want(nats, topic) == sub->id)
 		hub_event_plain(nats->hub, topic, frame, n);
 }
 
@@ -658,6 +668,8 @@ static void nats_free(struct nats **at)
 	nats_subs_free(nats);
 	for (size_t i = 0; i < nats->n_durable; i++)
 		free(nats->durable[i]);
+	for (size_t i = 0; i < NATS_FIRSTS; i++)
+		free(nats->firsts[i].topic);
 	free(nats->urls);
 	free(nats->credentials);
 	free(nats->ca);

@@ -76,6 +76,13 @@ struct nats_sub {
 	const char *operation;
 };
 
+/* The first of the patterns here that a topic matches, as it was at `generation`. */
+struct nats_first {
+	char *topic;
+	uint64_t id, generation;
+};
+#define NATS_FIRSTS 64
+
 /* A call that a worker of this server asked for, and another server is to answer. */
 struct nats_call {
 	TAILQ_ENTRY(nats_call) entry;
@@ -143,6 +150,8 @@ struct nats {
 	LIST_HEAD(, nats_sub) subs_by_id[NATS_BUCKETS];
 	struct nats_operations operations[NATS_BUCKETS]; /* by name */
 	uint64_t last_sub, last_call, last_past;
+	uint64_t generation;		       /* of `subs`: another one whenever they are others */
+	struct nats_first firsts[NATS_FIRSTS]; /* by topic */
 	TAILQ_HEAD(, nats_call) calls;
 	struct nats_calls calls_by_number[NATS_BUCKETS], calls_by_worker[NATS_BUCKETS];
 	size_t n_calls;

@@ -52,6 +52,7 @@ struct nats_sub *nats_sub_new(struct nats *nats, enum nats_role role, uint64_t k
 		return NULL;
 	}
 	sub->id = ++nats->last_sub;
+	nats->generation++;
 	TAILQ_INSERT_TAIL(&nats->subs, sub, entry);
 	LIST_INSERT_HEAD(&nats->subs_by_id[sub->id % NATS_BUCKETS], sub, by_id);
 	sub_say(nats, sub);
@@ -74,6 +75,7 @@ static void sub_free(struct nats *nats, struct nats_sub *sub)
 {
 	TAILQ_REMOVE(&nats->subs, sub, entry);
 	LIST_REMOVE(sub, by_id);
+	nats->generation++;
 	free(sub->subject);
 	free(sub->queue);
 	free(sub);
