@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Many operations and many calls over NATS: what they cost the supervisor, which serves everybody."""
 
+import json
 import os
 import signal
 import threading
@@ -83,7 +84,7 @@ def test_calls_of_a_spoke_with_many_operations(mesh):
     """Each looks for the operation; none reads all of them for it."""
     nats, a = mesh("a")
     wide = [{"name": f"/{i}", "input_schema": {"enum": ["x" * 900]}} for i in range(OPERATIONS - 1)]
-    spoke, plain, asked = a.peer(), natsserver.Plain(nats.port), 1500
+    spoke, plain, asked = a.peer(), natsserver.Plain(nats.port), 1000
     assert spoke.register("dev", *wide, "/one")["type"] == "call.responded"
     settled(nats, a)
     before = procs.cpu_of_one(a.conf.server.pid)
@@ -94,26 +95,34 @@ def test_calls_of_a_spoke_with_many_operations(mesh):
     plain.close()
 
 
-def test_many_calls_to_others(mesh):
-    """They have a bound, and neither an answer nor an end of one looks at all."""
-    each, most = 2048, 16384
-    nats, a = mesh("a", call_timeout=300, max_calls=each)
-    peers = [a.peer() for _ in range(most // each + 1)]
+# Who has which key is who.
+BY_KEY = POLICY.replace('id = "someone"', 'id = request.key_fingerprint')
+
+
+def test_many_calls_to_others(mesh, tmp_path):
+    """They have a bound, of all and of an identity, and neither an answer nor an end of one looks at all."""
+    each, share, most = 2048, 4096, 16384
+    nats, a = mesh("a", policy=BY_KEY, call_timeout=300, max_calls=each)
     plain, answers = natsserver.Plain(nats.port).subscribe("alknet.bus.c.prog.never"), natsserver.Plain(nats.port)
     answers.subscribe("alknet.bus.c.prog.one")
-    before = procs.cpu_of_one(a.conf.server.pid)
-    for peer in peers[:-1]:
-        for n in range(each):
-            peer.request("/prog/never", {}, str(n))
-    for _ in range(most):
-        plain.next()
-    failed(peers[-1].call("/prog/never"), "OVERLOADED")
-    for peer in peers[:-1]:
+    before, peers = procs.cpu_of_one(a.conf.server.pid), []
+    for key in range(most // share):
+        name = procs.make_key(tmp_path / f"key{key}")
+        for peer in [a.peer(str(name)) for _ in range(share // each)]:
+            for n in range(each):
+                peer.request("/prog/never", {}, str(n))
+            peers.append(peer)
+        for _ in range(share):
+            plain.next()
+        failed(a.peer(str(name)).call("/prog/one"), "OVERLOADED")  # while others go on
+    last = a.peer(str(procs.make_key(tmp_path / "last")))
+    failed(last.call("/prog/never"), "OVERLOADED")
+    for peer in peers:
         peer.wire.close()
 
     def one():
-        peers[-1].request("/prog/one")
-        if (came := peers[-1].next())["type"] == "call.error":
+        last.request("/prog/one")
+        if (came := last.next())["type"] == "call.error":
             failed(came, "OVERLOADED")
         return came["type"] == "call.responded"
 
@@ -124,6 +133,61 @@ def test_many_calls_to_others(mesh):
     assert procs.cpu_of_one(a.conf.server.pid) - before < scaled(2)
     for one_of in (plain, answers):
         one_of.close()
+
+
+def headed(plain, subject, value, reply="", **headers):
+    """As a server of alknet that there is not says something."""
+    head = "NATS/1.0\r\n" + "".join(f"Alknet-{name}: {text}\r\n" for name, text in headers.items()) + "\r\n"
+    body = json.dumps(value)
+    plain.write(f"HPUB {subject} {reply} {len(head)} {len(head) + len(body)}\r\n{head}{body}\r\n".encode())
+
+
+def test_many_calls_of_others(mesh):
+    """They have a bound, of all and of an identity, and an end of one does not look at all."""
+    share, most, server = 1024, 4096, "0123456789abcdef"
+    nats, a = mesh("a", call_timeout=300)
+    plain, asked = natsserver.Plain(nats.port).subscribe("answers.*"), 0
+    spoke = a.peer()
+    assert spoke.register("dev", "/one")["type"] == "call.responded"
+    settled(nats, a)
+
+    def alive():
+        headed(plain, "alknet.bus.alive", None, From=server)
+
+    def ask(identity, reply):
+        who = {"Identity": json.dumps({"id": identity, "scopes": []}), "From": server} if identity else {}
+        headed(plain, "alknet.bus.c.dev.one", {"input": 1}, f"answers.{reply}", **who)
+
+    def answer():
+        """The first word, of the next."""
+        subject, _, value = plain.next()
+        return subject, value and value["code"]
+
+    # Others than the one that has all of its own; the last one is programs without a name.
+    for identity in ["i0", "i1", "i2", ""]:
+        alive()
+        for n in range(share):
+            ask(identity, f"{identity}{n}")
+            asked += 1
+        for n in range(share):
+            if identity:
+                assert answer() == (f"answers.{identity}{n}", None)
+            spoke.next()
+        if identity != "":
+            ask(identity, "more")
+            assert answer() == ("answers.more", "OVERLOADED")
+    ask("other", "last")
+    assert answer() == ("answers.last", "OVERLOADED")
+    before = procs.cpu_of_one(a.conf.server.pid)
+    for n in range(40000):
+        headed(plain, "alknet.bus.x", f"answers.none{n}", From=server)
+    headed(plain, "alknet.bus.x", "answers.i00", From=server)
+    assert spoke.next()["type"] == "call.aborted"
+    assert procs.cpu_of_one(a.conf.server.pid) - before < scaled(0.2)
+    alive()
+    ask("i0", "again")
+    assert answer() == ("answers.again", None)
+    plain.close()
 
 
 def written(pid):

@@ -21,6 +21,9 @@
 #define NATS_SERVER_ID 16
 #define NATS_BUCKETS 4096
 #define NATS_CALLS_MAX 16384 /* that go out, all clients' together */
+/* Of one identity, so that it leaves the others some: as many that go out, and that come in. */
+#define NATS_CALLS_SHARE (NATS_CALLS_MAX / 4)
+#define NATS_SERVES_SHARE (HUB_CALLS_MAX / 4)
 
 struct nats_link;
 struct nats_link_ops {
@@ -88,6 +91,7 @@ struct nats_call {
 	TAILQ_ENTRY(nats_call) entry;
 	LIST_ENTRY(nats_call) by_number, by_worker;
 	uint64_t number, worker, worker_number, seen;
+	size_t share;			 /* whose it is */
 	char server[NATS_SERVER_ID + 1]; /* "" until it said so */
 	bool many;
 	bool describes; /* it asks what the operation is */
@@ -96,12 +100,13 @@ struct nats_call {
 /* A call that another server asked for. */
 struct nats_serve {
 	TAILQ_ENTRY(nats_serve) entry;
+	LIST_ENTRY(nats_serve) by_reply;
 	struct nats *nats;
 	char *reply;
+	size_t share;
 	char server[NATS_SERVER_ID + 1]; /* "": a program of its own on NATS */
 	uint64_t seen;
 	struct hub_call *call;
-	bool many;
 };
 
 /* A subscription that waits for its history. */
@@ -127,6 +132,7 @@ struct nats_peer {
 };
 
 LIST_HEAD(nats_calls, nats_call);
+LIST_HEAD(nats_serves, nats_serve);
 LIST_HEAD(nats_operations, nats_operation);
 
 struct nats {
@@ -156,6 +162,10 @@ struct nats {
 	struct nats_calls calls_by_number[NATS_BUCKETS], calls_by_worker[NATS_BUCKETS];
 	size_t n_calls;
 	TAILQ_HEAD(, nats_serve) serves;
+	struct nats_serves serves_by_reply[NATS_BUCKETS];
+	/* How many there are of an identity, which those in one bucket share; the last one is that
+	 * of programs of their own on NATS. */
+	uint32_t calls_of[NATS_BUCKETS], serves_of[NATS_BUCKETS + 1];
 	TAILQ_HEAD(, nats_past) pasts;
 	size_t n_pasts;
 	uint64_t reconnects, refused, lost, lost_logged;

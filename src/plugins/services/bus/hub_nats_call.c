@@ -21,12 +21,22 @@ static struct nats_calls *by_worker(struct nats *nats, uint64_t worker, uint64_t
 	return &nats->calls_by_worker[(worker * 31 + number) % NATS_BUCKETS];
 }
 
-static struct nats_call *call_make(struct nats *nats, uint64_t worker, uint64_t number)
+static size_t bucket_of(const char *text)
 {
-	struct nats_call *call = calloc(1, sizeof(*call));
+	return wire_hash(text, strlen(text)) % NATS_BUCKETS;
+}
 
-	if (call == NULL)
+/* NULL: there are too many. */
+static struct nats_call *call_make(struct nats *nats, uint64_t worker, uint64_t number,
+				   size_t share)
+{
+	struct nats_call *call;
+
+	if (nats->n_calls >= NATS_CALLS_MAX || nats->calls_of[share] >= NATS_CALLS_SHARE ||
+	    (call = calloc(1, sizeof(*call))) == NULL)
 		return NULL;
+	call->share = share;
+	nats->calls_of[share]++;
 	call->number = ++nats->last_call;
 	call->worker = worker;
 	call->worker_number = number;
@@ -43,6 +53,7 @@ static void call_free(struct nats *nats, struct nats_call *call)
 	LIST_REMOVE(call, by_number);
 	LIST_REMOVE(call, by_worker);
 	nats->n_calls--;
+	nats->calls_of[call->share]--;
 	free(call);
 }
 
@@ -94,7 +105,7 @@ static void call_out(struct hub *hub, uint64_t worker, uint64_t number, bool des
 		answer_error(hub, worker, number, "NOT_FOUND", "no such operation");
 		return;
 	}
-	call = nats->n_calls < NATS_CALLS_MAX ? call_make(nats, worker, number) : NULL;
+	call = call_make(nats, worker, number, bucket_of(identity));
 	if (call == NULL) {
 		answer_error(hub, worker, number, "OVERLOADED",
 			     "too many calls to other servers are under way");
@@ -248,9 +259,28 @@ void nats_hear_answer(struct nats *nats, const char *subject, const char *from, 
 
 /* ---- calls that come in ---------------------------------------------------------------------- */
 
+static struct nats_serve *serve_new(struct nats *nats, const char *reply, size_t share)
+{
+	struct nats_serve *serve = calloc(1, sizeof(*serve));
+
+	if (serve == NULL || (serve->reply = strdup(reply)) == NULL) {
+		free(serve);
+		return NULL;
+	}
+	serve->nats = nats;
+	serve->share = share;
+	serve->seen = alk_loop_now(nats->hub->loop);
+	nats->serves_of[share]++;
+	TAILQ_INSERT_TAIL(&nats->serves, serve, entry);
+	LIST_INSERT_HEAD(&nats->serves_by_reply[bucket_of(reply)], serve, by_reply);
+	return serve;
+}
+
 void nats_serve_free(struct nats_serve *serve)
 {
+	serve->nats->serves_of[serve->share]--;
 	TAILQ_REMOVE(&serve->nats->serves, serve, entry);
+	LIST_REMOVE(serve, by_reply);
 	hub_call_cancel(&serve->call);
 	free(serve->reply);
 	free(serve);
@@ -313,39 +343,40 @@ static bool target_find(const struct nats *nats, const struct nats_sub *sub,
 void nats_hear_call(struct nats *nats, const struct nats_sub *sub, const char *reply,
 		    const char *from, const char *identity, const char *status, const char *body)
 {
-	struct nats_serve *serve;
+	struct nats_serve *serve = NULL;
 	struct hub_target target;
 	const char *wrong = "NOT_FOUND\0no such operation";
+	char server[NATS_SERVER_ID + 1];
 	json_t *json = json_loads(body, JSON_DECODE_ANY, NULL), *input = json;
 	uint64_t worker, connection;
 	bool from_server;
+	size_t share;
 
 	if (*status != '\0' && *reply != '\0')
 		serve_error(nats, reply, "INVALID_INPUT", "the input is not JSON");
-	if (*status != '\0' || *reply == '\0' || json == NULL ||
-	    (serve = calloc(1, sizeof(*serve))) == NULL) {
+	if (*status != '\0' || *reply == '\0' || json == NULL) {
 		json_decref(json);
 		return;
 	}
-	serve->nats = nats;
-	serve->reply = strdup(reply);
-	serve->seen = alk_loop_now(nats->hub->loop);
-	TAILQ_INSERT_TAIL(&nats->serves, serve, entry);
-	nats_from(nats, from, serve->server, &worker, &connection);
-	from_server = serve->server[0] != '\0';
+	nats_from(nats, from, server, &worker, &connection);
+	from_server = *server != '\0';
+	share = from_server && *identity != '\0' ? bucket_of(identity) : NATS_BUCKETS;
 	if (from_server)
 		input = json_object_get(json, "input");
 	if (input == NULL)
 		input = json_null();
-	if (serve->reply == NULL) {
+	if (nats->serves_of[share] >= NATS_SERVES_SHARE) {
+		wrong = "OVERLOADED\0too many calls of this identity are under way";
+	} else if ((serve = serve_new(nats, reply, share)) == NULL) {
 		wrong = "OVERLOADED\0out of memory";
 	} else if (!nats->connected) {
 		/* The program hears calls before it says that NATS is there: all of them would end
 		 * then. */
 		wrong = "UNAVAILABLE\0the operation's server is just back at NATS";
 	} else if (target_find(nats, sub, &target, &input)) {
+		strcpy(serve->server, server);
 		wrong = hub_call_start(nats->hub, &target, input,
-				       from_server && *identity != '\0' ? identity : PROGRAM,
+				       share < NATS_BUCKETS ? identity : PROGRAM,
 				       from_server ? 0 : nats->hub->call_timeout, on_served, serve,
 				       &serve->call);
 		json_decref(input);
@@ -353,7 +384,8 @@ void nats_hear_call(struct nats *nats, const struct nats_sub *sub, const char *r
 	json_decref(json);
 	if (wrong != NULL) {
 		serve_error(nats, reply, wrong, wrong + strlen(wrong) + 1);
-		nats_serve_free(serve);
+		if (serve != NULL)
+			nats_serve_free(serve);
 	} else if (from_server) {
 		serve_say(nats, reply, target.many ? "accepted-many" : "accepted", "null");
 	}
@@ -403,12 +435,13 @@ void nats_hear_abort(struct nats *nats, const char *from, const char *type, cons
 	}
 	json = json_loads(body, JSON_DECODE_ANY, NULL);
 	reply = json_string_value(json);
-	TAILQ_FOREACH(serve, &nats->serves, entry)
-	{
-		if (reply != NULL && strcmp(serve->reply, reply) == 0) {
-			nats_serve_free(serve);
-			break;
+	if (reply != NULL)
+		LIST_FOREACH(serve, &nats->serves_by_reply[bucket_of(reply)], by_reply)
+		{
+			if (strcmp(serve->reply, reply) == 0) {
+				nats_serve_free(serve);
+				break;
+			}
 		}
-	}
 	json_decref(json);
 }
