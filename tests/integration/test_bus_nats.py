@@ -558,6 +558,30 @@ def test_a_call_that_comes_while_nats_is_hardly_back(mesh):
     plain.close()
 
 
+def test_a_call_that_comes_as_its_operation_goes(mesh):
+    """NATS has handed it over: whoever waits is told, at once."""
+    nats, a = mesh("a")
+    plain, operations, pid = natsserver.Plain(nats.port).subscribe("answers.*"), range(16), program_of(a)
+    for _ in range(5):
+        dev = a.peer()
+        assert dev.register("dev", *(f"/{n}" for n in operations))["type"] == "call.responded"
+        settled(nats, a)
+        procs.freeze(pid)
+        dev.wire.close()
+        wait_until(lambda: a.metric("spokes") == 0, 20, "it to go")
+        for n in operations:
+            plain.publish(f"alknet.bus.c.dev.{n}", {}, f"answers.{n}")
+        plain.sync()
+        os.kill(pid, signal.SIGCONT)
+        answers = [plain.next() for _ in operations]
+        assert {subject for subject, _, _ in answers} == {f"answers.{n}" for n in operations}
+        assert [value["code"] for _, _, value in answers] == ["UNAVAILABLE"] * len(operations)
+        plain.publish("alknet.bus.c.dev.0", {}, "answers.gone")
+        assert plain.next()[2] is None
+    assert program_of(a) == pid
+    plain.close()
+
+
 def test_nats_dies_and_comes_back(mesh):
     nats, a, b = mesh(backend_buffer=20000)
     here, there, sender, caller = a.peer().subscribe("x.>"), b.peer().subscribe("x.>"), a.peer(), a.peer()

@@ -28,14 +28,18 @@
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 5000
 #define CREDENTIALS_MAX ((size_t)64 << 10)
+#define DRAINS_MAX 64 /* each is a thread of libnats's */
+#define DRAIN_MS 2000
 
 struct sub {
 	LIST_ENTRY(sub) entry;
 	uint64_t id, kind;
 	char *prefix;
 	natsSubscription *nats;
+	bool drains;
 };
 
+static atomic_int drains;
 static LIST_HEAD(, sub) subs[BUCKETS]; /* by id */
 static natsConnection *connection;
 static jsCtx *js;
@@ -587,19 +591,37 @@ static void do_sub(struct wire_in *in)
 	natsSubscription_SetPendingLimits(sub->nats, -1, (int)NATS_MESSAGE_MAX * 4);
 }
 
-/* Once no callback of it can run any more. */
+/* Once no callback of it can run any more. Only here is the subscription given back: before it was
+ * drained that would end it at once. */
 static void on_sub_done(void *user)
 {
 	struct sub *sub = user;
 
+	if (sub->drains)
+		drains--;
+	natsSubscription_Destroy(sub->nats);
 	free(sub->prefix);
 	free(sub);
+}
+
+/* Unsubscribe throws away what has come, or is on its way: calls that somebody waits for, and that
+ * the hub answers when it is too late for them. */
+static bool sub_drain(struct sub *sub)
+{
+	if (sub->kind != NATS_KIND_JSON || drains >= DRAINS_MAX)
+		return false;
+	drains++; /* before `sub` is the other thread's */
+	sub->drains = true;
+	if (natsSubscription_DrainTimeout(sub->nats, DRAIN_MS) == NATS_OK)
+		return true;
+	drains--;
+	sub->drains = false;
+	return false;
 }
 
 static void do_unsub(struct wire_in *in)
 {
 	uint64_t id = wire_get_number(in);
-	natsSubscription *nats;
 	struct sub *sub;
 
 	LIST_FOREACH(sub, &subs[id % BUCKETS], entry)
@@ -610,10 +632,9 @@ static void do_unsub(struct wire_in *in)
 	if (sub == NULL)
 		return;
 	LIST_REMOVE(sub, entry);
-	nats = sub->nats; /* the other thread may be done with `sub` at once */
-	natsSubscription_SetOnCompleteCB(nats, on_sub_done, sub);
-	natsSubscription_Unsubscribe(nats);
-	natsSubscription_Destroy(nats);
+	natsSubscription_SetOnCompleteCB(sub->nats, on_sub_done, sub);
+	if (!sub_drain(sub))
+		natsSubscription_Unsubscribe(sub->nats);
 }
 
 static natsStatus msg_make(natsMsg **msg, const char *const headers[6], const char *subject,

@@ -447,8 +447,12 @@ static void hear_msg(struct nats *nats, struct wire_in *in)
 	size_t n;
 	const uint8_t *body = wire_get_bytes(in, &n);
 
-	if (!wire_done(in) || sub == NULL || n == 0)
+	if (!wire_done(in) || n == 0)
 		return;
+	if (sub == NULL) {
+		nats_hear_late(nats, subject, reply);
+		return;
+	}
 	/* JSON ends with a NUL, a frame has its length before it. */
 	if (sub->kind == NATS_KIND_JSON ? body[n - 1] != '\0' : n <= 4)
 		return;

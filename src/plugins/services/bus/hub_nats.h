@@ -220,6 +220,8 @@ void nats_hear_answer(struct nats *nats, const char *subject, const char *from, 
 		      const char *status, const char *payload);
 void nats_hear_call(struct nats *nats, const struct nats_sub *sub, const char *reply,
 		    const char *from, const char *identity, const char *status, const char *body);
+/* It came as its subscription ended: whoever waits for an answer gets one. */
+void nats_hear_late(struct nats *nats, const char *subject, const char *reply);
 /* Whoever was connected anew has forgotten every call: the others are told, before anything
  * else. */
 void nats_say_forgotten(struct nats *nats);

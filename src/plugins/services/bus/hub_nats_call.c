@@ -320,6 +320,16 @@ static void serve_error(struct nats *nats, const char *reply, const char *code, 
 	serve_say(nats, reply, "call.error", text);
 }
 
+void nats_hear_late(struct nats *nats, const char *subject, const char *reply)
+{
+	size_t n = strlen(nats->prefix);
+	bool call = strncmp(subject, nats->prefix, n) == 0 &&
+		    (strncmp(subject + n, ".c.", 3) == 0 || strncmp(subject + n, ".d.", 3) == 0);
+
+	if (call && *reply != '\0')
+		serve_error(nats, reply, "UNAVAILABLE", "the operation's server has gone");
+}
+
 /* Where is it, and what is to be asked there? Takes nothing; `input` is new. */
 static bool target_find(const struct nats *nats, const struct nats_sub *sub,
 			struct hub_target *target, json_t **input)

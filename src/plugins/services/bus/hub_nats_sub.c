@@ -163,6 +163,18 @@ static void operation_add(struct nats *nats, const char *name)
 	operation->uses++;
 }
 
+/* The calls of all come first: the program drains only so many at a time, and what is lost of these
+ * is somebody's input. */
+static void operation_close(struct nats *nats, const char *name)
+{
+	struct nats_operation *operation = operation_find(nats, name);
+
+	if (operation == NULL || operation->uses > 1)
+		return;
+	nats_sub_end(nats, operation->calls);
+	operation->calls = 0;
+}
+
 static void operation_drop(struct nats *nats, const char *name)
 {
 	struct nats_operation *operation = operation_find(nats, name);
@@ -194,6 +206,7 @@ void hub_nats_has(struct hub *hub, const char *spoke, const struct hub_operation
 
 void hub_nats_has_no_more(struct hub *hub, const char *spoke, const struct hub_operations *has)
 {
+	operations_each(hub, spoke, has, operation_close);
 	operations_each(hub, spoke, has, operation_drop);
 }
 
