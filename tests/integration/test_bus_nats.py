@@ -582,6 +582,36 @@ def test_a_call_that_comes_as_its_operation_goes(mesh):
     plain.close()
 
 
+def test_calls_that_are_longer_than_nats_takes(mesh):
+    nats, a, b = mesh(max_frame="2M")  # of NATS 1M
+    caller, dev, plain, much = a.peer(), b.peer(), natsserver.Plain(nats.port).subscribe("answers"), "x" * (1 << 20)
+    assert dev.register("dev", "/one", {"name": "/watch", "op_type": "subscription"})["type"] == "call.responded"
+    settled(nats, a, b)
+    failed(caller.call("/dev/one", {"much": much}), "INVALID_INPUT")
+    for answer in (much, "x" * ((1 << 20) - 100)):
+        caller.request("/dev/one")
+        dev.respond(dev.next()["id"], answer)
+        failed(caller.next(), "INTERNAL")
+    caller.request("/dev/watch")
+    asked = dev.next()["id"]
+    for answer in (1, much):
+        dev.respond(asked, answer)
+    assert caller.output() == 1
+    failed(caller.next(), "INTERNAL")
+    assert dev.next() == {"type": "call.aborted", "id": asked, "payload": {}}
+    plain.publish("alknet.bus.c.dev.one", 1, "answers")
+    dev.respond(dev.next()["id"], much)
+    assert plain.next()[2]["code"] == "INTERNAL"
+    # What is a little shorter goes through.
+    much = "x" * ((1 << 20) - 400)
+    caller.request("/dev/one", much)
+    asked = dev.next()
+    assert asked["payload"]["input"] == much
+    dev.respond(asked["id"], much)
+    assert caller.output() == much
+    plain.close()
+
+
 def test_nats_dies_and_comes_back(mesh):
     nats, a, b = mesh(backend_buffer=20000)
     here, there, sender, caller = a.peer().subscribe("x.>"), b.peer().subscribe("x.>"), a.peer(), a.peer()

@@ -85,12 +85,14 @@ static void begin(struct wire_out *out, enum nats_op op)
 	wire_begin(out, (enum wire_op)op);
 }
 
-static void say_state(bool connected, const char *text)
+/* `payload_max` is NATS's, of a message with its headers. */
+static void say_state(bool connected, int64_t payload_max, const char *text)
 {
 	struct wire_out out;
 
 	begin(&out, NATS_STATE);
 	wire_number(&out, connected);
+	wire_number(&out, payload_max > 0 ? (uint64_t)payload_max : 0);
 	wire_text(&out, text);
 	say(&out);
 }
@@ -351,7 +353,8 @@ static void on_connected(natsConnection *nc, void *user)
 		stream_wait();
 	natsConnection_GetConnectedUrl(nc, url, sizeof(url));
 	/* A password may be in it. */
-	say_state(true, strrchr(url, '@') != NULL ? strrchr(url, '@') + 1 : url);
+	say_state(true, natsConnection_GetMaxPayload(nc),
+		  strrchr(url, '@') != NULL ? strrchr(url, '@') + 1 : url);
 }
 
 static void on_disconnected(natsConnection *nc, void *user)
@@ -360,7 +363,7 @@ static void on_disconnected(natsConnection *nc, void *user)
 
 	(void)user;
 	natsConnection_GetLastError(nc, &text);
-	say_state(false, text != NULL && *text != '\0' ? text : "the connection ended");
+	say_state(false, 0, text != NULL && *text != '\0' ? text : "the connection ended");
 }
 
 static void on_closed(natsConnection *nc, void *user)
@@ -396,7 +399,7 @@ static void __attribute__((noreturn)) fatal_text(const char *what, const char *w
 	char text[256];
 
 	snprintf(text, sizeof(text), "%s: %s", what, why);
-	say_state(false, text);
+	say_state(false, 0, text);
 	_exit(1);
 }
 
@@ -523,7 +526,7 @@ static natsStatus connect_first(natsOptions *o)
 	if (s == NATS_OK)
 		return s;
 	text = nats_GetLastError(NULL);
-	say_state(false, text != NULL && *text != '\0' ? text : natsStatus_GetText(s));
+	say_state(false, 0, text != NULL && *text != '\0' ? text : natsStatus_GetText(s));
 	s = natsOptions_SetRetryOnFailedConnect(o, true, on_connected, NULL);
 	return s == NATS_OK ? natsConnection_Connect(&connection, o) : s;
 }

@@ -506,10 +506,13 @@ static void connected_now(struct nats *nats)
 static void hear_state(struct nats *nats, struct wire_in *in)
 {
 	bool connected = wire_get_number(in) != 0;
+	uint64_t payload_max = wire_get_number(in);
 	const char *text = wire_get_text(in);
 
 	if (!wire_done(in))
 		return;
+	if (connected)
+		nats->payload_max = payload_max;
 	if (connected != nats->connected)
 		alk_log(connected ? ALK_LOG_INFO : ALK_LOG_WARN,
 			connected ? "bus backend connected" : "bus backend away",

@@ -152,6 +152,7 @@ struct nats {
 	size_t limit;
 	char server[NATS_SERVER_ID + 1];
 	bool connected;
+	uint64_t payload_max; /* bytes that NATS takes of a message */
 	TAILQ_HEAD(, nats_sub) subs;
 	LIST_HEAD(, nats_sub) subs_by_id[NATS_BUCKETS];
 	struct nats_operations operations[NATS_BUCKETS]; /* by name */

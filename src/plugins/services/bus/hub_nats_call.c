@@ -9,6 +9,17 @@
 /* Calls between servers. Each ends once: by an answer, when either end or NATS goes away, or at its
  * deadline. */
 
+/* The headers' names, a server and a type; an identity comes to it. */
+#define HEADERS_MAX 128
+
+/* Does it go through NATS, and through the program on the other side? */
+static bool fits(const struct nats *nats, const char *payload, const char *identity)
+{
+	size_t n = strlen(payload) + strlen(identity) + HEADERS_MAX;
+
+	return n <= nats->payload_max && n <= NATS_MESSAGE_MAX / 2;
+}
+
 /* ---- calls that go out ----------------------------------------------------------------------- */
 
 static struct nats_calls *by_number(struct nats *nats, uint64_t number)
@@ -103,6 +114,11 @@ static void call_out(struct hub *hub, uint64_t worker, uint64_t number, bool des
 	}
 	if (!nats_operation_subject(nats, subject, describes ? "d" : "c", name)) {
 		answer_error(hub, worker, number, "NOT_FOUND", "no such operation");
+		return;
+	}
+	if (!fits(nats, payload, identity)) {
+		answer_error(hub, worker, number, "INVALID_INPUT",
+			     "the input is longer than a message of NATS");
 		return;
 	}
 	call = call_make(nats, worker, number, bucket_of(identity));
@@ -296,21 +312,6 @@ static void serve_say(struct nats *nats, const char *reply, const char *type, co
 							  .n = strlen(payload)});
 }
 
-static void on_served(void *user, const char *type, const char *payload, bool last)
-{
-	struct nats_serve *serve = user;
-	char *output = NULL;
-
-	if (serve->server[0] == '\0' && strcmp(type, "call.responded") == 0)
-		output = hub_call_output(payload);
-	serve_say(serve->nats, serve->reply, type, output != NULL ? output : payload);
-	free(output);
-	if (!last)
-		return;
-	serve->call = NULL;
-	nats_serve_free(serve);
-}
-
 static void serve_error(struct nats *nats, const char *reply, const char *code, const char *message)
 {
 	char text[256];
@@ -318,6 +319,29 @@ static void serve_error(struct nats *nats, const char *reply, const char *code, 
 	snprintf(text, sizeof(text), "{\"code\":\"%s\",\"message\":\"%s\",\"retryable\":%s}", code,
 		 message, code_is_retryable(code) ? "true" : "false");
 	serve_say(nats, reply, "call.error", text);
+}
+
+static void on_served(void *user, const char *type, const char *payload, bool last)
+{
+	struct nats_serve *serve = user;
+	bool short_enough;
+	char *output = NULL;
+
+	if (serve->server[0] == '\0' && strcmp(type, "call.responded") == 0)
+		output = hub_call_output(payload);
+	if (output != NULL)
+		payload = output;
+	short_enough = fits(serve->nats, payload, "");
+	if (short_enough)
+		serve_say(serve->nats, serve->reply, type, payload);
+	else
+		serve_error(serve->nats, serve->reply, "INTERNAL",
+			    "the answer is longer than a message of NATS");
+	free(output);
+	if (last)
+		serve->call = NULL;
+	if (last || !short_enough)
+		nats_serve_free(serve);
 }
 
 void nats_hear_late(struct nats *nats, const char *subject, const char *reply)

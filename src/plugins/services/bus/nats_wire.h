@@ -27,7 +27,7 @@
 	X(STREAM)   /* name, n, n subjects */                                                      \
 	X(PAST)	    /* tag, subject, since (ms since 1970) */                                      \
 	X(UNPAST)   /* tag: no more of it; THEN_END follows all the same */                        \
-	X(STATE)    /* connected, text */                                                          \
+	X(STATE)    /* connected, bytes that a message may have, text */                           \
 	X(MSG)	    /* id, subject, reply, from, type, identity, status, topic, body */            \
 	X(FAILED)   /* origin, text */                                                             \
 	X(LOST)	    /* n, text: messages that were not handed on */                                \
