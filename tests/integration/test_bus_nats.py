@@ -13,7 +13,7 @@ from harness import natsserver, procs, sshwire
 from harness.buslocal import Local
 from harness.buswire import error, failed, frame
 from harness.configured import Configured
-from harness.waiting import scaled, wait_until
+from harness.waiting import Settled, scaled, wait_until
 from test_bus import Bus
 from test_bus_connect import AGAIN
 
@@ -735,6 +735,42 @@ def test_durable_topics(mesh):
     error(later.next(), "INVALID_INPUT", "t")
     later.send("__subscribe", "t", {"topic": "order.>", "replay": 9223372036854775807})
     error(later.next(), "INVALID_INPUT", "t")
+
+
+def bytes_of(pid, what):
+    """`wchar`, what it wrote, or `rchar`."""
+    with open(f"/proc/{pid}/io") as file:
+        return int(next(line for line in file if line.startswith(what)).split()[1])
+
+
+def test_durable_events_under_way_when_nats_dies(mesh):
+    """What NATS did not say to have stored is told to who published it."""
+    nats, a, b = mesh(jetstream=True, durable=["order.>"])
+    sender, live, other = a.peer(), b.peer().subscribe("order.>"), a.peer()
+    settled(nats, a, b)
+    sender.send("order.new", "first", {})
+    assert live.next()["id"] == "first"
+    wait_until(lambda: replayed(a, "order.>")[1]["type"] == "__ok", 20, "the stream")
+    pid, sent = program_of(a), 20
+    for end in range(2):
+        procs.freeze(nats.popen.pid)
+        before = bytes_of(pid, "rchar")
+        for n in range(sent):
+            sender.send("order.new", str(n), {"pad": "x" * 1000})
+        assert sender.sync() == []
+        wait_until(lambda: bytes_of(pid, "rchar") - before > 1000 * sent, 20, "the program to have them")
+        wait_until(Settled(lambda: bytes_of(pid, "rchar"), times=10), 20, "it to have all of them")
+        nats.kill()
+        answers = [sender.next() for _ in range(sent)]
+        assert [error(one, "UNAVAILABLE") for one in answers] == ["NATS went away"] * sent
+        assert sorted(int(one["id"]) for one in answers) == list(range(sent))
+        wait_until(lambda: a.metric("backend_connected") == 0, 20, "it to be noticed")
+        nats.start()
+        sender.send("order.new", f"again {end}", {})
+        assert live.next()["id"] == f"again {end}"
+        wait_until(lambda: a.metric("backend_connected") == 1 and b.metric("backend_connected") == 1, 20, "it to be back")
+    assert sender.sync() == [] and other.sync() == [] and live.sync() == []
+    assert a.metric("backend_refused_total") == 2 * sent
 
 
 def api(plain, what, value):

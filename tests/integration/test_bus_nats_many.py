@@ -9,7 +9,7 @@ import threading
 from harness import natsserver, procs
 from harness.buswire import failed
 from harness.waiting import Settled, scaled, wait_until
-from test_bus_nats import POLICY, mesh, program_of, pytestmark, settled  # noqa: F401
+from test_bus_nats import POLICY, bytes_of, mesh, program_of, pytestmark, settled  # noqa: F401
 
 SPOKES = 64
 OPERATIONS = 256
@@ -190,10 +190,6 @@ def test_many_calls_of_others(mesh):
     plain.close()
 
 
-def written(pid):
-    return int(next(line for line in open(f"/proc/{pid}/io") if line.startswith("wchar")).split()[1])
-
-
 def test_many_servers_that_ask_for_what_is_retained(mesh):
     """They come back together; each gets all, as fast as NATS takes it."""
     values, each, asking, word = 8, 1000000, 12, "nobody." + "x" * 200
@@ -207,12 +203,12 @@ def test_many_servers_that_ask_for_what_is_retained(mesh):
     plain.subscribe("alknet.bus.k.last")
     # All of them are there before NATS takes the first answer. What was retained comes back from NATS on a way of its own.
     pid = program_of(a)
-    wait_until(Settled(lambda: written(pid), times=10), 20, "the program to have nothing more to say")
-    before = written(pid)
+    wait_until(Settled(lambda: bytes_of(pid, "wchar"), times=10), 20, "the program to have nothing more to say")
+    before = bytes_of(pid, "wchar")
     procs.freeze(a.conf.server.pid)
     for reply in [word] * asking + ["alknet.bus.k.last"]:
         plain.write(b"HPUB alknet.bus.s %b %d %d\r\n%b\r\n" % (reply.encode(), len(head), len(head), head))
-    wait_until(lambda: written(pid) - before > asking * len(word), 20, "them to be said")
+    wait_until(lambda: bytes_of(pid, "wchar") - before > asking * len(word), 20, "them to be said")
     procs.freeze(pid)
     os.kill(a.conf.server.pid, signal.SIGCONT)
     assert a.metric("backend_connects_total") == 1

@@ -42,7 +42,11 @@ struct sub {
 static atomic_int drains;
 static LIST_HEAD(, sub) subs[BUCKETS]; /* by id */
 static natsConnection *connection;
-static jsCtx *js;
+static jsCtx *_Atomic js;
+/* Held while a durable event is handed over, because until that returns it is libnats's and listed:
+ * who takes what is listed away must not free it. */
+static pthread_mutex_t durable_lock = PTHREAD_MUTEX_INITIALIZER;
+static bool durable_said;
 static pthread_mutex_t out_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- to the hub ------------------------------------------------------------------------------ */
@@ -357,11 +361,26 @@ static void on_connected(natsConnection *nc, void *user)
 		  strrchr(url, '@') != NULL ? strrchr(url, '@') + 1 : url);
 }
 
+/* Nobody acknowledges what was under way any more. It may have been stored all the same. */
+static void durable_fail(void)
+{
+	natsMsgList list = {NULL, 0};
+
+	pthread_mutex_lock(&durable_lock);
+	if (durable_said) /* or libnats has no list yet, and looks at it */
+		js_PublishAsyncGetPendingList(&list, js);
+	pthread_mutex_unlock(&durable_lock);
+	for (int i = 0; i < list.Count; i++)
+		say_failed(header(list.Msgs[i], "Alknet-Origin"), "NATS went away");
+	natsMsgList_Destroy(&list);
+}
+
 static void on_disconnected(natsConnection *nc, void *user)
 {
 	const char *text = NULL;
 
 	(void)user;
+	durable_fail();
 	natsConnection_GetLastError(nc, &text);
 	say_state(false, 0, text != NULL && *text != '\0' ? text : "the connection ended");
 }
@@ -538,6 +557,7 @@ static void do_start(struct wire_in *in)
 	natsOptions *o = NULL;
 	natsStatus s = natsOptions_Create(&o);
 	jsOptions options;
+	jsCtx *made = NULL;
 
 	if (s == NATS_OK && urls != NULL)
 		s = options_fill(o, urls, credentials, ca);
@@ -552,9 +572,10 @@ static void do_start(struct wire_in *in)
 	jsOptions_Init(&options);
 	options.Wait = JS_WAIT_MS;
 	options.PublishAsync.AckHandler = on_acked;
-	s = natsConnection_JetStream(&js, connection, &options);
+	s = natsConnection_JetStream(&made, connection, &options);
 	if (s != NATS_OK)
 		fatal("JetStream", s);
+	js = made;
 	natsOptions_Destroy(o);
 	free(urls);
 }
@@ -652,6 +673,17 @@ static natsStatus msg_make(natsMsg **msg, const char *const headers[6], const ch
 	return s;
 }
 
+static natsStatus durable_publish(natsMsg **msg)
+{
+	natsStatus s;
+
+	pthread_mutex_lock(&durable_lock);
+	s = js_PublishMsgAsync(js, msg, NULL);
+	durable_said |= s == NATS_OK;
+	pthread_mutex_unlock(&durable_lock);
+	return s;
+}
+
 static void do_pub(struct wire_in *in)
 {
 	const char *subject = wire_get_text(in), *reply = wire_get_text(in);
@@ -672,8 +704,7 @@ static void do_pub(struct wire_in *in)
 	if (s == NATS_OK && durable && *origin != '\0')
 		s = natsMsgHeader_Set(msg, "Alknet-Origin", origin);
 	if (s == NATS_OK)
-		s = durable ? js_PublishMsgAsync(js, &msg, NULL)
-			    : natsConnection_PublishMsg(connection, msg);
+		s = durable ? durable_publish(&msg) : natsConnection_PublishMsg(connection, msg);
 	if (s != NATS_OK)
 		say_failed(origin, natsStatus_GetText(s));
 	natsMsg_Destroy(msg);
