@@ -582,6 +582,18 @@ def test_a_call_that_comes_as_its_operation_goes(mesh):
     plain.close()
 
 
+def test_an_answer_of_no_known_type(mesh):
+    nats, a = mesh("a")
+    caller, plain = a.peer(), natsserver.Plain(nats.port).subscribe("alknet.bus.c.prog.x").subscribe("alknet.bus.x")
+    for type_ in ("call.later", "call", "call.requested"):
+        caller.request("/prog/x")
+        reply = plain.next()[1]
+        plain.pretend(reply, type_, {"output": 1})
+        failed(caller.next(), "INTERNAL")
+        assert plain.next()[2] == reply  # whoever serves it is told
+    plain.close()
+
+
 def test_calls_that_are_longer_than_nats_takes(mesh):
     nats, a, b = mesh(max_frame="2M")  # of NATS 1M
     caller, dev, plain, much = a.peer(), b.peer(), natsserver.Plain(nats.port).subscribe("answers"), "x" * (1 << 20)

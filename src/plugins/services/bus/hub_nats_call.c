@@ -225,6 +225,26 @@ static void answer_program(struct nats *nats, struct nats_call *call, const char
 	call_free(nats, call);
 }
 
+/* The worker takes nothing else. */
+static bool is_answer(const char *type)
+{
+	static const char *const types[] = {"call.responded", "call.completed", "call.error",
+					    "call.aborted"};
+
+	for (size_t i = 0; i < sizeof(types) / sizeof(*types); i++)
+		if (strcmp(types[i], type) == 0)
+			return true;
+	return false;
+}
+
+/* Whoever serves it may go on: it is told. */
+static void call_stop(struct nats *nats, struct nats_call *call, const char *code,
+		      const char *message)
+{
+	answer_error(nats->hub, call->worker, call->worker_number, code, message);
+	call_abort(nats, call);
+}
+
 void nats_hear_answer(struct nats *nats, const char *subject, const char *from, const char *type,
 		      const char *status, const char *payload)
 {
@@ -257,15 +277,13 @@ void nats_hear_answer(struct nats *nats, const char *subject, const char *from, 
 		nats_call_fail(nats, call, "INTERNAL", "the answer is no operation's schema");
 	} else if (*type == '\0') {
 		answer_program(nats, call, payload);
+	} else if (!is_answer(type)) {
+		call_stop(nats, call, "INTERNAL", "the answer is of no known type");
+	} else if (!hub_has_room(nats->hub, call->worker)) {
+		call_stop(nats, call, "OVERLOADED", "the answers were not read");
 	} else {
 		bool last = !call->many || strcmp(type, "call.responded") != 0;
 
-		if (!hub_has_room(nats->hub, call->worker)) {
-			answer_error(nats->hub, call->worker, call->worker_number, "OVERLOADED",
-				     "the answers were not read");
-			call_abort(nats, call);
-			return;
-		}
 		answer_worker(nats->hub, call->worker, call->worker_number, call->many, type,
 			      payload);
 		if (last)
