@@ -40,8 +40,8 @@ pytestmark = pytest.mark.skipif(
 def mesh(keys, tmp_path, running_programs):
     made, servers = [], []
 
-    def start(names="ab", workers=1, jetstream=False, policy=POLICY, env=None, **bus):
-        nats = natsserver.NatsServer(tmp_path, jetstream)
+    def start(names="ab", workers=1, jetstream=False, policy=POLICY, env=None, config="", **bus):
+        nats = natsserver.NatsServer(tmp_path, jetstream, config)
         made.append(nats)
         for name in names:
             directory = tmp_path / name
@@ -591,6 +591,29 @@ def test_an_answer_of_no_known_type(mesh):
         plain.pretend(reply, type_, {"output": 1})
         failed(caller.next(), "INTERNAL")
         assert plain.next()[2] == reply  # whoever serves it is told
+    plain.close()
+
+
+def test_messages_that_are_longer_than_the_program_takes(mesh):
+    """Where NATS would. The program goes on, and a caller is told."""
+    nats, a = mesh("a", config="max_payload: 32MB\n")
+    peer, plain = a.peer().subscribe("x"), natsserver.Plain(nats.port).subscribe("answers").subscribe("alknet.bus.c.prog.x")
+    settled(nats, a)
+    pid, much = program_of(a), "x" * (9 << 20)
+    # The last one is short, and long as jansson writes it.
+    for input_ in (much.join('""'), "[" + "1e9," * (900 << 10) + "1]"):
+        plain.write(f"PUB alknet.bus.c.any.where answers {len(input_)}\r\n{input_}\r\n".encode())
+        assert plain.next()[2]["code"] == "INVALID_INPUT"
+    peer.request("/prog/x")
+    plain.publish(plain.next()[1], much)
+    failed(peer.next(), "INTERNAL")
+    plain.publish("alknet.bus.e.x", {"type": "x", "id": "", "payload": much})
+    head, body = f"NATS/1.0\r\nAlknet-Type: {much}\r\n\r\n", '{"type":"x","id":"","payload":1}'
+    plain.write(f"HPUB alknet.bus.e.x {len(head)} {len(head) + len(body)}\r\n{head}{body}\r\n".encode())
+    plain.publish("alknet.bus.e.x", {"type": "x", "id": "", "payload": "good"})
+    assert peer.next()["payload"] == "good"
+    assert a.metric("backend_lost_total") == 2
+    assert program_of(a) == pid and a.metric("backend_connects_total") == 1
     plain.close()
 
 

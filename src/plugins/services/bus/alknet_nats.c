@@ -181,8 +181,8 @@ static const char *put_frame(struct wire_out *out, const void *body, size_t n, c
 	return wrong;
 }
 
-/* The text as jansson writes it, so that it has an end. What is no JSON has a status that says so:
- * somebody waits for what comes of it. */
+/* The text as jansson writes it, so that it has an end. What is no JSON, or too long, has a status
+ * that says so: somebody waits for what comes of it. */
 static void put_json(struct wire_out *out, const char *status, const char *body, size_t n)
 {
 	struct alk_err ignored;
@@ -190,11 +190,16 @@ static void put_json(struct wire_out *out, const char *status, const char *body,
 	char *text;
 
 	if (n > 0)
-		json = frame_text_check((const uint8_t *)body, n, &ignored) == 0
+		json = n <= NATS_MESSAGE_MAX / 2 &&
+				       frame_text_check((const uint8_t *)body, n, &ignored) == 0
 			       ? json_loadb(body, n, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL)
 			       : NULL;
 	text = json != NULL ? json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
 	json_decref(json);
+	if (text != NULL && strlen(text) > NATS_MESSAGE_MAX / 2) {
+		free(text);
+		text = NULL;
+	}
 	wire_text(out, text != NULL ? status : NATS_STATUS_NO_JSON);
 	wire_text(out, "");
 	wire_text(out, text != NULL ? text : "null");
@@ -232,6 +237,8 @@ static void on_message(natsConnection *nc, natsSubscription *nats, natsMsg *msg,
 		wrong = put_frame(&out, body, n, sub->kind == NATS_KIND_EVENT ? sub->prefix : NULL,
 				  subject);
 	}
+	if (wrong == NULL && out.n > NATS_MESSAGE_MAX)
+		wrong = "a message has headers that are too long";
 	if (wrong != NULL) {
 		wire_free(&out);
 		say_lost(1, wrong);
