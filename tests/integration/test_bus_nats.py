@@ -808,6 +808,46 @@ def test_durable_events_under_way_when_nats_dies(mesh):
     assert a.metric("backend_refused_total") == 2 * sent
 
 
+def test_history_right_behind_a_burst(mesh):
+    """It has what NATS had not said to have stored yet."""
+    nats, a = mesh("a", jetstream=True, durable=["order.>"])
+    sender, sent = a.peer(), 1000
+    settled(nats, a)
+    for round_ in range(3):
+        for n in range(sent):
+            sender.send(f"order.{round_}", str(n), {"pad": "x" * 500})
+        sender.send("__subscribe", "r", {"topic": f"order.{round_}", "replay": "all"})
+        assert sender.next() == {"type": "__ok", "id": "r", "payload": {}}
+        assert [sender.next()["id"] for _ in range(sent)] == [str(n) for n in range(sent)]
+        sender.send("__unsubscribe", "r")
+        assert sender.next()["id"] == "r"
+
+
+def test_history_before_what_waits_has_gone_out(mesh):
+    """One that was there does not come back: events wait for it, and are in no history yet."""
+    nats, a, b = mesh(jetstream=True, durable=["order.>"])
+    sender = a.peer()
+    settled(nats, a, b)
+    nats.kill()
+    wait_until(lambda: a.metric("backend_connected") == 0, 20, "it to be noticed")
+    b.conf.server.expected_status = None
+    for pid in procs.tree(b.conf.server.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    sender.send("order.new", "held", {})
+    assert sender.sync() == []
+    nats.start()
+    wait_until(lambda: a.metric("backend_connected") == 1, 20, "it to be back")
+
+    def history():
+        peer, answer = replayed(a, "order.>")
+        if answer["type"] == "__ok":
+            return peer
+        error(answer, "UNAVAILABLE", "r")
+
+    assert wait_until(history, 20, "there to be history").next()["id"] == "held"
+
+
 def api(plain, what, value):
     """JetStream's own."""
     plain.publish(f"$JS.API.{what}", value, "api")

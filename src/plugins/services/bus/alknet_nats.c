@@ -785,8 +785,13 @@ static natsStatus past_read(const struct past *past)
 	uint64_t pending, left = UINT64_MAX;
 	jsSubOptions options;
 	natsMsg *msg = NULL;
+	jsPubOptions before;
 	natsStatus s;
 
+	/* What was published before is in the stream once that is acknowledged. */
+	jsPubOptions_Init(&before);
+	before.MaxWait = PAST_GROWS_MS;
+	js_PublishAsyncComplete(js, &before);
 	jsSubOptions_Init(&options);
 	options.Ordered = true;
 	options.Config.DeliverPolicy = past->since > 0 ? js_DeliverByStartTime : js_DeliverAll;

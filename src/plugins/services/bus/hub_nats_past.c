@@ -26,7 +26,8 @@ const char *hub_nats_past(struct hub *hub, uint64_t worker, uint64_t tag, const 
 	char subject[NATS_SUBJECT_MAX];
 	struct wire_out out;
 
-	if (nats == NULL || nats->n_durable == 0 || !nats->connected ||
+	/* While events wait their history would be asked before they are in it. */
+	if (nats == NULL || nats->n_durable == 0 || !nats->flows ||
 	    !nats_topic(nats, subject, "e", pattern, true))
 		return "UNAVAILABLE\0there is no history: no durable topics, or NATS is away";
 	if (nats->n_pasts >= PASTS_MAX)
