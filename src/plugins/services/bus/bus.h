@@ -114,9 +114,10 @@ struct sub {
 	struct sub *next, **prev;	     /* of the channel */
 	struct sub *group_next, *group_last; /* a ring */
 	struct group *group;
-	uint64_t tag; /* while the hub has not answered */
-	bool told;    /* the hub has it */
-	bool past;    /* history of the backend's: what comes meanwhile waits, also from the hub */
+	uint64_t tag;	       /* while the hub has not answered */
+	LIST_ENTRY(sub) asked; /* as long, of its bucket by this */
+	bool told;	       /* the hub has it */
+	bool past; /* history of the backend's: what comes meanwhile waits, also from the hub */
 	/* What is replayed, and behind it the events that came meanwhile. */
 	TAILQ_HEAD(helds, held) held;
 	struct held *replayed; /* the last one that is; NULL: none */
@@ -216,7 +217,6 @@ struct conn {
 	struct frame frame;
 	struct alk_channel_ask *ask;
 	conn_then *then;
-	uint64_t tag;
 	bool waiting, stalled, eof;
 	bool heard; /* what the hub had said when the frame came */
 	bool in_line, has_turn;
@@ -231,6 +231,7 @@ struct conn {
 #define BUS_CALL_BUCKETS 1024
 #define BUS_CONN_BUCKETS 1024
 #define BUS_SPOKE_BUCKETS 1024
+#define BUS_TAG_BUCKETS 1024
 
 /* What a local user may be told apart by. */
 struct bus_scopes {
@@ -254,7 +255,8 @@ struct bus {
 	uint64_t self; /* this worker's number; 0 = not told yet */
 	bool peers, backend;
 	struct topics *topics;
-	struct group **groups; /* each at its number - 1 */
+	LIST_HEAD(sub_bucket, sub) asked[BUS_TAG_BUCKETS]; /* not answered by the hub */
+	struct group **groups;				   /* each at its number - 1 */
 	size_t size_groups;
 	struct conn *conns;
 	LIST_HEAD(conn_bucket, conn) by_number[BUS_CONN_BUCKETS];

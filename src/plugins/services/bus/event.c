@@ -183,6 +183,8 @@ static void sub_free(struct sub **at)
 	struct bus *bus = sub->conn->bus;
 
 	*at = NULL;
+	if (sub->tag != 0)
+		LIST_REMOVE(sub, asked);
 	if (sub->group != NULL)
 		group_leave(bus, sub);
 	topics_remove(bus->topics, &sub->link);
@@ -222,14 +224,33 @@ static struct sub *sub_find(const struct conn *c, const char *ref)
 	return sub;
 }
 
+/* Those that the hub has not answered */
+
 static struct sub *sub_of_tag(const struct bus *bus, uint64_t tag)
 {
-	for (struct conn *c = bus->conns; c != NULL; c = c->next)
-		for (struct sub *sub = c->subs; sub != NULL && (c->inner || c->tag == tag);
-		     sub = sub->next)
-			if (sub->tag == tag)
-				return sub;
+	struct sub *sub;
+
+	LIST_FOREACH(sub, &bus->asked[tag % BUS_TAG_BUCKETS], asked)
+	{
+		if (sub->tag == tag)
+			return sub;
+	}
 	return NULL;
+}
+
+static void sub_asked(struct sub *sub)
+{
+	struct bus *bus = sub->conn->bus;
+
+	sub->tag = ++bus->last_tag;
+	LIST_INSERT_HEAD(&bus->asked[sub->tag % BUS_TAG_BUCKETS], sub, asked);
+}
+
+static void sub_answered(struct sub *sub)
+{
+	if (sub->tag != 0)
+		LIST_REMOVE(sub, asked);
+	sub->tag = 0;
 }
 
 static struct sub *sub_new(struct conn *c, const char *ref, const char *pattern, const char *group)
@@ -328,7 +349,7 @@ static void subscribe_now(struct conn *c, bool allowed, const char *reason)
 		conn_error(c, "error", ref, "OVERLOADED", "out of memory");
 		return;
 	}
-	sub->tag = c->tag = ++c->bus->last_tag;
+	sub_asked(sub);
 	sub->past = wish.replay == WIRE_REPLAY_PAST;
 	if ((sub->past && !held_look_alike(sub)) ||
 	    (wish.replay != WIRE_REPLAY_NO &&
@@ -351,8 +372,7 @@ static void subscribe_now(struct conn *c, bool allowed, const char *reason)
 	conn_error(c, "error", ref, "UNAVAILABLE", "the hub does not answer");
 }
 
-/* A member has no use for the answer, and several may be on their way: `tag` of the connection is
- * the last one's. */
+/* A member has no use for the answer, and several may be on their way. */
 int event_subscribe_inner(struct conn *c, const char *pattern, const char *group)
 {
 	char ref[24];
@@ -363,7 +383,7 @@ int event_subscribe_inner(struct conn *c, const char *pattern, const char *group
 	sub = sub_new(c, ref, pattern, group);
 	if (sub == NULL)
 		return -ENOMEM;
-	sub->tag = ++c->bus->last_tag;
+	sub_asked(sub);
 	wire_begin(&out, WIRE_SUBSCRIBE);
 	wire_number(&out, sub->tag);
 	wire_number(&out, WIRE_REPLAY_NO);
@@ -456,7 +476,7 @@ void event_subscribed(struct bus *bus, uint64_t tag, uint64_t group, const char 
 		return;
 	}
 	sub->told = true;
-	sub->tag = 0;
+	sub_answered(sub);
 	if (*sub->group_name != '\0')
 		rc = group_join(bus, sub, group);
 	else if (sub->link.node == NULL)
