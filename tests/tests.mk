@@ -40,6 +40,7 @@ UNIT_TESTS = \
 	tests/unit/test_auth \
 	tests/unit/test_board \
 	tests/unit/test_bus_conn \
+	tests/unit/test_bus_halves \
 	tests/unit/test_bus_spoke \
 	tests/unit/test_cert \
 	tests/unit/test_companion \
@@ -100,6 +101,11 @@ UNIT_TESTS += tests/unit/test_iroh_parts
 tests_unit_test_companion_SOURCES = tests/unit/test_companion.c $(COMPANION_SOURCES)
 tests_unit_test_bus_conn_SOURCES = tests/unit/test_bus_conn.c src/plugins/services/bus/bus_conn.c \
 	src/plugins/services/bus/call.c src/plugins/services/bus/wire.c
+tests_unit_test_bus_halves_SOURCES = tests/unit/test_bus_halves.c src/plugins/services/bus/bus_conn.c \
+	src/plugins/services/bus/call.c src/plugins/services/bus/event.c src/plugins/services/bus/half.c \
+	src/plugins/services/bus/hub.c src/plugins/services/bus/hub_call.c src/plugins/services/bus/hub_keep.c \
+	src/plugins/services/bus/hub_operation.c src/plugins/services/bus/hub_spoke.c \
+	src/plugins/services/bus/wire.c
 tests_unit_test_bus_spoke_SOURCES = tests/unit/test_bus_spoke.c src/plugins/services/bus/spoke.c \
 	src/plugins/services/bus/wire.c
 tests_unit_test_hub_spoke_SOURCES = tests/unit/test_hub_spoke.c src/plugins/services/bus/hub_spoke.c \

@@ -197,6 +197,7 @@ static void worker_free(struct bus **bus)
 
 		conn_free(&c);
 	}
+	event_end(*bus);
 	alk_task_cancel((*bus)->loop, &(*bus)->turn);
 	half_stop(*bus);
 	spoke_all_end(*bus);

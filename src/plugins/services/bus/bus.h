@@ -108,9 +108,9 @@ struct group {
 
 /* One subscription of one channel. */
 struct sub {
-	struct topic_sub link; /* in the store, unless in a group */
-	bool is_group;	       /* false: see struct group */
-	struct conn *conn;
+	struct topic_sub link;		     /* in the store, unless in a group */
+	bool is_group;			     /* false: see struct group */
+	struct conn *conn;		     /* NULL: it has gone before the hub answered */
 	struct sub *next, **prev;	     /* of the channel */
 	struct sub *group_next, *group_last; /* a ring */
 	struct group *group;
@@ -353,11 +353,13 @@ void event_deliver(struct bus *bus, const char *topic, uint64_t except, struct p
 		   bool plain, struct wire_in *groups, uint64_t n);
 void event_replay(struct bus *bus, uint64_t tag, bool recent, const uint8_t *bytes, size_t n);
 void event_refused(struct bus *bus, uint64_t connection, const char *topic, const char *why);
-/* `group`: its number, of a group. */
-void event_subscribed(struct bus *bus, uint64_t tag, uint64_t group, const char *code,
+/* `counts`: the hub has it, also if it was refused; `group`: its number, of a group. */
+void event_subscribed(struct bus *bus, uint64_t tag, bool counts, uint64_t group, const char *code,
 		      const char *message);
 void event_lost(struct bus *bus, uint64_t n);
 void event_forget(struct conn *c);
+/* Those that the hub will not answer any more. */
+void event_end(struct bus *bus);
 
 /* request.c */
 void request_call(struct conn *c);

@@ -177,14 +177,11 @@ static void sub_release(struct sub *sub, bool deliver)
 	sub->alike = NULL;
 }
 
-static void sub_free(struct sub **at)
+/* Nothing comes to it any more. */
+static void sub_part(struct sub *sub)
 {
-	struct sub *sub = *at;
 	struct bus *bus = sub->conn->bus;
 
-	*at = NULL;
-	if (sub->tag != 0)
-		LIST_REMOVE(sub, asked);
 	if (sub->group != NULL)
 		group_leave(bus, sub);
 	topics_remove(bus->topics, &sub->link);
@@ -193,26 +190,46 @@ static void sub_free(struct sub **at)
 	if (sub->next != NULL)
 		sub->next->prev = sub->prev;
 	sub->conn->n_subs--;
+	sub->conn = NULL;
+}
+
+static void sub_free(struct sub **at)
+{
+	struct sub *sub = *at;
+
+	*at = NULL;
+	if (sub->conn != NULL)
+		sub_part(sub);
+	if (sub->tag != 0)
+		LIST_REMOVE(sub, asked);
 	free(sub->pattern);
 	free(sub->group_name);
 	free(sub->ref);
 	free(sub);
 }
 
-/* The hub is told, if it was told of it, whatever it answered or will: it undoes nothing itself. */
-static void sub_end(struct sub **at)
+/* Only what counts at the hub is taken back from it: by the time that another one is, the name may
+ * be somebody else's. What it has not answered yet stays, by its tag alone, until it does. */
+static void sub_end(struct bus *bus, struct sub **at)
 {
 	struct sub *sub = *at;
 	struct wire_out out;
 
-	if (sub->told || sub->tag != 0) {
+	if (sub->conn != NULL)
+		sub_part(sub);
+	if (sub->tag == 0 && sub->told) {
 		wire_begin(&out, WIRE_UNSUBSCRIBE);
-		wire_number(&out, sub->tag);
 		wire_text(&out, sub->pattern);
 		wire_text(&out, sub->group_name);
-		bus_say(sub->conn->bus, &out);
+		bus_say(bus, &out);
+	} else if (sub->tag != 0 && sub->past) {
+		wire_begin(&out, WIRE_STOP);
+		wire_number(&out, sub->tag);
+		bus_say(bus, &out);
 	}
-	sub_free(at);
+	if (sub->tag == 0)
+		sub_free(at);
+	*at = NULL;
 }
 
 static struct sub *sub_find(const struct conn *c, const char *ref)
@@ -248,8 +265,7 @@ static void sub_asked(struct sub *sub)
 
 static void sub_answered(struct sub *sub)
 {
-	if (sub->tag != 0)
-		LIST_REMOVE(sub, asked);
+	LIST_REMOVE(sub, asked);
 	sub->tag = 0;
 }
 
@@ -436,7 +452,7 @@ void event_replay(struct bus *bus, uint64_t tag, bool recent, const uint8_t *byt
 	struct packet *packet;
 	struct held *h;
 
-	if (sub == NULL)
+	if (sub == NULL || sub->conn == NULL)
 		return;
 	packet = packet_new(bytes, n);
 	if (packet == NULL) {
@@ -455,7 +471,7 @@ void event_replay(struct bus *bus, uint64_t tag, bool recent, const uint8_t *byt
 	packet_unref(&packet);
 }
 
-void event_subscribed(struct bus *bus, uint64_t tag, uint64_t group, const char *code,
+void event_subscribed(struct bus *bus, uint64_t tag, bool counts, uint64_t group, const char *code,
 		      const char *message)
 {
 	struct sub *sub = sub_of_tag(bus, tag);
@@ -464,19 +480,23 @@ void event_subscribed(struct bus *bus, uint64_t tag, uint64_t group, const char 
 
 	if (sub == NULL)
 		return;
+	sub_answered(sub);
+	sub->told = counts;
 	c = sub->conn;
+	if (c == NULL) {
+		sub_end(bus, &sub);
+		return;
+	}
 	if (*code != '\0') {
 		if (c->inner)
 			alk_log(ALK_LOG_ERROR, "a subscription of this server's own was refused",
 				ALK_STR("pattern", sub->pattern), ALK_STR("reason", message));
 		else
 			conn_error(c, "error", sub->ref, code, message);
-		sub_end(&sub);
+		sub_end(bus, &sub);
 		conn_go_on(c);
 		return;
 	}
-	sub->told = true;
-	sub_answered(sub);
 	if (*sub->group_name != '\0')
 		rc = group_join(bus, sub, group);
 	else if (sub->link.node == NULL)
@@ -484,7 +504,7 @@ void event_subscribed(struct bus *bus, uint64_t tag, uint64_t group, const char 
 	if (rc < 0) {
 		if (!c->inner)
 			conn_error(c, "error", sub->ref, "OVERLOADED", "out of memory");
-		sub_end(&sub);
+		sub_end(bus, &sub);
 	} else {
 		if (!c->inner)
 			conn_say(c, "__ok", sub->ref, json_object());
@@ -501,7 +521,7 @@ void event_unsubscribe(struct conn *c)
 		conn_error(c, "error", c->frame.id, "NOT_FOUND", "no subscription has this id");
 		return;
 	}
-	sub_end(&sub);
+	sub_end(c->bus, &sub);
 	conn_say(c, "__ok", c->frame.id, json_object());
 	conn_settle(c);
 }
@@ -511,8 +531,18 @@ void event_forget(struct conn *c)
 	while (c->subs != NULL) {
 		struct sub *sub = c->subs;
 
-		sub_end(&sub);
+		sub_end(c->bus, &sub);
 	}
+}
+
+void event_end(struct bus *bus)
+{
+	for (size_t i = 0; i < BUS_TAG_BUCKETS; i++)
+		while (!LIST_EMPTY(&bus->asked[i])) {
+			struct sub *sub = LIST_FIRST(&bus->asked[i]);
+
+			sub_free(&sub);
+		}
 }
 
 /* Delivery */

@@ -130,11 +130,13 @@ static void on_deliver(struct bus *bus, struct wire_in *in)
 
 static void on_subscribed(struct bus *bus, struct wire_in *in)
 {
-	uint64_t tag = wire_get_number(in), group = wire_get_number(in);
+	uint64_t tag = wire_get_number(in);
+	bool counts = wire_get_number(in) != 0;
+	uint64_t group = wire_get_number(in);
 	const char *code = wire_get_text(in), *message = wire_get_text(in);
 
 	if (wire_done(in))
-		event_subscribed(bus, tag, group, code, message);
+		event_subscribed(bus, tag, counts, group, code, message);
 }
 
 static void on_registered(struct bus *bus, struct wire_in *in)

@@ -256,8 +256,28 @@ void hub_worker_down(struct hub *hub, uint64_t worker)
 	hub_tell_peers(hub);
 }
 
-/* What is refused is not undone here: the worker says UNSUBSCRIBE for whatever it said SUBSCRIBE
- * for, as it has to when the subscriber goes before the answer comes. */
+static void say_subscribed(struct hub *hub, uint64_t worker, uint64_t tag, bool counts,
+			   uint64_t group, const char *code, const char *message)
+{
+	struct wire_out out;
+
+	wire_begin(&out, WIRE_SUBSCRIBED);
+	wire_number(&out, tag);
+	wire_number(&out, counts);
+	wire_number(&out, group);
+	wire_text(&out, code);
+	wire_text(&out, message);
+	hub_say(hub, worker, &out);
+}
+
+void hub_subscribed(struct hub *hub, uint64_t worker, uint64_t tag, uint64_t group,
+		    const char *code, const char *message)
+{
+	say_subscribed(hub, worker, tag, true, group, code, message);
+}
+
+/* What is refused and counts is not undone here: the worker says UNSUBSCRIBE for it, as it has to
+ * when the subscriber goes before the answer comes. */
 static void hear_subscribe(struct hub *hub, struct hub_worker *from, struct wire_in *in)
 {
 	uint64_t tag = wire_get_number(in), replay = wire_get_number(in);
@@ -286,21 +306,8 @@ static void hear_subscribe(struct hub *hub, struct hub_worker *from, struct wire
 		if (wrong == NULL)
 			return; /* the answer follows what is replayed */
 	}
-	hub_subscribed(hub, from->number, tag, want != NULL ? want->number : 0,
+	say_subscribed(hub, from->number, tag, want != NULL, want != NULL ? want->number : 0,
 		       wrong != NULL ? wrong : "", wrong != NULL ? wrong + strlen(wrong) + 1 : "");
-}
-
-void hub_subscribed(struct hub *hub, uint64_t worker, uint64_t tag, uint64_t group,
-		    const char *code, const char *message)
-{
-	struct wire_out out;
-
-	wire_begin(&out, WIRE_SUBSCRIBED);
-	wire_number(&out, tag);
-	wire_number(&out, group);
-	wire_text(&out, code);
-	wire_text(&out, message);
-	hub_say(hub, worker, &out);
 }
 
 void hub_replay_one(struct hub *hub, uint64_t worker, uint64_t tag, bool recent,
@@ -327,15 +334,22 @@ void hub_replay_one(struct hub *hub, uint64_t worker, uint64_t tag, bool recent,
 
 static void hear_unsubscribe(struct hub *hub, const struct hub_worker *from, struct wire_in *in)
 {
-	uint64_t tag = wire_get_number(in);
 	const char *pattern = wire_get_text(in);
 	struct hub_want *want = want_find(hub, pattern, wire_get_text(in));
 
-	if (!wire_done(in) || want == NULL)
+	if (wire_done(in) && want != NULL)
+		want_remove(hub, want, from->number, false);
+}
+
+/* Whoever was answered already has no use for a second answer. */
+static void hear_stop(struct hub *hub, const struct hub_worker *from, struct wire_in *in)
+{
+	uint64_t tag = wire_get_number(in);
+
+	if (!wire_done(in) || tag == 0)
 		return;
-	if (tag != 0)
-		hub_nats_past_stop(hub, from->number, tag);
-	want_remove(hub, want, from->number, false);
+	hub_nats_past_stop(hub, from->number, tag);
+	hub_subscribed(hub, from->number, tag, 0, "", "");
 }
 
 /* Events */
@@ -566,6 +580,9 @@ void hub_hear(struct hub *hub, uint64_t worker, const uint8_t *bytes, size_t n)
 		break;
 	case WIRE_UNSUBSCRIBE:
 		hear_unsubscribe(hub, from, &in);
+		break;
+	case WIRE_STOP:
+		hear_stop(hub, from, &in);
 		break;
 	case WIRE_EVENT:
 		hear_event(hub, from, &in);

@@ -160,7 +160,7 @@ void hub_event_plain(struct hub *hub, const char *topic, const uint8_t *frame, s
 void hub_event_group(struct hub *hub, struct hub_want *want, const char *topic,
 		     const uint8_t *frame, size_t n, uint64_t except_worker,
 		     uint64_t except_connection);
-/* Answer a subscription; `group` is a group's number, else 0. */
+/* Answer a subscription that counts; `group` is a group's number, else 0. */
 void hub_subscribed(struct hub *hub, uint64_t worker, uint64_t tag, uint64_t group,
 		    const char *code, const char *message);
 void hub_replay_one(struct hub *hub, uint64_t worker, uint64_t tag, bool recent,

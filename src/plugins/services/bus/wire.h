@@ -14,7 +14,8 @@
 /* name, fields. To the hub, then from it, then from worker to worker by way of the hub. */
 #define WIRE_OPS(X)                                                                                \
 	X(SUBSCRIBE)   /* tag, replay, since, pattern, group */                                    \
-	X(UNSUBSCRIBE) /* tag (0: it was answered), pattern, group */                              \
+	X(UNSUBSCRIBE) /* pattern, group: of one that was answered, and counts */                  \
+	X(STOP)	       /* tag: nobody waits for this history; it is answered all the same */       \
 	X(EVENT)       /* retain, connection, topic, frame, n, n numbers of groups served */       \
 	X(CREDIT)      /* bytes that were taken; both ways */                                      \
 	X(REGISTER)    /* tag, connection, spoke, identity, operations as JSON */                  \
@@ -27,7 +28,7 @@
 	X(PEERS)       /* whether events are wanted elsewhere; whether there is a backend */       \
 	X(REFUSED)     /* connection, topic, why: an event that the backend did not get */         \
 	X(REPLAY)      /* tag, recent, frame */                                                    \
-	X(SUBSCRIBED)  /* tag, the group's number (0: it is none), code ("" = good), message */    \
+	X(SUBSCRIBED)  /* tag, counts, the group's number (0: it is none), code, message */        \
 	X(DELIVER)     /* topic, but not to, frame, plain, n, n numbers of groups to serve */      \
 	X(LOST)	       /* events that were not delivered */                                        \
 	X(REGISTERED)  /* tag, code, message */                                                    \
@@ -40,6 +41,9 @@
 	X(REMOTE)      /* call, many, type ("" = it is under way), payload: another server's */    \
 	X(DESCRIBE)    /* call, operation, identity: to the hub; REMOTE answers */                 \
 	X(ABORT)       /* call */
+
+/* SUBSCRIBED: the code is "" where all is well. What was refused counts where it is to be taken
+ * back by UNSUBSCRIBE all the same. */
 
 enum wire_op {
 	WIRE_NONE,

@@ -1,0 +1,582 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* Both halves of the bus: two workers and the hub, whose messages wait until the test wants them
+ * heard. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "../../src/plugins/services/bus/hub.h"
+
+#define WORKERS 2
+
+/* What is not asked here. */
+
+void request_call(struct conn *c)
+{
+	(void)c;
+}
+
+void spoke_add(struct bus *bus, struct wire_in *in)
+{
+	(void)bus, (void)in;
+}
+
+void spoke_remove(struct bus *bus, const char *name)
+{
+	(void)bus, (void)name;
+}
+
+void spoke_registered(struct bus *bus, uint64_t number, const char *code, const char *message)
+{
+	(void)bus, (void)number, (void)code, (void)message;
+}
+
+void spoke_forget(struct conn *c)
+{
+	(void)c;
+}
+
+bool operation_allows(const struct operation *operation, const struct alk_identity *identity)
+{
+	(void)operation, (void)identity;
+	return true;
+}
+
+json_t *spoke_describe(const struct bus *bus, const json_t *input, const struct elsewhere *who)
+{
+	(void)bus, (void)input, (void)who;
+	return NULL;
+}
+
+json_t *spoke_described(const char *name, const json_t *output)
+{
+	(void)name, (void)output;
+	return NULL;
+}
+
+const struct operation *inner_find(const struct bus *bus, const char *name)
+{
+	(void)bus, (void)name;
+	return NULL;
+}
+
+bool inner_serve(struct call *call, const struct operation *operation, const json_t *input)
+{
+	(void)call, (void)operation, (void)input;
+	return false;
+}
+
+struct elsewhere *elsewhere_new(const char *identity)
+{
+	(void)identity;
+	return NULL;
+}
+
+void elsewhere_free(struct elsewhere **who)
+{
+	*who = NULL;
+}
+
+const struct alk_identity *elsewhere_identity(const struct elsewhere *who)
+{
+	(void)who;
+	return NULL;
+}
+
+bool elsewhere_may(const struct bus *bus, const struct elsewhere *who, const char *operation)
+{
+	(void)bus, (void)who, (void)operation;
+	return true;
+}
+
+void hub_tail(struct hub *hub, const char *topic, const uint8_t *frame, size_t n)
+{
+	(void)hub, (void)topic, (void)frame, (void)n;
+}
+
+void hub_admin_deinit(struct hub *hub)
+{
+	(void)hub;
+}
+
+int hub_local_check(const struct hub *hub, const struct alk_options *options, struct alk_err *err)
+{
+	(void)hub, (void)options, (void)err;
+	return 0;
+}
+
+int hub_local_apply(struct hub *hub, const struct alk_options *options, struct alk_err *err)
+{
+	(void)hub, (void)options, (void)err;
+	return 0;
+}
+
+void hub_local_deinit(struct hub *hub)
+{
+	(void)hub;
+}
+
+int hub_nats_check(const struct alk_options *options, struct alk_err *err)
+{
+	(void)options, (void)err;
+	return 0;
+}
+
+void hub_nats_apply(struct hub *hub, const struct alk_options *options)
+{
+	(void)hub, (void)options;
+}
+
+void hub_nats_deinit(struct hub *hub)
+{
+	(void)hub;
+}
+
+void hub_nats_want(struct hub *hub, struct hub_want *want)
+{
+	(void)hub, (void)want;
+}
+
+void hub_nats_unwant(struct hub *hub, struct hub_want *want)
+{
+	(void)hub, (void)want;
+}
+
+bool hub_nats_event(struct hub *hub, uint64_t worker, uint64_t connection, const char *topic,
+		    const uint8_t *frame, size_t n, uint64_t retain)
+{
+	(void)hub, (void)worker, (void)connection, (void)topic, (void)frame, (void)n, (void)retain;
+	return true;
+}
+
+void hub_nats_has(struct hub *hub, const char *spoke, const struct hub_operations *has)
+{
+	(void)hub, (void)spoke, (void)has;
+}
+
+void hub_nats_has_no_more(struct hub *hub, const char *spoke, const struct hub_operations *has)
+{
+	(void)hub, (void)spoke, (void)has;
+}
+
+void hub_nats_call(struct hub *hub, uint64_t worker, struct wire_in *in)
+{
+	(void)hub, (void)worker, (void)in;
+}
+
+void hub_nats_describe(struct hub *hub, uint64_t worker, struct wire_in *in)
+{
+	(void)hub, (void)worker, (void)in;
+}
+
+void hub_nats_abort(struct hub *hub, uint64_t worker, struct wire_in *in)
+{
+	(void)hub, (void)worker, (void)in;
+}
+
+void hub_nats_worker_down(struct hub *hub, uint64_t worker)
+{
+	(void)hub, (void)worker;
+}
+
+void hub_nats_past_stop(struct hub *hub, uint64_t worker, uint64_t tag)
+{
+	(void)hub, (void)worker, (void)tag;
+}
+
+/* A history that is read until it is stopped. */
+const char *hub_nats_past(struct hub *hub, uint64_t worker, uint64_t tag, const char *pattern,
+			  uint64_t since)
+{
+	(void)hub, (void)worker, (void)tag, (void)pattern, (void)since;
+	return NULL;
+}
+
+/* Messages */
+
+struct message {
+	STAILQ_ENTRY(message) entry;
+	uint64_t worker;
+	size_t n;
+	uint8_t bytes[];
+};
+STAILQ_HEAD(messages, message);
+
+static struct messages up, down;
+static struct hub *hub;
+static struct bus *bus[WORKERS + 1]; /* each at its number */
+static char ends[WORKERS + 1];	     /* of the line; the hub's first */
+
+int alk_half_send(struct alk_half *half, uint64_t worker, const void *bytes, size_t n)
+{
+	size_t from = (size_t)((char *)half - ends);
+	struct message *m = malloc(sizeof(*m) + n);
+
+	assert_non_null(m);
+	m->worker = from == 0 ? worker : from;
+	m->n = n;
+	memcpy(m->bytes, bytes, n);
+	if (from == 0)
+		STAILQ_INSERT_TAIL(&down, m, entry);
+	else
+		STAILQ_INSERT_TAIL(&up, m, entry);
+	return 0;
+}
+
+static struct message *take(struct messages *messages)
+{
+	struct message *m = STAILQ_FIRST(messages);
+
+	if (m != NULL)
+		STAILQ_REMOVE_HEAD(messages, entry);
+	return m;
+}
+
+static void hub_hears(void)
+{
+	struct message *m;
+
+	while ((m = take(&up)) != NULL) {
+		hub_hear(hub, m->worker, m->bytes, m->n);
+		free(m);
+	}
+}
+
+static void workers_hear(void)
+{
+	struct message *m;
+
+	while ((m = take(&down)) != NULL) {
+		for (uint64_t i = 1; i <= WORKERS; i++)
+			if (m->worker == i || m->worker == ALK_HALF_EVERY_WORKER)
+				bus_hear(bus[i], m->bytes, m->n);
+		free(m);
+	}
+}
+
+static void all_hear(void)
+{
+	while (!STAILQ_EMPTY(&up) || !STAILQ_EMPTY(&down)) {
+		hub_hears();
+		workers_hear();
+	}
+}
+
+/* Channels */
+
+struct channel {
+	struct alk_identity identity;
+	json_t *last; /* frame that it got */
+	unsigned events;
+};
+
+static ssize_t way_write(struct conn *c, const struct iovec *parts, int n)
+{
+	struct channel *channel = c->at;
+	size_t bytes = 0;
+
+	for (int i = 0; i < n; i++) {
+		const char *type;
+
+		json_decref(channel->last);
+		channel->last = json_loadb((const char *)parts[i].iov_base + 4,
+					   parts[i].iov_len - 4, 0, NULL);
+		assert_non_null(channel->last);
+		type = json_string_value(json_object_get(channel->last, "type"));
+		channel->events += strncmp(type, "__", 2) != 0 && strcmp(type, "error") != 0;
+		bytes += parts[i].iov_len;
+	}
+	return (ssize_t)bytes;
+}
+
+static void way_nothing(struct conn *c)
+{
+	(void)c;
+}
+
+static void way_forget(struct conn *c)
+{
+	struct channel *channel = c->at;
+
+	json_decref(channel->last);
+	free(channel);
+}
+
+static const struct alk_identity *way_identity(const struct conn *c)
+{
+	return &((const struct channel *)c->at)->identity;
+}
+
+static int way_ask(struct conn *c, const struct alk_channel_question *question,
+		   void (*done)(void *user, bool allowed, const char *reason), void *user,
+		   struct alk_channel_ask **ask)
+{
+	(void)c, (void)question, (void)done, (void)user, (void)ask;
+	return 1;
+}
+
+static const struct conn_way way = {.write = way_write,
+				    .resume = way_nothing,
+				    .close = way_nothing,
+				    .identity = way_identity,
+				    .ask = way_ask,
+				    .forget = way_forget};
+
+static struct conn *open_as(uint64_t worker, const char *identity)
+{
+	struct channel *channel = calloc(1, sizeof(*channel));
+	struct conn *c;
+
+	assert_non_null(channel);
+	channel->identity.id = identity;
+	c = conn_new(bus[worker], &way, channel);
+	assert_non_null(c);
+	return c;
+}
+
+/* Gives what it was answered with last, perhaps before. */
+static const char *said(struct conn *c)
+{
+	const struct channel *channel = c->at;
+	const json_t *payload = json_object_get(channel->last, "payload");
+	const char *code = json_string_value(json_object_get(payload, "code"));
+
+	return code != NULL ? code : json_string_value(json_object_get(channel->last, "type"));
+}
+
+static void say(struct conn *c, const char *type, const char *id, json_t *payload)
+{
+	size_t n;
+	uint8_t *bytes = frame_make(type, id, payload, &n);
+
+	assert_non_null(bytes);
+	assert_int_equal(conn_data(c, bytes, n), n);
+	frame_free(&bytes, n);
+}
+
+static void subscribe(struct conn *c, const char *topic, const char *group)
+{
+	json_t *payload = json_pack("{s:s}", "topic", topic);
+
+	if (*group != '\0')
+		json_object_set_new(payload, "group", json_string(group));
+	say(c, "__subscribe", topic, payload);
+}
+
+static const char *subscribed(struct conn *c, const char *topic, const char *group)
+{
+	subscribe(c, topic, group);
+	all_hear();
+	conn_flush(c);
+	return said(c);
+}
+
+static unsigned events_of(struct conn *c)
+{
+	conn_flush(c);
+	return ((const struct channel *)c->at)->events;
+}
+
+static void on_tell(void *user)
+{
+	(void)user;
+}
+
+static struct bus *worker_make(struct alk_loop *loop, uint64_t number)
+{
+	struct bus *b = calloc(1, sizeof(*b));
+
+	assert_non_null(b);
+	b->loop = loop;
+	b->half = (struct alk_half *)&ends[number];
+	b->tell = alk_timer_new(loop, "counters", on_tell, b);
+	b->topics = topics_new();
+	b->frame_max = b->queue_max = (size_t)1 << 20;
+	b->subscriptions_max = b->calls_max = 1000000;
+	conn_turns_init(b);
+	half_start(b);
+	return b;
+}
+
+static int setup(void **state)
+{
+	struct alk_loop *loop = alk_loop_new(NULL);
+
+	STAILQ_INIT(&up);
+	STAILQ_INIT(&down);
+	hub = calloc(1, sizeof(*hub));
+	assert_non_null(hub);
+	hub->loop = loop;
+	hub->half = (struct alk_half *)&ends[0];
+	hub->topics = topics_new();
+	TAILQ_INIT(&hub->wants);
+	TAILQ_INIT(&hub->kept);
+	TAILQ_INIT(&hub->spokes);
+	TAILQ_INIT(&hub->tails);
+	TAILQ_INIT(&hub->calls);
+	for (uint64_t i = 1; i <= WORKERS; i++) {
+		bus[i] = worker_make(loop, i);
+		hub_worker_up(hub, i);
+	}
+	all_hear();
+	*state = loop;
+	return 0;
+}
+
+static void worker_end(struct bus *b)
+{
+	while (b->conns != NULL) {
+		struct conn *c = b->conns;
+
+		conn_free(&c);
+	}
+	event_end(b);
+	alk_task_cancel(b->loop, &b->turn);
+	half_stop(b);
+	topics_free(&b->topics);
+	free(b->groups);
+	alk_timer_free(&b->tell);
+	free(b);
+}
+
+static int teardown(void **state)
+{
+	struct alk_loop *loop = *state;
+
+	for (uint64_t i = 1; i <= WORKERS; i++)
+		worker_end(bus[i]);
+	while (!STAILQ_EMPTY(&up))
+		free(take(&up));
+	while (!STAILQ_EMPTY(&down))
+		free(take(&down));
+	hub_free(&hub);
+	alk_loop_free(&loop);
+	return 0;
+}
+
+/* Groups */
+
+static void ask_for_group(uint64_t worker, uint64_t tag, unsigned n)
+{
+	struct wire_out out;
+	char group[32];
+
+	snprintf(group, sizeof(group), "%u", n);
+	wire_begin(&out, WIRE_SUBSCRIBE);
+	wire_number(&out, tag);
+	wire_number(&out, WIRE_REPLAY_NO);
+	wire_number(&out, 0);
+	wire_text(&out, "many");
+	wire_text(&out, group);
+	hub_hear(hub, worker, out.bytes, out.n);
+	wire_free(&out);
+}
+
+/* All but so many. */
+static void fill_groups(unsigned but)
+{
+	for (unsigned i = 0; hub->n_groups < BUS_GROUPS_MAX - but; i++)
+		ask_for_group(2, UINT64_MAX, i);
+	all_hear();
+}
+
+/* Who was refused and is gone later takes nothing away from who was not. */
+static void test_a_group_that_was_refused(void **state)
+{
+	struct conn *first, *second, *third, *sender;
+	uint64_t number;
+
+	(void)state;
+	fill_groups(1);
+	first = open_as(1, "a");
+	second = open_as(1, "b");
+	third = open_as(1, "c");
+	sender = open_as(2, "d");
+	assert_string_equal(subscribed(third, "other", "g"), "__ok");
+	/* Asked for while there is no room, answered when there is. */
+	subscribe(first, "p", "g");
+	say(third, "__unsubscribe", "other", json_object());
+	subscribe(second, "p", "g");
+	all_hear();
+	conn_flush(first);
+	conn_flush(second);
+	assert_string_equal(said(first), "OVERLOADED");
+	assert_string_equal(said(second), "__ok");
+	number = second->subs->group->number;
+	assert_non_null(hub->groups[number - 1]);
+	assert_string_equal(hub->groups[number - 1]->pattern, "p");
+	conn_free(&first);
+	all_hear();
+	say(sender, "p", "", json_object());
+	all_hear();
+	assert_int_equal(events_of(second), 1);
+	/* And nobody else gets its number. */
+	assert_string_equal(subscribed(third, "other", "g"), "OVERLOADED");
+	assert_int_equal(hub->n_groups, BUS_GROUPS_MAX);
+}
+
+/* The same of one that has gone before it was answered: it takes itself away, if it was taken. */
+static void test_who_goes_before_the_answer(void **state)
+{
+	struct conn *gone, *stays = open_as(1, "b"), *sender = open_as(2, "d");
+
+	(void)state;
+	fill_groups(1);
+	for (unsigned i = 0; i < 2; i++) {
+		gone = open_as(1, "a");
+		subscribe(gone, "p", "g");
+		hub_hears();
+		assert_int_equal(hub->n_groups, BUS_GROUPS_MAX);
+		conn_free(&gone);
+		all_hear();
+		assert_int_equal(hub->n_groups, BUS_GROUPS_MAX - 1);
+	}
+	ask_for_group(2, UINT64_MAX, BUS_GROUPS_MAX);
+	gone = open_as(1, "a");
+	subscribe(gone, "p", "g");
+	hub_hears();
+	conn_free(&gone);
+	hub_worker_down(hub, 2);
+	hub_worker_up(hub, 2);
+	subscribe(stays, "p", "g");
+	all_hear();
+	say(sender, "p", "", json_object());
+	all_hear();
+	assert_int_equal(events_of(stays), 1);
+	for (size_t i = 0; i < BUS_TAG_BUCKETS; i++)
+		assert_true(LIST_EMPTY(&bus[1]->asked[i]));
+}
+
+/* Nobody waits for a history that nobody reads to its end. */
+static void test_a_history_that_is_left(void **state)
+{
+	struct conn *gone = open_as(1, "a");
+
+	(void)state;
+	bus[1]->backend = true;
+	say(gone, "__subscribe", "r", json_pack("{s:s, s:s}", "topic", "p", "replay", "all"));
+	all_hear();
+	assert_null(((struct channel *)gone->at)->last);
+	assert_false(TAILQ_EMPTY(&hub->wants));
+	conn_free(&gone);
+	all_hear();
+	assert_true(TAILQ_EMPTY(&hub->wants));
+	for (size_t i = 0; i < BUS_TAG_BUCKETS; i++)
+		assert_true(LIST_EMPTY(&bus[1]->asked[i]));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_a_group_that_was_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_who_goes_before_the_answer, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_history_that_is_left, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
