@@ -473,6 +473,7 @@ static void ask_for_group(uint64_t worker, uint64_t tag, unsigned n)
 	wire_number(&out, 0);
 	wire_text(&out, "many");
 	wire_text(&out, group);
+	wire_text(&out, ""); /* nobody's share */
 	hub_hear(hub, worker, out.bytes, out.n);
 	wire_free(&out);
 }
@@ -570,12 +571,76 @@ static void test_a_history_that_is_left(void **state)
 		assert_true(LIST_EMPTY(&bus[1]->asked[i]));
 }
 
+/* Shares */
+
+static void test_groups_of_an_identity(void **state)
+{
+	struct conn *a = open_as(1, "a"), *b = open_as(2, "a"), *other = open_as(1, "b");
+	char group[32];
+
+	(void)state;
+	for (unsigned i = 0; i < HUB_IDENTITY_GROUPS; i++) {
+		snprintf(group, sizeof(group), "g%u", i);
+		say(i % 2 == 0 ? a : b, "__subscribe", group,
+		    json_pack("{s:s, s:s}", "topic", "p", "group", group));
+		all_hear();
+	}
+	assert_int_equal(hub->n_groups, HUB_IDENTITY_GROUPS);
+	assert_string_equal(subscribed(a, "q", "g"), "OVERLOADED");
+	assert_string_equal(subscribed(b, "q", "g"), "OVERLOADED");
+	assert_string_equal(subscribed(a, "q", ""), "__ok");
+	/* One of those that are there costs nobody anything. */
+	assert_string_equal(subscribed(a, "p", "g1"), "__ok");
+	assert_string_equal(subscribed(other, "p", "g1"), "__ok");
+	assert_string_equal(subscribed(other, "q", "g"), "__ok");
+	assert_string_equal(subscribed(a, "r", "g"), "OVERLOADED");
+	say(a, "__unsubscribe", "g0", json_object());
+	assert_string_equal(subscribed(a, "r", "g"), "__ok");
+	/* What ended is paid back, however it ended. */
+	conn_free(&a);
+	all_hear();
+	hub_worker_down(hub, 2);
+	hub_worker_up(hub, 2);
+	conn_free(&other);
+	all_hear();
+	assert_true(TAILQ_EMPTY(&hub->wants));
+	assert_int_equal(hub->n_groups, 0);
+	for (size_t i = 0; i < HUB_SHARE_BUCKETS; i++)
+		assert_true(LIST_EMPTY(&hub->shares[i]));
+}
+
+static void test_patterns_of_an_identity(void **state)
+{
+	struct conn *a = open_as(1, "a"), *b = open_as(2, "a"), *other = open_as(1, "b");
+	size_t each = HUB_WANT_BYTES + 9 * HUB_WANT_TOKEN_BYTES + 15 + 1 + 220, n;
+	char pattern[300];
+
+	(void)state;
+	for (n = 0; n < HUB_IDENTITY_WANTS / each + 1; n++) {
+		snprintf(pattern, sizeof(pattern), "a.a.a.a.a.a.a.*:%0220zu", n);
+		subscribe(n % 2 == 0 ? a : b, pattern, "");
+		all_hear();
+		conn_flush(a);
+		conn_flush(b);
+		if (strcmp(said(n % 2 == 0 ? a : b), "__ok") != 0)
+			break;
+	}
+	assert_int_equal(n, HUB_IDENTITY_WANTS / each);
+	assert_string_equal(said(n % 2 == 0 ? a : b), "OVERLOADED");
+	assert_string_equal(subscribed(other, "q", ""), "__ok");
+	assert_string_equal(subscribed(a, "q", ""), "__ok");
+	conn_free(&b);
+	assert_string_equal(subscribed(a, "r", ""), "__ok");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_a_group_that_was_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_who_goes_before_the_answer, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_history_that_is_left, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_groups_of_an_identity, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_patterns_of_an_identity, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -85,6 +85,8 @@ static void group_leave(struct bus *bus, struct sub *sub)
 
 /* Subscriptions */
 
+#define NOBODY "?" /* all without an identity are one */
+
 #define HELD_ALIKE 1024 /* buckets */
 #define HELD_SUM 1024	/* bytes of an event that choose its bucket */
 #define HELD_LOOKS 1024
@@ -380,6 +382,7 @@ static void subscribe_now(struct conn *c, bool allowed, const char *reason)
 	wire_number(&out, wish.since);
 	wire_text(&out, sub->pattern);
 	wire_text(&out, sub->group_name);
+	wire_text(&out, *conn_identity(c) != '\0' ? conn_identity(c) : NOBODY);
 	c->waiting = true;
 	if (bus_say(c->bus, &out))
 		return;
@@ -406,6 +409,7 @@ int event_subscribe_inner(struct conn *c, const char *pattern, const char *group
 	wire_number(&out, 0);
 	wire_text(&out, pattern);
 	wire_text(&out, group);
+	wire_text(&out, "");
 	if (bus_say(c->bus, &out))
 		return 0;
 	sub_free(&sub);

@@ -142,6 +142,85 @@ static void group_forget(struct hub *hub, const struct hub_want *want)
 		hub->free_group = at;
 }
 
+/* Shares: of groups and of memory. Whoever asks first for a pattern pays for it, as long as anybody
+ * wants it. */
+
+static struct hub_share *share_of(struct hub *hub, const char *identity)
+{
+	size_t n = strlen(identity);
+	struct hub_shares *bucket = &hub->shares[wire_hash(identity, n) % HUB_SHARE_BUCKETS];
+	struct hub_share *share;
+
+	LIST_FOREACH(share, bucket, entry)
+	{
+		if (strcmp(share->identity, identity) == 0)
+			return share;
+	}
+	share = calloc(1, sizeof(*share) + n + 1);
+	if (share == NULL)
+		return NULL;
+	memcpy(share->identity, identity, n);
+	LIST_INSERT_HEAD(bucket, share, entry);
+	return share;
+}
+
+static void share_drop(struct hub_share *share)
+{
+	if (share->wants > 0)
+		return;
+	LIST_REMOVE(share, entry);
+	free(share);
+}
+
+static size_t want_cost(const struct hub_want *want)
+{
+	size_t tokens = 1;
+
+	for (const char *p = want->pattern; *p != '\0' && *p != ':'; p++)
+		tokens += *p == '.';
+	tokens += strchr(want->pattern, ':') != NULL;
+	return HUB_WANT_BYTES + HUB_WANT_TOKEN_BYTES * tokens + strlen(want->pattern) +
+	       strlen(want->group);
+}
+
+/* NULL, or why there is no room for it: a code, NUL, a message. */
+static const char *want_pay(struct hub *hub, struct hub_want *want, const char *identity)
+{
+	struct hub_share *share = share_of(hub, identity);
+	bool group = *want->group != '\0';
+	const char *wrong = NULL;
+
+	if (share == NULL)
+		return "OVERLOADED\0out of memory";
+	want->bytes = want_cost(want);
+	if (group && share->groups >= HUB_IDENTITY_GROUPS)
+		wrong = "OVERLOADED\0this identity has too many groups";
+	else if (share->bytes + want->bytes > HUB_IDENTITY_WANTS)
+		wrong = "OVERLOADED\0this identity's patterns take too much memory";
+	if (wrong != NULL) {
+		share_drop(share);
+		return wrong;
+	}
+	want->share = share;
+	share->wants++;
+	share->groups += group;
+	share->bytes += want->bytes;
+	return NULL;
+}
+
+static void want_unpay(struct hub_want *want)
+{
+	struct hub_share *share = want->share;
+
+	want->share = NULL;
+	if (share == NULL)
+		return;
+	share->wants--;
+	share->groups -= *want->group != '\0';
+	share->bytes -= want->bytes;
+	share_drop(share);
+}
+
 static void want_free(struct hub *hub, struct hub_want *want)
 {
 	hub_nats_unwant(hub, want);
@@ -152,6 +231,7 @@ static void want_free(struct hub *hub, struct hub_want *want)
 	}
 	if (want->number != 0)
 		group_forget(hub, want);
+	want_unpay(want);
 	free(want->pattern);
 	free(want->group);
 	free(want->members);
@@ -172,18 +252,34 @@ static bool want_enter(struct hub *hub, struct hub_want *want)
 	return true;
 }
 
-static struct hub_want *want_make(struct hub *hub, const char *pattern, const char *group)
+static const char *want_make(struct hub *hub, struct hub_want *want, const char *identity)
 {
-	struct hub_want *want = want_find(hub, pattern, group);
+	const char *wrong = *identity != '\0' ? want_pay(hub, want, identity) : NULL;
 
-	if (want != NULL)
-		return want;
+	if (wrong != NULL)
+		return wrong;
+	if (want_enter(hub, want))
+		return NULL;
+	return *want->group != '\0' && hub->n_groups >= BUS_GROUPS_MAX
+		       ? "OVERLOADED\0there are too many groups"
+		       : "OVERLOADED\0out of memory";
+}
+
+/* NULL with *wrong: a code, NUL, a message. */
+static struct hub_want *want_new(struct hub *hub, const char *pattern, const char *group,
+				 const char *identity, const char **wrong)
+{
+	struct hub_want *want;
+
+	*wrong = "OVERLOADED\0out of memory";
 	want = calloc(1, sizeof(*want));
 	if (want == NULL)
 		return NULL;
 	want->pattern = strdup(pattern);
 	want->group = strdup(group);
-	if (want->pattern == NULL || want->group == NULL || !want_enter(hub, want)) {
+	if (want->pattern != NULL && want->group != NULL)
+		*wrong = want_make(hub, want, identity);
+	if (*wrong != NULL) {
 		want_free(hub, want);
 		return NULL;
 	}
@@ -206,6 +302,22 @@ static int want_add(struct hub_want *want, uint64_t worker)
 	want->members = members;
 	members[want->n++] = (struct hub_member){worker, 1};
 	return 0;
+}
+
+/* Count one more. NULL with *wrong, as above. */
+static struct hub_want *want_join(struct hub *hub, uint64_t worker, const char *pattern,
+				  const char *group, const char *identity, const char **wrong)
+{
+	struct hub_want *want = want_find(hub, pattern, group);
+
+	if (want == NULL)
+		want = want_new(hub, pattern, group, identity, wrong);
+	if (want == NULL || want_add(want, worker) == 0)
+		return want;
+	if (want->n == 0)
+		want_free(hub, want);
+	*wrong = "OVERLOADED\0out of memory";
+	return NULL;
 }
 
 /* Take away one subscription, or all of the worker's. */
@@ -283,25 +395,19 @@ static void hear_subscribe(struct hub *hub, struct hub_worker *from, struct wire
 	uint64_t tag = wire_get_number(in), replay = wire_get_number(in);
 	uint64_t since = wire_get_number(in);
 	const char *pattern = wire_get_text(in), *group = wire_get_text(in);
+	const char *identity = wire_get_text(in);
 	const char *wrong = NULL; /* a code, NUL, a message */
 	struct hub_want *want;
 	struct alk_err err;
 
 	if (!wire_done(in) || topic_check_pattern(pattern, &err) < 0)
 		return;
-	want = want_make(hub, pattern, group);
-	if (want == NULL || want_add(want, from->number) < 0) {
-		if (want != NULL && want->n == 0)
-			want_free(hub, want);
-		wrong = *group != '\0' && hub->n_groups >= BUS_GROUPS_MAX
-				? "OVERLOADED\0there are too many groups"
-				: "OVERLOADED\0out of memory";
-		want = NULL;
-	} else if (replay != 0 && from->owed > HUB_OWED_EVENTS) {
+	want = want_join(hub, from->number, pattern, group, identity, &wrong);
+	if (want != NULL && replay != WIRE_REPLAY_NO && from->owed > HUB_OWED_EVENTS) {
 		wrong = "OVERLOADED\0too much is being replayed";
-	} else if (replay == WIRE_REPLAY_LAST) {
+	} else if (want != NULL && replay == WIRE_REPLAY_LAST) {
 		hub_replay(hub, from, tag, pattern);
-	} else if (replay == WIRE_REPLAY_PAST) {
+	} else if (want != NULL && replay == WIRE_REPLAY_PAST) {
 		wrong = hub_nats_past(hub, from->number, tag, pattern, since);
 		if (wrong == NULL)
 			return; /* the answer follows what is replayed */

@@ -28,6 +28,12 @@
 #define HUB_SPOKES_BYTES ((size_t)16 << 20)
 #define HUB_IDENTITY_BYTES ((size_t)4 << 20)
 #define HUB_CALLS_MAX 4096 /* that come from outside of the workers */
+#define HUB_IDENTITY_GROUPS 8192
+/* Bytes that all patterns of an identity may cost here, and what each costs beside its text. */
+#define HUB_IDENTITY_WANTS ((size_t)32 << 20)
+#define HUB_WANT_BYTES 256
+#define HUB_WANT_TOKEN_BYTES 96
+#define HUB_SHARE_BUCKETS 1024
 /* Bytes that a worker may owe: past it no event, past it no call either, so that events stand in no
  * call's way. */
 #define HUB_OWED_EVENTS (2 * BUS_HUB_WINDOW)
@@ -64,14 +70,23 @@ struct hub_member {
 	uint64_t worker, count;
 };
 
+/* What an identity has of what is everybody's. */
+struct hub_share {
+	LIST_ENTRY(hub_share) entry;
+	size_t wants, groups, bytes;
+	char identity[];
+};
+
 /* Who wants a pattern: workers, or as a group one of them. */
 struct hub_want {
 	struct topic_sub link; /* first */
 	TAILQ_ENTRY(hub_want) entry;
-	uint64_t nats;	       /* its subscription there */
-	char *pattern, *group; /* "" = no group */
-	uint64_t number;       /* of a group: how the halves call it */
-	uint64_t served;       /* the last event that one of it got from its own worker */
+	uint64_t nats;		 /* its subscription there */
+	char *pattern, *group;	 /* "" = no group */
+	uint64_t number;	 /* of a group: how the halves call it */
+	uint64_t served;	 /* the last event that one of it got from its own worker */
+	struct hub_share *share; /* of who asked for it first; NULL: it has no limit */
+	size_t bytes;		 /* what it takes of that */
 	struct hub_member *members;
 	size_t n, next;
 };
@@ -116,6 +131,7 @@ struct hub {
 	struct hub_want **groups; /* those that are groups, each at its number - 1 */
 	size_t n_groups, size_groups;
 	size_t free_group; /* no place before this one is free */
+	LIST_HEAD(hub_shares, hub_share) shares[HUB_SHARE_BUCKETS];
 	uint64_t event;
 	TAILQ_HEAD(, hub_kept) kept;
 	struct hub_kept **by_topic; /* the same, sorted */

@@ -13,7 +13,7 @@
 
 /* name, fields. To the hub, then from it, then from worker to worker by way of the hub. */
 #define WIRE_OPS(X)                                                                                \
-	X(SUBSCRIBE)   /* tag, replay, since, pattern, group */                                    \
+	X(SUBSCRIBE)   /* tag, replay, since, pattern, group, whose ("" = it has no limit) */      \
 	X(UNSUBSCRIBE) /* pattern, group: of one that was answered, and counts */                  \
 	X(STOP)	       /* tag: nobody waits for this history; it is answered all the same */       \
 	X(EVENT)       /* retain, connection, topic, frame, n, n numbers of groups served */       \
