@@ -414,6 +414,7 @@ static int setup(void **state)
 	hub->loop = loop;
 	hub->half = (struct alk_half *)&ends[0];
 	hub->topics = topics_new();
+	hub_hear_init(hub);
 	TAILQ_INIT(&hub->wants);
 	TAILQ_INIT(&hub->kept);
 	TAILQ_INIT(&hub->spokes);
@@ -461,29 +462,33 @@ static int teardown(void **state)
 
 /* Groups */
 
-static void ask_for_group(uint64_t worker, uint64_t tag, unsigned n)
+/* In nobody's name. */
+static void ask_as_worker(uint64_t worker, const char *pattern, const char *group)
 {
 	struct wire_out out;
-	char group[32];
 
-	snprintf(group, sizeof(group), "%u", n);
 	wire_begin(&out, WIRE_SUBSCRIBE);
-	wire_number(&out, tag);
+	wire_number(&out, UINT64_MAX);
 	wire_number(&out, WIRE_REPLAY_NO);
 	wire_number(&out, 0);
-	wire_text(&out, "many");
+	wire_text(&out, pattern);
 	wire_text(&out, group);
-	wire_text(&out, ""); /* nobody's share */
+	wire_text(&out, "");
 	hub_hear(hub, worker, out.bytes, out.n);
 	wire_free(&out);
 }
 
-/* All but so many. */
-static void fill_groups(unsigned but)
+/* One that has all numbers but this one. */
+static void fill_groups(uint64_t but)
 {
-	for (unsigned i = 0; hub->n_groups < BUS_GROUPS_MAX - but; i++)
-		ask_for_group(2, UINT64_MAX, i);
-	all_hear();
+	static struct hub_want others;
+
+	hub->groups = calloc(BUS_GROUPS_MAX, sizeof(*hub->groups));
+	assert_non_null(hub->groups);
+	for (size_t i = 0; i < BUS_GROUPS_MAX; i++)
+		hub->groups[i] = i + 1 != but ? &others : NULL;
+	hub->size_groups = BUS_GROUPS_MAX;
+	hub->n_groups = BUS_GROUPS_MAX - 1;
 }
 
 /* Who was refused and is gone later takes nothing away from who was not. */
@@ -493,7 +498,7 @@ static void test_a_group_that_was_refused(void **state)
 	uint64_t number;
 
 	(void)state;
-	fill_groups(1);
+	fill_groups(60000);
 	first = open_as(1, "a");
 	second = open_as(1, "b");
 	third = open_as(1, "c");
@@ -527,7 +532,7 @@ static void test_who_goes_before_the_answer(void **state)
 	struct conn *gone, *stays = open_as(1, "b"), *sender = open_as(2, "d");
 
 	(void)state;
-	fill_groups(1);
+	fill_groups(60000);
 	for (unsigned i = 0; i < 2; i++) {
 		gone = open_as(1, "a");
 		subscribe(gone, "p", "g");
@@ -537,7 +542,7 @@ static void test_who_goes_before_the_answer(void **state)
 		all_hear();
 		assert_int_equal(hub->n_groups, BUS_GROUPS_MAX - 1);
 	}
-	ask_for_group(2, UINT64_MAX, BUS_GROUPS_MAX);
+	ask_as_worker(2, "other", "g");
 	gone = open_as(1, "a");
 	subscribe(gone, "p", "g");
 	hub_hears();
@@ -576,16 +581,19 @@ static void test_a_history_that_is_left(void **state)
 static void test_groups_of_an_identity(void **state)
 {
 	struct conn *a = open_as(1, "a"), *b = open_as(2, "a"), *other = open_as(1, "b");
+	struct hub_share *share;
 	char group[32];
 
 	(void)state;
-	for (unsigned i = 0; i < HUB_IDENTITY_GROUPS; i++) {
+	for (unsigned i = 0; i < 4; i++) {
 		snprintf(group, sizeof(group), "g%u", i);
 		say(i % 2 == 0 ? a : b, "__subscribe", group,
 		    json_pack("{s:s, s:s}", "topic", "p", "group", group));
 		all_hear();
 	}
-	assert_int_equal(hub->n_groups, HUB_IDENTITY_GROUPS);
+	share = TAILQ_FIRST(&hub->wants)->share;
+	assert_int_equal(share->groups, 4);
+	share->groups += HUB_IDENTITY_GROUPS - 4;
 	assert_string_equal(subscribed(a, "q", "g"), "OVERLOADED");
 	assert_string_equal(subscribed(b, "q", "g"), "OVERLOADED");
 	assert_string_equal(subscribed(a, "q", ""), "__ok");
@@ -596,6 +604,7 @@ static void test_groups_of_an_identity(void **state)
 	assert_string_equal(subscribed(a, "r", "g"), "OVERLOADED");
 	say(a, "__unsubscribe", "g0", json_object());
 	assert_string_equal(subscribed(a, "r", "g"), "__ok");
+	share->groups -= HUB_IDENTITY_GROUPS - 4;
 	/* What ended is paid back, however it ended. */
 	conn_free(&a);
 	all_hear();
@@ -612,25 +621,154 @@ static void test_groups_of_an_identity(void **state)
 static void test_patterns_of_an_identity(void **state)
 {
 	struct conn *a = open_as(1, "a"), *b = open_as(2, "a"), *other = open_as(1, "b");
-	size_t each = HUB_WANT_BYTES + 9 * HUB_WANT_TOKEN_BYTES + 15 + 1 + 220, n;
-	char pattern[300];
+	struct hub_share *share;
+	size_t each;
 
 	(void)state;
-	for (n = 0; n < HUB_IDENTITY_WANTS / each + 1; n++) {
-		snprintf(pattern, sizeof(pattern), "a.a.a.a.a.a.a.*:%0220zu", n);
-		subscribe(n % 2 == 0 ? a : b, pattern, "");
-		all_hear();
-		conn_flush(a);
-		conn_flush(b);
-		if (strcmp(said(n % 2 == 0 ? a : b), "__ok") != 0)
-			break;
-	}
-	assert_int_equal(n, HUB_IDENTITY_WANTS / each);
-	assert_string_equal(said(n % 2 == 0 ? a : b), "OVERLOADED");
-	assert_string_equal(subscribed(other, "q", ""), "__ok");
-	assert_string_equal(subscribed(a, "q", ""), "__ok");
+	assert_string_equal(subscribed(a, "x.*:id", ""), "__ok");
+	share = TAILQ_FIRST(&hub->wants)->share;
+	each = share->bytes;
+	assert_int_equal(each, HUB_WANT_BYTES + 3 * HUB_WANT_TOKEN_BYTES + strlen("x.*:id"));
+	share->bytes = HUB_IDENTITY_WANTS - each;
+	assert_string_equal(subscribed(b, "x.*:ie", ""), "__ok");
+	assert_string_equal(subscribed(a, "y", ""), "OVERLOADED");
+	assert_string_equal(subscribed(b, "y", "g"), "OVERLOADED");
+	assert_string_equal(subscribed(other, "y", ""), "__ok");
+	assert_string_equal(subscribed(a, "y", ""), "__ok");
 	conn_free(&b);
-	assert_string_equal(subscribed(a, "r", ""), "__ok");
+	assert_string_equal(subscribed(a, "z", ""), "__ok");
+	share->bytes -= HUB_IDENTITY_WANTS - 2 * each;
+	conn_free(&a);
+	conn_free(&other);
+	all_hear();
+	for (size_t i = 0; i < HUB_SHARE_BUCKETS; i++)
+		assert_true(LIST_EMPTY(&hub->shares[i]));
+}
+
+/* Work */
+
+#define DEEP 12
+
+/* All patterns of so many tokens that are x or a star, and a last one. */
+static void want_deep(const char *last)
+{
+	for (unsigned i = 0; i < 1u << DEEP; i++) {
+		char pattern[64], *at = pattern;
+
+		for (unsigned k = 0; k < DEEP; k++) {
+			*at++ = i >> k & 1 ? 'x' : '*';
+			*at++ = '.';
+		}
+		strcpy(at, last);
+		hub->work = 0;
+		ask_as_worker(1, pattern, "");
+	}
+	all_hear();
+}
+
+static void publish_deep(struct conn *c, unsigned n)
+{
+	char id[16];
+
+	for (unsigned i = 0; i < n; i++) {
+		snprintf(id, sizeof(id), "%u", i);
+		say(c, "x.x.x.x.x.x.x.x.x.x.x.x.y", id, json_object());
+	}
+}
+
+static unsigned waits_of(uint64_t worker)
+{
+	const struct wire_waiting *w;
+	unsigned n = 0;
+
+	STAILQ_FOREACH(w, &hub_worker_of(hub, worker)->late, entry)
+	{
+		n++;
+	}
+	return n;
+}
+
+static struct alk_task stop;
+
+static void on_stop(void *user)
+{
+	alk_loop_stop(user);
+}
+
+static void turn(struct alk_loop *loop)
+{
+	stop = (struct alk_task){.fn = on_stop, .user = loop};
+	alk_task_yield(loop, &stop);
+	alk_loop_run(loop);
+}
+
+/* Much to look at, whether it is found or not: the hub takes some of it, then the next one's. */
+static void work_is_metered(struct alk_loop *loop, const char *last)
+{
+	struct conn *wants = open_as(1, "a"), *flood = open_as(2, "b"), *other = open_as(1, "c");
+	struct conn *hears = open_as(2, "d");
+	uint64_t owed;
+	unsigned turns = 0;
+
+	want_deep(last);
+	assert_string_equal(subscribed(wants, "x.>", ""), "__ok");
+	assert_string_equal(subscribed(hears, "end", ""), "__ok");
+	hub->work = 0;
+	publish_deep(flood, 40);
+	hub_hears();
+	assert_in_range(waits_of(2), 20, 39);
+	owed = bus[2]->said - bus[2]->taken;
+	assert_true(owed > 0);
+	/* All that comes later waits, of the other worker too, which has its turn soon. */
+	say(other, "end", "", json_object());
+	all_hear();
+	assert_int_equal(waits_of(1), 1);
+	assert_int_equal(events_of(hears), 0);
+	turn(loop);
+	all_hear();
+	assert_int_equal(waits_of(1), 0);
+	assert_int_equal(events_of(hears), 1);
+	assert_true(waits_of(2) > 5);
+	for (; waits_of(2) > 0; turns++)
+		turn(loop);
+	assert_in_range(turns, 1, 10);
+	all_hear();
+	assert_int_equal(events_of(wants), 40);
+}
+
+static void test_what_is_found(void **state)
+{
+	work_is_metered(*state, "y");
+}
+
+static void test_what_is_not_found(void **state)
+{
+	work_is_metered(*state, "z");
+}
+
+/* What waits of a worker that goes is heard, if it is not too much. */
+static void test_a_worker_goes(void **state)
+{
+	struct conn *wants = open_as(1, "a"), *flood = open_as(2, "b");
+
+	(void)state;
+	want_deep("y");
+	assert_string_equal(subscribed(wants, "x.>", ""), "__ok");
+	publish_deep(flood, 2);
+	hub->work = BUS_WORK_MAX;
+	hub_hears();
+	assert_int_equal(waits_of(2), 2);
+	hub_worker_down(hub, 2);
+	all_hear();
+	assert_int_equal(events_of(wants), 2);
+	hub_worker_up(hub, 2);
+	publish_deep(flood, 40);
+	hub->work = BUS_WORK_MAX;
+	hub_hears();
+	hub_worker_down(hub, 2);
+	all_hear();
+	assert_in_range(events_of(wants), 3, 20);
+	hub_worker_up(hub, 2);
 }
 
 int main(void)
@@ -641,6 +779,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_history_that_is_left, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_groups_of_an_identity, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_patterns_of_an_identity, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_what_is_found, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_what_is_not_found, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_worker_goes, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -42,7 +42,8 @@
 	((size_t)4 << 20) /* bytes of events and calls on their way to or from the hub */
 #define BUS_INPUT ((size_t)64 << 10)
 #define BUS_OUTPUT ((size_t)64 << 10) /* bytes that are written at once */
-/* Subscriptions that events may look at before others have their turn. */
+/* Subscriptions, and places on the way to them, that events may look at before others have their
+ * turn. */
 #define BUS_WORK_MAX 100000
 #define BUS_GROUPS_MAX 65536   /* of all workers; an event has a number for each that it served */
 #define BUS_OPERATIONS_MAX 256 /* of a spoke */
@@ -262,8 +263,8 @@ struct bus {
 	LIST_HEAD(conn_bucket, conn) by_number[BUS_CONN_BUCKETS];
 	TAILQ_HEAD(, conn) line; /* they wait for a turn */
 	struct alk_task turn;
-	size_t work;		       /* subscriptions that events looked at since the last turn */
-	STAILQ_HEAD(lates, late) late; /* what the hub said, and has to wait because of that */
+	size_t work;		/* what events looked at since the last turn */
+	struct wire_queue late; /* what the hub said, and has to wait because of that */
 	struct alk_task hear_late;
 	uint64_t last_conn, last_tag, last_call, event;
 	struct call *calls[BUS_CALL_BUCKETS];

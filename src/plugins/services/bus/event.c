@@ -590,7 +590,6 @@ static void on_wanted(void *user, struct topic_sub *at)
 	struct sub *sub = (struct sub *)at;
 	struct group *group = (struct group *)at;
 
-	d->bus->work++;
 	if (sub->is_group) {
 		if (!d->groups || !deliver_group(d, group))
 			return;
@@ -617,7 +616,7 @@ void event_deliver(struct bus *bus, const char *topic, uint64_t except, struct p
 
 	bus->event++;
 	if (plain)
-		topics_each(bus->topics, topic, on_wanted, &d);
+		bus->work += topics_each(bus->topics, topic, on_wanted, &d);
 	for (uint64_t i = 0; i < n && !groups->bad; i++) {
 		struct group *group = group_of(bus, wire_get_number(groups));
 
@@ -671,7 +670,7 @@ static void publish_packet(struct conn *c, const char *topic, struct packet *pac
 			     .groups = !bus->backend};
 
 	bus->event++;
-	topics_each(bus->topics, topic, on_wanted, &d);
+	bus->work += topics_each(bus->topics, topic, on_wanted, &d);
 	if (tell)
 		publish_tell_hub(c, retain, topic, packet, &served, d.n);
 	bus_count(bus, BUS_COUNT_published, 1);

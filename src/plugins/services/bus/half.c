@@ -236,24 +236,12 @@ static void hear(struct bus *bus, const uint8_t *bytes, size_t n)
 
 /* Events that many subscriptions want take long: what comes behind them waits, in order, for the
  * next turn of the loop. The hub knows what was not taken, and says no more than it may. */
-struct late {
-	STAILQ_ENTRY(late) entry;
-	size_t n;
-	uint8_t bytes[];
-};
-
-static void late_free(struct bus *bus, struct late *late)
-{
-	STAILQ_REMOVE_HEAD(&bus->late, entry);
-	explicit_bzero(late->bytes, late->n); /* it may be somebody's secret */
-	free(late);
-}
 
 static void late_hear(struct bus *bus, size_t work)
 {
 	while (!STAILQ_EMPTY(&bus->late) && bus->work < work) {
 		hear(bus, STAILQ_FIRST(&bus->late)->bytes, STAILQ_FIRST(&bus->late)->n);
-		late_free(bus, STAILQ_FIRST(&bus->late));
+		wire_heard(&bus->late);
 	}
 }
 
@@ -270,17 +258,13 @@ static void on_late(void *user)
 void bus_hear(struct bus *bus, const uint8_t *bytes, size_t n)
 {
 	bool waits = !STAILQ_EMPTY(&bus->late) || bus->work >= BUS_WORK_MAX;
-	struct late *late = waits ? malloc(sizeof(*late) + n) : NULL;
 
-	if (late == NULL) {
-		late_hear(bus, SIZE_MAX); /* there is no memory for more */
-		hear(bus, bytes, n);
+	if (waits && wire_wait(&bus->late, bytes, n)) {
+		alk_task_yield(bus->loop, &bus->hear_late);
 		return;
 	}
-	late->n = n;
-	memcpy(late->bytes, bytes, n);
-	STAILQ_INSERT_TAIL(&bus->late, late, entry);
-	alk_task_yield(bus->loop, &bus->hear_late);
+	late_hear(bus, SIZE_MAX); /* if there is no memory for more */
+	hear(bus, bytes, n);
 }
 
 void half_start(struct bus *bus)
@@ -292,6 +276,5 @@ void half_start(struct bus *bus)
 void half_stop(struct bus *bus)
 {
 	alk_task_cancel(bus->loop, &bus->hear_late);
-	while (!STAILQ_EMPTY(&bus->late))
-		late_free(bus, STAILQ_FIRST(&bus->late));
+	wire_queue_clear(&bus->late);
 }

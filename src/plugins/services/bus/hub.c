@@ -76,6 +76,7 @@ void hub_worker_up(struct hub *hub, uint64_t worker)
 		return;
 	}
 	w->number = worker;
+	STAILQ_INIT(&w->late);
 	hub->workers[hub->n_workers++] = w;
 	wire_begin(&out, WIRE_HELLO);
 	wire_number(&out, worker);
@@ -337,35 +338,9 @@ static void want_remove(struct hub *hub, struct hub_want *want, uint64_t worker,
 static void worker_free(struct hub_worker *w)
 {
 	hub_operations_free(&w->has);
+	wire_queue_clear(&w->late);
 	free(w->offers);
 	free(w);
-}
-
-void hub_worker_down(struct hub *hub, uint64_t worker)
-{
-	struct hub_want *want, *next;
-	struct wire_out out;
-
-	for (size_t i = 0; i < hub->n_workers; i++) {
-		if (hub->workers[i]->number != worker)
-			continue;
-		hub_nats_has_no_more(hub, "", hub->workers[i]->has);
-		worker_free(hub->workers[i]);
-		hub->workers[i] = hub->workers[--hub->n_workers];
-		break;
-	}
-	for (want = TAILQ_FIRST(&hub->wants); want != NULL; want = next) {
-		next = TAILQ_NEXT(want, entry);
-		want_remove(hub, want, worker, true);
-	}
-	hub_spokes_down(hub, worker);
-	hub_calls_down(hub, worker);
-	hub_nats_worker_down(hub, worker);
-	hub_nats_past_stop(hub, worker, 0);
-	wire_begin(&out, WIRE_WORKER_GONE);
-	wire_number(&out, worker);
-	hub_say(hub, ALK_HALF_EVERY_WORKER, &out);
-	hub_tell_peers(hub);
 }
 
 static void say_subscribed(struct hub *hub, uint64_t worker, uint64_t tag, bool counts,
@@ -406,6 +381,7 @@ static void hear_subscribe(struct hub *hub, struct hub_worker *from, struct wire
 	if (want != NULL && replay != WIRE_REPLAY_NO && from->owed > HUB_OWED_EVENTS) {
 		wrong = "OVERLOADED\0too much is being replayed";
 	} else if (want != NULL && replay == WIRE_REPLAY_LAST) {
+		hub->work += hub->n_kept;
 		hub_replay(hub, from, tag, pattern);
 	} else if (want != NULL && replay == WIRE_REPLAY_PAST) {
 		wrong = hub_nats_past(hub, from->number, tag, pattern, since);
@@ -473,6 +449,7 @@ static void groups_served(struct hub *hub, const struct wire_in *served, uint64_
 	for (uint64_t i = 0; i < n && !in.bad; i++) {
 		struct hub_want *want = group_of(hub, wire_get_number(&in));
 
+		hub->work++;
 		if (want != NULL)
 			want->served = hub->event;
 	}
@@ -505,6 +482,7 @@ static void on_want(void *user, struct topic_sub *sub)
 			route_group(r, want);
 		return;
 	}
+	r->hub->work += want->n;
 	for (size_t i = 0; i < want->n; i++) {
 		struct hub_worker *w = hub_worker_of(r->hub, want->members[i].worker);
 
@@ -563,7 +541,7 @@ void hub_event(struct hub *hub, const struct hub_worker *from, const char *topic
 	if (served != NULL)
 		groups_served(hub, served, n_served);
 	hub_tail(hub, topic, frame, n);
-	topics_each(hub->topics, topic, on_want, &r);
+	hub->work += topics_each(hub->topics, topic, on_want, &r);
 	events_send(hub, topic, frame, n);
 }
 
@@ -673,13 +651,11 @@ static void hear_counts(struct hub *hub, struct wire_in *in)
 		hub->count[i] += n[i];
 }
 
-void hub_hear(struct hub *hub, uint64_t worker, const uint8_t *bytes, size_t n)
+static void hear(struct hub *hub, struct hub_worker *from, const uint8_t *bytes, size_t n)
 {
-	struct hub_worker *from = hub_worker_of(hub, worker);
 	struct wire_in in;
 
-	if (from == NULL)
-		return;
+	hub->work++;
 	switch (wire_open(&in, bytes, n)) {
 	case WIRE_SUBSCRIBE:
 		hear_subscribe(hub, from, &in);
@@ -721,7 +697,98 @@ void hub_hear(struct hub *hub, uint64_t worker, const uint8_t *bytes, size_t n)
 	}
 }
 
+/* Events that many want take long here too, and all workers have one supervisor: what they say
+ * behind them waits, in order, for the next turn of the loop. A worker is paid for what was heard,
+ * so that publishers whose events wait stand still before long. */
+
+#define LATE_TURN (BUS_WORK_MAX / 16) /* of one worker, before the next one's */
+
+static void late_hear(struct hub *hub, struct hub_worker *from, size_t work)
+{
+	while (!STAILQ_EMPTY(&from->late) && hub->work < work) {
+		const struct wire_waiting *first = STAILQ_FIRST(&from->late);
+
+		hear(hub, from, first->bytes, first->n);
+		wire_heard(&from->late);
+	}
+}
+
+static void on_late(void *user)
+{
+	struct hub *hub = user;
+	size_t idle = 0; /* workers in a row that nothing waits of */
+
+	hub->work = 0;
+	while (hub->work < BUS_WORK_MAX && idle < hub->n_workers) {
+		struct hub_worker *from = hub->workers[hub->late_turn++ % hub->n_workers];
+
+		idle = STAILQ_EMPTY(&from->late) ? idle + 1 : 0;
+		late_hear(hub, from, hub->work + LATE_TURN);
+	}
+	if (idle < hub->n_workers)
+		alk_task_yield(hub->loop, &hub->hear_late);
+}
+
+void hub_hear(struct hub *hub, uint64_t worker, const uint8_t *bytes, size_t n)
+{
+	struct hub_worker *from = hub_worker_of(hub, worker);
+	bool waits;
+
+	if (from == NULL)
+		return;
+	waits = !STAILQ_EMPTY(&from->late) || hub->work >= BUS_WORK_MAX;
+	if (waits && wire_wait(&from->late, bytes, n)) {
+		alk_task_yield(hub->loop, &hub->hear_late);
+		return;
+	}
+	late_hear(hub, from, SIZE_MAX); /* if there is no memory for more */
+	hear(hub, from, bytes, n);
+}
+
+void hub_hear_init(struct hub *hub)
+{
+	hub->hear_late = (struct alk_task){.fn = on_late, .user = hub};
+}
+
 /* Life */
+
+/* Its last words, but no more than others have to wait for; the rest is lost with it. */
+static void worker_hear_out(struct hub *hub, uint64_t worker)
+{
+	struct hub_worker *w = hub_worker_of(hub, worker);
+
+	hub->work = 0;
+	if (w != NULL)
+		late_hear(hub, w, BUS_WORK_MAX);
+}
+
+void hub_worker_down(struct hub *hub, uint64_t worker)
+{
+	struct hub_want *want, *next;
+	struct wire_out out;
+
+	worker_hear_out(hub, worker);
+	for (size_t i = 0; i < hub->n_workers; i++) {
+		if (hub->workers[i]->number != worker)
+			continue;
+		hub_nats_has_no_more(hub, "", hub->workers[i]->has);
+		worker_free(hub->workers[i]);
+		hub->workers[i] = hub->workers[--hub->n_workers];
+		break;
+	}
+	for (want = TAILQ_FIRST(&hub->wants); want != NULL; want = next) {
+		next = TAILQ_NEXT(want, entry);
+		want_remove(hub, want, worker, true);
+	}
+	hub_spokes_down(hub, worker);
+	hub_calls_down(hub, worker);
+	hub_nats_worker_down(hub, worker);
+	hub_nats_past_stop(hub, worker, 0);
+	wire_begin(&out, WIRE_WORKER_GONE);
+	wire_number(&out, worker);
+	hub_say(hub, ALK_HALF_EVERY_WORKER, &out);
+	hub_tell_peers(hub);
+}
 
 int hub_configure(struct hub *hub, const struct alk_options *options, bool apply,
 		  struct alk_err *err)
@@ -746,6 +813,7 @@ struct hub *hub_new(const struct alk_plugin_env *env, struct alk_err *err)
 		return NULL;
 	hub->loop = env->loop;
 	hub->half = env->half;
+	hub_hear_init(hub);
 	TAILQ_INIT(&hub->wants);
 	TAILQ_INIT(&hub->kept);
 	TAILQ_INIT(&hub->spokes);
@@ -766,6 +834,7 @@ void hub_free(struct hub **hub)
 	if (h == NULL)
 		return;
 	hub_nats_deinit(h);
+	alk_task_cancel(h->loop, &h->hear_late);
 	while (!TAILQ_EMPTY(&h->wants))
 		want_free(h, TAILQ_FIRST(&h->wants));
 	h->kept_max = 0;

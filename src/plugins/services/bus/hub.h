@@ -58,6 +58,7 @@ struct hub_worker {
 	char *offers;		    /* its own operations as JSON */
 	struct hub_operations *has; /* the same, read */
 	uint64_t from_it;	    /* bytes of its events and calls that it was not paid for */
+	struct wire_queue late;	    /* what it said, and has to wait */
 	bool peers, backend;	    /* what it was told */
 	/* Of the event at hand: */
 	bool plain;
@@ -133,6 +134,9 @@ struct hub {
 	size_t free_group; /* no place before this one is free */
 	LIST_HEAD(hub_shares, hub_share) shares[HUB_SHARE_BUCKETS];
 	uint64_t event;
+	size_t work;		   /* what events looked at since the last turn, as in a worker */
+	struct alk_task hear_late; /* of all workers */
+	size_t late_turn;	   /* whose it is */
 	TAILQ_HEAD(, hub_kept) kept;
 	struct hub_kept **by_topic; /* the same, sorted */
 	size_t n_kept, size_kept, kept_bytes, kept_max, kept_bytes_max;
@@ -157,6 +161,8 @@ int hub_configure(struct hub *hub, const struct alk_options *options, bool apply
 void hub_worker_up(struct hub *hub, uint64_t worker);
 void hub_worker_down(struct hub *hub, uint64_t worker);
 void hub_hear(struct hub *hub, uint64_t worker, const uint8_t *bytes, size_t n);
+/* Before anything is heard. */
+void hub_hear_init(struct hub *hub);
 void hub_command(struct hub *hub, const char *name, const char *params, struct alk_call *call);
 char *hub_metrics(struct hub *hub);
 

@@ -118,3 +118,30 @@ bool wire_done(const struct wire_in *in)
 {
 	return !in->bad && in->at == in->end;
 }
+
+bool wire_wait(struct wire_queue *queue, const uint8_t *bytes, size_t n)
+{
+	struct wire_waiting *waiting = malloc(sizeof(*waiting) + n);
+
+	if (waiting == NULL)
+		return false;
+	waiting->n = n;
+	memcpy(waiting->bytes, bytes, n);
+	STAILQ_INSERT_TAIL(queue, waiting, entry);
+	return true;
+}
+
+void wire_heard(struct wire_queue *queue)
+{
+	struct wire_waiting *waiting = STAILQ_FIRST(queue);
+
+	STAILQ_REMOVE_HEAD(queue, entry);
+	explicit_bzero(waiting->bytes, waiting->n); /* it may be somebody's secret */
+	free(waiting);
+}
+
+void wire_queue_clear(struct wire_queue *queue)
+{
+	while (!STAILQ_EMPTY(queue))
+		wire_heard(queue);
+}

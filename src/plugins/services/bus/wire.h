@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 /* name, fields. To the hub, then from it, then from worker to worker by way of the hub. */
 #define WIRE_OPS(X)                                                                                \
@@ -87,6 +88,19 @@ const char *wire_get_text(struct wire_in *in);
 const uint8_t *wire_get_bytes(struct wire_in *in, size_t *n);
 /* Everything was read and nothing was missing. */
 bool wire_done(const struct wire_in *in);
+
+/* Messages that have to wait, in order. */
+struct wire_waiting {
+	STAILQ_ENTRY(wire_waiting) entry;
+	size_t n;
+	uint8_t bytes[];
+};
+STAILQ_HEAD(wire_queue, wire_waiting);
+/* Copies. False: out of memory. */
+bool wire_wait(struct wire_queue *queue, const uint8_t *bytes, size_t n);
+/* Wipe and free the first one, or all. */
+void wire_heard(struct wire_queue *queue);
+void wire_queue_clear(struct wire_queue *queue);
 
 /* FNV-1a, to find by name what came over it. A peer may choose names that collide: what is found so
  * must not cost more than a walk over all, of which there is a bound. */

@@ -290,30 +290,35 @@ struct walk {
 	topics_found *found;
 	void *user;
 	const char *id; /* with its colon; NULL: the topic has none */
+	size_t looked;
 };
 
-static void walk_end(const struct walk *w, const struct topic_node *node)
+static void walk_found(struct walk *w, const struct topic_node *node)
 {
 	for (struct topic_sub *sub = node->subs, *next; sub != NULL; sub = next) {
 		next = sub->next;
-		w->found(w->user, sub);
-	}
-	if (w->id == NULL || node->children == 0)
-		return;
-	node = node_find(node, (struct token){w->id, strlen(w->id)});
-	for (struct topic_sub *sub = node != NULL ? node->subs : NULL, *next; sub != NULL;
-	     sub = next) {
-		next = sub->next;
+		w->looked++;
 		w->found(w->user, sub);
 	}
 }
 
+static void walk_end(struct walk *w, const struct topic_node *node)
+{
+	walk_found(w, node);
+	if (w->id == NULL || node->children == 0)
+		return;
+	node = node_find(node, (struct token){w->id, strlen(w->id)});
+	if (node != NULL)
+		walk_found(w, node);
+}
+
 /* As deep as a topic has tokens. */
-static void walk(const struct walk *w, const struct topic_node *node, const char *rest)
+static void walk(struct walk *w, const struct topic_node *node, const char *rest)
 {
 	const struct topic_node *next;
 	struct token t;
 
+	w->looked++;
 	if (rest == NULL || *rest == ':') {
 		walk_end(w, node);
 		return;
@@ -332,11 +337,12 @@ static void walk(const struct walk *w, const struct topic_node *node, const char
 		walk(w, next, rest);
 }
 
-void topics_each(const struct topics *topics, const char *topic, topics_found *found, void *user)
+size_t topics_each(const struct topics *topics, const char *topic, topics_found *found, void *user)
 {
-	struct walk w = {found, user, strchr(topic, ':')};
+	struct walk w = {found, user, strchr(topic, ':'), 0};
 
 	walk(&w, topics->root, topic);
+	return w.looked;
 }
 
 bool topics_empty(const struct topics *topics)

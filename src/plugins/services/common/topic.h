@@ -46,9 +46,10 @@ void topics_free(struct topics **topics);
 /* The pattern was checked. 0 or -ENOMEM. */
 int topics_add(struct topics *topics, const char *pattern, struct topic_sub *sub);
 void topics_remove(struct topics *topics, struct topic_sub *sub);
-/* `found` for each that wants `topic`; it may not change the store. */
+/* `found` for each that wants `topic`; it may not change the store. Gives how much was looked at:
+ * nodes, and who was found. */
 typedef void topics_found(void *user, struct topic_sub *sub);
-void topics_each(const struct topics *topics, const char *topic, topics_found *found, void *user);
+size_t topics_each(const struct topics *topics, const char *topic, topics_found *found, void *user);
 bool topics_empty(const struct topics *topics);
 
 #endif
