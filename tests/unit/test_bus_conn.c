@@ -341,6 +341,23 @@ static void test_any_order(void **state)
 	assert_int_equal(closes, 0);
 }
 
+/* What a script says need not be text; its channel stays. */
+static void test_an_error_that_is_no_text(void **state)
+{
+	struct conn *c = conn_new(*state, &way, NULL);
+
+	conn_error(c, "error", "r", "FORBIDDEN", "caf\xe9");
+	conn_error(c, "error", "r", "\xff", "caf\xc3\xa9");
+	budget = SIZE_MAX;
+	conn_flush(c);
+	budget = 0;
+	assert_int_equal(closes, 0);
+	assert_non_null(memmem(got, got_n, "\"FORBIDDEN\"", 11));
+	assert_non_null(memmem(got, got_n, "\"caf?\"", 6));
+	assert_non_null(memmem(got, got_n, "\"?\"", 3));
+	conn_free(&c);
+}
+
 /* CPU time of events that find so many answers in the queue and no room. */
 static clock_t cost(struct bus *bus, unsigned answers)
 {
@@ -570,6 +587,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_any_order, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_answers_are_walked_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_an_error_that_is_no_text, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_of_many, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_turn_at_a_time, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_whose_call_is_aborted, setup, teardown),

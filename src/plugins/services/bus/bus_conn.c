@@ -309,12 +309,39 @@ bool code_is_retryable(const char *code)
 	       strcmp(code, "OVERLOADED") == 0;
 }
 
+static json_t *failure(const char *code, const char *message)
+{
+	return json_pack("{s:s, s:s, s:b}", "code", code, "message", message, "retryable",
+			 code_is_retryable(code));
+}
+
+/* A copy in which nothing can be wrong. */
+static char *text_plain(const char *text)
+{
+	char *plain = strdup(text);
+
+	for (char *p = plain; p != NULL && *p != '\0'; p++)
+		if ((unsigned char)*p >= 0x80)
+			*p = '?';
+	return plain;
+}
+
+/* The words may be a script's, and no UTF-8. */
 void conn_error(struct conn *c, const char *type, const char *id, const char *code,
 		const char *message)
 {
-	conn_say(c, type, id,
-		 json_pack("{s:s, s:s, s:b}", "code", code, "message", message, "retryable",
-			   code_is_retryable(code)));
+	json_t *payload = failure(code, message);
+	char *plain_code, *plain;
+
+	if (payload == NULL) {
+		plain_code = text_plain(code);
+		plain = text_plain(message);
+		if (plain_code != NULL && plain != NULL)
+			payload = failure(plain_code, plain);
+		free(plain_code);
+		free(plain);
+	}
+	conn_say(c, type, id, payload);
 }
 
 /* Frames in */
