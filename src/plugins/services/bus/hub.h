@@ -28,6 +28,7 @@
 #define HUB_SPOKES_BYTES ((size_t)16 << 20)
 #define HUB_IDENTITY_BYTES ((size_t)4 << 20)
 #define HUB_CALLS_MAX 4096 /* that come from outside of the workers */
+#define HUB_CALL_BUCKETS 1024
 #define HUB_IDENTITY_GROUPS 8192
 /* Bytes that all patterns of an identity may cost here, and what each costs beside its text. */
 #define HUB_IDENTITY_WANTS ((size_t)32 << 20)
@@ -145,6 +146,7 @@ struct hub {
 	size_t n_spokes, spokes_bytes;
 	TAILQ_HEAD(, hub_admin_tail) tails;
 	TAILQ_HEAD(, hub_call) calls;
+	LIST_HEAD(hub_calls, hub_call) calls_by_number[HUB_CALL_BUCKETS];
 	uint64_t last_call;
 	size_t n_calls;
 	uint64_t count[BUS_COUNTER_COUNT];

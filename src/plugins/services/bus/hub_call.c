@@ -9,6 +9,7 @@
 
 struct hub_call {
 	TAILQ_ENTRY(hub_call) entry;
+	LIST_ENTRY(hub_call) by_number;
 	struct hub *hub;
 	uint64_t number, worker;
 	bool many;
@@ -83,9 +84,15 @@ static bool call_send(const struct hub_call *call, const struct hub_target *targ
 	return say_from_hub(call->hub, call->worker, &out);
 }
 
+static struct hub_calls *bucket(struct hub *hub, uint64_t number)
+{
+	return &hub->calls_by_number[number % HUB_CALL_BUCKETS];
+}
+
 static void call_free(struct hub_call *call)
 {
 	TAILQ_REMOVE(&call->hub->calls, call, entry);
+	LIST_REMOVE(call, by_number);
 	call->hub->n_calls--;
 	alk_timer_free(&call->deadline);
 	free(call);
@@ -144,6 +151,7 @@ const char *hub_call_start(struct hub *hub, const struct hub_target *target, con
 	call->answered = answered;
 	call->user = user;
 	TAILQ_INSERT_TAIL(&hub->calls, call, entry);
+	LIST_INSERT_HEAD(bucket(hub, call->number), call, by_number);
 	hub->n_calls++;
 	call->deadline = alk_timer_new(hub->loop, "bus hub call", on_deadline, call);
 	if (call->deadline == NULL) {
@@ -194,7 +202,7 @@ void hub_answered(struct hub *hub, uint64_t worker, const uint8_t *bytes, size_t
 	number = wire_get_number(&in);
 	type = wire_get_text(&in);
 	payload = wire_get_text(&in);
-	TAILQ_FOREACH(call, &hub->calls, entry)
+	LIST_FOREACH(call, bucket(hub, number), by_number)
 	{
 		if (call->number == number && call->worker == worker)
 			break;
