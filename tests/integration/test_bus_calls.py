@@ -252,6 +252,7 @@ def test_names(bus, keys):
     {"name": "/a", "access_control": []}, {"name": "/a", "access_control": {"required_scopes": "x"}}, {"name": "/a", "access_control": {"required_scopes": [1]}},
     {"name": "/a", "input_schema": {"pattern": "x"}}, {"name": "/a", "input_schema": {"type": "text"}}, {"name": "/a", "output_schema": {"$ref": "#"}},
     {"name": "/a", "input_schema": 7}, {"name": "/a", "input_schema": {"properties": {"x": {"anyOf": []}}}},
+    {"name": "/a", "input_schema": {"items": {"required": ["a", "b", "a"]}}},
 ])
 def test_bad_operations(bus, operation):
     peer = bus().peer()
@@ -425,6 +426,14 @@ def test_admin_calls(bus):
     dev.respond(asked["id"], {"n": 7})
     thread.join()
     assert result == [{"n": 7}]
+    # Of many answers the first is the answer, and nobody waits for the others.
+    thread = threading.Thread(target=lambda: result.append(server.conf.call("operation.call", operation="/dev1/fs/watch")))
+    thread.start()
+    asked = dev.next()
+    dev.respond(asked["id"], {"n": 8})
+    assert dev.next() == {"type": "call.aborted", "id": asked["id"], "payload": {}}
+    thread.join()
+    assert result == [{"n": 7}, {"n": 8}]
     with pytest.raises(procs.AdminError, match="NOT_FOUND"):
         server.conf.call("operation.call", operation="/dev2/x")
 

@@ -47,6 +47,9 @@ def test_who_waits_no_more(watched, workers):
     assert caller.output() == 0
     caller.wire.close()
     aborted(server, 2)
+    # The administrator wants one answer.
+    assert server.conf.call("operation.call", operation=COUNT, input="0") == 0
+    aborted(server, 3)
 
 
 def test_a_caller_that_does_not_keep_up(watched):

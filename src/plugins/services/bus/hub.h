@@ -264,6 +264,8 @@ typedef void hub_call_answered(void *user, const char *type, const char *payload
 const char *hub_call_start(struct hub *hub, const struct hub_target *target, const json_t *input,
 			   const char *identity, uint64_t timeout, hub_call_answered *answered,
 			   void *user, struct hub_call **out);
+/* The first answer of a subscription is the answer, and ends it. */
+void hub_call_first(struct hub_call *call);
 void hub_call_cancel(struct hub_call **call);
 /* The output in the payload of a `call.responded`, as JSON text that the caller frees. NULL: there
  * is none. */

@@ -277,8 +277,10 @@ static void on_called(void *user, const char *type, const char *payload, bool la
 	error = json_loads(payload, JSON_DECODE_ANY, NULL);
 	code = json_string_value(json_object_get(error, "code"));
 	message = json_string_value(json_object_get(error, "message"));
-	alk_call_fail(&call, "%s: %s", code != NULL ? code : "INTERNAL",
-		      message != NULL ? message : "the call was aborted");
+	if (message == NULL)
+		message = strcmp(type, "call.completed") == 0 ? "completed without an answer"
+							      : "the call was aborted";
+	alk_call_fail(&call, "%s: %s", code != NULL ? code : "INTERNAL", message);
 	json_decref(error);
 }
 
@@ -298,11 +300,12 @@ static void command_operation_call(struct hub *hub, const json_t *params, struct
 	} else if (!hub_target_find(hub, operation, &target)) {
 		alk_call_fail(&call, "NOT_FOUND: no such operation");
 	} else {
-		target.many = false; /* the first answer of a subscription is the answer */
 		wrong = hub_call_start(hub, &target, input, "", hub->call_timeout, on_called, call,
 				       &started);
 		if (wrong != NULL)
 			alk_call_fail(&call, "%s: %s", wrong, wrong + strlen(wrong) + 1);
+		else
+			hub_call_first(started);
 	}
 	json_decref(input);
 }

@@ -13,6 +13,7 @@ struct hub_call {
 	struct hub *hub;
 	uint64_t number, worker;
 	bool many;
+	bool first; /* that many, but one is enough */
 	struct alk_timer *deadline;
 	hub_call_answered *answered;
 	void *user;
@@ -168,6 +169,11 @@ const char *hub_call_start(struct hub *hub, const struct hub_target *target, con
 	return NULL;
 }
 
+void hub_call_first(struct hub_call *call)
+{
+	call->first = true;
+}
+
 char *hub_call_output(const char *payload)
 {
 	json_t *json = json_loads(payload, JSON_DECODE_ANY, NULL);
@@ -214,6 +220,10 @@ void hub_answered(struct hub *hub, uint64_t worker, const uint8_t *bytes, size_t
 		return;
 	}
 	last = !call->many || strcmp(type, "call.responded") != 0;
+	if (!last && call->first) {
+		call_abort(call); /* or it would say the next one */
+		last = true;
+	}
 	if (last) {
 		hub_call_answered *answered = call->answered;
 		void *user = call->user;
