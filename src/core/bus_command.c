@@ -270,12 +270,14 @@ static int error_set(const struct command *c, const char *about, const json_t *p
 {
 	const char *code = json_string_value(json_object_get(payload, "code"));
 	const char *message = json_string_value(json_object_get(payload, "message"));
-	char shown[256];
+	char shown[256], shown_code[65];
 
 	message = message != NULL ? message : "no reason given";
+	code = code != NULL ? code : "INTERNAL";
 	alk_text_escape(message, strlen(message), shown, sizeof(shown));
-	return alk_err_set(err, -EREMOTEIO, "%s: %s%s%.64s: %s", c->name, about,
-			   *about != '\0' ? ": " : "", code != NULL ? code : "INTERNAL", shown);
+	alk_text_escape(code, strlen(code), shown_code, sizeof(shown_code));
+	return alk_err_set(err, -EREMOTEIO, "%s: %s%s%s: %s", c->name, about,
+			   *about != '\0' ? ": " : "", shown_code, shown);
 }
 
 /* Output: one line a value, and nothing that a terminal obeys */

@@ -308,6 +308,11 @@ def test_call(place):
     spoke.send("call.error", asked["id"], {"code": "BROKEN", "message": "no \x1b[31mpaper"})
     out, err = calling.communicate(timeout=scaled(30))
     assert calling.returncode == 1 and "call: /dev1/get: BROKEN: no " in err and "\x1b" not in err
+    calling = call("/dev1/get")
+    asked = spoke.next()
+    spoke.send("call.error", asked["id"], {"code": "\x1b[2J\u009b31m", "message": "no"})
+    out, err = calling.communicate(timeout=scaled(30))
+    assert calling.returncode == 1 and r"call: /dev1/get: \x1b[2J\xc2\x9b31m: no" in err and "\x1b" not in err
     done = run("call", "--bus", bus, "/none/x")
     assert done.returncode == 1 and "NOT_FOUND" in done.stderr
     # Interrupted: whoever works on it is told.
