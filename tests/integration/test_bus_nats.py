@@ -915,6 +915,22 @@ def test_what_is_refused_later_leaves_nothing(mesh):
     assert a.conf.call("bus.topics")["patterns"] == []
 
 
+def test_history_that_was_there_when_it_was_asked_for(mesh):
+    policy = """local go = false
+alknet.subscribe("go")
+return {
+	on_subscribe = function() while not go do alknet.sleep(0.05) end return "allow" end,
+	on_event = function() go = true end,
+}"""
+    _, a = mesh("a", jetstream=True, policy=policy, durable=["order.>"])
+    peer, other = a.peer(), a.peer()
+    peer.send("__subscribe", "r", {"topic": "order.>", "replay": "all"})
+    a.conf.reload(bus={})
+    other.send("go")
+    error(peer.next(), "INVALID_INPUT", "r")
+    assert peer.sync() == []
+
+
 def test_what_comes_while_history_is_read_comes_once(mesh):
     nats, a = mesh("a", jetstream=True, durable=["order.>"])
     sender, late, plain = a.peer(), a.peer(), natsserver.Plain(nats.port).subscribe("info")

@@ -351,7 +351,7 @@ static void subscribe_now(struct conn *c, bool allowed, const char *reason)
 {
 	const char *ref = c->frame.id;
 	struct wire_out out;
-	struct alk_err err;
+	struct alk_err err = {""};
 	struct wish wish;
 	struct sub *sub;
 
@@ -360,8 +360,11 @@ static void subscribe_now(struct conn *c, bool allowed, const char *reason)
 			   *reason != '\0' ? reason : "denied by policy");
 		return;
 	}
-	if (wish_read(c, &wish, &err) < 0)
+	/* What it may wish for may have changed since it was read. */
+	if (wish_read(c, &wish, &err) < 0) {
+		conn_error(c, "error", ref, "INVALID_INPUT", err.text);
 		return;
+	}
 	sub = sub_new(c, ref, wish.pattern, wish.group);
 	if (sub == NULL) {
 		conn_error(c, "error", ref, "OVERLOADED", "out of memory");
