@@ -101,6 +101,17 @@ static int check_properties(const json_t *value, struct path *path, unsigned dep
 	return 0;
 }
 
+static bool names_repeat(const json_t *names, size_t at)
+{
+	const char *name = json_string_value(json_array_get(names, at));
+
+	for (size_t i = 0; i < at; i++)
+		if (strcmp(json_string_value(json_array_get(names, i)), name) == 0)
+			return true;
+	return false;
+}
+
+/* Each value is looked through for all of them. */
 static int check_names(const json_t *value, struct path *path, unsigned depth)
 {
 	size_t i;
@@ -113,6 +124,8 @@ static int check_names(const json_t *value, struct path *path, unsigned depth)
 	{
 		if (!json_is_string(one))
 			return wrong(path, "must be a list of names");
+		if (names_repeat(value, i))
+			return wrong(path, "has a name twice");
 	}
 	return 0;
 }
