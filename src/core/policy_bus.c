@@ -48,6 +48,7 @@ struct policy_event {
 	struct alk_policy_asked *asked;
 	struct alk_ask ask;
 	json_t *envelope;
+	size_t n; /* bytes that it came as */
 };
 
 struct alk_policy_declared {
@@ -55,6 +56,7 @@ struct alk_policy_declared {
 	LIST_HEAD(, policy_pattern) patterns;
 	LIST_HEAD(, policy_event) events;
 	unsigned n_operations, n_patterns, n_events;
+	size_t event_bytes;
 	uint64_t lost, lost_logged;
 };
 
@@ -503,6 +505,7 @@ static void event_free(struct policy_event *e)
 {
 	LIST_REMOVE(e, entry);
 	e->policy->declared->n_events--;
+	e->policy->declared->event_bytes -= e->n;
 	alk_policy_cancel(&e->asked);
 	json_decref(e->envelope);
 	free(e);
@@ -531,6 +534,12 @@ static void event_lost(struct alk_policy *policy, const char *why)
 	d->lost = 0;
 }
 
+/* All of a burst comes at once, before the script can run: what bounds it is memory. */
+static bool events_full(const struct alk_policy_declared *d, size_t n)
+{
+	return d->n_events >= ALK_POLICY_EVENTS_MAX || d->event_bytes + n > ALK_POLICY_EVENTS_BYTES;
+}
+
 static void on_event(void *user, const char *envelope, size_t n)
 {
 	struct alk_policy *policy = user;
@@ -538,7 +547,7 @@ static void on_event(void *user, const char *envelope, size_t n)
 	const json_t *payload;
 	bool fits;
 
-	if (policy->declared->n_events >= ALK_POLICY_EVENTS_MAX || n > ALK_POLICY_INPUT_MAX) {
+	if (n > ALK_POLICY_INPUT_MAX || events_full(policy->declared, n)) {
 		event_lost(policy, n > ALK_POLICY_INPUT_MAX ? "longer than 64 KiB"
 							    : "on_event does not keep up");
 		return;
@@ -549,8 +558,10 @@ static void on_event(void *user, const char *envelope, size_t n)
 		return;
 	}
 	e->policy = policy;
+	e->n = n;
 	LIST_INSERT_HEAD(&policy->declared->events, e, entry);
 	policy->declared->n_events++;
+	policy->declared->event_bytes += n;
 	e->envelope = json_loadb(envelope, n, 0, NULL);
 	payload = json_object_get(e->envelope, "payload");
 	e->ask = (struct alk_ask){

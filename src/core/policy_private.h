@@ -201,7 +201,8 @@ struct json_t *alk_policy_json_take(lua_State *L, int index, const char **why);
 /* policy_bus.c: what a script wants of the bus. */
 #define ALK_POLICY_OPERATIONS_MAX 256
 #define ALK_POLICY_SUBSCRIPTIONS_MAX 64
-#define ALK_POLICY_EVENTS_MAX 256  /* that wait for on_event; more are lost */
+#define ALK_POLICY_EVENTS_MAX 4096		  /* that wait for on_event; more are lost */
+#define ALK_POLICY_EVENTS_BYTES ((size_t)4 << 20) /* of them, as frames */
 #define ALK_POLICY_INPUT_MAX 65536 /* bytes of an input or a payload that a script gets */
 struct alk_policy_declared;
 struct alk_policy_declared *alk_policy_declared_new(void);

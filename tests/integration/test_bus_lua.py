@@ -6,7 +6,7 @@ import json
 import pytest
 
 from harness import procs, sshwire
-from harness.buswire import Peer, error, failed
+from harness.buswire import Peer, error, failed, frame
 from harness.waiting import wait_until
 from test_bus import WORKERS, bus  # noqa: F401
 
@@ -205,6 +205,42 @@ def test_events(bus, workers):
         peer.send("jobs.publish", str(n), {})
     assert sorted(int(listener.next()["payload"]["id"]) for _ in range(20)) == list(range(20))
     assert listener.sync() == []
+
+
+COUNT = """
+local n, held = 0, true
+alknet.subscribe("burst")
+alknet.subscribe("go")
+alknet.operation("/the/count", {}, function() return n end)
+return {
+	on_event = function(event)
+		if event.type == "go" then held = false return end
+		while event.payload.wait and held do alknet.sleep(0.05) end
+		n = n + 1
+	end,
+}
+"""
+
+
+def test_a_burst_of_events(bus):
+    """It comes at once, which a script that is fast enough must not lose any of."""
+    server = script(bus, 1, COUNT)
+    peer = server.peer()
+    for size, count in ((1, 640), (1, 4000), (30000, 100)):
+        before = peer.get("/the/count")
+        peer.raw(b"".join(frame({"type": "burst", "id": "", "payload": {"text": "x" * size}}) for _ in range(count)))
+        wait_until(lambda: peer.get("/the/count") == before + count, 20, "all of them")
+    assert "did not get events" not in server.conf.server.log()
+
+
+def test_more_events_than_may_wait(bus):
+    server = script(bus, 1, COUNT)
+    peer = server.peer()
+    for _ in range(200):
+        peer.send("burst", "", {"wait": True, "text": "x" * 30000})
+    server.conf.server.wait_log("did not get events")
+    peer.send("go")
+    wait_until(lambda: 130 <= peer.get("/the/count") < 200, 20, "those that there was room for")
 
 
 def test_they_come_and_go_with_the_policy(bus):
