@@ -380,6 +380,7 @@ class Spoil:
         yield self.answer("/sign-me-up", nothing), None, "answers 500 to .*sign-me-up"
         yield self.answer("/sign-me-up", problem(403, "unauthorized", "go away")), None, "answers 403 .*go away"
         yield self.answer("/order-plz", problem(400, "rejectedIdentifier", "no \x1b[31m name")), None, "rejectedIdentifier no "
+        yield self.answer("/order-plz", problem(400, "rejectedIdentifier", "x" + "é" * 400)), None, "rejectedIdentifier xé+$"  # cut within a letter
         yield self.answer("/order-plz", Answer(201, {}, b"<html>")), None, "order cannot be understood"
         yield self.answer("/order-plz", Answer(201, {"Location": "https://localhost/x"}, b'{"authorizations": [1]}')), None, "URL|url"
         yield self.answer("/order-plz", Answer(201, {"Location": "x"}, b'{"authorizations": ["file:///etc/passwd"]}')), None, "(?i)protocol"

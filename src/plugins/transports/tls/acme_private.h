@@ -178,6 +178,9 @@ int acme_wire_post(struct acme_client *client, const char *url, const json_t *pa
 
 /* The text of that name; "" where there is none. */
 const char *acme_text_of(const json_t *object, const char *key);
+/* A string of a sentence that may have a stranger's words in it, and may be cut within a character:
+ * what is no UTF-8 is left out at the end and is ? elsewhere. NULL: out of memory. */
+json_t *acme_text_json(const char *text);
 
 /* ---- acme_account.c ---- */
 

@@ -44,7 +44,8 @@ void acme_client_notice(struct acme_client *c, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	acme_client_say(c, json_pack("{s:s, s:s}", "event", "notice", "text", text));
+	acme_client_say(c,
+			json_pack("{s:s, s:o}", "event", "notice", "text", acme_text_json(text)));
 }
 
 /* The next packet; NULL: none now. */
@@ -90,11 +91,12 @@ void acme_client_turn(struct acme_client *c, int ms)
 
 static void status_say(struct acme_client *c, const char *state)
 {
-	acme_client_say(c, json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:s}", "event", "status",
+	acme_client_say(c, json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "event", "status",
 				     "state", state, "next", (json_int_t)c->next, "failures",
 				     (json_int_t)c->failures, "issued", (json_int_t)c->issued,
 				     "failed", (json_int_t)c->failed, "not_after",
-				     (json_int_t)c->pair.not_after, "last_error", c->last_error));
+				     (json_int_t)c->pair.not_after, "last_error",
+				     acme_text_json(c->last_error)));
 }
 
 /* ---- one attempt ---- */
@@ -142,8 +144,8 @@ static void renew(struct acme_client *c)
 			c->next = c->retry_after;
 	}
 	status_say(c, "waiting");
-	acme_client_say(c, json_pack("{s:s, s:s?}", "event", "done", "error",
-				     rc < 0 ? c->last_error : NULL));
+	acme_client_say(c, json_pack("{s:s, s:o}", "event", "done", "error",
+				     rc < 0 ? acme_text_json(c->last_error) : json_null()));
 }
 
 /* ---- start ---- */
@@ -259,7 +261,8 @@ int main(void)
 		c.failed = 1;
 		snprintf(c.last_error, sizeof(c.last_error), "%s", err.text);
 		status_say(&c, "ended");
-		acme_client_say(&c, json_pack("{s:s, s:s}", "event", "done", "error", err.text));
+		acme_client_say(&c, json_pack("{s:s, s:o}", "event", "done", "error",
+					      acme_text_json(err.text)));
 		json_decref(c.settings);
 		return 1;
 	}
