@@ -321,6 +321,40 @@ def test_t69_helper_dies(pebble, acme_server):
     assert serving.call("acme.renew", 60) == {"renewed": True}
 
 
+def kill_helper(serving):
+    """And wait for the next one."""
+    helper = next(pid for pid in procs.children(serving.pid) if "acme" in comm(pid))
+    os.kill(helper, 9)
+    wait_until(lambda: not os.path.exists(f"/proc/{helper}"), what="the helper to be gone")
+    wait_until(lambda: any("acme" in comm(pid) for pid in procs.children(serving.pid)), what="the next helper")
+
+
+def put(path, text):
+    """As private as the server would have it."""
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_t69_certificate_on_disk_is_served(pebble, acme_server, tmp_path, workers):
+    """A helper that is ended between disk and supervisor: the next one brings it. One that is older than what is served stays where it is."""
+    ca = pebble()
+    serving = acme_server(ca, workers=workers)
+    wait_issued(serving)
+    before = served(serving.port)
+    file = tmp_path / "acme" / "certificate.pem"
+    for name, start, taken in (("older", -1, False), ("newer", 0, True)):
+        cert, key = (open(path, encoding="ascii").read() for path in ca.authority.issue(name, NAME, start=start))
+        put(file, key + cert)
+        kill_helper(serving)
+        wait_until(lambda: serving.call("acme.status")["running"], what="the helper")
+        wanted = ssl.PEM_cert_to_DER_cert(cert[cert.index("-----BEGIN"):]) if taken else before
+        wait_until(lambda: served(serving.port) == wanted, what=f"the {name} certificate")
+    assert serving.log().count("new TLS certificate by ACME") == 2
+    assert not serving.call("acme.status")["self_signed"]
+
+
 def test_t69_state_is_damaged(pebble, acme_server, tmp_path):
     """A certificate that is cut off, or of another key, is said and got anew; half a file is never left."""
     state = tmp_path / "acme"
@@ -365,6 +399,14 @@ class Spoil:
         return alter
 
     @staticmethod
+    def prefix(junk):
+        def alter(request, answer):
+            if "/certZ/" in request.path:
+                answer.body = junk + answer.body
+
+        return alter
+
+    @staticmethod
     def directory(**values):
         def alter(request, answer):
             if request.path == "/dir":
@@ -396,6 +438,8 @@ class Spoil:
         yield None, self.certificate("expired", -9000, -60), "has expired already: is this machine's clock right"
         yield None, self.certificate("other-name", -60, 9000, alt="DNS:other.example"), "not for all of the names"
         yield self.answer("/certZ/", Answer(200, {}, b"-----BEGIN CERTIFICATE-----\nMIIB")), None, "has no certificate"
+        yield None, self.prefix(b"caf\xe9\n"), "certificate is not text"
+        yield None, self.prefix(b"\x01" * 50_000), "certificate is not text"
         yield self.answer("/certZ/", Answer(200, {}, b"")), None, "certificate cannot be understood"
         yield None, self.directory(newOrder=""), "has no newOrder"
         yield None, self.directory(newNonce="http://localhost/x"), "(?i)protocol"

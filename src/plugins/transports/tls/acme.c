@@ -86,15 +86,29 @@ void acme_worker_up(struct acme *a, uint64_t worker)
 
 /* ---- what the helper says ---- */
 
-static void certificate_take(struct acme *a, const char *pem)
+/* What was on disk may be older than what could not be written there. */
+static bool is_wanted(const struct acme *a, const struct acme_pair *pair, bool kept)
+{
+	return !kept || a->self_signed || !a->pair.for_names ||
+	       pair->not_before >= a->pair.not_before;
+}
+
+static void certificate_take(struct acme *a, const char *pem, bool kept)
 {
 	struct alk_err err = {""};
 	struct acme_pair pair;
-	char *copy = pem != NULL && strlen(pem) < ACME_PEM_MAX ? strdup(pem) : NULL;
+	char *copy;
 
+	if (pem != NULL && strcmp(pem, a->pem) == 0)
+		return;
+	copy = pem != NULL && strlen(pem) < ACME_PEM_MAX ? strdup(pem) : NULL;
 	if (copy == NULL || acme_pair_read(copy, names_of(a), &pair, &err) < 0) {
 		alk_log(ALK_LOG_ERROR, "a certificate by ACME was not taken",
 			ALK_STR("error", err.text));
+		acme_text_free(&copy);
+		return;
+	}
+	if (!is_wanted(a, &pair, kept)) {
 		acme_text_free(&copy);
 		return;
 	}
@@ -167,7 +181,8 @@ static void event_take(struct acme *a, json_t *packet)
 	const char *event = acme_text_of(packet, "event");
 
 	if (strcmp(event, "certificate") == 0) {
-		certificate_take(a, json_string_value(json_object_get(packet, "pem")));
+		certificate_take(a, json_string_value(json_object_get(packet, "pem")),
+				 json_is_true(json_object_get(packet, "kept")));
 	} else if (strcmp(event, "challenge") == 0) {
 		challenge_take(a, packet);
 	} else if (strcmp(event, "notice") == 0) {

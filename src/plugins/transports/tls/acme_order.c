@@ -304,6 +304,17 @@ static int finalize(struct acme_client *c, const char *url, EVP_PKEY *key, struc
 	return rc;
 }
 
+json_t *acme_certificate_event(const char *pem, bool kept)
+{
+	json_t *event = json_pack("{s:s, s:s, s:b}", "event", "certificate", "pem", pem, "kept",
+				  kept);
+
+	if (json_dumpb(event, NULL, 0, JSON_COMPACT) <= ACME_PACKET_MAX)
+		return event;
+	json_decref(event);
+	return NULL;
+}
+
 /* Good for this key, these names, and now. */
 static int certificate_judge(struct acme_client *c, const char *pem, struct alk_err *err)
 {
@@ -330,6 +341,7 @@ static int certificate_take(struct acme_client *c, const char *url, EVP_PKEY *ke
 {
 	struct acme_reply reply = {0};
 	struct alk_err late = {""};
+	json_t *event = NULL;
 	char *secret = acme_key_pem(key), *pem = NULL;
 	int rc = acme_wire_post(c, url, NULL, &reply, err);
 
@@ -340,6 +352,9 @@ static int certificate_take(struct acme_client *c, const char *url, EVP_PKEY *ke
 		pem = NULL;
 		rc = alk_err_set(err, -ENOMEM, "out of memory");
 	}
+	/* What the supervisor cannot be told must not be on disk: it would be in use nowhere. */
+	if (rc == 0 && (event = acme_certificate_event(pem, false)) == NULL)
+		rc = alk_err_set(err, -EIO, "the CA's certificate is not text");
 	if (rc == 0)
 		rc = certificate_judge(c, pem, err);
 	/* Used in any case: that it cannot be kept shows at the next start. */
@@ -347,7 +362,8 @@ static int certificate_take(struct acme_client *c, const char *url, EVP_PKEY *ke
 		acme_client_notice(c, "the new certificate is in use but not on disk: %s",
 				   late.text);
 	if (rc == 0)
-		acme_client_say(c, json_pack("{s:s, s:s}", "event", "certificate", "pem", pem));
+		acme_client_say(c, json_incref(event));
+	json_decref(event);
 	acme_text_free(&pem);
 	acme_text_free(&secret);
 	acme_reply_clear(&reply);

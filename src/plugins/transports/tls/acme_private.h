@@ -8,7 +8,8 @@
  * The supervisor and alknet-acme speak in JSON objects, one a packet:
  *
  *   supervisor  {"start": settings} first; {"renew": new account key too?}; {"ready": true} after each challenge
- *   helper      {"event": "status", ...}, {"event": "certificate", "pem": key and chain},
+ *   helper      {"event": "status", ...},
+ *               {"event": "certificate", "pem": key and chain, "kept": was it on disk before?},
  *               {"event": "challenge", "name": SNI, "pem": key and certificate or null}; by http-01 at the stealth port
  *               the name is / and the token, and "pem" what is to be answered,
  *               {"event": "notice", "text"}, {"event": "done", "error": text or null, ...} */
@@ -195,6 +196,8 @@ int acme_account_rekey(struct acme_client *client, struct alk_err *err);
 
 /* Get one: it is on disk and with the supervisor then. */
 int acme_order_run(struct acme_client *client, struct alk_err *err);
+/* For the supervisor. NULL: `pem` is not text, or too long. */
+json_t *acme_certificate_event(const char *pem, bool kept);
 
 /* ---- acme_renewal.c ---- */
 

@@ -158,9 +158,16 @@ static void certificate_load(struct acme_client *c)
 
 	if (rc == 0)
 		rc = acme_pair_read(pem, c->names, &c->pair, &err);
-	acme_text_free(&pem);
-	if (rc == 0 && c->pair.for_names)
+	if (rc == 0 && c->pair.for_names) {
+		json_t *event = acme_certificate_event(pem, true);
+
+		/* The supervisor may have another one: the helper before was ended between
+		 * disk and word, or belonged to a reload that was refused. */
+		if (event != NULL)
+			acme_client_say(c, event);
 		c->next = acme_renewal_time(&c->pair);
+	}
+	acme_text_free(&pem);
 }
 
 /* One process a directory: the one before may be about to end. */
