@@ -178,6 +178,17 @@ def test_renewal_under_load(pebble, acme_server, client, targets):
     assert serving.call("acme.renew", 90) == {"renewed": True}
 
 
+def test_t69_key_cannot_be_changed(middle, acme_server):
+    """That is for who asked for it: the next renewal does not try it again."""
+    serving = acme_server(middle)
+    wait_issued(serving)
+    middle.rule = Spoil.answer("/rollover-account-key", problem(403, "unauthorized", "keep it"))
+    with pytest.raises(procs.AdminError, match="answers 403 .*keep it"):
+        serving.call("acme.renew", 60, key="new")
+    assert serving.call("acme.renew", 60) == {"renewed": True}
+    assert len(middle.asked_for("/rollover-account-key")) == 1
+
+
 def test_reload_keeps_the_certificate(pebble, acme_server):
     ca = pebble()
     serving = acme_server(ca)

@@ -124,12 +124,11 @@ static void renew(struct acme_client *c)
 	c->retry_after = 0;
 	status_say(c, "ordering");
 	rc = attempt(c, &err);
-	if (rc == 0 && c->new_key) { /* asked for meanwhile */
+	if (rc == 0 && c->new_key) /* asked for meanwhile */
 		rc = acme_account_rekey(c, &err);
-		c->new_key = false;
-	}
 	now = time(NULL);
-	c->renew = false;
+	/* Whoever asked is answered: what comes by itself is a certificate alone. */
+	c->renew = c->new_key = false;
 	if (rc == 0) {
 		c->issued++;
 		c->failures = 0;
