@@ -53,6 +53,11 @@ time_t time(time_t *at)
 	return now;
 }
 
+time_t acme_client_clock(void)
+{
+	return 1000 + (time_t)(play.clock_ms / 1000);
+}
+
 void acme_text_free(char **text)
 {
 	free(*text);
@@ -300,7 +305,7 @@ CURL *curl_easy_init(void)
 static void attempt(struct acme_client *c, bool new_key)
 {
 	struct alk_err err = {""};
-	time_t again = 1, now = time(NULL), due;
+	time_t again = 1, now = acme_client_clock(), due;
 	int rc = acme_account_open(c, &err);
 
 	if (rc == 0 && new_key)
@@ -310,7 +315,7 @@ static void attempt(struct acme_client *c, bool new_key)
 	require(rc == 0 || err.text[0] != '\0');
 	require((rc == 0) == (play.certificates == 1));
 	require(play.proofs == 0);
-	require(c->retry_after == 0 || c->retry_after <= time(NULL) + 7 * 24 * 3600);
+	require(c->retry_after == 0 || c->retry_after <= acme_client_clock() + 7 * 24 * 3600);
 	due = acme_renewal_ask(c, &again);
 	require(due >= 0 &&
 		due <= c->pair.not_after - (c->pair.not_after - c->pair.not_before) / 6);

@@ -19,7 +19,7 @@ int acme_directory_read(struct acme_client *c, struct alk_err *err)
 	int rc = acme_wire_get(c, c->directory_url, &reply, err);
 
 	if (rc == 0 && reply.retry_after > 0 && reply.status != 200)
-		c->retry_after = time(NULL) + reply.retry_after;
+		c->retry_after = acme_client_clock() + reply.retry_after;
 	if (rc == 0 && (reply.status != 200 || !json_is_object(reply.json)))
 		rc = alk_err_set(err, -EIO, "%s is not an ACME directory: it answers %ld",
 				 c->directory_url, reply.status);

@@ -27,7 +27,7 @@ static void pause_for(struct acme_client *c, int64_t seconds)
 	time_t until;
 
 	seconds = seconds < 1 ? 1 : seconds > POLL_SECONDS_MAX ? POLL_SECONDS_MAX : seconds;
-	for (until = time(NULL) + seconds; time(NULL) < until;)
+	for (until = acme_client_clock() + seconds; acme_client_clock() < until;)
 		acme_client_turn(c, 200);
 }
 
@@ -35,10 +35,10 @@ static void pause_for(struct acme_client *c, int64_t seconds)
 static int status_wait(struct acme_client *c, const char *url, const char *busy, const char *also,
 		       struct acme_reply *reply, struct alk_err *err)
 {
-	time_t until = time(NULL) + POLL_TIME;
+	time_t until = acme_client_clock() + POLL_TIME;
 	int rc;
 
-	for (unsigned i = 0; i < POLLS_MAX && time(NULL) < until; i++) {
+	for (unsigned i = 0; i < POLLS_MAX && acme_client_clock() < until; i++) {
 		const char *status;
 
 		rc = acme_wire_post(c, url, NULL, reply, err);
@@ -89,9 +89,9 @@ static void sni_of(const char *name, char sni[256])
 /* All have it when the supervisor says so. */
 static int workers_wait(struct acme_client *c, struct alk_err *err)
 {
-	time_t until = time(NULL) + POLL_SECONDS_MAX;
+	time_t until = acme_client_clock() + POLL_SECONDS_MAX;
 
-	while (!c->ready && time(NULL) < until)
+	while (!c->ready && acme_client_clock() < until)
 		acme_client_turn(c, 1000);
 	return c->ready ? 0 : alk_err_set(err, -EIO, "the workers do not take the challenge");
 }

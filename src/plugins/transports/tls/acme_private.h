@@ -134,20 +134,24 @@ struct acme_client {
 	EVP_PKEY *key;
 	char *account; /* its URL */
 	char nonce[256];
-	time_t retry_after; /* the CA does not want to hear from us before */
+	time_t retry_after; /* the CA does not want to hear from us before; acme_client_clock() */
 
 	bool ready;   /* the supervisor has handed the challenge out */
 	bool renew;   /* somebody asks for it now */
 	bool new_key; /* and for another key of the account */
 
 	struct acme_pair pair; /* of the certificate in use; not_after 0: none */
-	time_t next;	       /* when something is tried next */
-	time_t told;	       /* when the CA last had a certificate replaced before its time */
+	time_t due;	       /* by the wall clock: certificate or CA say so; 0: it is */
+	time_t pause;	       /* by acme_client_clock(): nothing is tried before by itself */
+	time_t told;	       /* when the CA last had a certificate replaced before its time, by
+				* acme_client_clock(); 0: never */
 	unsigned failures;     /* in a row */
 	uint64_t issued, failed;
 	char last_error[512];
 };
 
+/* Seconds of a clock that nobody sets: for pauses. What a certificate or the CA says is by time(). */
+time_t acme_client_clock(void);
 /* Wait for the network, the supervisor or `ms`. Does not return when the supervisor is gone. */
 void acme_client_turn(struct acme_client *client, int ms);
 /* To the supervisor. Takes the object. */
@@ -203,7 +207,7 @@ json_t *acme_certificate_event(const char *pem, bool kept);
 
 /* When is the certificate of client->pair due? At two thirds of its life and a little later, by
  * chance; earlier or later where the CA says so (RFC 9773). *again is when the CA is to be asked
- * again, 0: it does not say such things. */
+ * again, by acme_client_clock(), 0: it does not say such things. */
 time_t acme_renewal_time(const struct acme_pair *pair);
 time_t acme_renewal_ask(struct acme_client *client, time_t *again);
 /* After the n-th failure in a row: seconds, from a minute to six hours. */

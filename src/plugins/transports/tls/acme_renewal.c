@@ -67,7 +67,8 @@ static time_t window_read(const json_t *answer)
 
 time_t acme_renewal_ask(struct acme_client *c, time_t *again)
 {
-	time_t now = time(NULL), due = 0, last = c->pair.not_after;
+	time_t now = acme_client_clock(), due = 0, last = c->pair.not_after;
+	bool at_once;
 	struct acme_reply reply = {0};
 	const char *base;
 	char url[1024];
@@ -91,9 +92,10 @@ time_t acme_renewal_ask(struct acme_client *c, time_t *again)
 	*again = now + (wait < ASK_SOONEST ? ASK_SOONEST : wait > ASK_LATEST ? ASK_LATEST : wait);
 	/* A CA that errs does not make us wait for the end, nor come again and again. */
 	last -= (c->pair.not_after - c->pair.not_before) / 6;
-	if (due != 0 && due <= now && now - c->told < TOLD_AGAIN)
+	at_once = due != 0 && due <= time(NULL);
+	if (at_once && c->told != 0 && now - c->told < TOLD_AGAIN)
 		return 0;
-	if (due != 0 && due <= now)
+	if (at_once)
 		c->told = now;
 	return due > last ? last : due;
 }

@@ -215,7 +215,7 @@ static int reply_judge(struct acme_client *c, const char *url, const struct acme
 	if (reply->status >= 200 && reply->status < 300)
 		return 0;
 	if (reply->retry_after > 0)
-		c->retry_after = time(NULL) + reply->retry_after;
+		c->retry_after = acme_client_clock() + reply->retry_after;
 	return alk_err_set(err, later ? -EBUSY : -EPERM,
 			   "the CA answers %ld to %.120s: %.120s %.200s", reply->status, url, type,
 			   acme_text_of(reply->json, "detail"));

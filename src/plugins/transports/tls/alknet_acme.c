@@ -89,10 +89,32 @@ void acme_client_turn(struct acme_client *c, int ms)
 		acme_answer_turn(c->answer);
 }
 
+time_t acme_client_clock(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec;
+}
+
+/* When something is tried next, by the wall clock as it is now. */
+static time_t next_of(const struct acme_client *c)
+{
+	time_t now = time(NULL), left = c->pause - acme_client_clock();
+
+	now += left > 0 ? left : 0;
+	return c->due > now ? c->due : now;
+}
+
+static bool is_due(const struct acme_client *c)
+{
+	return c->renew || (acme_client_clock() >= c->pause && time(NULL) >= c->due);
+}
+
 static void status_say(struct acme_client *c, const char *state)
 {
 	acme_client_say(c, json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "event", "status",
-				     "state", state, "next", (json_int_t)c->next, "failures",
+				     "state", state, "next", (json_int_t)next_of(c), "failures",
 				     (json_int_t)c->failures, "issued", (json_int_t)c->issued,
 				     "failed", (json_int_t)c->failed, "not_after",
 				     (json_int_t)c->pair.not_after, "last_error",
@@ -118,7 +140,6 @@ static int attempt(struct acme_client *c, struct alk_err *err)
 static void renew(struct acme_client *c)
 {
 	struct alk_err err = {""};
-	time_t now;
 	int rc;
 
 	c->retry_after = 0;
@@ -126,21 +147,22 @@ static void renew(struct acme_client *c)
 	rc = attempt(c, &err);
 	if (rc == 0 && c->new_key) /* asked for meanwhile */
 		rc = acme_account_rekey(c, &err);
-	now = time(NULL);
 	/* Whoever asked is answered: what comes by itself is a certificate alone. */
 	c->renew = c->new_key = false;
 	if (rc == 0) {
 		c->issued++;
 		c->failures = 0;
 		c->last_error[0] = '\0';
-		c->next = acme_renewal_time(&c->pair);
+		c->due = acme_renewal_time(&c->pair);
+		c->pause = 0;
 	} else {
 		c->failed++;
 		c->failures++;
 		snprintf(c->last_error, sizeof(c->last_error), "%s", err.text);
-		c->next = now + acme_renewal_backoff(c->failures);
-		if (c->next < c->retry_after)
-			c->next = c->retry_after;
+		c->due = 0;
+		c->pause = acme_client_clock() + acme_renewal_backoff(c->failures);
+		if (c->pause < c->retry_after)
+			c->pause = c->retry_after;
 	}
 	status_say(c, "waiting");
 	acme_client_say(c, json_pack("{s:s, s:o}", "event", "done", "error",
@@ -164,7 +186,7 @@ static void certificate_load(struct acme_client *c)
 		 * disk and word, or belonged to a reload that was refused. */
 		if (event != NULL)
 			acme_client_say(c, event);
-		c->next = acme_renewal_time(&c->pair);
+		c->due = acme_renewal_time(&c->pair);
 	}
 	acme_text_free(&pem);
 }
@@ -247,13 +269,23 @@ static void window_look(struct acme_client *c, time_t *again)
 {
 	time_t due;
 
-	if (*again == 0 || c->pair.not_after == 0 || time(NULL) < *again || c->failures > 0)
+	if (*again == 0 || c->pair.not_after == 0 || acme_client_clock() < *again ||
+	    c->failures > 0)
 		return;
 	due = acme_renewal_ask(c, again);
-	if (due == 0 || due == c->next)
+	if (due == 0 || due == c->due)
 		return;
-	c->next = due;
+	c->due = due;
 	status_say(c, "waiting");
+}
+
+static int turn_ms(const struct acme_client *c)
+{
+	time_t left = next_of(c) - time(NULL);
+
+	if (left < 1)
+		return 1000;
+	return left < TURN_MS / 1000 ? (int)left * 1000 : TURN_MS;
 }
 
 int main(void)
@@ -275,18 +307,13 @@ int main(void)
 	certificate_load(&c);
 	status_say(&c, "waiting");
 	for (;;) {
-		time_t now = time(NULL);
-
-		if (c.renew || now >= c.next) {
+		if (is_due(&c)) {
 			renew(&c);
 			again = 1;
 			continue;
 		}
 		window_look(&c, &again);
-		now = time(NULL);
-		if (now < c.next && !c.renew)
-			acme_client_turn(&c, c.next - now < TURN_MS / 1000
-						     ? (int)(c.next - now) * 1000
-						     : TURN_MS);
+		if (!is_due(&c))
+			acme_client_turn(&c, turn_ms(&c));
 	}
 }
