@@ -520,6 +520,22 @@ def test_t69_renewal_at_two_thirds(middle, acme_server):
     assert serving.call("acme.status")["not_after"] - time() > 0
 
 
+def test_t69_certificate_is_due_when_it_comes(middle, acme_server):
+    """Or this machine's clock is wrong: it is used, and the next order waits as after a failure."""
+
+    def alter(request, answer):
+        if "/certZ/" in request.path:
+            answer.body = middle.sign(f"late{len(middle.asked)}", -9000, 600)
+
+    middle.alter = alter
+    serving = acme_server(middle)
+    helper = wait_issued(serving)["helper"]
+    assert 30 < helper["next"] - time() < 61
+    assert serving.call("acme.renew", 60) == {"renewed": True}
+    assert 60 < serving.call("acme.status")["helper"]["next"] - time() < 121
+    assert len(middle.asked_for("/order-plz")) == 2
+
+
 def test_renewal_that_the_ca_suggests(middle, acme_server):
     """RFC 9773: a window that has begun counts more than two thirds; the order names what it replaces."""
     windows = {"start": "2020-01-01T00:00:00Z", "end": "2020-01-02T00:00:00.5Z"}

@@ -146,6 +146,7 @@ struct acme_client {
 	time_t told;	       /* when the CA last had a certificate replaced before its time, by
 				* acme_client_clock(); 0: never */
 	unsigned failures;     /* in a row */
+	unsigned early;	       /* certificates in a row that were due when they came */
 	uint64_t issued, failed;
 	char last_error[512];
 };

@@ -155,6 +155,10 @@ static void renew(struct acme_client *c)
 		c->last_error[0] = '\0';
 		c->due = acme_renewal_time(&c->pair);
 		c->pause = 0;
+		/* One that is past two thirds of its life when it comes, or this clock is wrong. */
+		c->early = time(NULL) >= c->due ? c->early + 1 : 0;
+		if (c->early > 0)
+			c->pause = acme_client_clock() + acme_renewal_backoff(c->early);
 	} else {
 		c->failed++;
 		c->failures++;
