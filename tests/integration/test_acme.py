@@ -121,6 +121,16 @@ def test_certificate(pebble, acme_server, tmp_path, challenge, workers):
         socket.create_connection(("127.0.0.1", ca.http), 5)
 
 
+def test_bundle_of_authorities(pebble, server, tmp_path):
+    """acme_ca_file may be a system's whole bundle."""
+    ca = pebble()
+    bundle = tmp_path / "bundle.pem"
+    other = ca.root.read_text()
+    bundle.write_text(other * (225_000 // len(other)) + open(ca.authority.path("ca.pem"), encoding="ascii").read())
+    serving = server(*flags_for(ca.url, bundle, tmp_path / "acme"), listen=f"127.0.0.1:{ca.tls}")
+    wait_issued(serving)
+
+
 def test_certificate_is_kept(pebble, acme_server):
     ca = pebble()
     serving = acme_server(ca)
@@ -763,17 +773,19 @@ def refused(keys, *flags):
 
 
 def test_start_is_refused(keys, tmp_path):
-    state, shared, plain = tmp_path / "acme", tmp_path / "shared", tmp_path / "plain"
+    state, shared, plain, large = tmp_path / "acme", tmp_path / "shared", tmp_path / "plain", tmp_path / "large"
     state.mkdir(mode=0o700)
     shared.mkdir()
     shared.chmod(0o777)
     plain.write_text("nothing")
+    large.write_text("-----BEGIN CERTIFICATE-----\n" * 12_000)
     base = ["--transport", "tls", "--acme-directory", "https://127.0.0.1:1/dir"]
     for flags, why in (
         (["--acme-domain", "*.example"], "a wildcard needs a proof by DNS"),
         (["--acme-domain", "a b"], "neither a host name nor an IP address"),
         (["--acme-domain", "ok.example", "--acme-email", "me"], "is not an address"),
         (["--acme-domain", "ok.example", "--acme-ca-file", plain], "holds no PEM certificate"),
+        (["--acme-domain", "ok.example", "--acme-ca-file", large], "is larger than 240 KiB"),
         (["--acme-domain", "ok.example", "--acme-directory", "http://127.0.0.1/dir"], "does not begin with https://"),
         (["--acme-domain", "ok.example", "--acme-state-dir", shared], "can be written by others"),
         (["--acme-domain", "ok.example", "--acme-state-dir", plain], "is not a directory"),

@@ -120,16 +120,25 @@ static void certificate_take(struct acme *a, const char *pem, bool kept)
 	alk_log(ALK_LOG_INFO, "new TLS certificate by ACME", ALK_INT("not_after", pair.not_after));
 }
 
-static void program_say(struct acme *a, json_t *packet)
+static int packet_send(struct acme *a, json_t *packet)
 {
 	char *text = packet != NULL ? json_dumps(packet, JSON_COMPACT) : NULL;
+	int rc = text != NULL ? 0 : -ENOMEM;
 
-	if (text != NULL && a->program.fd >= 0 &&
-	    send(a->program.fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-		alk_log(ALK_LOG_WARN, "alknet-acme does not listen",
-			ALK_STR("error", strerror(errno)));
+	if (rc == 0 && send(a->program.fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		rc = -errno;
 	acme_text_free(&text);
 	json_decref(packet);
+	return rc;
+}
+
+static void program_say(struct acme *a, json_t *packet)
+{
+	int rc = packet_send(a, packet);
+
+	if (rc < 0 && a->program.fd >= 0)
+		alk_log(ALK_LOG_WARN, "alknet-acme does not listen",
+			ALK_STR("error", strerror(-rc)));
 }
 
 static void challenge_take(struct acme *a, const json_t *event)
@@ -253,8 +262,10 @@ static int program_start(struct acme *a, struct alk_err *err)
 	if (a->io == NULL)
 		return alk_err_set(err, -ENOMEM, "out of memory");
 	alk_io_set(a->io, ALK_IO_READ);
-	program_say(a, json_pack("{s:O}", "start", a->settings));
-	return 0;
+	rc = packet_send(a, json_pack("{s:O}", "start", a->settings));
+	if (rc == 0 || rc == -EPIPE) /* that it has ended already is seen soon */
+		return 0;
+	return alk_err_set(err, rc, "alknet-acme cannot be told its settings: %s", strerror(-rc));
 }
 
 static void on_restart(void *user)

@@ -25,7 +25,9 @@
 #include <time.h>
 #include <alknet/err.h>
 
-#define ACME_PACKET_MAX ((size_t)96 * 1024)
+/* One that a socket takes where net.core.wmem_max is the kernel's own, and a system's whole bundle of
+ * CA certificates. */
+#define ACME_PACKET_MAX ((size_t)256 * 1024)
 #define ACME_NAMES_MAX 100
 #define ACME_PEM_MAX ((size_t)64 * 1024)
 

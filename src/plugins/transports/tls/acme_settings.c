@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#define SETTINGS_MAX (ACME_PACKET_MAX - (size_t)16 * 1024)
+
 bool acme_wanted(const struct alk_options *options)
 {
 	return alk_options_has(options, "acme_domain");
@@ -99,6 +101,18 @@ static int texts_check(const struct alk_options *options, struct alk_err *err)
 	return 0;
 }
 
+/* Is it one packet, with what is said besides? */
+static int size_check(const struct alk_options *options, const json_t *settings,
+		      struct alk_err *err)
+{
+	if (json_dumpb(settings, NULL, 0, JSON_COMPACT) <= SETTINGS_MAX)
+		return 0;
+	return alk_err_set(
+		err, -E2BIG,
+		"acme_ca_file: %s is larger than %zu KiB: give the certificate of the CA's authority alone",
+		alk_options_str(options, "acme_ca_file"), SETTINGS_MAX / 1024);
+}
+
 int acme_settings_make(const struct alk_options *options, json_t **settings, struct alk_err *err)
 {
 	json_t *names = json_array();
@@ -119,6 +133,8 @@ int acme_settings_make(const struct alk_options *options, json_t **settings, str
 		if (*settings == NULL)
 			rc = alk_err_set(err, -EINVAL,
 					 "the options of ACME are not text, or memory is out");
+		else
+			rc = size_check(options, *settings, err);
 	}
 	json_decref(names);
 	return rc;

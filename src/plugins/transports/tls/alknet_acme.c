@@ -48,13 +48,16 @@ void acme_client_notice(struct acme_client *c, const char *fmt, ...)
 			json_pack("{s:s, s:o}", "event", "notice", "text", acme_text_json(text)));
 }
 
-/* The next packet; NULL: none now. */
+/* The next packet; NULL: none now, or none at all. */
 static json_t *packet_read(int flags)
 {
 	static char bytes[ACME_PACKET_MAX];
-	ssize_t n = recv(COMPANION_FD, bytes, sizeof(bytes), flags);
+	ssize_t n;
 
-	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+	do
+		n = recv(COMPANION_FD, bytes, sizeof(bytes), flags);
+	while (n < 0 && errno == EINTR);
+	if (n == 0 || (n < 0 && errno != EAGAIN))
 		exit(0);
 	return n > 0 ? json_loadb(bytes, (size_t)n, 0, NULL) : NULL;
 }
@@ -239,11 +242,8 @@ static int privileges_drop(const char *dir, struct alk_err *err)
 
 static int settings_read(struct acme_client *c, const char **http)
 {
-	json_t *start;
+	json_t *start = packet_read(0);
 
-	do
-		start = packet_read(0);
-	while (start == NULL);
 	c->settings = json_incref(json_object_get(start, "start"));
 	json_decref(start);
 	return json_unpack(c->settings, "{s:s, s?:s, s?:s, s:s, s:s, s:s, s:o}", "directory",
