@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from time import time
+from time import sleep, time
 
 import pytest
 
@@ -324,6 +324,14 @@ def test_t69_retry_after(acme_server, tmp_path, status):
         helper = serving.call("acme.status")["helper"]
         assert 7100 < helper["next"] - time() < 7201
         assert f"it answers {status}" in helper["last_error"]
+        assert ca.asked == 1
+        # The next helper waits on.
+        for again in (lambda: kill_helper(serving), lambda: serving.call("reload")):
+            again()
+            wait_until(lambda: serving.call("acme.status")["running"], what="the helper")
+            sleep(1)
+            after = serving.call("acme.status")["helper"]
+            assert abs(after["next"] - helper["next"]) <= 2 and (after["failures"], after["last_error"]) == (1, helper["last_error"])
         assert ca.asked == 1
     finally:
         ca.stop()
@@ -716,6 +724,7 @@ def test_t69_port_of_http_01_is_taken(pebble, acme_server):
     assert served(serving.port)
     taken.close()
     wait_until(lambda: serving.call("acme.status")["self_signed"] is False, 60, "a certificate")
+    wait_until(lambda: serving.metric("alknet_acme_failures") == 0, what="the failures to be over")
     wait_issued(serving)
 
 

@@ -262,7 +262,7 @@ static int program_start(struct acme *a, struct alk_err *err)
 	if (a->io == NULL)
 		return alk_err_set(err, -ENOMEM, "out of memory");
 	alk_io_set(a->io, ALK_IO_READ);
-	rc = packet_send(a, json_pack("{s:O}", "start", a->settings));
+	rc = packet_send(a, json_pack("{s:O, s:O*}", "start", a->settings, "past", a->status));
 	if (rc == 0 || rc == -EPIPE) /* that it has ended already is seen soon */
 		return 0;
 	return alk_err_set(err, rc, "alknet-acme cannot be told its settings: %s", strerror(-rc));
@@ -312,6 +312,14 @@ static bool is_same_place(const struct acme *a, const struct acme *b)
 {
 	return strcmp(acme_text_of(a->settings, "state_dir"),
 		      acme_text_of(b->settings, "state_dir")) == 0;
+}
+
+/* A reload that changes nothing of it waits on; one that does is a reason to try at once. */
+static void past_take(struct acme *a)
+{
+	for (struct acme *old = latest; old != NULL && a->status == NULL; old = old->before)
+		if (json_equal(a->settings, old->settings))
+			a->status = json_incref(old->status);
 }
 
 /* A reload: one helper has the state directory, that of the new options. */
@@ -367,8 +375,10 @@ int acme_start(struct acme **out, struct alk_loop *loop, const struct alk_option
 		rc = acme_state_check(acme_text_of(a->settings, "state_dir"), err);
 	if (rc == 0)
 		rc = certificate_load(a, err);
-	if (rc == 0)
+	if (rc == 0) {
+		past_take(a);
 		rc = program_start(a, err);
+	}
 	if (rc == 0) {
 		generation_begin(a);
 		certificate_say(a, ALK_HALF_EVERY_WORKER);
@@ -402,16 +412,16 @@ void acme_stop(struct acme **acme)
 
 static void command_status(struct acme *a, struct alk_call *call)
 {
-	json_t *answer = json_pack("{s:O, s:O, s:O, s:b, s:I, s:b, s:o}", "names", names_of(a),
-				   "directory", json_object_get(a->settings, "directory"),
-				   "challenge", json_object_get(a->settings, "challenge"),
-				   "self_signed", a->self_signed, "not_after",
-				   (json_int_t)a->pair.not_after, "running", a->program.pid > 0,
-				   "helper",
-				   a->status != NULL ? json_incref(a->status) : json_null());
+	json_t *helper = json_copy(a->status), *answer;
 	char *text;
 
-	json_object_del(json_object_get(answer, "helper"), "event");
+	json_object_del(helper, "event");
+	json_object_del(helper, "early");
+	answer = json_pack("{s:O, s:O, s:O, s:b, s:I, s:b, s:o}", "names", names_of(a), "directory",
+			   json_object_get(a->settings, "directory"), "challenge",
+			   json_object_get(a->settings, "challenge"), "self_signed", a->self_signed,
+			   "not_after", (json_int_t)a->pair.not_after, "running",
+			   a->program.pid > 0, "helper", helper != NULL ? helper : json_null());
 	text = answer != NULL ? json_dumps(answer, JSON_COMPACT) : NULL;
 	json_decref(answer);
 	if (text != NULL)

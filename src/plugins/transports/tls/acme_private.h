@@ -7,7 +7,8 @@
  *
  * The supervisor and alknet-acme speak in JSON objects, one a packet:
  *
- *   supervisor  {"start": settings} first; {"renew": new account key too?}; {"ready": true} after each challenge
+ *   supervisor  {"start": settings, "past": the last status of a helper with these settings} first;
+ *               {"renew": new account key too?}; {"ready": true} after each challenge
  *   helper      {"event": "status", ...},
  *               {"event": "certificate", "pem": key and chain, "kept": was it on disk before?},
  *               {"event": "challenge", "name": SNI, "pem": key and certificate or null}; by http-01 at the stealth port
@@ -29,6 +30,7 @@
  * CA certificates. */
 #define ACME_PACKET_MAX ((size_t)256 * 1024)
 #define ACME_NAMES_MAX 100
+#define ACME_RETRY_AFTER_MAX (7 * 24 * 3600)
 #define ACME_PEM_MAX ((size_t)64 * 1024)
 
 bool acme_is_ip(const char *name);

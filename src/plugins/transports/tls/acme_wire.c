@@ -11,7 +11,6 @@
 #define CONNECT_SECONDS 20L
 /* A CA that takes one nonce of ten is still one that can be worked with. */
 #define NONCE_TRIES 100
-#define RETRY_AFTER_MAX (7 * 24 * 3600)
 
 struct exchange {
 	struct acme_client *client;
@@ -157,7 +156,9 @@ static int wire_request(struct acme_client *c, const char *url, const char *body
 				   x.too_long	    ? "the answer is too long"
 				   : why[0] != '\0' ? why
 						    : curl_easy_strerror(code));
-	reply->retry_after = after < 0 ? 0 : after < RETRY_AFTER_MAX ? after : RETRY_AFTER_MAX;
+	reply->retry_after = after < 0			    ? 0
+			     : after < ACME_RETRY_AFTER_MAX ? after
+							    : ACME_RETRY_AFTER_MAX;
 	if (reply->body != NULL)
 		reply->json = json_loadb(reply->body, reply->len, JSON_REJECT_DUPLICATES, NULL);
 	return 0;

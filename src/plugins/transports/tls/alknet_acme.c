@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,12 +117,13 @@ static bool is_due(const struct acme_client *c)
 
 static void status_say(struct acme_client *c, const char *state)
 {
-	acme_client_say(c, json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "event", "status",
-				     "state", state, "next", (json_int_t)next_of(c), "failures",
-				     (json_int_t)c->failures, "issued", (json_int_t)c->issued,
-				     "failed", (json_int_t)c->failed, "not_after",
-				     (json_int_t)c->pair.not_after, "last_error",
-				     acme_text_json(c->last_error)));
+	acme_client_say(c,
+			json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "event",
+				  "status", "state", state, "next", (json_int_t)next_of(c),
+				  "failures", (json_int_t)c->failures, "early",
+				  (json_int_t)c->early, "issued", (json_int_t)c->issued, "failed",
+				  (json_int_t)c->failed, "not_after", (json_int_t)c->pair.not_after,
+				  "last_error", acme_text_json(c->last_error)));
 }
 
 /* ---- one attempt ---- */
@@ -240,11 +242,36 @@ static int privileges_drop(const char *dir, struct alk_err *err)
 	return 0;
 }
 
+/* What the CA counts goes on when a helper ends: failures, and what is waited for. One that ended in
+ * an attempt has failed. */
+static void past_take(struct acme_client *c, const json_t *past)
+{
+	json_int_t failures = json_integer_value(json_object_get(past, "failures"));
+	json_int_t early = json_integer_value(json_object_get(past, "early"));
+	json_int_t left = json_integer_value(json_object_get(past, "next")) - time(NULL);
+
+	c->failures = failures > 0 && failures < UINT_MAX ? (unsigned)failures : 0;
+	c->early = early > 0 && early < UINT_MAX ? (unsigned)early : 0;
+	snprintf(c->last_error, sizeof(c->last_error), "%s", acme_text_of(past, "last_error"));
+	if (strcmp(acme_text_of(past, "state"), "ordering") == 0) {
+		c->failures++;
+		c->failed++;
+		snprintf(c->last_error, sizeof(c->last_error),
+			 "alknet-acme was ended while it asked the CA");
+		left = acme_renewal_backoff(c->failures);
+	}
+	if (left > ACME_RETRY_AFTER_MAX)
+		left = ACME_RETRY_AFTER_MAX;
+	if ((c->failures > 0 || c->early > 0) && left > 0)
+		c->pause = acme_client_clock() + left;
+}
+
 static int settings_read(struct acme_client *c, const char **http)
 {
 	json_t *start = packet_read(0);
 
 	c->settings = json_incref(json_object_get(start, "start"));
+	past_take(c, json_object_get(start, "past"));
 	json_decref(start);
 	return json_unpack(c->settings, "{s:s, s?:s, s?:s, s:s, s:s, s:s, s:o}", "directory",
 			   &c->directory_url, "email", &c->email, "ca", &c->ca, "state_dir",
@@ -299,8 +326,8 @@ int main(void)
 	time_t again = 1;
 
 	if (client_start(&c, &err) < 0) {
-		c.failures = 1;
-		c.failed = 1;
+		c.failures++;
+		c.failed++;
 		snprintf(c.last_error, sizeof(c.last_error), "%s", err.text);
 		status_say(&c, "ended");
 		acme_client_say(&c, json_pack("{s:s, s:o}", "event", "done", "error",
