@@ -366,6 +366,33 @@ def put(path, text):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
+def test_t69_helper_dies_in_a_proof(pebble, acme_server, workers):
+    """The proof is over with it, and the CA is not asked again at once."""
+    ca = pebble(PEBBLE_VA_NOSLEEP="0", PEBBLE_VA_SLEEPTIME="60")
+    serving = acme_server(ca, workers=workers)
+
+    def proves():
+        context = ssl._create_unverified_context()
+        context.set_alpn_protocols(["acme-tls/1"])
+        with socket.create_connection(("127.0.0.1", serving.port), scaled(20)) as raw:
+            try:
+                with context.wrap_socket(raw, server_hostname=NAME) as tls:
+                    return tls.selected_alpn_protocol() == "acme-tls/1"
+            except ssl.SSLError:
+                return False
+
+    wait_until(proves, what="a proof")
+    orders = ca.ca.log().count("order-plz")
+    kill_helper(serving)
+    assert not proves()
+    wait_until(lambda: serving.call("acme.status")["helper"]["state"] == "waiting", what="the next helper")
+    helper = serving.call("acme.status")["helper"]
+    assert helper["failures"] == 1 and "ended while it asked" in helper["last_error"]
+    assert 30 < helper["next"] - time() < 61
+    assert ca.ca.log().count("order-plz") == orders
+
+
+@pytest.mark.parametrize("workers", [0, 1])
 def test_t69_certificate_on_disk_is_served(pebble, acme_server, tmp_path, workers):
     """A helper that is ended between disk and supervisor: the next one brings it. One that is older than what is served stays where it is."""
     ca = pebble()

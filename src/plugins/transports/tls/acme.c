@@ -146,7 +146,10 @@ static void challenge_take(struct acme *a, const json_t *event)
 	const char *name = json_string_value(json_object_get(event, "name"));
 	json_t *pem = json_object_get(event, "pem");
 
-	if (name == NULL || pem == NULL || json_object_size(a->challenges) >= ACME_NAMES_MAX)
+	if (name == NULL || pem == NULL)
+		return;
+	if (json_is_string(pem) && json_object_get(a->challenges, name) == NULL &&
+	    json_object_size(a->challenges) >= ACME_NAMES_MAX)
 		return;
 	if (json_is_string(pem))
 		json_object_set(a->challenges, name, pem);
@@ -155,6 +158,19 @@ static void challenge_take(struct acme *a, const json_t *event)
 	worker_say(a, ALK_HALF_EVERY_WORKER, name, pem);
 	if (json_is_string(pem))
 		program_say(a, json_pack("{s:b}", "ready", 1));
+}
+
+/* Nobody proves anything now. */
+static void challenges_end(struct acme *a)
+{
+	const char *name;
+	json_t *pem, *none = json_null();
+
+	json_object_foreach(a->challenges, name, pem)
+	{
+		worker_say(a, ALK_HALF_EVERY_WORKER, name, none);
+	}
+	json_object_clear(a->challenges);
 }
 
 static void calls_answer(struct acme *a, const char *error)
@@ -215,6 +231,7 @@ static void program_end(struct acme *a)
 static void program_lost(struct acme *a)
 {
 	program_end(a);
+	challenges_end(a);
 	calls_answer(a, "alknet-acme has ended; it is started again");
 	alk_log(ALK_LOG_ERROR, "alknet-acme has ended",
 		ALK_INT("again_in_ms", (int64_t)a->restart_ms));
@@ -330,6 +347,7 @@ static void generation_begin(struct acme *a)
 			continue;
 		alk_timer_stop(old->restart);
 		program_end(old);
+		challenges_end(old);
 		calls_answer(old, "the server was loaded anew");
 	}
 	a->before = latest;
