@@ -193,9 +193,10 @@ tests_fuzz_fuzz_acme_ca_CPPFLAGS = $(ACME_TEST_CPPFLAGS)
 tests_fuzz_fuzz_acme_ca_CFLAGS = $(ACME_TEST_CFLAGS)
 tests_fuzz_fuzz_acme_ca_LDADD = $(FUZZ_LDADD) $(OPENSSL_LIBS) $(JANSSON_LIBS)
 tests_fuzz_fuzz_acme_port_SOURCES = tests/fuzz/fuzz_acme_port.c \
-	src/plugins/transports/tls/acme_answer.c src/plugins/transports/tls/acme_hello.c
+	src/plugins/transports/tls/acme_answer.c src/plugins/transports/tls/acme_hello.c \
+	src/plugins/transports/tls/acme_text.c
 tests_fuzz_fuzz_acme_port_CFLAGS = $(ACME_TEST_CFLAGS)
-tests_fuzz_fuzz_acme_port_LDADD = $(FUZZ_LDADD)
+tests_fuzz_fuzz_acme_port_LDADD = $(FUZZ_LDADD) $(JANSSON_LIBS)
 tests_fuzz_fuzz_bus_memory_LDADD = $(FUZZ_LDADD)
 tests_fuzz_fuzz_frame_LDADD = libsecretparts.la $(FUZZ_LDADD)
 tests_fuzz_fuzz_secret_path_LDADD = libsecretparts.la $(FUZZ_LDADD)

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,32 +46,6 @@ enum acme_match acme_answer_match(const char *bytes, size_t n, const char *token
 	return ACME_MATCH_YES;
 }
 
-/* HOST:PORT, [V6]:PORT or :PORT. */
-static int address_find(const char *address, struct addrinfo **found, struct alk_err *err)
-{
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
-				 .ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV};
-	const char *colon = strrchr(address, ':');
-	char host[64];
-	size_t len = colon != NULL ? (size_t)(colon - address) : sizeof(host);
-	const char *from = address;
-	int rc;
-
-	if (len >= 2 && address[0] == '[' && address[len - 1] == ']') {
-		from++;
-		len -= 2;
-	}
-	if (len >= sizeof(host))
-		return alk_err_set(err, -EINVAL,
-				   "acme_http: %s is not ADDRESS:PORT, [ADDRESS]:PORT or :PORT",
-				   address);
-	snprintf(host, sizeof(host), "%.*s", (int)len, from);
-	rc = getaddrinfo(len == 0 ? "::" : host, colon + 1, &hints, found);
-	if (rc != 0)
-		return alk_err_set(err, -EINVAL, "acme_http: %s: %s", address, gai_strerror(rc));
-	return 0;
-}
-
 static int port_bind(const struct addrinfo *at, bool both)
 {
 	int on = 1, off = 0;
@@ -97,7 +70,7 @@ struct acme_answer *acme_answer_open(const char *address, struct alk_err *err)
 	char v4[80];
 	bool any = address[0] == ':';
 
-	if (a == NULL || address_find(address, &at, err) < 0) {
+	if (a == NULL || acme_address_find(address, &at, err) < 0) {
 		free(a);
 		return NULL;
 	}
@@ -108,7 +81,7 @@ struct acme_answer *acme_answer_open(const char *address, struct alk_err *err)
 	/* A machine without IPv6. */
 	if (any && (a->fd == -EAFNOSUPPORT || a->fd == -EADDRNOTAVAIL)) {
 		snprintf(v4, sizeof(v4), "0.0.0.0%.32s", address);
-		if (address_find(v4, &at, err) == 0) {
+		if (acme_address_find(v4, &at, err) == 0) {
 			a->fd = port_bind(at, false);
 			freeaddrinfo(at);
 		}

@@ -17,6 +17,7 @@
 
 #include <curl/curl.h>
 #include <jansson.h>
+#include <netdb.h>
 #include <openssl/evp.h>
 #include <openssl/x509.h>
 #include <poll.h>
@@ -191,6 +192,8 @@ const char *acme_text_of(const json_t *object, const char *key);
 /* A string of a sentence that may have a stranger's words in it, and may be cut within a character:
  * what is no UTF-8 is left out at the end and is ? elsewhere. NULL: out of memory. */
 json_t *acme_text_json(const char *text);
+/* acme_http: ADDRESS:PORT, [ADDRESS]:PORT or :PORT. For freeaddrinfo(); -EINVAL with `err`. */
+int acme_address_find(const char *address, struct addrinfo **found, struct alk_err *err);
 
 /* ---- acme_account.c ---- */
 

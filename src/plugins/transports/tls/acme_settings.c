@@ -84,6 +84,19 @@ static int names_make(const struct alk_options *options, json_t *names, struct a
 	return rc;
 }
 
+static int http_check(const char *address, struct alk_err *err)
+{
+	struct addrinfo *found;
+	int rc;
+
+	if (strcmp(address, ACME_HTTP_STEALTH) == 0)
+		return 0;
+	rc = acme_address_find(address, &found, err);
+	if (rc == 0)
+		freeaddrinfo(found);
+	return rc;
+}
+
 static int texts_check(const struct alk_options *options, struct alk_err *err)
 {
 	const char *url = alk_options_str(options, "acme_directory");
@@ -98,7 +111,7 @@ static int texts_check(const struct alk_options *options, struct alk_err *err)
 	if (ca != NULL && strstr(ca, "-----BEGIN CERTIFICATE-----") == NULL)
 		return alk_err_set(err, -EINVAL, "acme_ca_file: %s holds no PEM certificate",
 				   alk_options_str(options, "acme_ca_file"));
-	return 0;
+	return http_check(alk_options_str(options, "acme_http"), err);
 }
 
 /* Is it one packet, with what is said besides? */
