@@ -199,6 +199,27 @@ def test_t69_key_cannot_be_changed(middle, acme_server):
     assert len(middle.asked_for("/rollover-account-key")) == 1
 
 
+def test_t69_change_of_the_key_was_cut_off(middle, acme_server, tmp_path):
+    """The next key is kept until the CA says that it does not know it: it may be the account's."""
+    serving = acme_server(middle)
+    wait_issued(serving)
+    state = tmp_path / "acme"
+    account, following = (state / "account.key").read_text(), state / "account-next.key"
+    put(following, open(middle.authority.key("next"), encoding="ascii").read())
+
+    def refuse(request):
+        if request.method == "POST" and isinstance(request.payload, dict) and request.payload.get("onlyReturnExisting"):
+            return problem(403, "unauthorized", "not now")
+        return None
+
+    middle.rule = refuse
+    fail_renewal(serving, "answers 403 .*not now")
+    assert following.exists()
+    middle.rule = None
+    assert serving.call("acme.renew", 60) == {"renewed": True}
+    assert not following.exists() and (state / "account.key").read_text() == account
+
+
 def test_reload_keeps_the_certificate(pebble, acme_server):
     ca = pebble()
     serving = acme_server(ca)

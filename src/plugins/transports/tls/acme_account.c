@@ -119,7 +119,7 @@ static int rekey_finish(struct acme_client *c, struct alk_err *err)
 	}
 	c->key = old;
 	EVP_PKEY_free(next);
-	if (rc != -EPERM)
+	if (rc != -ENOENT) /* it may have: without this key the account would be lost */
 		return rc;
 	acme_state_remove(c->state_dir, ACME_ACCOUNT_NEXT);
 	return 0;

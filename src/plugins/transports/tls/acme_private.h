@@ -181,7 +181,8 @@ int acme_wire_get(struct acme_client *client, const char *url, struct acme_reply
 		  struct alk_err *err);
 /* A signed request, again with another nonce where the CA asks for it. Borrows `payload`, NULL is
  * POST-as-GET. Until there is an account it is signed with the key itself. 0: the answer is a good
- * one; else -EIO, -EBUSY (later, see client->retry_after), -EPERM with the CA's words. */
+ * one; else -EIO, -EBUSY (later, see client->retry_after), -ENOENT (it
+ * does not know the account), -EPERM with the CA's words. */
 int acme_wire_post(struct acme_client *client, const char *url, const json_t *payload,
 		   struct acme_reply *reply, struct alk_err *err);
 

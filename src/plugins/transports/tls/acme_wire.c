@@ -212,14 +212,16 @@ static int reply_judge(struct acme_client *c, const char *url, const struct acme
 {
 	const char *type = acme_text_of(reply->json, "type");
 	bool later = reply->status == 429 || reply->status >= 500 || reply->retry_after > 0;
+	int rc = later ? -EBUSY : -EPERM;
 
 	if (reply->status >= 200 && reply->status < 300)
 		return 0;
 	if (reply->retry_after > 0)
 		c->retry_after = acme_client_clock() + reply->retry_after;
-	return alk_err_set(err, later ? -EBUSY : -EPERM,
-			   "the CA answers %ld to %.120s: %.120s %.200s", reply->status, url, type,
-			   acme_text_of(reply->json, "detail"));
+	if (strcmp(type, "urn:ietf:params:acme:error:accountDoesNotExist") == 0)
+		rc = -ENOENT;
+	return alk_err_set(err, rc, "the CA answers %ld to %.120s: %.120s %.200s", reply->status,
+			   url, type, acme_text_of(reply->json, "detail"));
 }
 
 static bool is_bad_nonce(const struct acme_reply *reply)
