@@ -562,6 +562,16 @@ def test_t69_order_is_limited(middle, acme_server, after):
     serving.wait_log(r'msg="no certificate by ACME" .*rateLimited.*served="the one before"')
 
 
+def test_t69_nonces_are_limited(middle, acme_server):
+    """The CA says it before the first request as well."""
+    limit = problem(503, "rateLimited", "busy", **{"Retry-After": "5000"})
+    middle.rule = lambda request: limit if "nonce" in request.path else None
+    serving = acme_server(middle)
+    wait_until(lambda: serving.metric("alknet_acme_failures") > 0, 30, "a failure")
+    helper = serving.call("acme.status")["helper"]
+    assert re.search("answers 503 .*rateLimited busy", helper["last_error"]) and 4900 < helper["next"] - time() < 5001
+
+
 LIFE = 24
 
 

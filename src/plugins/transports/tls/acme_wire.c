@@ -172,23 +172,6 @@ int acme_wire_get(struct acme_client *c, const char *url, struct acme_reply *rep
 
 /* ---- signed requests ---- */
 
-static int nonce_get(struct acme_client *c, struct alk_err *err)
-{
-	const char *url = json_string_value(json_object_get(c->directory, "newNonce"));
-	struct acme_reply reply = {0};
-	int rc;
-
-	if (c->nonce[0] != '\0')
-		return 0;
-	if (url == NULL)
-		return alk_err_set(err, -EIO, "the CA's directory has no newNonce");
-	rc = wire_request(c, url, NULL, &reply, err);
-	acme_reply_clear(&reply);
-	if (rc == 0 && c->nonce[0] == '\0')
-		rc = alk_err_set(err, -EIO, "%s gives no nonce", url);
-	return rc;
-}
-
 static char *request_sign(struct acme_client *c, const char *url, const char *payload)
 {
 	json_t *header = json_pack("{s:s, s:s}", "nonce", c->nonce, "url", url);
@@ -222,6 +205,26 @@ static int reply_judge(struct acme_client *c, const char *url, const struct acme
 		rc = -ENOENT;
 	return alk_err_set(err, rc, "the CA answers %ld to %.120s: %.120s %.200s", reply->status,
 			   url, type, acme_text_of(reply->json, "detail"));
+}
+
+static int nonce_get(struct acme_client *c, struct alk_err *err)
+{
+	const char *url = json_string_value(json_object_get(c->directory, "newNonce"));
+	struct acme_reply reply = {0};
+	int rc;
+
+	if (c->nonce[0] != '\0')
+		return 0;
+	if (url == NULL)
+		return alk_err_set(err, -EIO, "the CA's directory has no newNonce");
+	rc = wire_request(c, url, NULL, &reply, err);
+	if (rc == 0 && c->nonce[0] == '\0') {
+		rc = reply_judge(c, url, &reply, err);
+		if (rc == 0)
+			rc = alk_err_set(err, -EIO, "%s gives no nonce", url);
+	}
+	acme_reply_clear(&reply);
+	return rc;
 }
 
 static bool is_bad_nonce(const struct acme_reply *reply)
