@@ -677,6 +677,21 @@ def test_t69_state_cannot_be_written(pebble, server, owned):
     assert serving.call("acme.renew", 60) == {"renewed": True}
 
 
+def test_t69_key_that_others_can_read(pebble, acme_server, tmp_path):
+    """On disk: said, and a certificate with another key is got."""
+    ca = pebble()
+    serving = acme_server(ca)
+    wait_issued(serving)
+    before = served(serving.port)
+    serving.finish()
+    file = tmp_path / "acme" / "certificate.pem"
+    file.chmod(0o644)
+    again = acme_server(ca)
+    again.wait_log("another one is got.*holds a private key and others may use it")
+    wait_issued(again)
+    assert served(again.port) != before and stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
 def test_t69_key_of_another_certificate(pebble, acme_server, tmp_path):
     """On disk: a pair that is none is said, and got anew."""
     ca = pebble()
@@ -863,8 +878,12 @@ def test_start_is_refused(keys, tmp_path):
         (["--acme-domain", "ok.example", "--tls-cert", plain], "does not go with tls_cert"),
     ):
         assert why in refused(keys, *base, "--acme-state-dir", state, *flags), flags
-    (state / "account.key").write_text("no key")
+    put(state / "account.key", "no key")
     assert "account.key is not an ECDSA P-256 key" in refused(keys, *base, "--acme-state-dir", state, "--acme-domain", "ok.example")
+    for mode in (0o640, 0o604, 0o620):
+        (state / "account.key").chmod(mode)
+        said = refused(keys, *base, "--acme-state-dir", state, "--acme-domain", "ok.example")
+        assert "account.key holds a private key and others may use it: chmod 600" in said
 
 
 def test_status_without_acme(server):

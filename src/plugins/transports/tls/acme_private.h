@@ -71,7 +71,7 @@ int acme_pair_read(const char *pem, const json_t *names, struct acme_pair *pair,
 /* Make the directory if need be, and see that it can be written by us alone. */
 int acme_state_check(const char *dir, struct alk_err *err);
 /* Text for free(), which may be a secret. -ENOENT: there is none (and `err` is not set); -EINVAL:
- * no text or too long. */
+ * no text or too long; -EPERM: others may read or write it. */
 int acme_state_read(const char *dir, const char *name, char **text, struct alk_err *err);
 /* The whole file or the one before, after a crash too; mode 0600. */
 int acme_state_write(const char *dir, const char *name, const char *text, struct alk_err *err);

@@ -52,6 +52,21 @@ int acme_state_check(const char *dir, struct alk_err *err)
 	return rc;
 }
 
+/* All there is has a private key in it. */
+static int fd_check(int fd, const char *path, struct alk_err *err)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) != 0)
+		return alk_err_set(err, -errno, "acme_state_dir: %s: %s", path, strerror(errno));
+	if ((st.st_mode & (S_IRWXG | S_IRWXO)) != 0)
+		return alk_err_set(
+			err, -EPERM,
+			"acme_state_dir: %s holds a private key and others may use it: chmod 600 %s",
+			path, path);
+	return 0;
+}
+
 int acme_state_read(const char *dir, const char *name, char **text, struct alk_err *err)
 {
 	char path[PATH_SIZE];
@@ -67,6 +82,11 @@ int acme_state_read(const char *dir, const char *name, char **text, struct alk_e
 		return -ENOENT;
 	if (fd < 0)
 		return alk_err_set(err, -errno, "acme_state_dir: %s: %s", path, strerror(errno));
+	rc = fd_check(fd, path, err);
+	if (rc < 0) {
+		alk_fd_close(&fd);
+		return rc;
+	}
 	*text = malloc(FILE_MAX + 1);
 	while (*text != NULL && n < FILE_MAX && (got = read(fd, *text + n, FILE_MAX - n)) > 0)
 		n += (size_t)got;
