@@ -47,7 +47,8 @@ static int status_wait(struct acme_client *c, const char *url, const char *busy,
 		status = acme_text_of(reply->json, "status");
 		if (strcmp(status, busy) != 0 && strcmp(status, also) != 0)
 			return 0;
-		pause_for(c, reply->retry_after);
+		/* They grow, so that all of them come to POLL_TIME. */
+		pause_for(c, reply->retry_after > 1 + i / 6 ? reply->retry_after : 1 + i / 6);
 		acme_reply_clear(reply);
 	}
 	return alk_err_set(err, -EBUSY, "the CA does not come to an end with %.200s", url);
