@@ -37,9 +37,10 @@ struct alk_bus; /* alknet/bus.h */
  * alknet/bus.h: a service offers operations on the bus, publishes and subscribes; the env has
  * `bus`. 1.9: alk_channel_link, alk_channel_session (alknet/service.h). 1.10: alk_loop_pair,
  * alk_loop_wrote, alk_loop_unpair (alknet/loop.h). 1.11: alk_direct_offer, alk_direct_ready,
- * alk_direct_withdraw (alknet/transport.h). */
+ * alk_direct_withdraw (alknet/transport.h). 1.12: `check` of struct alk_plugin and of
+ * struct alk_transport_ops; alk_tcp_check. */
 #define ALK_ABI_MAJOR 1
-#define ALK_ABI_MINOR 11
+#define ALK_ABI_MINOR 12
 #define ALK_PLUGIN_MAGIC 0x6b6e6c61u /* "alnk" */
 
 enum alk_plugin_kind {
@@ -53,7 +54,7 @@ enum alk_role {
 	ALK_ROLE_SUPERVISOR,
 	ALK_ROLE_WORKER,
 	ALK_ROLE_CLIENT,
-	ALK_ROLE_CHECK, /* `alknet check`: options are checked, init is not called */
+	ALK_ROLE_CHECK, /* `alknet check`: options are checked (`check`), init is not called */
 };
 
 /* What the host hands to init; borrowed until deinit returned. */
@@ -98,6 +99,11 @@ struct alk_plugin {
 	} ops;
 	/* Since 1.2. NULL: the plugin has nothing in the supervisor but its listeners. */
 	const struct alk_half_ops *half;
+	/* Since 1.12. Would `init` take these values? What one value is with another, and what is
+	 * in a file; `role` is SUPERVISOR for a server's, CLIENT for a client's. For `alknet check`
+	 * and config.check, without `init`: it starts nothing, asks nobody and keeps nothing. 0, or
+	 * -errno with `err` naming the option. NULL: whatever fits the table is taken. */
+	int (*check)(enum alk_role role, const struct alk_options *options, struct alk_err *err);
 };
 
 #define ALK_PLUGIN(...)                                                                            \

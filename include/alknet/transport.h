@@ -115,6 +115,10 @@ struct alk_transport_ops {
 	/* ABI 1.5. Client: the path of the link that was dialled last. False: nothing is known.
 	 * What it points to is valid until the loop goes on. */
 	bool (*path)(void *state, struct alk_link_path *path);
+
+	/* ABI 1.12. Can this be an address of `listen`? It is not bound, nor looked up. NULL: any
+	 * text can. */
+	int (*check)(const char *address, struct alk_err *err);
 };
 
 /* ABI 1.11. A transport whose link is one end of a socketpair, since it has work to do on the bytes
@@ -159,6 +163,8 @@ ALK_EXPORT void alk_direct_withdraw(struct alk_direct **direct);
  * every address of both families; a name is resolved at once, which may block, and all its
  * addresses are listened on, with the same port. An IPv6 socket takes IPv6 alone. `transport` is
  * borrowed for life. `accepted` may unlisten and pause. */
+/* Is it an address that alk_tcp_listen() would read? */
+ALK_EXPORT int alk_tcp_check(const char *address, struct alk_err *err);
 ALK_EXPORT int alk_tcp_listen(struct alk_loop *loop, const char *transport, const char *address,
 			      const struct alk_options *options, const struct alk_acceptor *up,
 			      struct alk_listener **out, struct alk_err *err);

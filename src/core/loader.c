@@ -317,6 +317,54 @@ int alk_loader_get_transports(struct alk_loader *loader, struct alk_err *err)
 	return 0;
 }
 
+int alk_loaded_check(const struct alk_loaded *loaded, enum alk_role role, struct alk_err *err)
+{
+	const struct alk_plugin *plugin = loaded->plugin;
+	const struct alk_options *options;
+	int rc;
+
+	if (plugin->struct_size < offsetof(struct alk_plugin, check) + sizeof(plugin->check) ||
+	    plugin->check == NULL)
+		return 0;
+	options = alk_conf_plugin(loaded->conf, plugin, err);
+	if (options == NULL)
+		return -EINVAL;
+	rc = plugin->check(role, options, err);
+	return rc < 0 ? alk_err_prefix(err, rc, "plugin %s", plugin->name) : 0;
+}
+
+int alk_loader_check_listen(struct alk_loader *loader, struct alk_err *err)
+{
+	struct alk_conf_listen listen[ALK_LISTENERS_MAX];
+	size_t n = alk_conf_listeners(loader->conf, listen, ALK_LISTENERS_MAX);
+
+	for (size_t i = 0; i < n && i < ALK_LISTENERS_MAX; i++) {
+		const struct alk_loaded *loaded = alk_loader_get(loader, ALK_PLUGIN_TRANSPORT,
+								 listen[i].transport, err);
+		const struct alk_transport_ops *ops;
+
+		if (loaded == NULL || alk_loaded_check(loaded, ALK_ROLE_SUPERVISOR, err) < 0)
+			return -EINVAL;
+		ops = loaded->plugin->ops.transport;
+		if (ALK_OP(ops, check) != NULL && ops->check(listen[i].address, err) < 0)
+			return alk_err_prefix(err, -EINVAL, "listen");
+	}
+	return 0;
+}
+
+int alk_loader_check_services(struct alk_loader *loader, struct alk_err *err)
+{
+	const struct alk_options *values = alk_conf_values(loader->conf);
+	struct alk_err why;
+	const char *name;
+
+	for (size_t i = 0; (name = alk_options_nth(values, "services", i)) != NULL; i++)
+		if (strcmp(name, "none") != 0 &&
+		    alk_loader_get(loader, ALK_PLUGIN_SERVICE, name, &why) == NULL)
+			return alk_err_set(err, -ENOENT, "services: %s", why.text);
+	return 0;
+}
+
 struct alk_loaded *alk_loader_find(const struct alk_loader *loader, const char *name)
 {
 	struct alk_loaded *loaded;

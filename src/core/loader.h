@@ -76,6 +76,13 @@ void alk_loader_answer_call(struct alk_half_call *call, const char *result, cons
 struct alk_bus;
 void alk_loader_set_bus(struct alk_loader *loader, struct alk_bus *bus);
 /* The table, NULL when the plugin has none or is older. */
+/* Do its options fit together (`check` of the plugin)? Of a loader whose role is CHECK; `role`: of whose
+ * configuration. */
+int alk_loaded_check(const struct alk_loaded *loaded, enum alk_role role, struct alk_err *err);
+/* The same for all transports that a server's configuration listens on, and its addresses. */
+int alk_loader_check_listen(struct alk_loader *loader, struct alk_err *err);
+/* Each service that the option `services` names has to be there. */
+int alk_loader_check_services(struct alk_loader *loader, struct alk_err *err);
 const struct alk_half_ops *alk_loaded_half(const struct alk_loaded *loaded);
 /* Hand on what the other half said. False when no such plugin is here. */
 bool alk_loader_hear(const struct alk_loader *loader, const char *name, uint64_t worker,

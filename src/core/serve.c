@@ -329,6 +329,8 @@ static void on_plugin_good(void *user, struct alk_loaded *loaded)
 	struct plugins_check *check = user;
 	const struct alk_plugin *plugin = alk_loaded_plugin(loaded);
 
+	if (check->rc == 0 && plugin->kind == ALK_PLUGIN_SERVICE)
+		check->rc = alk_loaded_check(loaded, ALK_ROLE_SUPERVISOR, check->err);
 	fprintf(check->out, "ok: plugin %s %s\n", plugin->name, plugin->version);
 }
 
@@ -353,16 +355,23 @@ static int plugins_check(struct alk_conf *conf, bool connect, FILE *out, struct 
 						   alk_options_str(values, "plugin_dir"), conf,
 						   err);
 	const char *transport = alk_options_str(values, "transport");
+	const struct alk_loaded *loaded;
 	int rc = 0;
 
 	if (loader == NULL)
 		return -EINVAL;
-	if (!connect)
+	if (!connect) {
 		rc = alk_loader_get_transports(loader, err);
-	else if (alk_loader_get(loader, ALK_PLUGIN_TRANSPORT, transport, err) == NULL)
-		rc = -EINVAL;
+	} else {
+		loaded = alk_loader_get(loader, ALK_PLUGIN_TRANSPORT, transport, err);
+		rc = loaded != NULL ? alk_loaded_check(loaded, ALK_ROLE_CLIENT, err) : -EINVAL;
+	}
 	if (rc == 0)
 		rc = alk_conf_passed(conf, err);
+	if (rc == 0 && !connect)
+		rc = alk_loader_check_listen(loader, err);
+	if (rc == 0 && !connect)
+		rc = alk_loader_check_services(loader, err);
 	if (rc == 0)
 		rc = alk_loader_scan(loader, ALK_PLUGIN_TRANSPORT, on_plugin_good, on_plugin_bad,
 				     &check);

@@ -160,6 +160,19 @@ static int keep_running(const struct alk_supervisor *sup, struct alk_conf *conf,
 	return rc;
 }
 
+/* What it names has to be there, also where a restart is needed to have it: that would fail. */
+static int services_check(struct alk_conf *conf, struct alk_err *err)
+{
+	struct alk_loader *loader = alk_loader_new(NULL, ALK_ROLE_CHECK,
+						   alk_options_str(alk_conf_values(conf),
+								   "plugin_dir"),
+						   conf, err);
+	int rc = loader != NULL ? alk_loader_check_services(loader, err) : -EINVAL;
+
+	alk_loader_free(&loader);
+	return rc;
+}
+
 static int keys_read_again(struct alk_conf *conf, struct alk_err *err)
 {
 	int rc = alk_conf_lend(conf, "key", NULL, NULL, 0, err);
@@ -193,7 +206,7 @@ static struct alk_conf *conf_read(struct supervisor_reload *r, struct alk_err *e
 		rc = alk_conf_read_again(conf, "policy", false, err);
 	else if (r->kind == SUPERVISOR_RELOAD_KEYS)
 		rc = keys_read_again(conf, err);
-	else
+	else if ((rc = services_check(conf, err)) == 0)
 		rc = keep_running(r->sup, conf, r->new_restart, err);
 	if (rc == 0)
 		rc = supervisor_half_lend(r->sup, conf, err);

@@ -389,6 +389,18 @@ static int listener_find(const char *address, struct addrinfo **found, uint16_t 
 	return 0;
 }
 
+int alk_tcp_check(const char *address, struct alk_err *err)
+{
+	char host[256];
+	uint16_t port;
+	int rc;
+
+	if (strncmp(address, "fd:", 3) == 0)
+		return 0;
+	rc = alk_addr_split(address, host, sizeof(host), &port, true, err);
+	return rc < 0 ? alk_err_prefix(err, rc, "cannot listen") : 0;
+}
+
 static int listener_open(struct alk_listener *listener, const char *address, struct alk_err *err)
 {
 	struct addrinfo *found = NULL;

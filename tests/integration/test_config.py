@@ -203,6 +203,25 @@ def test_check_reads_what_the_file_names(keys, tmp_path):
     one_sentence(run("check", "-c", good_file(keys, tmp_path, f'policy = "{script}"')), "p.lua:1")
 
 
+@pytest.mark.parametrize("line, words", [
+    ('transport = "tls"', "a tls server needs a certificate and its key"),
+    ('listen = { { transport = "tls", address = "127.0.0.1:0" } }', "a tls server needs a certificate and its key"),
+    ('transport = "tls", tls = { acme_domain = { "example.org" }, acme_http = "nonsense" }', "acme_http: nonsense"),
+    ('transport = "tls", tls = { stealth_secret = "foo" }', "stealth_secret: must be 32 bytes in base64"),
+    ('listen = "127.0.0.1:99999"', "the port 99999 is not between 0 and 65535"),
+    ('listen = "/run/socket"', "has no :PORT"),
+    ('services = { "nosuch" }', "services: plugin nosuch"),
+    ('services = { "tcp" }', "plugin tcp is a transport, not a service"),
+    ('bus = { access = { "foo" } }', "access: foo: must be PATTERN=SCOPE"),
+    ('bus = { listen_group = "nosuch" }', 'listen_group: there is no group "nosuch"'),
+    ('secret = { host_key = "m/1" }', "host_key: level 1 must be hardened"),
+])
+def test_check_refuses_what_serve_would(keys, tmp_path, line, words):
+    path = good_file(keys, tmp_path, line)
+    one_sentence(run("check", "-c", path), words)
+    assert run("serve", "-c", path).returncode == 2
+
+
 def test_check_parses_private_keys(keys, tmp_path):
     """What serve or connect would refuse at its start."""
     path = good_file(keys, tmp_path)

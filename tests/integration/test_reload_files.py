@@ -73,7 +73,18 @@ def spoil_transport(s):
     s.write(listen=[{"transport": "carrier_pigeon", "address": "127.0.0.1:0"}])
 
 
+def spoil_services(s):
+    """A restart is needed to have them, and would fail."""
+    s.write(services=["nosuch"])
+
+
+def spoil_secret(s):
+    s.write(secret={"host_key": "m/1"})
+
+
 BAD = [
+    (spoil_services, r"services: .*nosuch"),
+    (spoil_secret, r"host_key: level 1 must be hardened"),
     (spoil_conf, r"alknet\.conf:3"),
     (spoil_conf_key, r"alknet\.conf:\d+: max_sesions.*max_sessions"),
     (spoil_conf_value, r"alknet\.conf:\d+: max_sessions"),

@@ -241,6 +241,18 @@ static struct bus *worker_new(const struct alk_plugin_env *env, struct alk_err *
 	return bus;
 }
 
+static int bus_check(enum alk_role role, const struct alk_options *options, struct alk_err *err)
+{
+	struct access *list = NULL;
+	int rc = hub_local_read(options, err);
+
+	(void)role;
+	if (rc == 0)
+		rc = access_read(options, &list, err);
+	access_free(&list);
+	return rc;
+}
+
 /* Either half; which one stands first. */
 struct plugin_state {
 	struct bus *bus;
@@ -398,4 +410,5 @@ static const struct alk_half_ops bus_half = {
 };
 
 ALK_PLUGIN(.kind = ALK_PLUGIN_SERVICE, .name = "bus", .version = "0.1", .options = bus_options,
-	   .init = bus_init, .deinit = bus_deinit, .ops.service = &bus_ops, .half = &bus_half);
+	   .init = bus_init, .deinit = bus_deinit, .ops.service = &bus_ops, .half = &bus_half,
+	   .check = bus_check);

@@ -193,6 +193,8 @@ void hub_replay_one(struct hub *hub, uint64_t worker, uint64_t tag, bool recent,
 void hub_tell_peers(struct hub *hub);
 
 /* hub_local.c: the local socket. */
+/* Can these be its options? */
+int hub_local_read(const struct alk_options *options, struct alk_err *err);
 int hub_local_check(const struct hub *hub, const struct alk_options *options, struct alk_err *err);
 int hub_local_apply(struct hub *hub, const struct alk_options *options, struct alk_err *err);
 void hub_local_deinit(struct hub *hub);

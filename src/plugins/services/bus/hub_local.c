@@ -63,6 +63,13 @@ static bool wish_is_there(const struct hub *hub, const struct wish *wish)
 	       hub->local_mode == wish->mode && hub->local_gid == wish->gid;
 }
 
+int hub_local_read(const struct alk_options *options, struct alk_err *err)
+{
+	struct wish wish;
+
+	return wish_read(options, &wish, err);
+}
+
 int hub_local_check(const struct hub *hub, const struct alk_options *options, struct alk_err *err)
 {
 	struct alk_local_listener *probe;

@@ -116,7 +116,7 @@ static bool same(const char *a, const char *b)
 	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
 }
 
-static int host_key_check(const char *path, struct alk_err *err)
+int secret_keeper_check(const char *path, struct alk_err *err)
 {
 	struct secret_path parsed;
 	int rc = secret_path_parse(path, strlen(path), &parsed, err);
@@ -135,7 +135,7 @@ int secret_keeper_configure(struct secret_keeper *keeper, const struct alk_optio
 	char *copy = NULL;
 
 	if (!apply)
-		return path != NULL ? host_key_check(path, err) : 0;
+		return path != NULL ? secret_keeper_check(path, err) : 0;
 	secret_store_set_version(keeper->store, (uint32_t)alk_options_int(options, "key_version"));
 	if (same(path, keeper->host_key))
 		return 0;

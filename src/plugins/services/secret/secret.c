@@ -42,6 +42,14 @@ static void message(void *state, uint64_t worker, const uint8_t *bytes, size_t n
 		secret_worker_message(state, bytes, n);
 }
 
+static int check(enum alk_role role, const struct alk_options *values, struct alk_err *err)
+{
+	const char *path = alk_options_str(values, "host_key");
+
+	(void)role;
+	return path != NULL ? secret_keeper_check(path, err) : 0;
+}
+
 static struct secret_keeper *keeper_of(void *state)
 {
 	struct secret_keeper *keeper = state;
@@ -89,4 +97,4 @@ static const struct alk_half_ops half = {
 };
 
 ALK_PLUGIN(.kind = ALK_PLUGIN_SERVICE, .name = "secret", .version = "0.1", .options = options,
-	   .init = init, .deinit = deinit, .ops.service = &service, .half = &half);
+	   .init = init, .deinit = deinit, .ops.service = &service, .half = &half, .check = check);

@@ -40,6 +40,8 @@ void secret_keeper_free(void **state);
 void secret_keeper_message(struct secret_keeper *keeper, uint64_t worker, const uint8_t *bytes,
 			   size_t n);
 void secret_keeper_down(struct secret_keeper *keeper, uint64_t worker);
+/* A path for the option host_key? 0, or -EINVAL with `err`. */
+int secret_keeper_check(const char *path, struct alk_err *err);
 /* As alk_half_ops.configure. */
 int secret_keeper_configure(struct secret_keeper *keeper, const struct alk_options *options,
 			    bool apply, struct alk_err *err);

@@ -206,6 +206,7 @@ static const struct alk_transport_ops tcp_ops = {
 	.unlisten = tcp_unlisten,
 	.pause = tcp_pause,
 	.describe = tcp_describe,
+	.check = alk_tcp_check,
 	.dial = tcp_dial,
 	.dial_cancel = tcp_dial_cancel,
 	.adopt = tcp_adopt,

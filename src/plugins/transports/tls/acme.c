@@ -369,6 +369,15 @@ static void generation_end(struct acme *a)
 		alk_timer_start(latest->restart, 0);
 }
 
+int acme_check(const struct alk_options *options, struct alk_err *err)
+{
+	json_t *settings;
+	int rc = acme_settings_make(options, &settings, err);
+
+	json_decref(settings);
+	return rc;
+}
+
 int acme_start(struct acme **out, struct alk_loop *loop, const struct alk_options *options,
 	       acme_say_fn *say, void *user, struct alk_err *err)
 {

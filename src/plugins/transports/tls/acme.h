@@ -81,6 +81,8 @@ typedef void acme_say_fn(void *user, uint64_t worker, const uint8_t *bytes, size
 
 /* Supervisor: is ACME asked for? */
 bool acme_wanted(const struct alk_options *options);
+/* Would acme_start() take the options? Starts nothing, touches no file. */
+int acme_check(const struct alk_options *options, struct alk_err *err);
 /* Check the options and the state directory, and start. What is on disk, or a self-signed
  * certificate, is there at once. Borrows `options` until acme_stop. 0; -errno with `err` naming the
  * option or the file and what is wrong. */

@@ -9,14 +9,20 @@ bool acme_wanted(const struct alk_options *options)
 	return alk_options_has(options, "acme_domain");
 }
 
-int acme_start(struct acme **out, struct alk_loop *loop, const struct alk_options *options,
-	       acme_say_fn *say, void *user, struct alk_err *err)
+int acme_check(const struct alk_options *options, struct alk_err *err)
 {
-	(void)loop, (void)options, (void)say, (void)user;
-	*out = NULL;
+	(void)options;
 	return alk_err_set(
 		err, -ENOTSUP,
 		"acme_domain: this alknet was built without ACME (--without-acme, or libcurl was missing)");
+}
+
+int acme_start(struct acme **out, struct alk_loop *loop, const struct alk_options *options,
+	       acme_say_fn *say, void *user, struct alk_err *err)
+{
+	(void)loop, (void)say, (void)user;
+	*out = NULL;
+	return acme_check(options, err);
 }
 
 void acme_stop(struct acme **acme)

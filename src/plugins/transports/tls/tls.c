@@ -152,15 +152,25 @@ static void tls_deinit(void **state)
 	*state = NULL;
 }
 
-static int acme_init(struct tls *tls, struct alk_err *err)
+static int acme_http_check(const struct tls *tls, struct alk_err *err)
 {
-	if (!acme_wanted(tls->options))
-		return 0;
 	if (!tls->stealth &&
 	    strcmp(alk_options_str(tls->options, "acme_http"), ACME_HTTP_STEALTH) == 0)
 		return alk_err_set(
 			err, -EINVAL,
 			"acme_http: stealth means nothing without --stealth (stealth = true)");
+	return 0;
+}
+
+static int acme_init(struct tls *tls, struct alk_err *err)
+{
+	int rc;
+
+	if (!acme_wanted(tls->options))
+		return 0;
+	rc = acme_http_check(tls, err);
+	if (rc < 0)
+		return rc;
 	if (tls->role == ALK_ROLE_SUPERVISOR)
 		return acme_start(&tls->acme, tls->loop, tls->options, on_acme, tls, err);
 	tls->proving = acme_worker_new(tls->ctx);
@@ -205,6 +215,33 @@ static int tls_init(const struct alk_plugin_env *env, void **state, struct alk_e
 	*state = tls;
 	if (rc < 0)
 		tls_deinit(state);
+	return rc;
+}
+
+static int tls_check(enum alk_role role, const struct alk_options *options, struct alk_err *err)
+{
+	struct tls *tls = calloc(1, sizeof(*tls));
+	void *state = tls;
+	int rc;
+
+	if (tls == NULL)
+		return alk_err_set(err, -ENOMEM, "out of memory");
+	tls->magic = TLS_MAGIC;
+	tls->role = role;
+	tls->options = options;
+	rc = tls_stealth_init(tls, err);
+	if (rc == 0 && role == ALK_ROLE_CLIENT) {
+		rc = tls_context_init_client(tls, err);
+	} else if (rc == 0) {
+		tls->tickets = tls_tickets_ref();
+		rc = tls->tickets != NULL ? tls_context_init_server(tls, err)
+					  : alk_err_set(err, -ENOMEM, "out of memory");
+		if (rc == 0 && acme_wanted(options))
+			rc = acme_http_check(tls, err);
+		if (rc == 0 && acme_wanted(options))
+			rc = acme_check(options, err);
+	}
+	tls_deinit(&state);
 	return rc;
 }
 
@@ -289,6 +326,7 @@ static const struct alk_transport_ops tls_ops = {
 	.unlisten = tls_unlisten,
 	.pause = tls_pause,
 	.describe = tls_describe,
+	.check = alk_tcp_check,
 	.admit = tls_admit,
 	.admit_cancel = tls_admit_cancel,
 	.dial = tls_dial,
@@ -297,4 +335,5 @@ static const struct alk_transport_ops tls_ops = {
 };
 
 ALK_PLUGIN(.kind = ALK_PLUGIN_TRANSPORT, .name = "tls", .version = "0.1", .options = tls_options,
-	   .init = tls_init, .deinit = tls_deinit, .ops.transport = &tls_ops, .half = &tls_half, );
+	   .init = tls_init, .deinit = tls_deinit, .check = tls_check, .ops.transport = &tls_ops,
+	   .half = &tls_half, );
