@@ -87,7 +87,7 @@ static void limits_print(void)
 	printf("| one resume of a question | %d ms of processor time |\n", ALK_POLICY_RESUME_MS);
 	printf("| one question | %d s in all, waiting included |\n", ALK_POLICY_TOTAL_MS / 1000);
 	printf("| waits | %d in a question; %d questions of a session wait at a time, %d of a worker; "
-	       "`on_close` cannot wait |\n",
+	       "`on_listen` and `on_close` cannot wait |\n",
 	       ALK_POLICY_WAITS_MAX, ALK_POLICY_WAITING_SESSION, ALK_POLICY_WAITING_MAX);
 	printf("| `alknet.resolve` | %d s, %d addresses of each family |\n",
 	       ALK_POLICY_RESOLVE_MS / 1000, ALK_RESOLVER_ADDRESSES);
