@@ -11,6 +11,11 @@
 #include "limit.h"
 #include "ssh_server.h"
 
+/* What a client may send between the key exchange and the login: a few certificates as long as a
+ * packet, and a key shown and proved for each attempt. */
+#define AUTH_BYTES_MAX (1u << 20)
+#define AUTH_ATTEMPT_BYTES 4096u
+
 static void auth_log(struct alk_server *v, const char *result)
 {
 	bool accepted = strcmp(result, "accept") == 0;
@@ -304,18 +309,29 @@ void server_auth_request(struct alk_server *v, ssh_message m)
 
 #pragma GCC diagnostic pop
 
-/* The library drops a request with a bad signature without a word to anybody: what came and was no
- * request that we saw counts as an attempt too. */
-void server_auth_count_silent(struct alk_server *v)
+/* The library drops a request with a bad signature without a word to anybody, and keeps what comes
+ * while one is being judged: what came and was no request that we saw counts as an attempt too. All
+ * that it keeps is bounded by the bytes that came, whatever they were. */
+void server_auth_bound(struct alk_server *v)
 {
 	uint64_t came = v->ssh.raw.in_packets - v->before_auth;
-	uint64_t silent = came > v->requests ? came - v->requests : 0;
+	uint64_t unseen = came > v->requests ? came - v->requests : 0;
+	uint64_t most = (uint64_t)alk_options_int(v->host->values, "max_auth_attempts");
+	bool much = v->ssh.sock.in_bytes - v->bytes_before_auth >
+		    AUTH_BYTES_MAX + most * AUTH_ATTEMPT_BYTES;
 
-	if (v->attempts + silent <=
-		    (uint64_t)alk_options_int(v->host->values, "max_auth_attempts") ||
-	    v->ssh.dying)
+	if (v->ssh.dying || (!much && v->attempts + unseen <= most))
 		return;
-	v->fingerprint[0] = '\0';
-	auth_log(v, "reject");
-	alk_ssh_finish(&v->ssh, "Too many authentication failures");
+	v->misdeed = ALK_MISDEED_AUTHFAIL;
+	if (!v->request)
+		v->fingerprint[0] = '\0';
+	if (!v->ssh.finishing)
+		auth_log(v, "reject");
+	/* Who does not wait for answers is not waited for: the library would keep what comes. */
+	if (much)
+		alk_ssh_die(&v->ssh, -EPROTO, "too many bytes before the login");
+	else if (v->request)
+		alk_ssh_die(&v->ssh, -EPROTO, "Too many authentication failures");
+	else
+		alk_ssh_finish(&v->ssh, "Too many authentication failures");
 }

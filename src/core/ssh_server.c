@@ -209,6 +209,7 @@ static int step_kex(struct alk_server *v)
 		v->state = SERVER_AUTH;
 		v->ssh.lockstep = true;
 		v->before_auth = v->ssh.raw.in_packets;
+		v->bytes_before_auth = v->ssh.sock.in_bytes;
 		/* An EXT_INFO; the client has more to say before it needs it. */
 		alk_ssh_may_wait(&v->ssh, v->ssh.raw.out_packets);
 	}
@@ -232,8 +233,8 @@ static int on_step(void *user)
 		v->requests++;
 		message(v, m);
 	}
-	if (v->state == SERVER_AUTH && !v->request)
-		server_auth_count_silent(v);
+	if (v->state == SERVER_AUTH)
+		server_auth_bound(v);
 	return rc;
 }
 

@@ -81,6 +81,7 @@ struct alk_server {
 	bool innocent;		  /* it is we who end it */
 	uint64_t before_auth,
 		requests; /* packets when authentication began, and those we saw since */
+	uint64_t bytes_before_auth;
 	/* Remote forwards. */
 	struct ssh_callbacks_struct callbacks;
 	struct server_remote *remotes;
@@ -106,8 +107,9 @@ void server_free(struct alk_server *v, const char *why);
 void server_auth_request(struct alk_server *v, ssh_message m);
 /* The answer's time has come. */
 void server_on_answer_time(void *user);
-/* Count what the library dropped without a word. */
-void server_auth_count_silent(struct alk_server *v);
+/* End a session that sends more than it may before the login, also what the library dropped without
+ * a word or keeps for later. */
+void server_auth_bound(struct alk_server *v);
 
 /* ssh_auth_key.c. Take the request's key apart: key_type, fingerprint, key, blob and cert are set.
  * NULL, or why it is none that may log in. */

@@ -151,6 +151,50 @@ def test_t08_one_bad_signature(server, ssh, keys, targets):
     assert ssh.run(serving, "-W", f"127.0.0.1:{targets.sink}", data=b"x").returncode == 0
 
 
+SLOW = 'return { on_auth = function(request) alknet.sleep(%s) return "pass" end }\n'
+
+
+def password(length):
+    head = bytes([sshwire.AUTH_REQUEST]) + sshwire.string(USER) + sshwire.string("ssh-connection") + sshwire.string("password")
+    return head + b"\0" + sshwire.string(b"x" * length)
+
+
+@pytest.mark.parametrize("attempts, length", [(10, 30000), (10, 10), (1000, 30000), (1000, 250000)])
+def test_t01_requests_while_one_is_judged(server, keys, attempts, length):
+    """What comes while on_auth waits is kept in memory: as many requests as there may be attempts, and few bytes."""
+    serving = server("--max-auth-attempts", str(attempts), "--handshake-timeout", "60s", policy=SLOW % 4)
+    before = serving.memory()
+    sent = 0
+    start = time.monotonic()
+    with sshwire.Wire(serving.port) as wire:
+        wire.service()
+        wire.auth_request(USER, sshwire.load_key(keys.path("user")))
+        try:
+            while sent < 32 << 20 and time.monotonic() - start < scaled(20):
+                wire.send(password(length))
+                sent += length
+        except sshwire.Closed:
+            pass
+        else:
+            raise AssertionError(f"{sent} bytes were taken, {serving.memory() - before} of memory with them")
+    serving.wait_log("connection closed")
+    assert len(serving.lines("auth attempt", "result=reject")) == 1
+
+
+def test_requests_that_do_not_wait(server, keys):
+    """A few at once are answered one by one, however long each takes, and the right one lets in."""
+    serving = server(policy=SLOW % 0.2)
+    with sshwire.Wire(serving.port) as wire:
+        service = bytes([sshwire.SERVICE_REQUEST]) + sshwire.string("ssh-userauth")
+        wire.raw(wire.pack(service) + wire.pack(password(10)))
+        for _ in range(3):
+            wire.auth_request(USER, sshwire.load_key(keys.path("stranger")))
+        wire.auth_request(USER, sshwire.load_key(keys.path("user")), probe=True)
+        wire.auth_request(USER, sshwire.load_key(keys.path("user")))
+        wire.expect(sshwire.AUTH_SUCCESS)
+        assert wire.is_alive()
+
+
 def test_t10_user_name_changes(server, keys):
     """Another user name in the same connection never gets in."""
     serving = server("--handshake-timeout", "5")
