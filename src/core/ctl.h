@@ -23,8 +23,8 @@
  *     path     {link:u64, path, path_via, rtt}            which way its bytes go, for people
  *     penalty  {identity?, remote_addr?, seconds}         refuse logins of these for so long
  *     loglevel {level}
- *     remote   {session, port, identity, on:bool}         a remote listener of another worker
- *     remote_drop {session, port}                         close this one: its identity wants the port elsewhere
+ *     remote   {session, port, host, identity, on:bool}   a remote listener of another worker
+ *     remote_drop {session, port, host}                   close this one: its identity wants the port elsewhere
  *     revoked  {name?, content?}                          revoked_keys as a reload read it, base64: sessions of earlier
  *              generations are judged by it too (recheck_certificates); without content nothing is revoked
  *     drain    {timeout_ms}                               take no new links; leave when the last session ended
@@ -38,8 +38,8 @@
  *     ended    {}                     look at the board for such
  *     reply    {id, result | error:{code,message}}
  *     event    {event, ...}           for watch: session.open, session.close, auth, channel.open, ...
- *     remote   {session, port, identity, address, on:bool} a remote listener came or went
- *     remote_want {session, port, identity}               close the one that another worker has of this identity
+ *     remote   {session, port, host, identity, address, on:bool}   a remote listener came or went
+ *     remote_want {session, port, host, identity}         close the one that another worker has of this identity there
  *     drained  {}                     no session is left
  */
 

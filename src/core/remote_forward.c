@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <alknet/dial.h>
 
 #define FORWARDS_MAX 1000
@@ -302,25 +303,65 @@ static void on_dialled(void *user, int rc, int fd, const struct alk_err *err)
 		alk_channel_close(channel);
 }
 
-/* The port decides: servers differ in how they write the address. One whose port the server did not
- * say takes the first that is nobody else's. */
-static struct remote_forward *forward_find(struct alk_remote_forwards *list, uint16_t port)
+static bool bind_is_any(const char *bind)
 {
-	struct remote_forward *f, *nameless = NULL;
+	return bind[0] == '\0' || strcmp(bind, "*") == 0 || strcmp(bind, "0.0.0.0") == 0 ||
+	       strcmp(bind, "::") == 0;
+}
+
+static bool bind_is_local(const char *bind)
+{
+	return strcmp(bind, "localhost") == 0 || strcmp(bind, "127.0.0.1") == 0 ||
+	       strcmp(bind, "::1") == 0;
+}
+
+/* How well is `host` the address that was asked for as `bind`? A server should write it as it was
+ * asked for (RFC 4254 7.2), but not each does. */
+enum bind_fit {
+	FIT_PORT_ALONE = 1,
+	FIT_KIND,
+	FIT_SAME
+};
+
+static enum bind_fit bind_fits(const char *bind, const char *host)
+{
+	if (strcasecmp(bind, host) == 0)
+		return FIT_SAME;
+	if ((bind_is_any(bind) && bind_is_any(host)) ||
+	    (bind_is_local(bind) && bind_is_local(host)))
+		return FIT_KIND;
+	return FIT_PORT_ALONE;
+}
+
+/* The port decides, and among several forwards of it the address; if that fits none of them nobody
+ * knows whose it is. One whose port the server did not say takes the first that is nobody else's. */
+static struct remote_forward *forward_find(struct alk_remote_forwards *list,
+					   const struct alk_destination *to)
+{
+	struct remote_forward *f, *best = NULL, *nameless = NULL;
+	enum bind_fit fit, best_fit = 0;
+	bool several = false;
 
 	for (f = list->first; f; f = f->next) {
 		if (f->removed)
 			continue;
-		if (f->state == ALK_REMOTE_HELD && f->held == port)
-			return f;
-		/* Its answer may stand behind the first connection. */
-		if (f->state == ALK_REMOTE_ASKING && f->asked == port && port)
-			return f;
 		if (f->state == ALK_REMOTE_HELD && !f->held)
 			nameless = f;
+		/* The answer to one that is asked for may stand behind the first connection. */
+		if (!(f->state == ALK_REMOTE_HELD && f->held == to->port) &&
+		    !(f->state == ALK_REMOTE_ASKING && f->asked == to->port))
+			continue;
+		fit = bind_fits(f->bind, to->host);
+		several = several || best;
+		if (fit > best_fit) {
+			best = f;
+			best_fit = fit;
+		}
 	}
+	if (best)
+		return several && best_fit == FIT_PORT_ALONE ? NULL : best;
 	if (nameless) {
-		nameless->held = port;
+		nameless->held = to->port;
 		forward_tell(nameless);
 	}
 	return nameless;
@@ -329,7 +370,7 @@ static struct remote_forward *forward_find(struct alk_remote_forwards *list, uin
 static void on_opened(void *user, struct alk_channel *channel, const struct alk_destination *to)
 {
 	struct alk_remote_forwards *list = user;
-	struct remote_forward *f = to->port ? forward_find(list, to->port) : NULL;
+	struct remote_forward *f = to->port ? forward_find(list, to) : NULL;
 	struct alk_destination target;
 	struct alk_err err = {""};
 	struct remote_dial *d;

@@ -13,6 +13,7 @@
 #define BOTH_TRIES 10 /* for a port that is free in both families */
 #define ADDRESS_MAX 160
 #define IDENTITY_MAX 1024 /* escaped */
+#define HOST_SIZE 64
 
 struct alk_remote_listener {
 	struct alk_remote_table *table;
@@ -22,7 +23,7 @@ struct alk_remote_listener {
 	void *user;
 	struct alk_listener *sockets[2]; /* none while another worker has the port */
 	uint16_t port;
-	char host[64];
+	char host[HOST_SIZE];
 	char identity[];
 };
 
@@ -31,6 +32,8 @@ struct remote_foreign {
 	struct remote_foreign *next;
 	uint64_t session;
 	uint16_t port;
+	bool wanted; /* told to go */
+	char host[HOST_SIZE];
 	char identity[];
 };
 
@@ -147,6 +150,41 @@ static int listener_bind(struct alk_remote_listener *l, uint16_t port)
 
 /* ---- whose port it is ------------------------------------------------------------------------ */
 
+static bool host_is_any(const char *host)
+{
+	return host[0] == '\0' || strcmp(host, "*") == 0;
+}
+
+static bool addr_is_any(const struct alk_sockaddr *addr)
+{
+	return addr->sa.sa_family == AF_INET6 ? IN6_IS_ADDR_UNSPECIFIED(&addr->in6.sin6_addr)
+					      : addr->in.sin_addr.s_addr == INADDR_ANY;
+}
+
+static bool addr_is_same(const struct alk_sockaddr *a, const struct alk_sockaddr *b)
+{
+	return a->sa.sa_family == AF_INET6
+		       ? memcmp(&a->in6.sin6_addr, &b->in6.sin6_addr, sizeof(a->in6.sin6_addr)) == 0
+		       : a->in.sin_addr.s_addr == b->in.sin_addr.s_addr;
+}
+
+/* Of two listeners at one port: does one stand in the other's way? */
+static bool hosts_meet(const char *a, const char *b)
+{
+	struct alk_sockaddr one, two;
+
+	if (host_is_any(a) || host_is_any(b) || strcmp(a, b) == 0)
+		return true;
+	if (strcmp(a, "localhost") == 0)
+		return hosts_meet("127.0.0.1", b) || hosts_meet("::1", b);
+	if (strcmp(b, "localhost") == 0)
+		return hosts_meet(b, a);
+	if (alk_addr_parse(&one, a, 0) < 0 || alk_addr_parse(&two, b, 0) < 0 ||
+	    one.sa.sa_family != two.sa.sa_family)
+		return false;
+	return addr_is_any(&one) || addr_is_any(&two) || addr_is_same(&one, &two);
+}
+
 void alk_remote_listener_describe(const struct alk_remote_listener *l, char *text, size_t size)
 {
 	char one[ADDRESS_MAX];
@@ -171,9 +209,9 @@ static void listener_tell(struct alk_remote_listener *l, bool on)
 		listener_shut(l);
 	alk_count(ALK_M_REMOTE_LISTENERS, on ? 1 : -1);
 	l->table->tell(l->table->user,
-		       json_pack("{s:s, s:I, s:i, s:s, s:s, s:b}", "op", "remote", "session",
-				 (json_int_t)l->session, "port", (int)l->port, "address", address,
-				 "identity", l->identity, "on", on));
+		       json_pack("{s:s, s:I, s:i, s:s, s:s, s:s, s:b}", "op", "remote", "session",
+				 (json_int_t)l->session, "port", (int)l->port, "host", l->host,
+				 "address", address, "identity", l->identity, "on", on));
 }
 
 static void listener_free(struct alk_remote_listener *l)
@@ -195,7 +233,8 @@ static void listener_lose(struct alk_remote_listener *l, int rc, const char *why
 	ops->lost(user, rc, why);
 }
 
-/* Listeners of the same identity's other sessions at this port make room. */
+/* Listeners of the same identity's other sessions at this port make room, where they are in the
+ * way. */
 static bool table_take_over(struct alk_remote_table *table, const struct alk_remote_listener *by,
 			    uint16_t port)
 {
@@ -205,7 +244,7 @@ static bool table_take_over(struct alk_remote_table *table, const struct alk_rem
 	for (l = table->first; l; l = next) {
 		next = l->next;
 		if (l == by || l->port != port || l->session == by->session ||
-		    strcmp(l->identity, by->identity) != 0)
+		    strcmp(l->identity, by->identity) != 0 || !hosts_meet(l->host, by->host))
 			continue;
 		/* The list may have changed while its session was told. */
 		listener_lose(l, 0, "another session of the identity asked for the port");
@@ -215,31 +254,29 @@ static bool table_take_over(struct alk_remote_table *table, const struct alk_rem
 	return any;
 }
 
-static struct remote_foreign **foreign_at(struct alk_remote_table *table, uint16_t port,
-					  uint64_t session)
-{
-	struct remote_foreign **at = &table->foreign;
-
-	while (*at && ((*at)->port != port || (session && (*at)->session != session)))
-		at = &(*at)->next;
-	return at;
-}
-
-/* Does another worker have the port for the same identity? Then it is told to let go. */
+/* Does another worker have the port for the same identity, there? Then it is told to let go. */
 static bool table_want(struct alk_remote_table *table, const struct alk_remote_listener *by,
 		       uint16_t port)
 {
-	const struct remote_foreign *f;
+	struct remote_foreign *f;
+	bool any = false;
 
-	for (f = table->foreign; f; f = f->next)
-		if (f->port == port && strcmp(f->identity, by->identity) == 0)
-			break;
-	if (!f)
-		return false;
-	table->tell(table->user, json_pack("{s:s, s:I, s:i, s:s}", "op", "remote_want", "session",
-					   (json_int_t)by->session, "port", (int)port, "identity",
-					   by->identity));
-	return true;
+	for (f = table->foreign; f; f = f->next) {
+		if (f->port != port || strcmp(f->identity, by->identity) != 0 ||
+		    !hosts_meet(f->host, by->host))
+			continue;
+		f->wanted = any = true;
+		table->tell(table->user,
+			    json_pack("{s:s, s:I, s:i, s:s, s:s}", "op", "remote_want", "session",
+				      (json_int_t)by->session, "port", (int)port, "host", f->host,
+				      "identity", by->identity));
+	}
+	return any;
+}
+
+static bool listener_waits(const struct alk_remote_listener *l)
+{
+	return !l->sockets[0] && !l->sockets[1];
 }
 
 /* Asked for already, and not answered by the other worker yet. */
@@ -248,8 +285,8 @@ static bool table_waits(const struct alk_remote_table *table, const struct alk_r
 	const struct alk_remote_listener *l;
 
 	for (l = table->first; l; l = l->next)
-		if (l->session == ask->session && l->port == ask->port && !l->sockets[0] &&
-		    !l->sockets[1])
+		if (l->session == ask->session && l->port == ask->port && listener_waits(l) &&
+		    hosts_meet(l->host, ask->host))
 			return true;
 	return false;
 }
@@ -326,8 +363,8 @@ uint16_t alk_remote_listener_port(const struct alk_remote_listener *l)
 
 /* ---- what the supervisor says ---------------------------------------------------------------- */
 
-static void foreign_add(struct alk_remote_table *table, uint64_t session, uint16_t port,
-			const char *identity)
+static void foreign_add(struct alk_remote_table *table, const struct remote_foreign *of,
+			const char *host, const char *identity)
 {
 	size_t len = strlen(identity);
 	struct remote_foreign *f = calloc(1, sizeof(*f) + len + 1);
@@ -335,45 +372,68 @@ static void foreign_add(struct alk_remote_table *table, uint64_t session, uint16
 	if (!f)
 		return; /* a take-over is refused then */
 	memcpy(f->identity, identity, len);
-	f->session = session;
-	f->port = port;
+	snprintf(f->host, sizeof(f->host), "%s", host);
+	f->session = of->session;
+	f->port = of->port;
 	f->next = table->foreign;
 	table->foreign = f;
 }
 
-/* Another worker let go of the port: who waits for it listens now. */
-static void table_go_on(struct alk_remote_table *table, uint16_t port)
+/* Has another worker still to let go of what `l` waits for? */
+static bool foreign_stays(const struct alk_remote_table *table, const struct alk_remote_listener *l)
 {
-	struct alk_remote_listener *l = table->first;
-	int rc;
+	const struct remote_foreign *f;
 
-	while (l && (l->port != port || l->sockets[0] || l->sockets[1]))
-		l = l->next;
-	if (!l)
-		return;
-	rc = listener_bind(l, port);
-	if (rc == 0)
-		listener_tell(l, true);
-	else
-		listener_lose(l, rc, "the port could not be taken over");
+	for (f = table->foreign; f; f = f->next)
+		if (f->wanted && f->port == l->port && strcmp(f->identity, l->identity) == 0 &&
+		    hosts_meet(f->host, l->host))
+			return true;
+	return false;
 }
 
-static void foreign_remove(struct alk_remote_table *table, uint64_t session, uint16_t port)
+/* Another worker let go of the port somewhere: who waits for nobody else there listens now. */
+static void table_go_on(struct alk_remote_table *table, uint16_t port)
 {
-	struct remote_foreign **at = foreign_at(table, port, session), *f = *at;
+	struct alk_remote_listener *l, *next;
+	int rc;
 
+	for (l = table->first; l; l = next) {
+		next = l->next;
+		if (l->port != port || !listener_waits(l) || foreign_stays(table, l))
+			continue;
+		rc = listener_bind(l, port);
+		if (rc == 0) {
+			listener_tell(l, true);
+			continue;
+		}
+		listener_lose(l, rc, "the port could not be taken over");
+		next = table->first; /* the list may have changed */
+	}
+}
+
+static void foreign_remove(struct alk_remote_table *table, const struct remote_foreign *of,
+			   const char *host)
+{
+	struct remote_foreign **at = &table->foreign, *f;
+
+	while (*at && ((*at)->port != of->port || (*at)->session != of->session ||
+		       strcmp((*at)->host, host) != 0))
+		at = &(*at)->next;
+	f = *at;
 	if (!f)
 		return;
 	*at = f->next;
 	free(f);
-	table_go_on(table, port);
+	table_go_on(table, of->port);
 }
 
-static void table_drop(struct alk_remote_table *table, uint64_t session, uint16_t port)
+static void table_drop(struct alk_remote_table *table, const struct remote_foreign *of,
+		       const char *host)
 {
 	struct alk_remote_listener *l = table->first;
 
-	while (l && (l->session != session || l->port != port))
+	while (l &&
+	       (l->session != of->session || l->port != of->port || strcmp(l->host, host) != 0))
 		l = l->next;
 	if (l)
 		listener_lose(l, 0, "another session of the identity asked for the port");
@@ -381,15 +441,20 @@ static void table_drop(struct alk_remote_table *table, uint64_t session, uint16_
 
 void alk_remote_table_hear(struct alk_remote_table *table, const json_t *message)
 {
-	uint64_t session = (uint64_t)json_integer_value(json_object_get(message, "session"));
-	uint16_t port = (uint16_t)json_integer_value(json_object_get(message, "port"));
+	struct remote_foreign of = {
+		.session = (uint64_t)json_integer_value(json_object_get(message, "session")),
+		.port = (uint16_t)json_integer_value(json_object_get(message, "port")),
+	};
 	const char *op = json_string_value(json_object_get(message, "op"));
+	const char *host = json_string_value(json_object_get(message, "host"));
 	const char *identity = json_string_value(json_object_get(message, "identity"));
 
-	if (op && strcmp(op, "remote_drop") == 0)
-		table_drop(table, session, port);
+	if (!op || !host)
+		return;
+	if (strcmp(op, "remote_drop") == 0)
+		table_drop(table, &of, host);
 	else if (json_is_true(json_object_get(message, "on")))
-		foreign_add(table, session, port, identity ? identity : "");
+		foreign_add(table, &of, host, identity ? identity : "");
 	else
-		foreign_remove(table, session, port);
+		foreign_remove(table, &of, host);
 }

@@ -8,8 +8,8 @@
  *   (none) ─listen─▶ OPEN ─close, or lost─▶ (none)
  *             └────▶ WAITING ─the other worker let go─▶ OPEN
  *
- * A port belongs to the identity whose session has it. A session of the same identity that asks for
- * it takes it over (after a broken connection the old session may not know yet that it is dead);
+ * A port of an address belongs to the identity whose session has it. A session of the same identity
+ * that asks for it, there or at addresses that contain it, takes it over (after a broken connection the old session may not know yet that it is dead);
  * another identity is refused. Where the holder is in another worker the supervisor tells that one
  * to let go; the answer is yes already then, because nobody else can get the port in between but by
  * asking the same. */

@@ -9,17 +9,19 @@
 #define REMOTES_MAX 65535 /* of a worker */
 #define IDENTITY_MAX 1024
 #define ADDRESS_MAX 512
+#define HOST_MAX 63
 
 struct supervisor_remote {
 	struct supervisor_remote *next;
 	uint64_t session;
 	unsigned worker;
 	uint16_t port;
-	char *identity, *address;
+	char *host, *identity, *address; /* host: as the worker listens, one of the keys */
 };
 
 static void remote_free(struct supervisor_remote *r)
 {
+	free(r->host);
 	free(r->identity);
 	free(r->address);
 	free(r);
@@ -27,9 +29,9 @@ static void remote_free(struct supervisor_remote *r)
 
 static json_t *remote_message(const struct supervisor_remote *r, bool on)
 {
-	return json_pack("{s:s, s:I, s:i, s:s, s:b}", "op", "remote", "session",
-			 (json_int_t)r->session, "port", (int)r->port, "identity", r->identity,
-			 "on", on);
+	return json_pack("{s:s, s:I, s:i, s:s, s:s, s:b}", "op", "remote", "session",
+			 (json_int_t)r->session, "port", (int)r->port, "host", r->host, "identity",
+			 r->identity, "on", on);
 }
 
 static void remote_tell_others(struct alk_supervisor *sup, const struct supervisor_remote *r,
@@ -62,9 +64,10 @@ static bool remote_add(struct alk_supervisor *sup, const struct supervisor_remot
 		return false;
 	}
 	*r = *of;
+	r->host = strdup(of->host);
 	r->identity = strdup(of->identity);
 	r->address = strdup(of->address);
-	if (r->identity == NULL || r->address == NULL) {
+	if (r->host == NULL || r->identity == NULL || r->address == NULL) {
 		remote_free(r);
 		return false;
 	}
@@ -80,11 +83,13 @@ static bool remote_read(const json_t *message, struct supervisor_remote *r)
 	json_int_t port = json_integer_value(json_object_get(message, "port"));
 	json_int_t session = json_integer_value(json_object_get(message, "session"));
 
+	r->host = (char *)json_string_value(json_object_get(message, "host"));
 	r->identity = (char *)json_string_value(json_object_get(message, "identity"));
 	r->address = (char *)json_string_value(json_object_get(message, "address"));
 	r->session = (uint64_t)session;
 	r->port = (uint16_t)port;
-	return session > 0 && port > 0 && port <= UINT16_MAX && r->identity != NULL &&
+	return session > 0 && port > 0 && port <= UINT16_MAX && r->host != NULL &&
+	       strlen(r->host) <= HOST_MAX && r->identity != NULL &&
 	       strlen(r->identity) <= IDENTITY_MAX &&
 	       (r->address == NULL || strlen(r->address) <= ADDRESS_MAX);
 }
@@ -95,11 +100,11 @@ static void remote_want(struct alk_supervisor *sup, const struct supervisor_remo
 {
 	for (const struct supervisor_remote *r = sup->remotes; r != NULL; r = r->next)
 		if (r->port == by->port && r->worker != by->worker &&
-		    strcmp(r->identity, by->identity) == 0)
+		    strcmp(r->host, by->host) == 0 && strcmp(r->identity, by->identity) == 0)
 			alk_worker_proc_send(sup->slot[r->worker].worker,
-					     json_pack("{s:s, s:I, s:i}", "op", "remote_drop",
+					     json_pack("{s:s, s:I, s:i, s:s}", "op", "remote_drop",
 						       "session", (json_int_t)r->session, "port",
-						       (int)r->port),
+						       (int)r->port, "host", r->host),
 					     NULL);
 }
 
@@ -119,8 +124,8 @@ bool supervisor_remote_hear(struct alk_supervisor *sup, unsigned worker, const j
 	}
 	if (json_is_true(json_object_get(message, "on")))
 		return r.address != NULL && remote_add(sup, &r);
-	while (*at != NULL &&
-	       ((*at)->session != r.session || (*at)->worker != worker || (*at)->port != r.port))
+	while (*at != NULL && ((*at)->session != r.session || (*at)->worker != worker ||
+			       (*at)->port != r.port || strcmp((*at)->host, r.host) != 0))
 		at = &(*at)->next;
 	if (*at == NULL)
 		return false;

@@ -462,6 +462,29 @@ def test_taken_over_again_and_again(server, keys, both):
     wait_gone(port)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_addresses_of_a_port_change_hands_alone(server, keys, workers):
+    """Of one session's port at two addresses the next session takes one; the other stays, and goes with the one that has it."""
+    serving = server(workers=workers)
+    port, key = free_port(), sshwire.load_key(keys.path("user"))
+    with sshwire.Wire(serving.port).login(key) as old:
+        assert ask(old, "127.0.0.1", port) is True and ask(old, "127.0.0.2", port) is True
+        for _ in range(3):  # with two workers some are in the other one
+            with sshwire.Wire(serving.port).login(key) as young:
+                assert ask(young, "127.0.0.1", port) is True
+                wait_until(lambda: len(holders(serving, port)) == 2 and len(set(holders(serving, port).values())) == 2, 10, "one to change hands")
+                with net.connect(port), net.connect(port, "127.0.0.2"):
+                    assert opened(young)[0] == opened(old)[0] == b"forwarded-tcpip"
+            wait_until(lambda: listening(port) == {"127.0.0.2"}, 10, "the young one's to go")
+        assert old.is_alive()
+    wait_gone(port)
+
+
+def holders(serving, port):
+    rows = serving.call("listener.list")["remote"]
+    return {row["address"]: row["session"] for row in rows if row["address"].endswith(f":{port}")}
+
+
 def test_accepting_pauses_without_descriptors(server, keys, targets):
     """Out of descriptors the listener pauses and goes on later; THREATS 40."""
     serving = server(workers=1, wrap=("prlimit", "--nofile=60:60"))

@@ -58,6 +58,23 @@ def test_port_that_is_taken(far, client, targets):
         assert program.running()
 
 
+def test_addresses_of_a_port(far, client, targets):
+    """Two forwards of one port: whose a connection is, its address says."""
+    running, user, _ = far
+    port = free_port()
+    program = client(
+        running, "--remote-forward", f"127.0.0.1:{port}:127.0.0.1:{targets.sink}", "--remote-forward", f"[::1]:{port}:127.0.0.1:{targets.echo}",
+        user=user, socks5="none",
+    )
+    assert held_port(program, 0) == held_port(program, 1) == port
+    for _ in range(2):
+        assert talk(port, b"there and back", "::1")
+        with net.connect(port) as sock:
+            sock.sendall(b"x" * 1000)
+            sock.shutdown(socket.SHUT_WR)
+            assert net.recv_all(sock).startswith(b"1000 ")
+
+
 # Servers that mean harm (THREATS 31, the client's side).
 
 
@@ -112,6 +129,36 @@ def test_t31_before_anything_is_granted(host):
     host.send(bytes([sshwire.REQUEST_FAILURE]))
     host.client.wait_log(r"--remote-forward 4000:\S+: the server refused to listen")
     assert not back(host, 2, 4000)
+
+
+def test_t31_addresses_of_a_port(keys, client):
+    """The forward whose address it is, also where the server writes it in another way, or none."""
+    flags, listeners = [], {}
+    for name in ("127.0.0.2", "localhost", "*", "192.0.2.7"):
+        listeners[name] = socket.create_server(("127.0.0.1", 0))
+        listeners[name].settimeout(scaled(10))
+        flags += ["--remote-forward", f"{name}:4000:127.0.0.1:{listeners[name].getsockname()[1]}"]
+    with Host(keys.path("host")) as host:
+        thread = threading.Thread(target=host.accept)
+        thread.start()
+        program = client(host.port, *flags)
+        thread.join(scaled(20))
+        program.expected_status = None
+        for name in (b"127.0.0.2", b"localhost", b""):
+            assert asked(host) == (name, 4000)
+            host.send(bytes([sshwire.REQUEST_SUCCESS]))
+        assert asked(host) == (b"192.0.2.7", 4000)  # not answered yet
+        spellings = [
+            ("127.0.0.2", "127.0.0.2"), ("localhost", "localhost"), ("LocalHost", "localhost"), ("127.0.0.1", "localhost"), ("::1", "localhost"),
+            ("", "*"), ("0.0.0.0", "*"), ("::", "*"), ("*", "*"), ("192.0.2.7", "192.0.2.7"),
+        ]
+        for number, (written, meant) in enumerate(spellings):
+            assert back(host, number, 4000, written), written
+            listeners[meant].accept()[0].close()
+        assert not back(host, 50, 4000, "192.0.2.8"), "it may be any of four"
+        assert program.running()
+    for listener in listeners.values():
+        listener.close()
 
 
 def test_t31_storm_of_channels(keys, client, targets):

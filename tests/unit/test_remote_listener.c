@@ -110,16 +110,22 @@ static const char *told(const struct bench *b, const char *key)
 	return json_string_value(json_object_get(b->told, key));
 }
 
-static void hear(struct alk_remote_table *table, const char *op, uint64_t session, uint16_t port,
-		 const char *identity, bool on)
+static void hear_at(struct alk_remote_table *table, const char *op, uint64_t session,
+		    const char *host, uint16_t port, const char *identity, bool on)
 {
-	json_t *message = json_pack("{s:s, s:I, s:i, s:s, s:b}", "op", op, "session",
-				    (json_int_t)session, "port", (int)port, "identity", identity,
-				    "on", on);
+	json_t *message = json_pack("{s:s, s:I, s:i, s:s, s:s, s:b}", "op", op, "session",
+				    (json_int_t)session, "port", (int)port, "host", host,
+				    "identity", identity, "on", on);
 
 	assert_non_null(message);
 	alk_remote_table_hear(table, message);
 	json_decref(message);
+}
+
+static void hear(struct alk_remote_table *table, const char *op, uint64_t session, uint16_t port,
+		 const char *identity, bool on)
+{
+	hear_at(table, op, session, "127.0.0.1", port, identity, on);
 }
 
 /* Connect and accept. */
@@ -249,6 +255,70 @@ static void test_lost_to_a_third(void **state)
 	assert_int_equal(b->lost, 1);
 }
 
+/* Other addresses of the port are others' matter: they are neither taken over nor waited for. */
+static void test_addresses_of_a_port(void **state)
+{
+	struct bench *b = *state;
+	struct alk_remote_listener *one, *two, *young;
+	uint16_t port;
+
+	assert_int_equal(listen_at(b, b->table, 1, ONE, "127.0.0.1", 0, &one), 0);
+	port = alk_remote_listener_port(one);
+	assert_int_equal(listen_at(b, b->table, 1, ONE, "127.0.0.2", port, &two), 0);
+	assert_string_equal(told(b, "host"), "127.0.0.2");
+	assert_int_equal(listen_at(b, b->table, 2, ONE, "127.0.0.1", port, &young), 0);
+	assert_int_equal(b->lost, 1);
+	knock(b, port);
+	hear_at(b->table, "remote_drop", 1, "127.0.0.1", port, ONE, false);
+	assert_int_equal(b->lost, 1);
+	hear_at(b->table, "remote_drop", 1, "127.0.0.2", port, ONE, false);
+	assert_int_equal(b->lost, 2);
+	alk_remote_listener_close(&young);
+}
+
+/* Another worker's session has two addresses of the port: who wants one waits for that one, who
+ * wants all waits for both. */
+static void test_addresses_in_another_worker(void **state)
+{
+	struct bench *b = *state;
+	struct alk_remote_listener *one, *two, *young, *wide;
+	uint16_t port;
+
+	assert_int_equal(listen_at(b, b->other, 1, ONE, "127.0.0.1", 0, &one), 0);
+	port = alk_remote_listener_port(one);
+	assert_int_equal(listen_at(b, b->other, 1, ONE, "127.0.0.2", port, &two), 0);
+	hear_at(b->table, "remote", 1, "127.0.0.1", port, ONE, true);
+	hear_at(b->table, "remote", 1, "127.0.0.2", port, ONE, true);
+	assert_int_equal(listen_at(b, b->table, 2, ONE, "127.0.0.1", port, &young), 0);
+	assert_string_equal(told(b, "op"), "remote_want");
+	assert_string_equal(told(b, "host"), "127.0.0.1");
+	assert_int_equal(b->n_told, 1);
+	/* Not what it waits for. */
+	hear_at(b->table, "remote", 1, "127.0.0.2", port, ONE, false);
+	hear_at(b->table, "remote", 1, "127.0.0.2", port, ONE, true);
+	assert_int_equal(b->lost, 0);
+	hear_at(b->other, "remote_drop", 1, "127.0.0.1", port, ONE, false);
+	assert_int_equal(b->lost, 1);
+	hear_at(b->table, "remote", 1, "127.0.0.1", port, ONE, false);
+	assert_string_equal(told(b, "op"), "remote");
+	knock(b, port);
+	alk_remote_listener_close(&young);
+
+	assert_int_equal(listen_at(b, b->other, 3, ONE, "127.0.0.1", port, &one), 0);
+	hear_at(b->table, "remote", 3, "127.0.0.1", port, ONE, true);
+	b->n_told = 0;
+	assert_int_equal(listen_at(b, b->table, 2, ONE, "", port, &wide), 0);
+	assert_int_equal(b->n_told, 2);
+	hear_at(b->other, "remote_drop", 1, "127.0.0.2", port, ONE, false);
+	hear_at(b->table, "remote", 1, "127.0.0.2", port, ONE, false);
+	assert_int_equal(b->n_told, 2);
+	hear_at(b->other, "remote_drop", 3, "127.0.0.1", port, ONE, false);
+	hear_at(b->table, "remote", 3, "127.0.0.1", port, ONE, false);
+	assert_int_equal(b->n_told, 3);
+	knock(b, port);
+	alk_remote_listener_close(&wide);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -257,6 +327,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_whose_port, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_other_worker, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lost_to_a_third, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_addresses_of_a_port, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_addresses_in_another_worker, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
