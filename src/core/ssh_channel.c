@@ -19,6 +19,7 @@
 #include "pump.h"
 #include "readahead.h"
 #include "ssh_session.h"
+#include "text.h"
 #include "window.h"
 
 #define CHANNEL_MAGIC 0x4348414eu
@@ -455,8 +456,8 @@ static enum alk_open_failure channel_failure(const struct alk_channel *c, char *
 		    2 ||
 	    !at || id != c->ch_id)
 		return ALK_OPEN_CONNECT_FAILED;
-	if (error[at])
-		snprintf(text, size, "%s", error + at);
+	/* The peer's words, on their way to a terminal. */
+	alk_text_escape(error + at, strlen(error + at), text, size);
 	if (code == ALK_OPEN_PROHIBITED && !error[at])
 		return ALK_OPEN_CONNECT_FAILED; /* libssh's server has no other code */
 	if (code != ALK_OPEN_CONNECT_FAILED)

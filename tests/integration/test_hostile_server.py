@@ -193,6 +193,25 @@ def test_data_after_eof_and_close(host):
     assert calm(host.client)
 
 
+def test_words_for_a_terminal(keys, tmp_path):
+    """Why an open failed is the server's text: nothing of it moves a cursor or begins a line on our stderr."""
+    with Host(keys.path("host")) as host:
+        argv = [procs.alknet(), "connect", "--server", f"127.0.0.1:{host.port}", "--identity", keys.path("user")]
+        argv += ["--known-hosts", keys.known_hosts(tmp_path / "k", host.port), "--stdio", "somewhere:7"]
+        program = procs.Client(argv, tmp_path / "log")
+        try:
+            host.accept()
+            number, _, _ = host.asked()
+            text = b"\x1b]0;title\x07\x1b[31mred\nalknet: connected to bank.example \xff" + b"\x1b" * 500
+            host.send(bytes([sshwire.OPEN_FAILURE]) + u32(number) + u32(2) + string(text) + string("en"))
+            assert program.wait(10) == 1
+        finally:
+            program.kill()
+    raw = (tmp_path / "log").read_bytes()
+    assert rb"\x1b]0;title\x07\x1b[31mred\x0aalknet: connected to bank.example \xff\x1b" in raw
+    assert raw.count(b"\n") == 1 and all(byte in b"\n" or 0x20 <= byte < 0x7f for byte in raw), raw
+
+
 def test_wrong_proof_of_the_host_key(keys, tmp_path):
     """A server that cannot sign with its key is no server: status 1, before any login."""
     with Host(keys.path("host")) as host:
