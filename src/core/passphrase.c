@@ -107,40 +107,56 @@ static int tty_read(int fd, char *buf, size_t size, const sigset_t *mask)
 	return fits ? 0 : -E2BIG;
 }
 
-static int tty_ask(int fd, const char *prompt, char *buf, size_t size, const sigset_t *mask)
+static int tty_ask(int fd, const char *prompt, bool echo, char *buf, size_t size,
+		   const sigset_t *mask)
 {
-	struct termios loud, quiet;
+	struct termios before, during;
 	int rc, end;
 
-	if (tcgetattr(fd, &loud) < 0)
+	if (tcgetattr(fd, &before) < 0)
 		return -errno;
-	quiet = loud;
-	quiet.c_lflag &= ~(tcflag_t)(ECHO | ECHOE | ECHOK | ECHONL);
-	quiet.c_lflag |= ICANON | ISIG;
-	quiet.c_cc[VSUSP] =
-		_POSIX_VDISABLE; /* a stopped program would leave the shell without echo */
-	if (tcsetattr(fd, TCSAFLUSH, &quiet) < 0)
+	during = before;
+	during.c_lflag |= ICANON | ISIG;
+	if (!echo) {
+		during.c_lflag &= ~(tcflag_t)(ECHO | ECHOE | ECHOK | ECHONL);
+		/* A stopped program would leave the shell without echo. */
+		during.c_cc[VSUSP] = _POSIX_VDISABLE;
+	}
+	if (tcsetattr(fd, TCSAFLUSH, &during) < 0)
 		return -errno;
 	rc = tty_write(fd, prompt);
 	if (rc == 0)
 		rc = tty_read(fd, buf, size, mask);
-	end = tcsetattr(fd, TCSAFLUSH, &loud) < 0 ? -errno : tty_write(fd, "\n");
+	end = tcsetattr(fd, TCSAFLUSH, &before) < 0 ? -errno : 0;
+	/* The end of the answer was not shown, or there was none. */
+	if (end == 0 && (!echo || rc < 0))
+		end = tty_write(fd, "\n");
 	return rc < 0 ? rc : end;
 }
 
-int alk_passphrase_tty(void *user, const char *prompt, char *buf, size_t size)
+static int tty_question(const char *prompt, bool echo, char *buf, size_t size)
 {
 	int fd = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
 	struct held held;
 	int rc;
 
-	(void)user;
 	if (fd < 0)
 		return errno == ENXIO || errno == ENOENT ? -ENOTTY : -errno;
 	signals_hold(&held);
-	rc = tty_ask(fd, prompt, buf, size, &held.mask);
+	rc = tty_ask(fd, prompt, echo, buf, size, &held.mask);
 	if (rc < 0)
 		explicit_bzero(buf, size);
 	close(fd);
 	return signals_release(&held, rc);
+}
+
+int alk_passphrase_tty(void *user, const char *prompt, char *buf, size_t size)
+{
+	(void)user;
+	return tty_question(prompt, false, buf, size);
+}
+
+int alk_passphrase_tty_shown(const char *prompt, char *buf, size_t size)
+{
+	return tty_question(prompt, true, buf, size);
 }

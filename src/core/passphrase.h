@@ -2,7 +2,7 @@
 #ifndef ALK_PASSPHRASE_H
 #define ALK_PASSPHRASE_H
 
-/* Asking a person for a passphrase. */
+/* Asking a person at the terminal: for a passphrase, or for a word that may be seen. */
 
 #include <stddef.h>
 
@@ -15,5 +15,8 @@ typedef int alk_passphrase_fn(void *user, const char *prompt, char *buf, size_t 
  * the terminal is as it was, then delivered: -EINTR when the process survives that. Blocks, so only
  * before the loop runs; not for two threads at once. `user` is not used. */
 int alk_passphrase_tty(void *user, const char *prompt, char *buf, size_t size);
+/* The same with echo. May be asked from the loop too, which stands still meanwhile: the handlers of
+ * its signals have run when this returns, what they are for happens when the loop goes on. */
+int alk_passphrase_tty_shown(const char *prompt, char *buf, size_t size);
 
 #endif

@@ -192,6 +192,11 @@ static void client_give_fd(struct alk_client *c, int rc)
 	}
 }
 
+static void client_start_deadline(struct alk_client *c)
+{
+	alk_timer_start(c->deadline, (uint64_t)alk_options_int(c->values, "handshake_timeout"));
+}
+
 static int step_handshake(struct alk_client *c)
 {
 	char seen[ALK_HOSTKEY_SEEN_SIZE] = "", said[256];
@@ -224,7 +229,10 @@ static int step_handshake(struct alk_client *c)
 	if (rc < 0)
 		c->failure = ALK_CLIENT_FAILED_HOSTKEY;
 	ssh_key_free(key);
-	if (rc == 0)
+	/* Who was asked may have thought about it for long. */
+	if (rc == 1)
+		client_start_deadline(c);
+	if (rc >= 0)
 		rc = alk_login_begin(c->login, &c->ssh, &c->err);
 	if (rc < 0) {
 		client_fail(c, rc);
@@ -534,7 +542,7 @@ int alk_client_start(struct alk_client *c, struct alk_err *err)
 	if (!c->dialing)
 		return -EINVAL;
 	c->state = ALK_CLIENT_DIALING;
-	alk_timer_start(c->deadline, (uint64_t)alk_options_int(c->values, "handshake_timeout"));
+	client_start_deadline(c);
 	return 0;
 }
 

@@ -1,35 +1,29 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "ssh_hostkey.h"
 #include "knownhosts.h"
+#include "passphrase.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <termios.h>
 #include <unistd.h>
 #include <alknet/log.h>
 
-/* One yes or no from the person at the terminal. */
-static bool tofu_ask(const char *host, const struct alk_host_answer *answer)
+/* From the person at the terminal: 1 yes, 0 no, -EINTR for neither. */
+static int tofu_ask(const char *host, const struct alk_host_answer *answer)
 {
-	int tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
-	char line[16];
-	ssize_t n;
+	char prompt[768], line[16] = "";
+	int rc;
 
-	if (tty < 0)
-		return false;
-	tcflush(tty, TCIFLUSH);
-	dprintf(tty,
-		"The server %s is not known yet. Its %s key has the fingerprint\n  %s\n"
-		"Trust it from now on (yes/no)? ",
-		host, answer->key_type, answer->seen);
-	n = read(tty, line, sizeof(line) - 1);
-	close(tty);
-	if (n <= 0)
-		return false;
-	line[n] = '\0';
-	return strncmp(line, "yes\n", 4) == 0;
+	snprintf(prompt, sizeof(prompt),
+		 "The server %s is not known yet. Its %s key has the fingerprint\n  %s\n"
+		 "Trust it from now on (yes/no)? ",
+		 host, answer->key_type, answer->seen);
+	rc = alk_passphrase_tty_shown(prompt, line, sizeof(line));
+	if (rc == -EINTR)
+		return rc;
+	return rc == 0 && strcmp(line, "yes") == 0;
 }
 
 static bool tty_exists(void)
@@ -45,7 +39,8 @@ static bool tty_exists(void)
 static int hostkey_unknown(const struct alk_hostkey *h, ssh_key key,
 			   const struct alk_host_answer *answer, struct alk_err *err)
 {
-	bool accept = alk_options_bool(h->values, "accept_new_host_key");
+	bool ask = false;
+	int accept = alk_options_bool(h->values, "accept_new_host_key"), rc;
 
 	if (h->before[0] != '\0' && strcmp(h->before, answer->seen) == 0)
 		return 0;
@@ -55,7 +50,9 @@ static int hostkey_unknown(const struct alk_hostkey *h, ssh_key key,
 			"%s: THE HOST KEY HAS CHANGED: the server shows %s %s, but in the session before it "
 			"had %s, and %s does not know it: somebody may be in between",
 			h->server, answer->key_type, answer->seen, h->before, h->known_hosts);
-	if (!accept && !h->no_terminal && tty_exists())
+	if (!accept)
+		ask = !h->no_terminal && tty_exists();
+	if (ask)
 		accept = tofu_ask(h->server, answer);
 	else if (!accept)
 		return alk_err_set(
@@ -69,11 +66,16 @@ static int hostkey_unknown(const struct alk_hostkey *h, ssh_key key,
 				  "be checked)"
 				: "",
 			answer->seen);
+	if (accept < 0)
+		return alk_err_set(err, accept,
+				   "%s: interrupted at the question about the host key %s",
+				   h->server, answer->seen);
 	if (!accept)
 		return alk_err_set(err, -EACCES, "%s: the host key %s was not accepted", h->server,
 				   answer->seen);
-	return alk_knownhosts_add(h->known_hosts, h->host, h->port, key,
-				  alk_options_bool(h->values, "hash_known_hosts"), err);
+	rc = alk_knownhosts_add(h->known_hosts, h->host, h->port, key,
+				alk_options_bool(h->values, "hash_known_hosts"), err);
+	return rc < 0 ? rc : ask;
 }
 
 static int hostkey_pinned(const struct alk_hostkey *h, const char *seen, const char *pin,

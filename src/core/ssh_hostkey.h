@@ -32,8 +32,9 @@ int alk_hostkey_algorithms(const struct alk_hostkey *h, char *out, size_t size,
 			   struct alk_err *err);
 /* May this be the server's key? May ask on the terminal (blocks then) and add to known_hosts, but
  * for the first session alone: later a server that known_hosts does not have (any more) must show
- * the key of the session before. 0, or -EACCES and the like with the sentence in `err`. Gives the
- * key's fingerprint in `seen`. */
+ * the key of the session before. 0, 1 when somebody was asked and said yes, or -EACCES and the like
+ * with the sentence in `err`; -EINTR when a signal came instead of an answer, which has been
+ * delivered by then. Gives the key's fingerprint in `seen`. */
 int alk_hostkey_check(const struct alk_hostkey *h, ssh_key key, char seen[ALK_HOSTKEY_SEEN_SIZE],
 		      struct alk_err *err);
 

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """The client's judgement of the host key, and what it asks on a terminal."""
 
+import os
+import signal
 import subprocess
+import termios
+import time
 
 import pytest
 
@@ -156,6 +160,42 @@ def test_trust_on_first_use_on_a_terminal(server, keys, words, tmp_path, answer)
         terminal.expect("SOCKS5 and HTTP proxy on")
         assert terminal.terminate() == 0
         assert known.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, "^C"])
+def test_question_that_is_interrupted(server, words, tmp_path, number):
+    """The program ends; that is no answer, and the terminal is as it was."""
+    known = tmp_path / "tofu"
+    terminal = Terminal(words(server().port, known))
+    before = termios.tcgetattr(terminal.fd)
+    terminal.expect("(yes/no)?")
+    if number == "^C":
+        terminal.type("\x03")
+    else:
+        os.kill(terminal.pid, number)
+    terminal.expect("interrupted")
+    assert termios.tcgetattr(terminal.fd) == before
+    assert terminal.end() == 1
+    assert "not accepted" not in terminal.seen and not known.exists()
+
+
+def test_end_of_file_is_no_yes(server, words, tmp_path):
+    terminal = Terminal(words(server().port, tmp_path / "tofu"))
+    terminal.expect("(yes/no)?")
+    terminal.type("\x04")
+    assert terminal.end() == 1
+    assert "not accepted" in terminal.seen
+
+
+def test_answer_after_the_handshake_timeout(server, words, tmp_path):
+    """Who thinks for longer than the server may take is connected all the same."""
+    terminal = Terminal(words(server().port, tmp_path / "tofu", "--handshake-timeout", "1s"))
+    terminal.expect("(yes/no)?")
+    start = time.monotonic()
+    wait_until(lambda: time.monotonic() - start > 1.5, 5, "somebody to think")
+    terminal.type("yes\n")
+    terminal.expect("SOCKS5 and HTTP proxy on")
+    assert terminal.terminate() == 0
 
 
 def test_passphrase_on_a_terminal(server, keys, words, tmp_path):
