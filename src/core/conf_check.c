@@ -13,6 +13,7 @@
 #include "cidr.h"
 #include "misdeed.h"
 #include "proxy_url.h"
+#include "ssh_library.h"
 #include "text.h"
 
 int alk_max_startups_parse(const char *text, struct alk_max_startups *out, struct alk_err *err)
@@ -162,7 +163,7 @@ static int server_check(const char *text, struct alk_err *err)
 			   "must be HOST or HOST:PORT, the port from 1 to 65535, not \"%s\"", host);
 }
 
-/* The server takes the same. */
+/* The server takes the same, and some that libssh does not let a client say. */
 static int user_check(const char *text, struct alk_err *err)
 {
 	if (strlen(text) > 64)
@@ -170,6 +171,10 @@ static int user_check(const char *text, struct alk_err *err)
 	for (const unsigned char *c = (const unsigned char *)text; *c != '\0'; c++)
 		if (*c < 0x20 || *c == 0x7f)
 			return alk_err_set(err, -EINVAL, "must not hold control characters");
+	if (!alk_ssh_takes_user(text))
+		return alk_err_set(
+			err, -EINVAL,
+			"libssh logs nobody in under such a name: it must not be empty, begin with -, nor hold any of $ \\ ; & | < > ( ) { } , ' \" `");
 	return 0;
 }
 

@@ -13,3 +13,12 @@ const char *alk_ssh_library(void)
 	snprintf(version, sizeof(version), "%.*s", (int)strcspn(all, "/"), all);
 	return version;
 }
+
+bool alk_ssh_takes_user(const char *name)
+{
+	ssh_session ssh = ssh_new();
+	bool takes = !ssh || ssh_options_set(ssh, SSH_OPTIONS_USER, name) == SSH_OK;
+
+	ssh_free(ssh);
+	return takes;
+}
