@@ -78,15 +78,20 @@ static int hostkey_unknown(const struct alk_hostkey *h, ssh_key key,
 	return rc < 0 ? rc : ask;
 }
 
-static int hostkey_pinned(const struct alk_hostkey *h, const char *seen, const char *pin,
-			  struct alk_err *err)
+/* A server that has several keys shows one of them, its Ed25519 key above all: a pin of another one
+ * is right and does not fit. */
+static int hostkey_pinned(const struct alk_hostkey *h, ssh_key key, const char *seen,
+			  const char *pin, struct alk_err *err)
 {
+	const char *type = ssh_key_type_to_char(ssh_key_type(key));
+
 	if (strcmp(seen, pin) != 0)
 		return alk_err_set(
 			err, -EACCES,
-			"%s: the host key is %s, but --host-key-fingerprint says %s: somebody may be in "
-			"between",
-			h->server, seen, pin);
+			"%s: the host key is %s %s, but --host-key-fingerprint says %s: somebody may be "
+			"in between, unless that is the fingerprint of another of the server's keys: "
+			"then pin the one of its %s key, as its operator has it",
+			h->server, type, seen, pin, type);
 	return 0;
 }
 
@@ -100,7 +105,7 @@ int alk_hostkey_check(const struct alk_hostkey *h, ssh_key key, char seen[ALK_HO
 	if (alk_key_fingerprint(key, seen, ALK_HOSTKEY_SEEN_SIZE) < 0)
 		return alk_err_set(err, -ENOMEM, "%s: cannot read the host key", h->server);
 	if (pin)
-		return hostkey_pinned(h, seen, pin, err);
+		return hostkey_pinned(h, key, seen, pin, err);
 	rc = alk_knownhosts_check(h->known_hosts, h->host, h->port, key, &answer, err);
 	if (rc < 0)
 		return rc;

@@ -129,6 +129,14 @@ def test_fingerprint(server, client, keys, words, tmp_path):
     assert keys.fingerprint("host") in text and keys.fingerprint("stranger") in text
 
 
+def test_fingerprint_of_another_key(server, keys, words, tmp_path):
+    """A server shows one of its keys: the pin of another is no attack, and which one to pin is said."""
+    other = procs.make_key(tmp_path / "rsa", "rsa")
+    serving = server("--key", other)
+    text = refuse(words(serving.port, tmp_path / "none", "--host-key-fingerprint", procs.fingerprint(f"{other}.pub")))
+    assert f"ssh-ed25519 {keys.fingerprint('host')}" in text and "another of the server's keys" in text and "pin the one of its ssh-ed25519 key" in text
+
+
 def test_default_known_hosts(server, keys, tmp_path):
     """alknet keeps a file of its own under XDG_STATE_HOME."""
     serving = server()
