@@ -111,6 +111,7 @@ def test_transports_of_a_later_version_are_named(serve_words):
         (["--user=-x"], "--user"),
         (["--wrong"], "wrong"),
         (["surplus"], "surplus"),
+        (["anna@host.example"], "--server HOST[:PORT]"),
     ],
     ids=lambda value: "-".join(value)[:40].replace("/", "_") if isinstance(value, list) else "",
 )
