@@ -65,9 +65,7 @@ const char *alk_keep_state_str(enum alk_keep_state state)
 	return "?";
 }
 
-/* A line for who looks at the terminal. Whoever holds up our stderr must not hold up the tunnel:
- * then the line is lost, status shows the state all the same. */
-static void ALK_PRINTF(2, 3) say(const struct alk_keep *keep, const char *fmt, ...)
+void alk_keep_say(const struct alk_loop *loop, const char *fmt, ...)
 {
 	struct pollfd poll_fd = {.fd = STDERR_FILENO, .events = POLLOUT};
 	char line[768];
@@ -81,7 +79,7 @@ static void ALK_PRINTF(2, 3) say(const struct alk_keep *keep, const char *fmt, .
 		return;
 	if ((size_t)n > sizeof(line) - 2)
 		n = sizeof(line) - 2;
-	if (alk_loop_is_guest(keep->loop)) {
+	if (alk_loop_is_guest(loop)) {
 		/* stderr is the program's. */
 		alk_log(ALK_LOG_WARN, "session", ALK_STR("state", line + strlen("alknet: ")));
 		return;
@@ -127,13 +125,14 @@ static void keep_say_lost(struct alk_keep *keep, bool was_up, const struct alk_e
 	if (!was_up && strcmp(keep->reason.text, why->text) == 0)
 		return;
 	if (keep->refused)
-		say(keep, "alknet: NOT CONNECTED: %s; trying again every %u s", why->text,
-		    REFUSED_MS / 1000);
+		alk_keep_say(keep->loop, "alknet: NOT CONNECTED: %s; trying again every %u s",
+			     why->text, REFUSED_MS / 1000);
 	else if (was_up)
-		say(keep, "alknet: the session ended: %s; connecting again in %.1f s", why->text,
-		    (double)delay / 1000);
+		alk_keep_say(keep->loop,
+			     "alknet: the session ended: %s; connecting again in %.1f s", why->text,
+			     (double)delay / 1000);
 	else
-		say(keep, "alknet: not connected: %s; trying again", why->text);
+		alk_keep_say(keep->loop, "alknet: not connected: %s; trying again", why->text);
 }
 
 static void keep_lost(struct alk_keep *keep, int rc, const struct alk_err *why)
@@ -192,9 +191,9 @@ static void on_up(void *user)
 		return;
 	if (!first) {
 		keep->reconnects++;
-		say(keep, "alknet: connected to %s again after %.1f s",
-		    alk_client_server(keep->client),
-		    (double)(alk_loop_now(keep->loop) - keep->lost_at) / 1000);
+		alk_keep_say(keep->loop, "alknet: connected to %s again after %.1f s",
+			     alk_client_server(keep->client),
+			     (double)(alk_loop_now(keep->loop) - keep->lost_at) / 1000);
 	}
 	alk_log(ALK_LOG_INFO, "session up", ALK_STR("server", alk_client_server(keep->client)));
 	keep_set_state(keep, ALK_KEEP_UP);

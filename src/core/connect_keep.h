@@ -69,4 +69,9 @@ struct alk_keep_info {
 };
 void alk_keep_get_info(const struct alk_keep *keep, struct alk_keep_info *info);
 
+/* A line for who looks at the terminal, from the loop: "alknet: " and more. Whoever holds up our
+ * stderr must not hold up the tunnel: then the line is lost, status shows the state all the same.
+ * In another program's loop it is logged. */
+void alk_keep_say(const struct alk_loop *loop, const char *fmt, ...) ALK_PRINTF(2, 3);
+
 #endif

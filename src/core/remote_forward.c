@@ -7,6 +7,7 @@
 #include <string.h>
 #include <strings.h>
 #include <alknet/dial.h>
+#include "connect_keep.h"
 
 #define FORWARDS_MAX 1000
 #define TOLD_NOTHING (-1)
@@ -74,11 +75,12 @@ static void forward_tell(struct remote_forward *f)
 	if (f->held)
 		snprintf(port, sizeof(port), "port %u", f->held);
 	if (news == TOLD_REFUSED)
-		fprintf(stderr, "alknet: --remote-forward %s: the server refused to listen\n",
-			f->spec);
+		alk_keep_say(f->list->loop,
+			     "alknet: --remote-forward %s: the server refused to listen", f->spec);
 	else
-		fprintf(stderr, "alknet: the server listens on %s for --remote-forward %s\n", port,
-			f->spec);
+		alk_keep_say(f->list->loop,
+			     "alknet: the server listens on %s for --remote-forward %s", port,
+			     f->spec);
 }
 
 static void on_listened(void *user, int rc, uint16_t port)

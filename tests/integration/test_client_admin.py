@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import socket
 import stat
 import subprocess
 
@@ -41,6 +42,33 @@ def listens(port):
 def test_no_socket_without_the_option(server, client):
     connecting = client(server())
     assert not [name for name in procs.open_files(connecting.pid) if name.endswith(".sock")]
+
+
+def test_remote_forwards_do_not_wait_for_stderr(server, client, tmp_path, targets):
+    """Nobody reads our stderr any more, and it is full: what is told of forwards is lost, all else goes on."""
+    fifo = tmp_path / "stderr"
+    os.mkfifo(fifo)
+    pipe = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        sock = tmp_path / "client.sock"
+        connecting = client(server(), "--admin-socket", sock, wait=False, wrap=("sh", "-c", f'exec "$0" "$@" 2>{fifo}'))
+        wait_until(lambda: sock.exists() and connecting.call("status")["state"] == "up", 10, "a session")
+        with pytest.raises(BlockingIOError):
+            while True:
+                os.write(pipe, b"x" * 4096)
+        with pytest.raises(BlockingIOError):
+            while True:
+                os.write(pipe, b"x")
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            for port in (0, taken.getsockname()[1]):
+                connecting.call("forward.add", spec=f"127.0.0.1:{port}:127.0.0.1:{targets.echo}", remote=True)
+
+            def states():
+                return [row.get("state") for row in connecting.call("status")["forwards"]]
+
+            wait_until(lambda: states() == ["held", "refused"], 10, "both to be answered")
+    finally:
+        os.close(pipe)
 
 
 def test_status(steered, targets):
