@@ -168,8 +168,10 @@ if WITH_NATS
 natshelperdir = $(pkglibdir)
 natshelper_PROGRAMS = plugins/alknet-nats
 endif
-plugins_alknet_nats_SOURCES = src/plugins/services/bus/alknet_nats.c src/plugins/services/bus/nats_subject.c \
-	src/plugins/services/bus/nats_wire.h src/plugins/services/bus/wire.c src/plugins/services/bus/wire.h \
+plugins_alknet_nats_SOURCES = src/plugins/services/bus/alknet_nats.c src/plugins/services/bus/alknet_nats.h \
+	src/plugins/services/bus/alknet_nats_past.c src/plugins/services/bus/alknet_nats_stream.c \
+	src/plugins/services/bus/nats_subject.c src/plugins/services/bus/nats_wire.h \
+	src/plugins/services/bus/wire.c src/plugins/services/bus/wire.h \
 	src/plugins/services/common/frame.c src/plugins/services/common/frame.h \
 	src/plugins/services/common/topic.c src/plugins/services/common/topic.h
 plugins_alknet_nats_CFLAGS = $(AM_CFLAGS) $(PIE_CFLAGS) $(JANSSON_CFLAGS) $(NATS_CFLAGS)

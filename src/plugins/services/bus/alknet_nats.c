@@ -14,19 +14,14 @@
 #include <sys/queue.h>
 #include <unistd.h>
 #include <jansson.h>
-#include <nats/nats.h>
 #include "../../common/companion.h"
 #include "../common/frame.h"
 #include "../common/topic.h"
-#include "nats_wire.h"
-#include "wire.h"
+#include "alknet_nats.h"
 
 #define BUCKETS 4096
 #define RECONNECT_BUFFER (1 << 20)
-#define JS_WAIT_MS 5000
-#define PAST_GROWS_MS 2000
 #define RETRY_MIN_MS 100
-#define RETRY_MAX_MS 5000
 #define CREDENTIALS_MAX ((size_t)64 << 10)
 #define DRAINS_MAX 64 /* each is a thread of libnats's */
 #define DRAIN_MS 2000
@@ -39,10 +34,9 @@ struct sub {
 	bool drains;
 };
 
+struct alknet_nats alknet_nats;
 static atomic_int drains;
 static LIST_HEAD(, sub) subs[BUCKETS]; /* by id */
-static natsConnection *connection;
-static jsCtx *_Atomic js;
 /* Held while a durable event is handed over, because until that returns it is libnats's and listed:
  * who takes what is listed away must not free it. */
 static pthread_mutex_t durable_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -68,8 +62,8 @@ static bool write_all(const void *bytes, size_t n)
 	return true;
 }
 
-/* Say and free. Without a hub there is no reason to stay. */
-static void say(struct wire_out *out)
+/* Without a hub there is no reason to stay. */
+void alknet_nats_say(struct wire_out *out)
 {
 	uint32_t n = (uint32_t)out->n;
 	bool said;
@@ -84,7 +78,7 @@ static void say(struct wire_out *out)
 	wire_free(out);
 }
 
-static void begin(struct wire_out *out, enum nats_op op)
+void alknet_nats_begin(struct wire_out *out, enum nats_op op)
 {
 	wire_begin(out, (enum wire_op)op);
 }
@@ -94,31 +88,31 @@ static void say_state(bool connected, int64_t payload_max, const char *text)
 {
 	struct wire_out out;
 
-	begin(&out, NATS_STATE);
+	alknet_nats_begin(&out, NATS_STATE);
 	wire_number(&out, connected);
 	wire_number(&out, payload_max > 0 ? (uint64_t)payload_max : 0);
 	wire_text(&out, text);
-	say(&out);
+	alknet_nats_say(&out);
 }
 
-static void say_lost(uint64_t n, const char *text)
+void alknet_nats_say_lost(uint64_t n, const char *text)
 {
 	struct wire_out out;
 
-	begin(&out, NATS_LOST);
+	alknet_nats_begin(&out, NATS_LOST);
 	wire_number(&out, n);
 	wire_text(&out, text);
-	say(&out);
+	alknet_nats_say(&out);
 }
 
 static void say_failed(const char *origin, const char *text)
 {
 	struct wire_out out;
 
-	begin(&out, NATS_FAILED);
+	alknet_nats_begin(&out, NATS_FAILED);
 	wire_text(&out, origin);
 	wire_text(&out, text);
-	say(&out);
+	alknet_nats_say(&out);
 }
 
 /* ---- what comes from NATS -------------------------------------------------------------------- */
@@ -154,9 +148,8 @@ static const char *envelope_read(const uint8_t *frame, size_t n, const char *pre
 	return wrong;
 }
 
-/* Topic and frame of a body. */
-static const char *put_frame(struct wire_out *out, const void *body, size_t n, const char *prefix,
-			     const char *subject)
+const char *alknet_nats_put_frame(struct wire_out *out, const void *body, size_t n,
+				  const char *prefix, const char *subject)
 {
 	uint8_t *frame;
 	char topic[600];
@@ -223,7 +216,7 @@ static void on_message(natsConnection *nc, natsSubscription *nats, natsMsg *msg,
 	struct wire_out out;
 
 	(void)nc, (void)nats;
-	begin(&out, NATS_MSG);
+	alknet_nats_begin(&out, NATS_MSG);
 	wire_number(&out, sub->id);
 	wire_text(&out, subject);
 	wire_text(&out, reply != NULL ? reply : "");
@@ -234,16 +227,17 @@ static void on_message(natsConnection *nc, natsSubscription *nats, natsMsg *msg,
 		put_json(&out, status, body, n);
 	} else {
 		wire_text(&out, status);
-		wrong = put_frame(&out, body, n, sub->kind == NATS_KIND_EVENT ? sub->prefix : NULL,
-				  subject);
+		wrong = alknet_nats_put_frame(&out, body, n,
+					      sub->kind == NATS_KIND_EVENT ? sub->prefix : NULL,
+					      subject);
 	}
 	if (wrong == NULL && out.n > NATS_MESSAGE_MAX)
 		wrong = "a message has headers that are too long";
 	if (wrong != NULL) {
 		wire_free(&out);
-		say_lost(1, wrong);
+		alknet_nats_say_lost(1, wrong);
 	} else {
-		say(&out);
+		alknet_nats_say(&out);
 	}
 	natsMsg_Destroy(msg);
 }
@@ -251,108 +245,7 @@ static void on_message(natsConnection *nc, natsSubscription *nats, natsMsg *msg,
 static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus status, void *user)
 {
 	(void)nc, (void)sub, (void)user;
-	say_lost(0, natsStatus_GetText(status));
-}
-
-/* ---- the stream of durable topics ------------------------------------------------------------ */
-
-#define STREAM_SUBJECTS_MAX 64
-
-/* As the hub said it; `lock`, because NATS's threads make it as well. */
-static struct {
-	pthread_mutex_t lock;
-	char name[256]; /* "": no durable topics */
-	char *subjects[STREAM_SUBJECTS_MAX];
-	int n;
-	bool tried; /* again and again, by a thread */
-} stream = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-static bool stream_has_these(const jsStreamConfig *config)
-{
-	bool same = config->SubjectsLen == stream.n;
-
-	for (int i = 0; same && i < stream.n; i++)
-		same = strcmp(config->Subjects[i], stream.subjects[i]) == 0;
-	return same;
-}
-
-/* All but the subjects stays as NATS's tools have set it. */
-static natsStatus stream_make(void)
-{
-	jsStreamInfo *info = NULL;
-	jsStreamConfig config;
-	jsErrCode code = 0;
-	natsStatus s;
-
-	pthread_mutex_lock(&stream.lock);
-	jsStreamConfig_Init(&config);
-	s = js_GetStreamInfo(&info, js, stream.name, NULL, &code);
-	if (s == NATS_OK && !stream_has_these(info->Config)) {
-		config = *info->Config;
-		config.Subjects = (const char **)stream.subjects;
-		config.SubjectsLen = stream.n;
-		s = js_UpdateStream(NULL, js, &config, NULL, NULL);
-	} else if (s == NATS_NOT_FOUND || code == JSStreamNotFoundErr) {
-		config.Name = stream.name;
-		config.Subjects = (const char **)stream.subjects;
-		config.SubjectsLen = stream.n;
-		s = js_AddStream(NULL, js, &config, NULL, NULL);
-	}
-	jsStreamInfo_Destroy(info);
-	pthread_mutex_unlock(&stream.lock);
-	return s;
-}
-
-static void *stream_run(void *user)
-{
-	(void)user;
-	do {
-		nats_Sleep(RETRY_MAX_MS);
-	} while (stream_make() != NATS_OK);
-	pthread_mutex_lock(&stream.lock);
-	stream.tried = false;
-	pthread_mutex_unlock(&stream.lock);
-	nats_ReleaseThreadMemory();
-	return NULL;
-}
-
-/* JetStream may be there later than NATS. */
-static void stream_try_again(natsStatus why)
-{
-	pthread_t thread;
-
-	say_lost(0, natsStatus_GetText(why));
-	pthread_mutex_lock(&stream.lock);
-	if (!stream.tried && pthread_create(&thread, NULL, stream_run, NULL) == 0) {
-		stream.tried = true;
-		pthread_detach(thread);
-	}
-	pthread_mutex_unlock(&stream.lock);
-}
-
-/* A server that has just begun takes a moment until it has its streams; what came earlier would be
- * lost to them. */
-static void stream_wait(void)
-{
-	natsStatus s = NATS_ERR;
-
-	for (int64_t end = nats_Now() + JS_WAIT_MS; s != NATS_OK && nats_Now() < end;) {
-		s = stream_make();
-		if (s != NATS_OK)
-			nats_Sleep(50);
-	}
-	if (s != NATS_OK)
-		stream_try_again(s);
-}
-
-static bool stream_is_wanted(void)
-{
-	bool wanted;
-
-	pthread_mutex_lock(&stream.lock);
-	wanted = stream.n > 0;
-	pthread_mutex_unlock(&stream.lock);
-	return wanted;
+	alknet_nats_say_lost(0, natsStatus_GetText(status));
 }
 
 static void on_connected(natsConnection *nc, void *user)
@@ -360,8 +253,7 @@ static void on_connected(natsConnection *nc, void *user)
 	char url[256] = "";
 
 	(void)user;
-	if (stream_is_wanted())
-		stream_wait();
+	alknet_nats_stream_wait();
 	natsConnection_GetConnectedUrl(nc, url, sizeof(url));
 	/* A password may be in it. */
 	say_state(true, natsConnection_GetMaxPayload(nc),
@@ -375,7 +267,7 @@ static void durable_fail(void)
 
 	pthread_mutex_lock(&durable_lock);
 	if (durable_said) /* or libnats has no list yet, and looks at it */
-		js_PublishAsyncGetPendingList(&list, js);
+		js_PublishAsyncGetPendingList(&list, alknet_nats.js);
 	pthread_mutex_unlock(&durable_lock);
 	for (int i = 0; i < list.Count; i++)
 		say_failed(header(list.Msgs[i], "Alknet-Origin"), "NATS went away");
@@ -403,9 +295,9 @@ static int64_t retry_after(natsConnection *nc, int attempts, void *user)
 	int64_t ms = RETRY_MIN_MS;
 
 	(void)nc, (void)user;
-	while (--attempts > 0 && ms < RETRY_MAX_MS)
+	while (--attempts > 0 && ms < ALKNET_NATS_RETRY_MAX_MS)
 		ms *= 2;
-	return ms < RETRY_MAX_MS ? ms : RETRY_MAX_MS;
+	return ms < ALKNET_NATS_RETRY_MAX_MS ? ms : ALKNET_NATS_RETRY_MAX_MS;
 }
 
 static void on_acked(jsCtx *ctx, natsMsg *msg, jsPubAck *ack, jsPubAckErr *error, void *user)
@@ -546,7 +438,7 @@ static void privileges_drop(void)
 /* Once on the spot, because only this way the library tells why not; then again and again. */
 static natsStatus connect_first(natsOptions *o)
 {
-	natsStatus s = natsConnection_Connect(&connection, o);
+	natsStatus s = natsConnection_Connect(&alknet_nats.connection, o);
 	const char *text;
 
 	if (s == NATS_OK)
@@ -554,7 +446,7 @@ static natsStatus connect_first(natsOptions *o)
 	text = nats_GetLastError(NULL);
 	say_state(false, 0, text != NULL && *text != '\0' ? text : natsStatus_GetText(s));
 	s = natsOptions_SetRetryOnFailedConnect(o, true, on_connected, NULL);
-	return s == NATS_OK ? natsConnection_Connect(&connection, o) : s;
+	return s == NATS_OK ? natsConnection_Connect(&alknet_nats.connection, o) : s;
 }
 
 static void do_start(struct wire_in *in)
@@ -575,14 +467,14 @@ static void do_start(struct wire_in *in)
 	if (s != NATS_OK && s != NATS_NOT_YET_CONNECTED)
 		fatal("NATS", s);
 	if (s == NATS_OK)
-		on_connected(connection, NULL);
+		on_connected(alknet_nats.connection, NULL);
 	jsOptions_Init(&options);
-	options.Wait = JS_WAIT_MS;
+	options.Wait = ALKNET_NATS_WAIT_MS;
 	options.PublishAsync.AckHandler = on_acked;
-	s = natsConnection_JetStream(&made, connection, &options);
+	s = natsConnection_JetStream(&made, alknet_nats.connection, &options);
 	if (s != NATS_OK)
 		fatal("JetStream", s);
-	js = made;
+	alknet_nats.js = made;
 	natsOptions_Destroy(o);
 	free(urls);
 }
@@ -609,12 +501,13 @@ static void do_sub(struct wire_in *in)
 	sub->prefix = strdup(wire_get_text(in));
 	LIST_INSERT_HEAD(&subs[sub->id % BUCKETS], sub, entry);
 	if (*queue != '\0')
-		s = natsConnection_QueueSubscribe(&sub->nats, connection, subject, queue,
-						  on_message, sub);
+		s = natsConnection_QueueSubscribe(&sub->nats, alknet_nats.connection, subject,
+						  queue, on_message, sub);
 	else
-		s = natsConnection_Subscribe(&sub->nats, connection, subject, on_message, sub);
+		s = natsConnection_Subscribe(&sub->nats, alknet_nats.connection, subject,
+					     on_message, sub);
 	if (s != NATS_OK) {
-		say_lost(0, natsStatus_GetText(s));
+		alknet_nats_say_lost(0, natsStatus_GetText(s));
 		sub->nats = NULL;
 		sub_free(sub);
 		return;
@@ -685,7 +578,7 @@ static natsStatus durable_publish(natsMsg **msg)
 	natsStatus s;
 
 	pthread_mutex_lock(&durable_lock);
-	s = js_PublishMsgAsync(js, msg, NULL);
+	s = js_PublishMsgAsync(alknet_nats.js, msg, NULL);
 	durable_said |= s == NATS_OK;
 	pthread_mutex_unlock(&durable_lock);
 	return s;
@@ -711,175 +604,11 @@ static void do_pub(struct wire_in *in)
 	if (s == NATS_OK && durable && *origin != '\0')
 		s = natsMsgHeader_Set(msg, "Alknet-Origin", origin);
 	if (s == NATS_OK)
-		s = durable ? durable_publish(&msg) : natsConnection_PublishMsg(connection, msg);
+		s = durable ? durable_publish(&msg)
+			    : natsConnection_PublishMsg(alknet_nats.connection, msg);
 	if (s != NATS_OK)
 		say_failed(origin, natsStatus_GetText(s));
 	natsMsg_Destroy(msg);
-}
-
-/* ---- durable topics -------------------------------------------------------------------------- */
-
-static void do_stream(struct wire_in *in)
-{
-	const char *name = wire_get_text(in);
-	uint64_t n = wire_get_number(in);
-	natsStatus s;
-
-	if (n > (uint64_t)(STREAM_SUBJECTS_MAX - stream.n))
-		_exit(1);
-	pthread_mutex_lock(&stream.lock);
-	snprintf(stream.name, sizeof(stream.name), "%s", name);
-	for (uint64_t i = 0; i < n; i++)
-		if ((stream.subjects[stream.n++] = strdup(wire_get_text(in))) == NULL)
-			_exit(1);
-	pthread_mutex_unlock(&stream.lock);
-	if (natsConnection_Status(connection) != NATS_CONN_STATUS_CONNECTED)
-		return; /* on_connected makes it */
-	s = stream_make();
-	if (s != NATS_OK)
-		stream_try_again(s);
-}
-
-static bool past_one(uint64_t tag, natsMsg *msg, int64_t asked, uint64_t *pending)
-{
-	jsMsgMetaData *meta = NULL;
-	struct wire_out out;
-	bool good = natsMsg_GetMetaData(&meta, msg) == NATS_OK;
-
-	*pending = good ? meta->NumPending : 0;
-	begin(&out, NATS_THEN);
-	wire_number(&out, tag);
-	wire_number(&out, good && meta->Timestamp / 1000000 >= asked - 2000);
-	if (put_frame(&out, natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), NULL, "") ==
-	    NULL)
-		say(&out);
-	else
-		wire_free(&out);
-	jsMsgMetaData_Destroy(meta);
-	return good;
-}
-
-/* Of its own thread: history may be long, and nothing else waits for it. */
-struct past {
-	LIST_ENTRY(past) entry;
-	uint64_t tag;
-	int64_t since;
-	char *subject;
-	atomic_bool stopped;
-};
-static LIST_HEAD(, past) pasts = LIST_HEAD_INITIALIZER(pasts);
-static pthread_mutex_t pasts_lock = PTHREAD_MUTEX_INITIALIZER;
-
-/* How many are left. What is there after a moment is all, or whoever publishes faster than this is
- * read would make it endless; what is newer comes as events do. */
-static uint64_t past_left(int64_t asked, uint64_t left, uint64_t pending)
-{
-	return nats_Now() - asked < PAST_GROWS_MS || pending < left ? pending : left - 1;
-}
-
-static natsStatus past_read(const struct past *past)
-{
-	natsSubscription *sub = NULL;
-	int64_t asked = nats_Now();
-	jsConsumerInfo *info = NULL;
-	uint64_t pending, left = UINT64_MAX;
-	jsSubOptions options;
-	natsMsg *msg = NULL;
-	jsPubOptions before;
-	natsStatus s;
-
-	/* What was published before is in the stream once that is acknowledged. */
-	jsPubOptions_Init(&before);
-	before.MaxWait = PAST_GROWS_MS;
-	js_PublishAsyncComplete(js, &before);
-	jsSubOptions_Init(&options);
-	options.Ordered = true;
-	options.Config.DeliverPolicy = past->since > 0 ? js_DeliverByStartTime : js_DeliverAll;
-	options.Config.OptStartTime = past->since * 1000000;
-	s = js_SubscribeSync(&sub, js, past->subject, NULL, &options, NULL);
-	if (s == NATS_OK)
-		s = natsSubscription_GetConsumerInfo(&info, sub, NULL, NULL);
-	if (s == NATS_OK && info->NumPending == 0 && info->Delivered.Consumer == 0)
-		left = 0;
-	jsConsumerInfo_Destroy(info);
-	while (s == NATS_OK && left > 0 && !past->stopped) {
-		s = natsSubscription_NextMsg(&msg, sub, JS_WAIT_MS);
-		if (s != NATS_OK)
-			break;
-		if (!past_one(past->tag, msg, asked, &pending))
-			s = NATS_ERR;
-		natsMsg_Destroy(msg);
-		left = past_left(asked, left, pending);
-	}
-	natsSubscription_Unsubscribe(sub);
-	natsSubscription_Destroy(sub);
-	return s;
-}
-
-/* `why` "": it has been read. */
-static void past_end(struct past *past, const char *why)
-{
-	struct wire_out out;
-
-	pthread_mutex_lock(&pasts_lock);
-	LIST_REMOVE(past, entry);
-	pthread_mutex_unlock(&pasts_lock);
-	begin(&out, NATS_THEN_END);
-	wire_number(&out, past->tag);
-	wire_text(&out, why);
-	say(&out);
-	free(past->subject);
-	free(past);
-}
-
-static void *past_run(void *user)
-{
-	struct past *past = user;
-	natsStatus s = past_read(past);
-
-	past_end(past, s == NATS_OK ? "" : natsStatus_GetText(s));
-	nats_ReleaseThreadMemory();
-	return NULL;
-}
-
-static void do_past(struct wire_in *in)
-{
-	struct past *past = calloc(1, sizeof(*past));
-	uint64_t since;
-	pthread_t thread;
-	int rc;
-
-	if (past == NULL)
-		_exit(1);
-	past->tag = wire_get_number(in);
-	past->subject = strdup(wire_get_text(in));
-	since = wire_get_number(in);
-	if (past->subject == NULL)
-		_exit(1);
-	past->since = since < INT64_MAX / 1000000 ? (int64_t)since : INT64_MAX / 1000000;
-	pthread_mutex_lock(&pasts_lock);
-	LIST_INSERT_HEAD(&pasts, past, entry);
-	pthread_mutex_unlock(&pasts_lock);
-	rc = pthread_create(&thread, NULL, past_run, past);
-	if (rc == 0)
-		pthread_detach(thread);
-	else
-		past_end(past, strerror(rc));
-}
-
-/* Nobody wants more of it. */
-static void do_unpast(struct wire_in *in)
-{
-	uint64_t tag = wire_get_number(in);
-	struct past *past;
-
-	pthread_mutex_lock(&pasts_lock);
-	LIST_FOREACH(past, &pasts, entry)
-	{
-		if (past->tag == tag)
-			past->stopped = true;
-	}
-	pthread_mutex_unlock(&pasts_lock);
 }
 
 /* ---- the program ----------------------------------------------------------------------------- */
@@ -906,9 +635,9 @@ static void hear(const uint8_t *bytes, size_t n)
 	struct wire_in in;
 	enum nats_op op = (enum nats_op)wire_open(&in, bytes, n);
 
-	if (op == NATS_START && connection == NULL)
+	if (op == NATS_START && alknet_nats.connection == NULL)
 		do_start(&in);
-	else if (connection == NULL)
+	else if (alknet_nats.connection == NULL)
 		_exit(1);
 	else if (op == NATS_SUB)
 		do_sub(&in);
@@ -917,11 +646,11 @@ static void hear(const uint8_t *bytes, size_t n)
 	else if (op == NATS_PUB)
 		do_pub(&in);
 	else if (op == NATS_STREAM)
-		do_stream(&in);
+		alknet_nats_stream_set(&in);
 	else if (op == NATS_PAST)
-		do_past(&in);
+		alknet_nats_past_start(&in);
 	else if (op == NATS_UNPAST)
-		do_unpast(&in);
+		alknet_nats_past_stop(&in);
 }
 
 int main(void)

@@ -11,7 +11,7 @@
  *   hub_nats_call.c   calls to and from other servers
  *   hub_nats_past.c   history
  *   hub_nats_link.c   the program: start it, write to it, start it again
- *   alknet_nats.c     the program
+ *   alknet_nats.h     the program
  *   nats_subject.c    names as subjects */
 
 #include <sys/types.h>
