@@ -88,7 +88,13 @@ tests_unit_test_tcp_SOURCES = tests/unit/test_tcp.c src/plugins/transports/tcp/t
 # A program that has a server and clients in itself, with the library alone.
 TESTS += tests/load/test_embed.sh
 if WITH_CMOCKA
-check_PROGRAMS += tests/load/test_embed_api
-TESTS += tests/load/test_embed_api
+EMBED_TESTS = tests/load/test_embed_api tests/load/test_embed_bindings tests/load/test_embed_thread
+check_PROGRAMS += $(EMBED_TESTS)
+TESTS += $(EMBED_TESTS)
 endif
+tests_load_test_embed_api_SOURCES = tests/load/test_embed_api.c tests/load/embed_play.h
 tests_load_test_embed_api_LDADD = libalknet.la $(CMOCKA_LIBS) $(EV_LIBS) $(JANSSON_LIBS)
+tests_load_test_embed_bindings_SOURCES = tests/load/test_embed_bindings.c tests/load/embed_play.h
+tests_load_test_embed_bindings_LDADD = libalknet.la $(CMOCKA_LIBS) $(EV_LIBS)
+tests_load_test_embed_thread_SOURCES = tests/load/test_embed_thread.c tests/load/embed_play.h
+tests_load_test_embed_thread_LDADD = libalknet.la $(CMOCKA_LIBS) $(EV_LIBS)
