@@ -8,7 +8,7 @@ set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
 mapfile -t parts < <(sed -n 's/^ALK_FEATURE(\[\([a-z]*\)\].*/\1/p' "$top/configure.ac")
 smoke=(test_openssh.py test_plugins.py test_config.py test_sandbox.py test_tls.py test_acme.py test_iroh.py test_secret.py
-	test_secret_host_key.py test_bus_nats.py)
+	test_secret_host_key.py test_bus_nats.py test_bus_nats_durable.py)
 jobs=$(nproc 2>/dev/null || echo 2)
 started=$SECONDS
 

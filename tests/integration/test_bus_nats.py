@@ -3,7 +3,6 @@
 
 import contextlib
 import os
-import select
 import signal
 import subprocess
 
@@ -13,7 +12,7 @@ from harness import natsserver, procs, sshwire
 from harness.buslocal import Local
 from harness.buswire import error, failed, frame
 from harness.configured import Configured
-from harness.waiting import Settled, scaled, wait_until
+from harness.waiting import scaled, wait_until
 from test_bus import Bus
 from test_bus_connect import AGAIN
 
@@ -740,156 +739,6 @@ def test_retained_values_are_everybodys(mesh):
     assert [late.next()["payload"]["n"] for _ in range(2)] == [2, 3]
 
 
-def test_durable_topics(mesh):
-    nats, a, b = mesh(jetstream=True, durable=["order.>"])
-    sender, live = a.peer(), b.peer().subscribe("order.>")
-    settled(nats, a, b)
-    for n in range(50):
-        sender.send("order.new", str(n), {"n": n})
-    sender.send("other", "", {})
-    assert [live.next()["payload"]["n"] for _ in range(50)] == list(range(50))
-    late = b.peer()
-    late.send("__subscribe", "r", {"topic": "order.*", "replay": "all"})
-    assert late.next() == {"type": "__ok", "id": "r", "payload": {}}
-    assert [late.next()["payload"]["n"] for _ in range(50)] == list(range(50))
-    # Through a death of NATS.
-    nats.kill()
-    wait_until(lambda: a.metric("backend_connected") == 0, 20, "it to be noticed")
-    sender.send("order.new", "50", {"n": 50})
-    sender.sync()
-    nats.start()
-    assert live.next()["payload"]["n"] == 50
-    assert late.next()["payload"]["n"] == 50
-    later = a.peer()
-    later.send("__subscribe", "r", {"topic": "order.new:50", "replay": "all"})
-    assert later.next()["type"] == "__ok"
-    assert later.next()["payload"]["n"] == 50
-    later.send("__subscribe", "s", {"topic": "order.>", "replay": 4102444800000})
-    assert later.sync() == [{"type": "__ok", "id": "s", "payload": {}}]
-    later.send("__subscribe", "t", {"topic": "order.>", "replay": "nonsense"})
-    error(later.next(), "INVALID_INPUT", "t")
-    later.send("__subscribe", "t", {"topic": "order.>", "replay": 9223372036854775807})
-    error(later.next(), "INVALID_INPUT", "t")
-
-
-def bytes_of(pid, what):
-    """`wchar`, what it wrote, or `rchar`."""
-    with open(f"/proc/{pid}/io") as file:
-        return int(next(line for line in file if line.startswith(what)).split()[1])
-
-
-def test_durable_events_under_way_when_nats_dies(mesh):
-    """What NATS did not say to have stored is told to who published it."""
-    nats, a, b = mesh(jetstream=True, durable=["order.>"])
-    sender, live, other = a.peer(), b.peer().subscribe("order.>"), a.peer()
-    settled(nats, a, b)
-    sender.send("order.new", "first", {})
-    assert live.next()["id"] == "first"
-    wait_until(lambda: replayed(a, "order.>")[1]["type"] == "__ok", 20, "the stream")
-    pid, sent = program_of(a), 20
-    for end in range(2):
-        procs.freeze(nats.popen.pid)
-        before = bytes_of(pid, "rchar")
-        for n in range(sent):
-            sender.send("order.new", str(n), {"pad": "x" * 1000})
-        assert sender.sync() == []
-        wait_until(lambda: bytes_of(pid, "rchar") - before > 1000 * sent, 20, "the program to have them")
-        wait_until(Settled(lambda: bytes_of(pid, "rchar"), times=10), 20, "it to have all of them")
-        nats.kill()
-        answers = [sender.next() for _ in range(sent)]
-        assert [error(one, "UNAVAILABLE") for one in answers] == ["NATS went away"] * sent
-        assert sorted(int(one["id"]) for one in answers) == list(range(sent))
-        wait_until(lambda: a.metric("backend_connected") == 0, 20, "it to be noticed")
-        nats.start()
-        sender.send("order.new", f"again {end}", {})
-        assert live.next()["id"] == f"again {end}"
-        wait_until(lambda: a.metric("backend_connected") == 1 and b.metric("backend_connected") == 1, 20, "it to be back")
-    assert sender.sync() == [] and other.sync() == [] and live.sync() == []
-    assert a.metric("backend_refused_total") == 2 * sent
-
-
-def test_history_right_behind_a_burst(mesh):
-    """It has what NATS had not said to have stored yet."""
-    nats, a = mesh("a", jetstream=True, durable=["order.>"])
-    sender, sent = a.peer(), 1000
-    settled(nats, a)
-    for round_ in range(3):
-        for n in range(sent):
-            sender.send(f"order.{round_}", str(n), {"pad": "x" * 500})
-        sender.send("__subscribe", "r", {"topic": f"order.{round_}", "replay": "all"})
-        assert sender.next() == {"type": "__ok", "id": "r", "payload": {}}
-        assert [sender.next()["id"] for _ in range(sent)] == [str(n) for n in range(sent)]
-        sender.send("__unsubscribe", "r")
-        assert sender.next()["id"] == "r"
-
-
-def test_history_before_what_waits_has_gone_out(mesh):
-    """One that was there does not come back: events wait for it, and are in no history yet."""
-    nats, a, b = mesh(jetstream=True, durable=["order.>"])
-    sender = a.peer()
-    settled(nats, a, b)
-    nats.kill()
-    wait_until(lambda: a.metric("backend_connected") == 0, 20, "it to be noticed")
-    b.conf.server.expected_status = None
-    for pid in procs.tree(b.conf.server.pid):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    sender.send("order.new", "held", {})
-    assert sender.sync() == []
-    nats.start()
-    wait_until(lambda: a.metric("backend_connected") == 1, 20, "it to be back")
-
-    def history():
-        peer, answer = replayed(a, "order.>")
-        if answer["type"] == "__ok":
-            return peer
-        error(answer, "UNAVAILABLE", "r")
-
-    assert wait_until(history, 20, "there to be history").next()["id"] == "held"
-
-
-def api(plain, what, value):
-    """JetStream's own."""
-    plain.publish(f"$JS.API.{what}", value, "api")
-    answer = plain.next()[2]
-    assert "error" not in answer, answer
-    return answer
-
-
-def replayed(bus, topic):
-    peer = bus.peer()
-    peer.send("__subscribe", "r", {"topic": topic, "replay": "all"})
-    return peer, peer.next()
-
-
-def test_jetstream_that_comes_later(mesh):
-    """And what its tools set stays, whoever starts again."""
-    nats, a = mesh("a", durable=["order.>"])
-    settled(nats, a)
-    error(replayed(a, "order.>")[1], "UNAVAILABLE", "r")
-    nats.kill()
-    wait_until(lambda: a.metric("backend_connected") == 0, 20, "it to be noticed")
-    nats.jetstream = True
-    nats.start()
-    wait_until(lambda: a.metric("backend_connected") == 1, 20, "it to be back")
-    sender = a.peer()
-    for n in range(5):
-        sender.send("order.new", "", {"n": n})
-    sender.sync()
-    settled(nats, a)
-    peer, answer = replayed(a, "order.>")
-    assert answer["type"] == "__ok" and [peer.next()["payload"]["n"] for _ in range(5)] == list(range(5))
-    plain = natsserver.Plain(nats.port).subscribe("api")
-    config = api(plain, "STREAM.INFO.alknet_bus", None)["config"]
-    assert config["subjects"] == ["alknet.bus.e.order.>"]
-    api(plain, "STREAM.UPDATE.alknet_bus", {**config, "max_msgs": 3})
-    a.conf.reload(bus={"backend": nats.url, "durable": ["order.>", "bill.>"]})
-    wait_until(lambda: len(api(plain, "STREAM.INFO.alknet_bus", None)["config"]["subjects"]) == 2, 20, "the new subjects")
-    after = api(plain, "STREAM.INFO.alknet_bus", None)["config"]
-    assert after["max_msgs"] == 3 and after["subjects"] == ["alknet.bus.e.order.>", "alknet.bus.e.bill.>"]
-    plain.close()
-
-
 def test_who_is_refused_and_leaves_ends_nobody_elses_subscription(mesh):
     nats, a, b = mesh()
     victim, leaver, sender = a.peer().subscribe("x"), a.peer(), b.peer()
@@ -903,113 +752,6 @@ def test_who_is_refused_and_leaves_ends_nobody_elses_subscription(mesh):
     settled(nats, a, b)
     sender.send("x", "", "still there")
     assert victim.next()["payload"] == "still there"
-
-
-def test_what_is_refused_later_leaves_nothing(mesh):
-    nats, a = mesh("a", jetstream=True, durable=["order.>"])
-    peer = a.peer()
-    for n in range(20):
-        peer.send("__subscribe", "r", {"topic": f"no.{n}", "replay": "all"})
-        error(peer.next(), "UNAVAILABLE", "r")
-    wait_until(lambda: a.metric("subscriptions") == 0, 20, "them to be forgotten")
-    assert a.conf.call("bus.topics")["patterns"] == []
-
-
-def test_history_that_was_there_when_it_was_asked_for(mesh):
-    policy = """local go = false
-alknet.subscribe("go")
-return {
-	on_subscribe = function() while not go do alknet.sleep(0.05) end return "allow" end,
-	on_event = function() go = true end,
-}"""
-    _, a = mesh("a", jetstream=True, policy=policy, durable=["order.>"])
-    peer, other = a.peer(), a.peer()
-    peer.send("__subscribe", "r", {"topic": "order.>", "replay": "all"})
-    a.conf.reload(bus={})
-    other.send("go")
-    error(peer.next(), "INVALID_INPUT", "r")
-    assert peer.sync() == []
-
-
-def test_what_comes_while_history_is_read_comes_once(mesh):
-    nats, a = mesh("a", jetstream=True, durable=["order.>"])
-    sender, late, plain = a.peer(), a.peer(), natsserver.Plain(nats.port).subscribe("info")
-
-    def stored():
-        plain.publish("$JS.API.STREAM.INFO.alknet_bus", None, "info")
-        return plain.next()[2]["state"]["messages"]
-
-    for n in range(500):
-        sender.send("order.new", "", {"n": n})
-    wait_until(lambda: stored() == 500, 20, "them to be stored")
-    procs.freeze(nats.popen.pid)
-    late.send("__subscribe", "r", {"topic": "order.>", "replay": "all"})
-    wait_until(lambda: a.conf.call("bus.topics")["patterns"], 20, "the hub to have it")
-    for n in range(500, 1000):
-        sender.send("order.new", "", {"n": n})
-    assert sender.sync() == []
-    nats.popen.send_signal(signal.SIGCONT)
-    assert late.next() == {"type": "__ok", "id": "r", "payload": {}}
-    assert [late.next()["payload"]["n"] for _ in range(1000)] == list(range(1000))
-    assert late.sync() == []
-    plain.close()
-
-
-def peak(pid):
-    with open(f"/proc/{pid}/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM:")) << 10
-
-
-def test_history_is_not_kept_whole(mesh):
-    nats, a = mesh("a", jetstream=True, durable=["order.>"], max_queue=256 << 10)
-    plain, peer = natsserver.Plain(nats.port).subscribe("stored"), a.peer()
-    pid = a.conf.server.workers()[0]
-    for n in range(2048):
-        plain.publish("alknet.bus.e.order.new", {"type": "order.new", "id": str(n), "payload": "x" * 32000}, "stored")
-    for _ in range(2048):
-        plain.next()
-    before = peak(pid)
-    peer.send("__subscribe", "r", {"topic": "order.>", "replay": "all"})
-    assert peer.next() == {"type": "__ok", "id": "r", "payload": {}}
-    dropped = peer.next()
-    assert dropped["type"] == "__dropped"
-    kept = 2048 - dropped["payload"]["count"]
-    assert 4 <= kept <= 8
-    assert [int(peer.next()["id"]) for _ in range(kept)] == list(range(2048 - kept, 2048))
-    assert peer.sync() == []
-    assert peak(pid) - before < 16 << 20
-    plain.close()
-
-
-def test_how_many_histories_are_read(mesh):
-    """What does not end holds a thread of the program's; who leaves gives it back."""
-    nats, a = mesh("a", jetstream=True, durable=["order.>"])
-    peers, refused = {}, []
-    for _ in range(65):
-        peer = a.peer()
-        peers[peer.wire.sock] = peer
-
-    def ask(peer):
-        peer.send("__subscribe", "r", {"topic": "order.>", "replay": "all"})
-
-    def answered():
-        for sock in select.select(list(peers), [], [])[0]:
-            if peers[sock].next()["payload"]["code"] == "OVERLOADED":
-                refused.append(peers.pop(sock))
-            else:
-                ask(peers[sock])  # it had waited for too long
-        return refused
-
-    procs.freeze(nats.popen.pid)
-    for peer in peers.values():
-        ask(peer)
-    wait_until(answered, 20, "one to be refused")
-    for peer in list(peers.values())[:32]:
-        peer.wire.close()
-    nats.popen.send_signal(signal.SIGCONT)
-    for peer in list(peers.values())[32:]:
-        assert peer.next()["id"] == "r"
-    wait_until(lambda: ask(refused[0]) or refused[0].next()["type"] == "__ok", 20, "room")
 
 
 def test_bad_options(mesh):

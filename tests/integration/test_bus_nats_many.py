@@ -9,7 +9,7 @@ import threading
 from harness import natsserver, procs
 from harness.buswire import failed
 from harness.waiting import Settled, scaled, wait_until
-from test_bus_nats import POLICY, bytes_of, mesh, program_of, pytestmark, settled  # noqa: F401
+from test_bus_nats import POLICY, mesh, program_of, pytestmark, settled  # noqa: F401
 
 SPOKES = 64
 OPERATIONS = 256
@@ -203,12 +203,12 @@ def test_many_servers_that_ask_for_what_is_retained(mesh):
     plain.subscribe("alknet.bus.k.last")
     # All of them are there before NATS takes the first answer. What was retained comes back from NATS on a way of its own.
     pid = program_of(a)
-    wait_until(Settled(lambda: bytes_of(pid, "wchar"), times=10), 20, "the program to have nothing more to say")
-    before = bytes_of(pid, "wchar")
+    wait_until(Settled(lambda: procs.bytes_of(pid, "wchar"), times=10), 20, "the program to have nothing more to say")
+    before = procs.bytes_of(pid, "wchar")
     procs.freeze(a.conf.server.pid)
     for reply in [word] * asking + ["alknet.bus.k.last"]:
         plain.write(b"HPUB alknet.bus.s %b %d %d\r\n%b\r\n" % (reply.encode(), len(head), len(head), head))
-    wait_until(lambda: bytes_of(pid, "wchar") - before > asking * len(word), 20, "them to be said")
+    wait_until(lambda: procs.bytes_of(pid, "wchar") - before > asking * len(word), 20, "them to be said")
     procs.freeze(pid)
     os.kill(a.conf.server.pid, signal.SIGCONT)
     assert a.metric("backend_connects_total") == 1

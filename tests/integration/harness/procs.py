@@ -174,6 +174,12 @@ def cpu_seconds(pid):
     return seconds
 
 
+def bytes_of(pid, what):
+    """`wchar`, what it wrote, or `rchar`."""
+    with open(f"/proc/{pid}/io") as file:
+        return int(next(line for line in file if line.startswith(what)).split()[1])
+
+
 def alive(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
