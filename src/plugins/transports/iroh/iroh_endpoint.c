@@ -108,11 +108,29 @@ static void endpoint_lost(struct iroh_endpoint *e)
 
 /* ---- what it says ---- */
 
+/* What came with a packet: *fd, or -1. -EPROTO: more than one descriptor, of which one at most is
+ * kept, in *fd. */
+static int fds_take(struct msghdr *message, int *fd)
+{
+	const struct cmsghdr *head = CMSG_FIRSTHDR(message);
+	size_t n = 0;
+
+	if (head != NULL && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS)
+		n = (head->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+	for (size_t i = 0; i < n; i++) {
+		alk_fd_close(fd);
+		memcpy(fd, CMSG_DATA(head) + i * sizeof(int), sizeof(int));
+	}
+	/* Cut with none at all: ours have run out. */
+	return n > 1 || (n == 1 && (message->msg_flags & MSG_CTRUNC) != 0) ? -EPROTO : 0;
+}
+
 /* > 0: a packet, *fd is what came with it; 0: none now; < 0: it is gone, or says what it must
- * not. */
+ * not. *fd is to be closed in any case. */
 static int packet_read(struct iroh_endpoint *e, struct iroh_packet *packet, int *fd)
 {
 	static uint8_t bytes[IROH_PACKET_MAX];
+	/* There is room for two where one is aligned. */
 	union {
 		struct cmsghdr align;
 		char space[CMSG_SPACE(sizeof(int))];
@@ -123,15 +141,14 @@ static int packet_read(struct iroh_endpoint *e, struct iroh_packet *packet, int 
 				 .msg_control = &control,
 				 .msg_controllen = sizeof(control)};
 	ssize_t n = recvmsg(e->program.fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-	struct cmsghdr *head;
+	int rc;
 
 	*fd = -1;
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
-	head = CMSG_FIRSTHDR(&message);
-	if (n > 0 && head != NULL && head->cmsg_level == SOL_SOCKET &&
-	    head->cmsg_type == SCM_RIGHTS && head->cmsg_len == CMSG_LEN(sizeof(int)))
-		memcpy(fd, CMSG_DATA(head), sizeof(int));
+	rc = fds_take(&message, fd);
+	if (rc < 0)
+		return rc;
 	if (n == 0 || (message.msg_flags & MSG_TRUNC) != 0)
 		return -EPIPE;
 	return iroh_packet_parse(bytes, (size_t)n, packet) == 0 ? 1 : -EPROTO;
