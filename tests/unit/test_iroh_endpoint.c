@@ -4,11 +4,13 @@
 #include <dirent.h>
 #include <poll.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -18,6 +20,7 @@
 
 #define ROLE "ALKNET_TEST_IROH_ENDPOINT" /* set for the helper only */
 #define WAIT_MS 60000
+#define SLOW_MS 300
 #define PORT "127.0.0.1:4711"
 #define GONE "{\"gone\":{\"link\":1}}"
 
@@ -65,6 +68,8 @@ static int helper_main(const char *role)
 
 	if (poll(&at, 1, WAIT_MS) != 1 || recv(COMPANION_FD, start, sizeof(start) - 1, 0) <= 0)
 		return 1;
+	if (strcmp(role, "slow") == 0)
+		usleep(SLOW_MS * 1000);
 	ready();
 	if (strncmp(role, "descriptors ", 12) == 0)
 		tell(GONE, (unsigned)atoi(role + 12));
@@ -171,6 +176,28 @@ static void test_descriptors(void **state)
 	}
 }
 
+static void on_alarm(int signo)
+{
+	(void)signo;
+}
+
+/* A signal while it is waited for is not the end of that. */
+static void test_signal_while_starting(void **state)
+{
+	const struct sigaction quiet = {.sa_handler = on_alarm};
+	const struct itimerval often = {.it_interval = {.tv_usec = 20000},
+					.it_value = {.tv_usec = 20000}},
+			       never = {.it_value = {.tv_sec = 0}};
+
+	(void)state;
+	assert_int_equal(sigaction(SIGALRM, &quiet, NULL), 0);
+	assert_int_equal(setitimer(ITIMER_REAL, &often, NULL), 0);
+	begin("slow", false);
+	setitimer(ITIMER_REAL, &never, NULL);
+	assert_int_equal(iroh_endpoint_id(endpoint)[0], 'y');
+	end();
+}
+
 static int program_put(void **state)
 {
 	static const struct companion_kind self = {.name = "test_iroh_endpoint",
@@ -197,6 +224,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_descriptors),
+		cmocka_unit_test(test_signal_while_starting),
 	};
 
 	if (getenv(ROLE) != NULL)

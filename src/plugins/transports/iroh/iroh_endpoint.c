@@ -285,16 +285,32 @@ int iroh_endpoint_start(struct iroh_endpoint *e, struct alk_err *err)
 	return 0;
 }
 
+/* Its first packet. 1, or 0 when the time is over, or -errno. */
+static int first_read(struct iroh_endpoint *e, struct iroh_packet *packet, int *fd)
+{
+	struct pollfd at = {.fd = e->program.fd, .events = POLLIN};
+	int64_t until = now_ms() + START_MS, left;
+	int rc = 0;
+
+	*fd = -1;
+	while (rc == 0 && (left = until - now_ms()) > 0) {
+		rc = poll(&at, 1, (int)left);
+		if (rc > 0)
+			rc = packet_read(e, packet, fd);
+		else if (rc < 0)
+			rc = errno == EINTR ? 0 : -errno;
+	}
+	return rc;
+}
+
 int iroh_endpoint_start_now(struct iroh_endpoint *e, struct alk_err *err)
 {
 	struct iroh_packet packet;
-	struct pollfd at;
-	int fd = -1, rc = iroh_endpoint_start(e, err);
+	int fd, rc = iroh_endpoint_start(e, err);
 
 	if (rc < 0)
 		return rc;
-	at = (struct pollfd){.fd = e->program.fd, .events = POLLIN};
-	rc = poll(&at, 1, START_MS) == 1 ? packet_read(e, &packet, &fd) : -ETIMEDOUT;
+	rc = first_read(e, &packet, &fd);
 	if (rc > 0)
 		packet_take(e, &packet, &fd);
 	alk_fd_close(&fd);
@@ -302,9 +318,11 @@ int iroh_endpoint_start_now(struct iroh_endpoint *e, struct alk_err *err)
 		return 0;
 	if (e->failed[0] != '\0')
 		rc = alk_err_set(err, -EINVAL, "%s", e->failed);
+	else if (rc == 0)
+		rc = alk_err_set(err, -ETIMEDOUT, "alknet-iroh did not start: it says nothing");
 	else
-		rc = alk_err_set(err, rc < 0 ? rc : -EPROTO, "alknet-iroh did not start: %s",
-				 rc == -ETIMEDOUT ? "it says nothing" : "it has ended");
+		rc = alk_err_set(err, rc < 0 ? rc : -EPROTO,
+				 "alknet-iroh did not start: it has ended");
 	endpoint_stop(e);
 	return rc;
 }
