@@ -70,7 +70,15 @@ static int helper_main(const char *role)
 		return 1;
 	if (strcmp(role, "slow") == 0)
 		usleep(SLOW_MS * 1000);
+	if (strcmp(role, "port") == 0 && strstr(start, PORT) != NULL) {
+		tell("{\"failed\":\"" PORT ": in use\"}", 0);
+		return 1;
+	}
 	ready();
+	if (strcmp(role, "port") == 0) {
+		tell(GONE, 0);
+		return 0;
+	}
 	if (strncmp(role, "descriptors ", 12) == 0)
 		tell(GONE, (unsigned)atoi(role + 12));
 	/* It hears nothing, and sees only that its socket is closed. */
@@ -198,6 +206,24 @@ static void test_signal_while_starting(void **state)
 	end();
 }
 
+/* A port that the system chose is asked for again, and another one where that cannot be had. */
+static void test_port_is_taken(void **state)
+{
+	(void)state;
+	begin("port", true);
+	while (ended == 0)
+		run();
+	assert_string_equal(why_ended, "alknet-iroh has ended");
+	while (ended == 1)
+		run();
+	assert_string_equal(why_ended, PORT ": in use");
+	assert_int_equal(heard, 1);
+	while (heard == 1 && ended == 2)
+		run();
+	assert_int_equal(heard, 2);
+	end();
+}
+
 static int program_put(void **state)
 {
 	static const struct companion_kind self = {.name = "test_iroh_endpoint",
@@ -225,6 +251,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_descriptors),
 		cmocka_unit_test(test_signal_while_starting),
+		cmocka_unit_test(test_port_is_taken),
 	};
 
 	if (getenv(ROLE) != NULL)

@@ -164,12 +164,20 @@ static void ready_take(struct iroh_endpoint *e, const struct iroh_packet *packet
 		ALK_INT("pid", e->program.pid));
 }
 
+/* The port that was kept may be another program's by now, which would be so each time. */
+static void failed_take(struct iroh_endpoint *e, const struct iroh_packet *packet)
+{
+	snprintf(e->failed, sizeof(e->failed), "%s", packet->text);
+	if (!e->ready)
+		e->bound[0] = '\0';
+}
+
 static void packet_take(struct iroh_endpoint *e, const struct iroh_packet *packet, int *fd)
 {
 	if (packet->kind == IROH_PACKET_READY)
 		ready_take(e, packet);
 	else if (packet->kind == IROH_PACKET_FAILED)
-		snprintf(e->failed, sizeof(e->failed), "%s", packet->text);
+		failed_take(e, packet);
 	else
 		e->ops->heard(e->user, packet, fd);
 	alk_fd_close(fd);
@@ -234,7 +242,7 @@ static int proxy_add(struct iroh_endpoint *e, json_t *start, struct alk_err *err
 		       : 0;
 }
 
-/* A port that the system chose is kept over a restart: peers know it. */
+/* A port that the system chose is kept over a restart, if it is still to be had: peers know it. */
 static void bound_add(const struct iroh_endpoint *e, json_t *start)
 {
 	json_t *bind;
