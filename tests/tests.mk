@@ -97,7 +97,7 @@ UNIT_TESTS = \
 if WITH_SECRET
 UNIT_TESTS += tests/unit/test_secret_derive tests/unit/test_secret_wire
 endif
-UNIT_TESTS += tests/unit/test_iroh_endpoint tests/unit/test_iroh_parts
+UNIT_TESTS += tests/unit/test_iroh_endpoint tests/unit/test_iroh_key tests/unit/test_iroh_parts
 tests_unit_test_companion_SOURCES = tests/unit/test_companion.c $(COMPANION_SOURCES)
 tests_unit_test_bus_conn_SOURCES = tests/unit/test_bus_conn.c src/plugins/services/bus/bus_conn.c \
 	src/plugins/services/bus/call.c src/plugins/services/bus/wire.c
@@ -116,6 +116,9 @@ tests_unit_test_iroh_endpoint_SOURCES = tests/unit/test_iroh_endpoint.c \
 	src/plugins/transports/iroh/iroh_endpoint.c src/plugins/transports/iroh/iroh_shim.c \
 	$(COMPANION_SOURCES)
 tests_unit_test_iroh_endpoint_LDADD = libirohparts.la $(LDADD)
+tests_unit_test_iroh_key_SOURCES = tests/unit/test_iroh_key.c \
+	src/plugins/transports/iroh/iroh_key.c
+tests_unit_test_iroh_key_LDADD = libirohparts.la $(LDADD)
 tests_unit_test_iroh_parts_LDADD = libirohparts.la $(LDADD)
 tests_unit_test_secret_derive_LDADD = libsecretparts.la $(LDADD)
 tests_unit_test_secret_wire_LDADD = libsecretparts.la $(LDADD)

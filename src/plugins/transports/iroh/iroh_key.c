@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -46,30 +47,49 @@ static int key_load(int fd, const char *path, char hex[IROH_ID_HEX], struct alk_
 	return rc;
 }
 
-/* Whole or not at all, and never over one that is there. */
+/* The file's name lasts, too. Not every file system can, and the key is good without. */
+static void dir_sync(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char dir[4096] = ".";
+	int fd;
+
+	if (slash != NULL)
+		snprintf(dir, sizeof(dir), "%.*s", (int)(slash - path + 1), path);
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0)
+		fsync(fd);
+	alk_fd_close(&fd);
+}
+
+/* Whole or not at all, and never over one that is there. What is left of one that was killed before
+ * its end is in nobody's way. */
 static int key_make(const char *path, struct alk_err *err)
 {
 	uint8_t key[IROH_ID_BYTES];
 	char hex[IROH_ID_HEX], temp[4096];
 	int fd, rc = 0;
 
-	if ((size_t)snprintf(temp, sizeof(temp), "%s.new-%d", path, (int)getpid()) >= sizeof(temp))
+	if ((size_t)snprintf(temp, sizeof(temp), "%s.new-XXXXXX", path) >= sizeof(temp))
 		return alk_err_set(err, -ENAMETOOLONG, "iroh_key: the path is too long");
 	if (getrandom(key, sizeof(key), 0) != sizeof(key))
 		return alk_err_set(err, -errno, "iroh_key: no randomness: %s", strerror(errno));
 	iroh_id_hex(key, hex);
 	explicit_bzero(key, sizeof(key));
-	fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	fd = mkostemp(temp, O_CLOEXEC);
 	if (fd < 0)
-		return alk_err_set(err, -errno, "iroh_key: %s cannot be made: %s", path,
-				   strerror(errno));
-	if (dprintf(fd, "%s\n", hex) != IROH_ID_HEX || fsync(fd) != 0 ||
-	    (link(temp, path) != 0 && errno != EEXIST))
+		rc = alk_err_set(err, -errno, "iroh_key: %s cannot be made: %s", path,
+				 strerror(errno));
+	else if (dprintf(fd, "%s\n", hex) != IROH_ID_HEX || fsync(fd) != 0 ||
+		 (link(temp, path) != 0 && errno != EEXIST))
 		rc = alk_err_set(err, -errno, "iroh_key: %s cannot be written: %s", path,
 				 strerror(errno));
+	if (fd >= 0)
+		unlink(temp);
+	if (rc == 0)
+		dir_sync(path);
 	explicit_bzero(hex, sizeof(hex));
 	alk_fd_close(&fd);
-	unlink(temp);
 	return rc;
 }
 
