@@ -2,6 +2,7 @@
 /* The helper as the supervisor sees it: here it is this program, under the other's name, and does
  * what one may that was taken over. */
 #include <dirent.h>
+#include <errno.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -224,6 +225,27 @@ static void test_port_is_taken(void **state)
 	end();
 }
 
+/* One that missed something is not left to go on without: another one is started. */
+static void test_helper_does_not_listen(void **state)
+{
+	int rc = 0;
+
+	(void)state;
+	begin("deaf", true);
+	for (int i = 0; i < 100000 && rc == 0; i++)
+		rc = iroh_endpoint_say(endpoint, json_pack("{s:b}", "pause", 1));
+	assert_int_equal(rc, -EAGAIN);
+	assert_int_equal(ended, 0); /* not before it returned */
+	assert_true(iroh_endpoint_say(endpoint, json_pack("{s:b}", "pause", 0)) < 0);
+	run();
+	assert_int_equal(ended, 1);
+	assert_non_null(strstr(why_ended, "cannot be spoken to"));
+	run();
+	assert_int_equal(started, 1);
+	assert_int_equal(iroh_endpoint_say(endpoint, json_pack("{s:b}", "pause", 0)), 0);
+	end();
+}
+
 static int program_put(void **state)
 {
 	static const struct companion_kind self = {.name = "test_iroh_endpoint",
@@ -252,6 +274,7 @@ int main(void)
 		cmocka_unit_test(test_descriptors),
 		cmocka_unit_test(test_signal_while_starting),
 		cmocka_unit_test(test_port_is_taken),
+		cmocka_unit_test(test_helper_does_not_listen),
 	};
 
 	if (getenv(ROLE) != NULL)

@@ -89,7 +89,8 @@ int iroh_endpoint_start(struct iroh_endpoint *endpoint, struct alk_err *err);
 /* Start it, and wait until it is there or cannot be: for a server's start, which shall fail with
  * the reason. Bounded. */
 int iroh_endpoint_start_now(struct iroh_endpoint *endpoint, struct alk_err *err);
-/* Takes `packet`. -errno: it does not run, or does not listen any more (it is ended then). */
+/* Takes `packet`. -errno: it does not run, or this cannot be said to it (it is ended then, from the
+ * loop: `ended` will be called). */
 int iroh_endpoint_say(struct iroh_endpoint *endpoint, json_t *packet);
 /* Once it was ready. */
 const char *iroh_endpoint_id(const struct iroh_endpoint *endpoint);

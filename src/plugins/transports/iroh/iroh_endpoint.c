@@ -87,11 +87,15 @@ static void endpoint_stop(struct iroh_endpoint *e)
 	e->ready = false;
 }
 
+/* It is dead, or says what it must not, or nothing that is said to it arrives: it is given no
+ * time. */
 static void endpoint_lost(struct iroh_endpoint *e)
 {
 	char why[256];
 
-	endpoint_stop(e);
+	alk_io_free(&e->io);
+	companion_end(&e->program);
+	e->ready = false;
 	snprintf(why, sizeof(why), "%s",
 		 e->failed[0] != '\0' ? e->failed : "alknet-iroh has ended");
 	e->failed[0] = '\0';
@@ -208,6 +212,15 @@ static void on_program(void *user, int revents)
 		endpoint_lost(e);
 }
 
+/* It has missed something, and would go on without. on_program finds the end. */
+static void endpoint_give_up(struct iroh_endpoint *e, int rc)
+{
+	if (rc != -EPIPE && e->failed[0] == '\0')
+		snprintf(e->failed, sizeof(e->failed), "alknet-iroh cannot be spoken to: %s",
+			 strerror(-rc));
+	shutdown(e->program.fd, SHUT_RDWR);
+}
+
 int iroh_endpoint_say(struct iroh_endpoint *e, json_t *packet)
 {
 	char *text = packet != NULL && e->program.fd >= 0 ? json_dumps(packet, JSON_COMPACT) : NULL;
@@ -221,6 +234,8 @@ int iroh_endpoint_say(struct iroh_endpoint *e, json_t *packet)
 		free(text);
 	}
 	json_decref(packet);
+	if (rc < 0 && e->program.fd >= 0)
+		endpoint_give_up(e, rc);
 	return rc;
 }
 
@@ -287,6 +302,7 @@ int iroh_endpoint_start(struct iroh_endpoint *e, struct alk_err *err)
 	rc = iroh_endpoint_say(e, json_pack("{s:o}", "start", start));
 	if (rc < 0 || e->io == NULL) {
 		endpoint_stop(e);
+		e->failed[0] = '\0';
 		return alk_err_set(err, rc < 0 ? rc : -ENOMEM, "alknet-iroh cannot be spoken to");
 	}
 	alk_io_set(e->io, ALK_IO_READ);

@@ -218,6 +218,7 @@ void iroh_unlisten(void *state, struct alk_listener **listener)
 	free(l);
 }
 
+/* Where it cannot be said, the helper ends, and another one hears it from on_started. */
 void iroh_pause(void *state, struct alk_listener *l, bool paused)
 {
 	(void)state;
