@@ -53,6 +53,13 @@ def test_through_a_relay(ends, relay, targets):
         assert len(net.recv_all(sock)) == 5_000_000
 
 
+def test_relay_beside_discovery_in_the_local_network(ends, relay, targets):
+    """mDNS is one more way to find a server, which the client's own relay stays."""
+    serving = reachable(ends.serve(relay=relay.url, listen="none"))
+    asks(ends.connect(serving.id, "--iroh-discovery", "mdns", relay=relay.url, conf=NO_UDP), targets.echo)
+    assert path(serving, "relay")["path_via"].rstrip("/") == relay.url
+
+
 def test_relay_first_then_direct(ends, relay, targets):
     """The client knows the id and the relay alone; the two find the direct way, and the session moves to it."""
     serving = reachable(ends.serve(relay=relay.url))

@@ -54,7 +54,9 @@ struct Host {
     endpoint: Endpoint,
     mouth: Mouth,
     relays: RelayMap,
-    /// Without a lookup the relays of the settings are where a peer may be.
+    /// n0's servers know a peer's relay. Where they are not asked it may be at those of the settings.
+    asks_n0: bool,
+    /// Somebody is asked where a peer is.
     looks_up: bool,
     last_link: Cell<u64>,
     links: Cell<usize>,
@@ -111,6 +113,7 @@ async fn live(mut ear: Control, mouth: Mouth, endpoint: Endpoint, relays: RelayM
         endpoint,
         mouth,
         relays,
+        asks_n0: start.n0,
         looks_up: start.n0 || start.mdns,
         last_link: Cell::new(0),
         links: Cell::new(0),
@@ -397,7 +400,7 @@ fn peer_addr(host: &Host, dial: &Dial) -> Result<EndpointAddr, String> {
         addr = addr
             .with_ip_addr(SocketAddr::from_str(text).map_err(|_| format!("{text} is no IP:PORT"))?);
     }
-    if !host.looks_up {
+    if !host.asks_n0 {
         addr = addr.with_addrs(
             host.relays
                 .urls::<Vec<_>>()
