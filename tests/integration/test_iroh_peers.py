@@ -79,6 +79,19 @@ def test_a_server_of_another_protocol(ends, tmp_path, running_programs):
     assert "serves no alknet" in lost.log(), lost.log()
 
 
+def test_a_server_that_takes_no_stream(ends, tmp_path, running_programs):
+    """It lets us in and no further: that is over when the time to connect is, and the connection with it."""
+    other = iroh.Tool("alknet-iroh-testing", ["refuse", "alknet-ssh"], tmp_path / "refuse.log")
+    running_programs.append(other)
+    found = other.wait_log(r"^refuse ([0-9a-f]{64}) (\S+)$")
+    lost = ends.connect(found[1], "--connect-timeout", "3", addresses=[found[2]], known=False, wait=False)
+    other.wait_log("^held$")
+    other.wait_log("^closed closed by peer: 0", 10)
+    lost.expected_status = 1
+    assert lost.wait(30) == 1
+    assert "no answer in 3 s" in lost.log(), lost.log()
+
+
 def test_a_flood_of_connections_is_bounded(ends, targets, tmp_path, running_programs):
     """Peers that hold connections open are dropped at max_startups; who is in goes on."""
     serving = ends.serve("--max-startups", "3:100:3")

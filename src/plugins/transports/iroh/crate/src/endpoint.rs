@@ -16,7 +16,7 @@ use iroh::{
     address_lookup::{AddrFilter, DnsAddressLookup, PkarrPublisher, PkarrResolver},
     endpoint::{
         presets, AckFrequencyConfig, Connection, ConnectionError, Incoming, QuicTransportConfig,
-        TransportErrorCode, VarInt,
+        RecvStream, SendStream, TransportErrorCode, VarInt,
     },
     Endpoint, EndpointAddr, EndpointId, RelayConfig, RelayMap, RelayMode, RelayUrl, SecretKey,
     TransportAddr, Watcher,
@@ -439,7 +439,7 @@ fn begin_dial(host: &Rc<Host>, dial: Dial) {
                 let host = alive.0.clone();
 
                 match reached {
-                    Ok(conn) => linked(&host, conn, number).await,
+                    Ok(reached) => linked(&host, reached, number).await,
                     Err(error) => {
                         let dial = number;
 
@@ -479,31 +479,42 @@ fn speaks_other(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-async fn reach(host: &Host, addr: EndpointAddr) -> Result<Connection, String> {
-    host.endpoint.connect(addr, ALPN).await.map_err(|error| {
+/// The connection to a peer, and the stream in it that is the link.
+struct Reached {
+    conn: Connection,
+    send: SendStream,
+    recv: RecvStream,
+}
+
+/// Where this is dropped before its end, the connection is closed.
+async fn reach(host: &Host, addr: EndpointAddr) -> Result<Reached, String> {
+    let conn = host.endpoint.connect(addr, ALPN).await.map_err(|error| {
         if speaks_other(&error) {
             "the peer is there, but serves no alknet (ALPN alknet-ssh)".into()
         } else {
             reason(&error)
         }
-    })
+    })?;
+    // Which the peer has to allow.
+    let (send, recv) = conn.open_bi().await.map_err(|error| error.to_string())?;
+
+    Ok(Reached { conn, send, recv })
 }
 
-async fn linked(host: &Rc<Host>, conn: Connection, dial: u64) {
-    let opened = match conn.open_bi().await {
-        Ok(stream) => bridge::pair()
-            .map(|pair| (stream, pair))
-            .map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
+async fn linked(host: &Rc<Host>, reached: Reached, dial: u64) {
+    let Reached { conn, send, recv } = reached;
 
-    match opened {
-        Ok(((send, recv), (ours, theirs))) => {
+    match bridge::pair() {
+        Ok((ours, theirs)) => {
             let link = announce(host, &conn, dial, theirs).await;
 
             bridge::run(&conn, send, recv, ours).await;
             host.mouth.say(Said::Gone { link }, None).await;
         }
-        Err(error) => host.mouth.say(Said::Lost { dial, error }, None).await,
+        Err(error) => {
+            let error = error.to_string();
+
+            host.mouth.say(Said::Lost { dial, error }, None).await;
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use iroh::{
-    endpoint::{presets, Connection, VarInt},
+    endpoint::{presets, Connection, QuicTransportConfig, VarInt},
     Endpoint, EndpointAddr, EndpointId,
 };
 use tokio::io::AsyncReadExt;
@@ -25,11 +25,15 @@ const USAGE: &str = "usage:
   alknet-iroh-testing move ID ADDR:PORT up|down BYTES
       moves so many to or from a raw; prints \"moved BYTES SECONDS\"
   alknet-iroh-testing hold ID ADDR:PORT ALPN [stream]
-      connects and says nothing, or opens a stream and says one byte; prints \"held\", and \"closed\" when the peer closes";
+      connects and says nothing, or opens a stream and says one byte; prints \"held\", and \"closed\" when the peer closes
+  alknet-iroh-testing refuse ALPN
+      takes connections and no stream in them; prints \"refuse ID ADDR:PORT\", \"held\", and \"closed\" when the peer closes";
 
 const RAW: &[u8] = b"alknet-raw";
 /// What one write is, as much as alknet hands over at once.
 const PIECE: usize = 64 * 1024;
+/// As many as iroh allows by itself.
+const STREAMS: u32 = 100;
 
 fn say(line: &str) {
     println!("{line}");
@@ -44,9 +48,14 @@ async fn input_ends() {
     while matches!(input.read(&mut bytes).await, Ok(n) if n > 0) {}
 }
 
-async fn endpoint(alpns: Vec<Vec<u8>>) -> Outcome<Endpoint> {
+async fn endpoint(alpns: Vec<Vec<u8>>, streams: u32) -> Outcome<Endpoint> {
     Ok(Endpoint::builder(presets::Minimal)
         .alpns(alpns)
+        .transport_config(
+            QuicTransportConfig::builder()
+                .max_concurrent_bidi_streams(VarInt::from_u32(streams))
+                .build(),
+        )
         .clear_ip_transports()
         .bind_addr((Ipv4Addr::LOCALHOST, 0))?
         .bind()
@@ -84,7 +93,7 @@ async fn raw_serve(conn: Connection) -> Outcome<()> {
 }
 
 async fn raw() -> Outcome<()> {
-    let endpoint = endpoint(vec![RAW.to_vec()]).await?;
+    let endpoint = endpoint(vec![RAW.to_vec()], STREAMS).await?;
 
     say(&format!(
         "raw {} {}",
@@ -116,7 +125,7 @@ fn there(id: &str, addr: &str) -> Outcome<EndpointAddr> {
 
 async fn carry(id: &str, addr: &str, way: &str, total: &str) -> Outcome<()> {
     let total = u64::from_str(total)?;
-    let endpoint = endpoint(vec![]).await?;
+    let endpoint = endpoint(vec![], STREAMS).await?;
     let conn = endpoint.connect(there(id, addr)?, RAW).await?;
     let begun = std::time::Instant::now();
     let (mut send, mut recv) = conn.open_bi().await?;
@@ -151,7 +160,7 @@ async fn carry(id: &str, addr: &str, way: &str, total: &str) -> Outcome<()> {
 }
 
 async fn hold(id: &str, addr: &str, alpn: &str, stream: bool) -> Outcome<()> {
-    let endpoint = endpoint(vec![]).await?;
+    let endpoint = endpoint(vec![], STREAMS).await?;
     let conn = endpoint.connect(there(id, addr)?, alpn.as_bytes()).await?;
     let mut opened = None;
 
@@ -171,12 +180,39 @@ async fn hold(id: &str, addr: &str, alpn: &str, stream: bool) -> Outcome<()> {
     Ok(())
 }
 
+async fn refuse(alpn: &str) -> Outcome<()> {
+    let endpoint = endpoint(vec![alpn.as_bytes().to_vec()], 0).await?;
+
+    say(&format!(
+        "refuse {} {}",
+        endpoint.id(),
+        endpoint.bound_sockets()[0]
+    ));
+    let serving = async {
+        while let Some(incoming) = endpoint.accept().await {
+            let conn = incoming.await?;
+
+            say("held");
+            say(&format!("closed {}", conn.closed().await));
+        }
+        Outcome::Ok(())
+    };
+
+    tokio::select! {
+        done = serving => done?,
+        () = input_ends() => {}
+    }
+    endpoint.close().await;
+    Ok(())
+}
+
 async fn run(words: &[&str]) -> Outcome<()> {
     match words {
         ["raw"] => raw().await,
         ["move", id, addr, way @ ("up" | "down"), total] => carry(id, addr, way, total).await,
         ["hold", id, addr, alpn] => hold(id, addr, alpn, false).await,
         ["hold", id, addr, alpn, "stream"] => hold(id, addr, alpn, true).await,
+        ["refuse", alpn] => refuse(alpn).await,
         _ => Err(USAGE.into()),
     }
 }
