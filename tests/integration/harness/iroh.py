@@ -2,15 +2,18 @@
 """Servers and clients over iroh, and what else speaks iroh on this machine."""
 
 import itertools
+import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from . import procs
+from .waiting import scaled
 
 USER = "tester"
 
@@ -104,6 +107,48 @@ class Ends:
 def other_user(pid):
     """The user of a process."""
     return os.stat(f"/proc/{pid}").st_uid
+
+
+class Helper:
+    """alknet-iroh alone, with us as its host (crate/src/packet.rs)."""
+
+    def __init__(self, setup="", wrap=(), **start):
+        """`setup`: what the shell does before it; `wrap`: where that is."""
+        place = Path(procs.plugin_dir())
+        program = next(at for at in (place / "alknet-iroh", place.parent / "alknet-iroh") if at.exists())
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            argv = [*wrap, "sh", "-c", f'{setup} exec "$0" 3<&0 0</dev/null', program]
+            self.popen = subprocess.Popen(argv, stdin=theirs, env=procs.environment())
+        settings = {"accept": False, "bind": ["127.0.0.1:0"], "direct": True, "relays": [], "n0": False, "mdns": False}
+        self.say(start={**settings, **start})
+        ready, _ = self.hear("ready")
+        self.id, self.udp = ready["id"], ready["bound"]
+
+    def say(self, **packet):
+        self.control.send(json.dumps(packet).encode())
+
+    def hear(self, wanted, timeout=30):
+        """The next packet of that name, and what came with it; EOFError: it has hung up."""
+        self.control.settimeout(scaled(timeout))
+        while True:
+            text, fds, _, _ = socket.recv_fds(self.control, 1 << 16, 1)
+            if not text:
+                raise EOFError
+            [(name, body)] = json.loads(text).items()
+            if name == wanted:
+                return body, socket.socket(fileno=fds[0]) if fds else None
+
+    def dial(self, other):
+        self.say(dial={"dial": 1, "peer": other.id, "addresses": other.udp, "timeout_ms": int(scaled(20) * 1000)})
+
+    def finish(self):
+        self.control.close()
+        try:
+            return self.popen.wait(scaled(10))
+        finally:
+            self.popen.kill()
+            self.popen.wait()
 
 
 def hex_id(text):

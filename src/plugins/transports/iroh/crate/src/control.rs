@@ -6,11 +6,13 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
     ptr,
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::{
     io::unix::AsyncFd,
     sync::mpsc::{self, Receiver, Sender},
+    time::sleep,
 };
 
 use crate::packet::{Heard, Said};
@@ -19,6 +21,9 @@ use crate::packet::{Heard, Said};
 const PACKET_MAX: usize = 64 * 1024;
 /// Packets that wait to be sent; who has one more waits.
 const QUEUE: usize = 64;
+/// What the system is short of may be there again soon.
+const RETRIES: u32 = 20;
+const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// A packet to the host, and the descriptor that goes with it.
 pub struct Saying(pub Said, pub Option<OwnedFd>);
@@ -38,7 +43,8 @@ pub struct Control {
     buffer: Vec<u8>,
 }
 
-/// The ear and the mouth of the endpoint. The mouth ends when the last clone of it is gone, or the host is.
+/// The ear and the mouth of the endpoint. The mouth ends when the last clone of it is gone, or the host is; when something
+/// cannot be said, the ear ends with it.
 pub fn open(control: OwnedFd) -> io::Result<(Control, Mouth)> {
     // SAFETY: fcntl on a descriptor that we own.
     let flags = unsafe { libc::fcntl(control.as_raw_fd(), libc::F_GETFL) };
@@ -66,17 +72,45 @@ async fn speak(fd: Arc<AsyncFd<OwnedFd>>, mut from: Receiver<Saying>) {
         let Ok(text) = serde_json::to_vec(&said) else {
             continue;
         };
-        loop {
-            let Ok(mut ready) = fd.writable().await else {
-                return;
-            };
-            match ready.try_io(|fd| send(fd.get_ref(), &text, passed.as_ref())) {
-                Ok(Ok(())) => break,
-                Ok(Err(_)) => return,
-                Err(_) => continue,
-            }
+        if send_whole(&fd, &text, passed.as_ref()).await.is_err() {
+            // The host has missed something. It sees our end closed, as our ear does, and starts another endpoint.
+            // SAFETY: shutdown on a descriptor that `fd` keeps open.
+            unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_RDWR) };
+            return;
         }
     }
+}
+
+async fn send_whole(
+    fd: &AsyncFd<OwnedFd>,
+    bytes: &[u8],
+    passed: Option<&OwnedFd>,
+) -> io::Result<()> {
+    let mut retries = RETRIES;
+
+    loop {
+        match fd
+            .writable()
+            .await?
+            .try_io(|fd| send(fd.get_ref(), bytes, passed))
+        {
+            Ok(Err(error)) if is_shortage(&error) && retries > 0 => {
+                retries -= 1;
+                sleep(RETRY_AFTER).await;
+            }
+            Ok(done) => return done,
+            // It would block.
+            Err(_) => {}
+        }
+    }
+}
+
+/// Is it the system that has too little now, of memory or of room for descriptors on their way?
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENOBUFS | libc::ENOMEM | libc::ETOOMANYREFS)
+    )
 }
 
 fn send(fd: &OwnedFd, bytes: &[u8], passed: Option<&OwnedFd>) -> io::Result<()> {
