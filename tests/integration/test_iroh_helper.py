@@ -33,6 +33,63 @@ def linked(server, client):
     return near, far
 
 
+def fill(link):
+    """As much as goes in; gives how much."""
+    count = 0
+    link.settimeout(1)
+    with contextlib.suppress(TimeoutError):
+        while True:
+            count += link.send(b"x" * 10_000)
+    return count
+
+
+def slow_down(namespace, kilobytes):
+    """What goes over loopback waits its turn, at so much a second."""
+    try:
+        namespace.run("tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", f"{kilobytes * 8}kbit", "burst", "20k", "latency", "3s")
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no slow way here: {error.stderr}")
+
+
+def ends_well(near, far, count, over):
+    """The link is closed, and the peer has all of it; later than `over`, which is when the slow way would not matter."""
+    near.close()
+    closed, got = time.monotonic(), 0
+    with far:
+        while data := far.recv(100_000):
+            got += len(data)
+    assert got == count
+    assert time.monotonic() - closed > over, "the way was not slow"
+
+
+def test_a_slow_way_has_what_was_in_a_closed_link(namespace):
+    """It has not all been read from the link when that is closed: it is as the way takes it."""
+    with pair(wrap=namespace.wrap) as (server, client):
+        near, far = linked(server, client)
+        slow_down(namespace, 45)
+        ends_well(near, far, fill(near), 15)
+
+
+def test_a_slow_way_has_what_waits_to_be_sent(namespace):
+    """All was read from the link when it is closed: it goes out at the pace of the way."""
+    with pair(wrap=namespace.wrap) as (server, client):
+        near, far = linked(server, client)
+        slow_down(namespace, 60)
+        near.setblocking(True)
+        near.sendall(b"x" * 600_000)
+        ends_well(near, far, 600_000, 6)
+
+
+def test_bytes_that_nobody_takes_end_with_their_link():
+    """A peer that reads nothing keeps neither a link that was closed nor what is in it."""
+    with pair() as (server, client):
+        near, far = linked(server, client)
+        with far:
+            fill(near)
+            near.close()
+            client.hear("gone", 30)
+
+
 IN_FLIGHT = """
 import os, socket, sys
 if os.geteuid() == 0:

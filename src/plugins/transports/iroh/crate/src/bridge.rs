@@ -12,7 +12,9 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use iroh::endpoint::{Connection, ReadError, RecvStream, SendStream, VarInt, WriteError};
+use iroh::endpoint::{
+    Connection, ConnectionStats, ReadError, RecvStream, SendStream, VarInt, WriteError,
+};
 use n0_future::future::poll_once;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -21,7 +23,7 @@ use tokio::{
         UnixStream,
     },
     task::yield_now,
-    time::{sleep, timeout, Instant},
+    time::{sleep, Instant},
 };
 
 /// How much is read from the pair at once.
@@ -36,13 +38,16 @@ const CHUNKS: usize = 128;
 /// So often it is looked for more before they are written, if there are as many as that already.
 const GATHER: usize = 6;
 const ALONE: usize = 4;
-/// What was sent is waited for, when all else is done.
+/// What was sent is waited for, when all else is done: so long without a sign of it.
 const LINGER: Duration = Duration::from_secs(5);
 /// Nothing tells that a link was closed altogether while it is not read: it is looked at, so often where that is the
 /// end, and so often where it is only that the peer takes nothing, which is borne for a while.
 const CLOSED_EVERY: Duration = Duration::from_millis(200);
 const STUCK_EVERY: Duration = Duration::from_secs(2);
 const STUCK_FOR: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Either is over then, however little by little the peer still takes something.
+const LEFT_FOR: Duration = Duration::from_secs(120);
 
 /// The connection broke, or was broken off.
 struct Broken;
@@ -89,16 +94,41 @@ pub async fn closed(fd: RawFd) {
     }
 }
 
-/// Until the link has been closed for a while and still has bytes that the peer does not take.
-async fn stuck(fd: RawFd) {
-    let mut since = None;
+/// STREAM frames that went out: the peer's window had room for more, and the path's had.
+fn taken(stats: &ConnectionStats) -> u64 {
+    stats.frame_tx.stream
+}
 
-    loop {
-        sleep(STUCK_EVERY).await;
-        if is_closed(fd) && since.get_or_insert_with(Instant::now).elapsed() >= STUCK_FOR {
-            return;
+/// And what was answered: a path's queue may be longer than we wait.
+fn moved(stats: &ConnectionStats) -> u64 {
+    taken(stats) + stats.frame_rx.acks + stats.frame_rx.path_acks
+}
+
+/// Until `progress` has not changed for `patience`.
+async fn stalled(
+    conn: &Connection,
+    progress: impl Fn(&ConnectionStats) -> u64,
+    patience: Duration,
+) {
+    let begun = Instant::now();
+    let mut last = (0, begun);
+
+    while last.1.elapsed() < patience && begun.elapsed() < LEFT_FOR {
+        let now = progress(&conn.stats());
+
+        if now != last.0 {
+            last = (now, Instant::now());
         }
+        sleep(LOOK_EVERY).await;
     }
+}
+
+/// Until the link has been closed and still has bytes that the peer has not taken for a while.
+async fn stuck(conn: &Connection, fd: RawFd) {
+    while !is_closed(fd) {
+        sleep(STUCK_EVERY).await;
+    }
+    stalled(conn, taken, STUCK_FOR).await;
 }
 
 /// From the link to the peer, until either does not go on.
@@ -221,16 +251,20 @@ pub async fn run(
     // Both halves live to the end of the function, and the descriptor with them.
     let (mut read, mut write) = stream.into_split();
 
-    if both(&mut read, &mut send, &mut recv, &mut write, fd)
+    if both(conn, &mut read, &mut send, &mut recv, &mut write, fd)
         .await
         .is_ok()
     {
-        let _ = timeout(LINGER, send.stopped()).await;
+        tokio::select! {
+            _ = send.stopped() => {}
+            () = stalled(conn, moved, LINGER) => {}
+        }
     }
     conn.close(VarInt::from_u32(0), b"");
 }
 
 async fn both(
+    conn: &Connection,
     read: &mut OwnedReadHalf,
     send: &mut SendStream,
     recv: &mut RecvStream,
@@ -239,7 +273,7 @@ async fn both(
 ) -> Result<(), Broken> {
     let outward = out(read, send);
     let inbound = inward(recv, write);
-    let gone = stuck(fd);
+    let gone = stuck(conn, fd);
     let (mut out_done, mut in_done) = (false, false);
 
     tokio::pin!(outward, inbound, gone);
