@@ -25,7 +25,8 @@ static const struct {
 	const char *help;
 } options[] = {
 	{"socket", "PATH",
-	 "The admin socket of a server, or of a client; " ADMIN_DEFAULT_SOCKET " by default."},
+	 "The admin socket of a server, or of a client; " ADMIN_DEFAULT_SOCKET
+	 " by default, or alknet/admin.sock in XDG_RUNTIME_DIR where that is and the first is not."},
 	{"stdin", NULL, "secret.unlock: read the words and the passphrase, a line each."},
 	{"force", NULL, "upgrade: also while the secret service is unlocked."},
 	{"private", NULL, "secret.derive: show the private part too; asks first."},
@@ -160,7 +161,10 @@ void admin_help_man(FILE *out)
 	fputs(".El\n"
 	      ".Sh FILES\n.Bl -tag -width Ds\n.It Pa " ADMIN_DEFAULT_SOCKET
 	      "\nThe admin socket;\n.Cm admin_socket\n"
-	      "in the server's configuration moves it.\n.El\n"
+	      "in the server's configuration moves it.\n"
+	      ".It Pa $XDG_RUNTIME_DIR/alknet/admin.sock\n"
+	      "The same of a server that an ordinary user started; it is looked at when the first is missing.\n.El\n"
+	      ".Sh ENVIRONMENT\n.Bl -tag -width Ds\n.It Ev XDG_RUNTIME_DIR\nSee\n.Sx FILES .\n.El\n"
 	      ".Sh EXIT STATUS\n.Bl -tag -width Ds\n.It 0\nIt was done.\n"
 	      ".It 1\nThe answer is an error, or nobody answers at the socket.\n"
 	      ".It 2\nThe command line is wrong.\n"

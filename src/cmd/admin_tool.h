@@ -10,8 +10,9 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include "admin.h"
+#include "admin_socket.h"
 
-#define ADMIN_DEFAULT_SOCKET "/run/alknet/admin.sock"
+#define ADMIN_DEFAULT_SOCKET ALK_ADMIN_SOCKET_DEFAULT
 
 enum status {
 	STATUS_OK = 0,

@@ -359,6 +359,15 @@ static bool option_take(int option, const char *name, const char *word, struct t
 	return false;
 }
 
+/* Where a server is that was told no place: of root and services, else of this user. */
+static const char *default_socket(char *own, size_t size)
+{
+	bool is_own = geteuid() != 0 && access(ADMIN_DEFAULT_SOCKET, F_OK) != 0 &&
+		      alk_admin_socket_of_user(own, size) && access(own, F_OK) == 0;
+
+	return is_own ? own : ADMIN_DEFAULT_SOCKET;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -378,7 +387,8 @@ int main(int argc, char **argv)
 		{"force", no_argument, NULL, 'p'},
 		{0},
 	};
-	struct tool tool = {.socket = ADMIN_DEFAULT_SOCKET, .fd = -1};
+	char own[PATH_MAX];
+	struct tool tool = {.socket = default_socket(own, sizeof(own)), .fd = -1};
 	struct named named = {.n = 0};
 	int option, status, which = 0;
 	char **words;

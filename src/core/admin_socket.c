@@ -193,6 +193,31 @@ static int bind_at(struct alk_admin_socket *sock, const char *path, mode_t mode,
 	return 0;
 }
 
+/* Of a directory that is missing the one above it counts. */
+static bool dir_is_denied(const char *dir, bool above)
+{
+	char parent[PATH_MAX];
+	char *slash;
+
+	if (faccessat(AT_FDCWD, dir, W_OK | X_OK, AT_EACCESS) == 0)
+		return false;
+	snprintf(parent, sizeof(parent), "%s", dir);
+	slash = strrchr(parent, '/');
+	if (errno == ENOENT && above && slash != NULL && slash != parent) {
+		*slash = '\0';
+		return dir_is_denied(parent, false);
+	}
+	return errno == EACCES || errno == EPERM || errno == EROFS;
+}
+
+bool alk_admin_socket_is_denied(const char *path)
+{
+	char dir[PATH_MAX], name[108];
+
+	return split_path("", path, dir, sizeof(dir), name, sizeof(name), NULL) == 0 &&
+	       dir_is_denied(dir, true);
+}
+
 int alk_admin_socket_open(struct alk_admin_socket *sock, const char *path, struct alk_err *err)
 {
 	return alk_admin_socket_open_as(sock, "admin_socket", path, 0600, (gid_t)-1, err);

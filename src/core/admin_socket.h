@@ -12,6 +12,9 @@
  */
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/types.h>
 #include <alknet/err.h>
 
@@ -31,6 +34,20 @@ int alk_admin_socket_open(struct alk_admin_socket *sock, const char *path, struc
  * socket may pass through. */
 int alk_admin_socket_open_as(struct alk_admin_socket *sock, const char *option, const char *path,
 			     mode_t mode, gid_t gid, struct alk_err *err);
+/* Where `alknet serve` has its socket when nobody said: here for root and services, else below
+ * $XDG_RUNTIME_DIR. alknet-admin looks at the same places. */
+#define ALK_ADMIN_SOCKET_DEFAULT "/run/alknet/admin.sock"
+/* The second place. False: there is none. */
+static inline bool alk_admin_socket_of_user(char *path, size_t size)
+{
+	const char *dir = getenv("XDG_RUNTIME_DIR");
+
+	return dir != NULL && dir[0] == '/' &&
+	       snprintf(path, size, "%s/alknet/admin.sock", dir) < (int)size;
+}
+/* May this process make no socket there, whatever stands there now? What else may be wrong is for
+ * alk_admin_socket_open() to say. */
+bool alk_admin_socket_is_denied(const char *path);
 /* May everybody connect, or only the owner? */
 void alk_admin_socket_share(const struct alk_admin_socket *sock, bool shared);
 /* Another program has it now: the file stays. */

@@ -3,12 +3,15 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include "admin_socket.h"
 #include "log_private.h"
+#include "options_private.h"
 #include "upgrade.h"
 
 /* Events */
@@ -467,9 +470,27 @@ void supervisor_admin_users(struct alk_supervisor *sup)
 	alk_admin_set_users(sup->admin, uids, n);
 }
 
-int supervisor_admin_open(struct alk_supervisor *sup, struct alk_err *err)
+/* The place that nobody named is not everybody's: a user has one of its own, or none. */
+static const char *admin_path(const struct alk_supervisor *sup, char *own, size_t size)
 {
 	const char *path = alk_options_str(sup->values, "admin_socket");
+	const char *source = alk_options_value(sup->values, "admin_socket")->source;
+
+	if (source == NULL || strcmp(source, "default") != 0 || !alk_admin_socket_is_denied(path))
+		return path;
+	if (alk_admin_socket_of_user(own, size) && !alk_admin_socket_is_denied(own)) {
+		alk_log(ALK_LOG_INFO, "admin socket of the user", ALK_STR("path", own));
+		return own;
+	}
+	alk_log(ALK_LOG_WARN, "no admin socket", ALK_STR("path", path),
+		ALK_STR("error", "it may not be made there; name another with --admin-socket"));
+	return NULL;
+}
+
+int supervisor_admin_open(struct alk_supervisor *sup, struct alk_err *err)
+{
+	char own[PATH_MAX];
+	const char *path = admin_path(sup, own, sizeof(own));
 
 	if (path == NULL || path[0] == '\0' || strcmp(path, "none") == 0)
 		return 0;

@@ -4,10 +4,13 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -483,3 +486,68 @@ def test_an_option_is_for_its_parameter_alone(words, option):
     """It is no value for the first parameter that has none."""
     out = subprocess.run([procs.alknet_admin(), "--socket", "/nonexistent", *words], capture_output=True, text=True)
     assert out.returncode == 2 and f"{option}: {words[0]} does not take it" in out.stderr, out
+
+
+@pytest.fixture
+def nobody(keys, tmp_path, running_programs):
+    """Starts programs as a user who may make nothing in /run, in a directory of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else")
+    top = Path(tempfile.mkdtemp(prefix="alknet-nobody."))
+    top.chmod(0o755)
+    for name in ("host", "authorized_keys"):
+        shutil.copy(keys.dir / name, top / name)
+        os.chown(top / name, 65534, 65534)
+    (top / "run").mkdir(0o700)
+    os.chown(top / "run", 65534, 65534)
+    who = {"user": 65534, "group": 65534, "extra_groups": [], "cwd": top}
+    try:
+        subprocess.run([procs.alknet(), "--version"], capture_output=True, timeout=scaled(20), env=procs.environment(), check=True, **who)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("another user cannot run what was built")
+
+    def start(**env):
+        serving = procs.Server([procs.alknet(), "serve", "--key", "host", "--authorized-keys", "authorized_keys", "--listen", "127.0.0.1:0"],
+                               tmp_path / "log", procs.environment(**env), **who)
+        running_programs.append(serving)
+        serving.find_port()
+        return serving
+
+    def ask(*words, **env):
+        return subprocess.run([procs.alknet_admin(), *words], capture_output=True, text=True, timeout=scaled(20),
+                              env=procs.environment(**env), check=False, **who)
+
+    yield top, start, ask
+    shutil.rmtree(top)
+
+
+def test_the_default_place_of_a_user(nobody):
+    """Who may make nothing in /run/alknet and named no place has one in XDG_RUNTIME_DIR, where alknet-admin looks too."""
+    top, start, ask = nobody
+    serving = start(XDG_RUNTIME_DIR=str(top / "run"))
+    path = top / "run" / "alknet" / "admin.sock"
+    serving.wait_log(f'msg="admin socket of the user" path={path}')
+    assert path.stat().st_mode & 0o777 == 0o600 and path.parent.stat().st_mode & 0o777 == 0o700
+    if not os.path.exists("/run/alknet/admin.sock"):
+        out = ask("health", XDG_RUNTIME_DIR=str(top / "run"))
+        assert out.returncode == 0, out
+    out = ask("health", "--socket", str(path))
+    assert out.returncode == 0, out
+
+
+@pytest.mark.parametrize("directory", [None, "run/none/none", "relative"])
+def test_a_user_without_a_place_serves_without_a_socket(nobody, directory):
+    top, start, _ = nobody
+    if directory is not None and directory != "relative":
+        (top / "run" / "none").mkdir(0o700)  # root's
+    serving = start(XDG_RUNTIME_DIR=directory if directory in (None, "relative") else str(top / directory))
+    serving.wait_log('level=warn msg="no admin socket" path=/run/alknet/admin.sock error=.*--admin-socket')
+
+
+def test_a_place_that_was_named_is_not_changed(nobody):
+    """Then it is an error, as before."""
+    top, _, _ = nobody
+    out = subprocess.run([procs.alknet(), "serve", "--key", "host", "--authorized-keys", "authorized_keys", "--listen", "127.0.0.1:0",
+                          "--admin-socket", "/run/alknet/admin.sock"], capture_output=True, text=True, timeout=scaled(20),
+                         env=procs.environment(XDG_RUNTIME_DIR=str(top / "run")), check=False, user=65534, group=65534, extra_groups=[], cwd=top)
+    assert out.returncode == 2 and "admin_socket: cannot" in out.stderr, out
