@@ -270,7 +270,7 @@ int alk_cmdline_read(int argc, char **argv, struct alk_conf *conf, struct alk_cm
 /* Returns the letters for getopt_long. */
 static const char *flags_list(const struct alk_flag *flags, struct option list[FLAGS_MAX])
 {
-	const char *letters = "+:h";
+	const char *letters = "-:h"; /* words that are none are given in their order */
 
 	for (int i = 0; flags[i].name != NULL; i++) {
 		assert(i < FLAGS_MAX - 1);
@@ -278,9 +278,15 @@ static const char *flags_list(const struct alk_flag *flags, struct option list[F
 					  flags[i].arg != NULL ? required_argument : no_argument,
 					  NULL, GOT_FIRST + i};
 		if (strcmp(flags[i].name, "config") == 0)
-			letters = "+:c:h";
+			letters = "-:c:h";
 	}
 	return letters;
+}
+
+/* What is no flag: a word without a dash, which getopt_long gives as 1; and a number below zero. */
+static bool is_word(const char *word)
+{
+	return word[0] == '-' && word[1] >= '0' && word[1] <= '9';
 }
 
 int alk_cmdline_read_flags(const struct alk_flag *flags, const char *command, int argc, char **argv,
@@ -289,15 +295,27 @@ int alk_cmdline_read_flags(const struct alk_flag *flags, const char *command, in
 	struct option list[FLAGS_MAX] = {{0}};
 	const char *letters = flags_list(flags, list);
 	char shown[128];
+	int words = 0; /* from argv[1] on, where flags were that have been read */
 
 	opterr = 0;
 	optind = 0;
 	for (;;) {
 		const char *word = argv[optind > 0 ? optind : 1];
-		int got = getopt_long(argc, argv, letters, list, NULL), rc;
+		int got, rc;
 
-		if (got == -1)
-			return optind;
+		if (optind > 0 && optind < argc && is_word(word)) {
+			argv[++words] = argv[optind++];
+			continue;
+		}
+		got = getopt_long(argc, argv, letters, list, NULL);
+		if (got == -1) {
+			memmove(argv + optind - words, argv + 1, (size_t)words * sizeof(*argv));
+			return optind - words;
+		}
+		if (got == 1) {
+			argv[++words] = optarg;
+			continue;
+		}
 		alk_text_escape(word, strlen(word), shown, sizeof(shown));
 		if (got == ':')
 			return alk_err_set(err, -EINVAL, "%s: needs a value", shown);

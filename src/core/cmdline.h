@@ -37,9 +37,9 @@ extern const struct alk_flag alk_pub_flags[], alk_sub_flags[], alk_call_flags[];
 /* One flag; `value` is NULL where it takes none, and borrowed for the program's life. 0, or -errno
  * with `err`. */
 typedef int alk_flag_take(void *user, const char *name, const char *value, struct alk_err *err);
-/* Hand the flags before the first word that is none to `take`. -h is --help, and -c is --config
- * where there is one. Gives how many words they are, argv[0] with them; what `take` failed with;
- * -EINVAL with `err`, which names `command`. */
+/* Hand the flags to `take`, wherever they stand; `--` ends them, and a number below zero is none.
+ * -h is --help, and -c is --config where there is one. Gives where the other words are in `argv`
+ * now, up to its end; what `take` failed with; -EINVAL with `err`, which names `command`. */
 int alk_cmdline_read_flags(const struct alk_flag *flags, const char *command, int argc, char **argv,
 			   alk_flag_take *take, void *user, struct alk_err *err);
 

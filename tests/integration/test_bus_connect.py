@@ -262,6 +262,21 @@ def test_pub_and_sub(place):
     assert listening.returncode == 0
 
 
+def test_flags_behind_the_words(place):
+    """They are flags there, too; `--` ends them, and a number below zero is none."""
+    bus = place.bus
+    listening = place.subscriber("n.*", "--count", "3", "--timeout", "60s")
+    place.subscribed(1)
+    for words in (["n.a", "-12", "--bus", bus], ["n.b", "--bus", bus, "--", "-3.5"], ["--bus", bus, "--", "n.c", "-"]):
+        done = run("pub", *words, input="-7\n")
+        assert done.returncode == 0, done
+    out, _ = listening.communicate(timeout=scaled(30))
+    assert [json.loads(line)["payload"] for line in out.splitlines()] == [-12, -3.5, -7] and listening.returncode == 0
+    assert run("pub", "state:1", '{"n": 1}', "--retain", "--bus", bus).returncode == 0
+    done = run("sub", "state", "--bus", bus, "--replay", "last", "--count=1", env={"POSIXLY_CORRECT": "1"})
+    assert done.returncode == 0 and json.loads(done.stdout)["payload"] == {"n": 1, "retain": True}, done
+
+
 def test_replay_count_group_timeout(place):
     bus = place.bus
     assert run("pub", "--bus", bus, "--retain", "state:1", '{"n": 1}').returncode == 0
@@ -333,6 +348,10 @@ def test_call(place):
     (["sub", "--timeout", "x", "a"], "--timeout"), (["sub", "--replay", "all", "a"], "--replay"), (["call"], "say an operation"),
     (["call", "/a", "{"], "is not JSON"), (["call", "--timeout", "1", "--deadline", "1", "/a"], "say one of them"),
     (["sub", "--bus", "/x", "a"], "is not unix:"), (["sub", "--bus"], "needs a value"),
+    (["pub", "a", "1", "--retain"], "--retain: the payload must be an object"), (["sub", "a", "--count", "0", "b"], "--count"),
+    (["sub", "a", "--frob"], "--frob: there is no such flag"), (["call", "/x", "--timeout", "x", "{}"], "--timeout"),
+    (["pub", "a", "--", "--retain"], "is not JSON"), (["sub", "--count", "1", "--"], "say a pattern"),
+    (["pub", "a", "-1", "--retain"], "the payload must be an object"), (["pub", "a", "-1", "x"], "say a topic"),
 ])
 def test_bad_words(argv, words, tmp_path):
     quiet = socket.socket(socket.AF_UNIX)

@@ -197,6 +197,7 @@ def test_the_tests_of_a_directory(tmp_path, policy):
     assert run("test", policy).returncode == 0
     assert run("test", tmp_path / "policy_test.lua").returncode == 0
     result = json.loads(run("test", "--json", tmp_path).stdout)
+    assert json.loads(run("test", tmp_path, "--json").stdout)["failed"] == result["failed"]
     assert (result["passed"], result["failed"], len(result["tests"])) == (2, 1, 3)
     (below / "other_test.lua").write_bytes(b'test("caf\xe9", function() error("\xff", 0) end)')
     last = json.loads(run("test", "--json", tmp_path).stdout)["tests"][0]
