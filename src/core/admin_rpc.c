@@ -38,6 +38,23 @@ static const struct alk_admin_command *command_find(const struct alk_admin_comma
 	return NULL;
 }
 
+/* alknet-admin lists the commands of both. */
+#define ALK_COMMAND(id_, name_, ...) name_,
+static const char *const of_server[] = {
+#include "admin_commands.def"
+	NULL};
+static const char *const of_client[] = {
+#include "client_commands.def"
+	NULL};
+#undef ALK_COMMAND
+
+static bool is_among(const char *const *names, const char *name)
+{
+	while (*names != NULL && strcmp(*names, name) != 0)
+		names++;
+	return *names != NULL;
+}
+
 static void unknown_method(struct alk_admin_request *request,
 			   const struct alk_admin_command *commands, const char *method)
 {
@@ -45,6 +62,18 @@ static void unknown_method(struct alk_admin_request *request,
 	unsigned best = UINT_MAX;
 	struct word word;
 
+	if (is_among(of_client, method) && command_find(commands, "session.list") != NULL) {
+		request_fail(request, ALK_ADMIN_UNKNOWN_METHOD,
+			     "%s is a command of a client (alknet connect); this is a server",
+			     method);
+		return;
+	}
+	if (is_among(of_server, method) && command_find(commands, "reconnect") != NULL) {
+		request_fail(request, ALK_ADMIN_UNKNOWN_METHOD,
+			     "%s is a command of a server (alknet serve); this is a client",
+			     method);
+		return;
+	}
 	for (; commands->name != NULL; commands++) {
 		unsigned distance = alk_text_distance(commands->name, method);
 

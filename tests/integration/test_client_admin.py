@@ -142,8 +142,8 @@ def test_forward_on_a_unix_socket(steered, targets, tmp_path):
         (["forward.remove", "L99999999999999999999999"], "no such forward"),
         (["forward.remove", ""], "no such forward"),
         (["log.level", "loud"], "loud"),
-        (["session.list"], "there is no command"),
-        (["drain"], "there is no command"),
+        (["session.list"], "session.list is a command of a server (alknet serve); this is a client"),
+        (["drain"], "drain is a command of a server"),
     ],
     ids=lambda value: "-".join(value)[:20] if isinstance(value, list) else "",
 )
@@ -157,8 +157,11 @@ def test_bad_requests(steered, words, answer):
 
 def test_a_server_has_no_forwards(server):
     serving = server()
-    with pytest.raises(procs.AdminError):
+    with pytest.raises(procs.AdminError, match="forward.list is a command of a client .alknet connect.; this is a server") as error:
         serving.call("forward.list")
+    assert error.value.code == -32601
+    with pytest.raises(procs.AdminError, match="did you mean session.list"):
+        serving.call("session.lst")
 
 
 def test_help_says_what_a_client_answers(steered):
@@ -173,7 +176,7 @@ def test_help_says_what_a_client_answers(steered):
         try:
             connecting.call(name)
         except procs.AdminError as error:
-            return "no command" not in str(error)
+            return error.code != -32601
         return True
 
     known = {name for name in listed if name == "shutdown" or answered(name)}
