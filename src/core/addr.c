@@ -11,6 +11,7 @@
 
 #include <alknet/dial.h>
 #include "addr.h"
+#include "text.h"
 
 #define NAME_MAX_BYTES 253
 #define LABEL_MAX_BYTES 63
@@ -79,6 +80,18 @@ static bool label_is_number(const char *label, size_t len)
 	return strspn(label, "0123456789") >= len;
 }
 
+static int name_fail(const char *name, struct alk_err *err)
+{
+	char shown[300];
+
+	alk_text_escape(name, strlen(name), shown, sizeof(shown));
+	return alk_err_set(err, -EINVAL,
+			   strchr(name, '@') != NULL
+				   ? "\"%s\" is no host name: a host stands without a user"
+				   : "the host name \"%s\" has a character that no host name has",
+			   shown);
+}
+
 int alk_addr_check_name(const char *name, struct alk_err *err)
 {
 	static const char letters[] =
@@ -97,8 +110,7 @@ int alk_addr_check_name(const char *name, struct alk_err *err)
 	for (;;) {
 		len = strspn(label, letters);
 		if (label[len] != '\0' && label[len] != '.')
-			return alk_err_set(err, -EINVAL,
-					   "the host name has a character that no host name has");
+			return name_fail(name, err);
 		if (len == 0 || len > LABEL_MAX_BYTES)
 			return alk_err_set(err, -EINVAL, "the host name has %s label",
 					   len == 0 ? "an empty" : "too long a");

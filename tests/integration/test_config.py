@@ -92,6 +92,7 @@ def test_transports_of_a_later_version_are_named(serve_words):
         (["--server", "host:port"], "host:port"),
         (["--server", "host:0"], "host:0"),
         (["--server", "host:70000"], "70000"),
+        (["--server", "root@host"], '--server: "root@host" is no host name: a host stands without a user'),
         (["--socks5", "nowhere"], "socks5"),
         (["--forward", "8080"], "8080"),
         (["--forward", "x:y"], "x:y"),
