@@ -22,6 +22,10 @@ static int printed(void)
 
 static int completion(const char *shell)
 {
+	if (shell != NULL && (strcmp(shell, "--help") == 0 || strcmp(shell, "-h") == 0)) {
+		alk_cmdline_help("completion", stdout);
+		return printed();
+	}
 	if (shell != NULL && alk_cmdline_completion(shell, stdout) == 0)
 		return printed();
 	fputs("alknet: completion: name a shell: bash, zsh or fish\n", stderr);

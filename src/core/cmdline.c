@@ -445,10 +445,10 @@ static void command_help(const struct alk_command *command, FILE *out)
 	unsigned role = alk_conf_role_flag(command->role);
 
 	fprintf(out, "Usage: alknet %s %s\n%s\n", command->name, command->usage, command->summary);
-	if (command->flags != NULL) {
+	if (command->flags != NULL)
 		flags_help(command->flags, out);
+	if (command->role == ALK_ROLE_NONE)
 		return;
-	}
 	if (command->role == ALK_ROLE_CHECK) {
 		fprintf(out, "\nCheck:\n");
 		entry_print(

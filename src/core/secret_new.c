@@ -32,11 +32,13 @@ static int secret_print(void)
 
 int alk_main_secret(int argc, char **argv)
 {
-	if (argc == 2 && strcmp(argv[1], "new") == 0)
+	const char *last = argv[argc - 1];
+
+	if (argc == 2 && strcmp(last, "new") == 0)
 		return secret_print();
-	if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+	if (strcmp(last, "--help") == 0 || strcmp(last, "-h") == 0) {
 		alk_cmdline_help("secret", stdout);
-		return 0;
+		return fflush(stdout) == 0 ? 0 : 1;
 	}
 	fputs("alknet: secret: say \"alknet secret new\", which prints one\n", stderr);
 	return 2;

@@ -260,6 +260,10 @@ def test_help_and_version():
     for words in (["--help"], ["serve", "--help"], ["connect", "--help"], ["check", "--help"], ["--version"]):
         out = run(*words)
         assert out.returncode == 0 and out.stdout and out.stderr == "", words
+    for words in (["secret", "--help"], ["secret", "new", "--help"], ["completion", "--help"], ["help", "completion"]):
+        out = run(*words)
+        name = next(word for word in words if word in ("secret", "completion"))
+        assert out.returncode == 0 and out.stdout.startswith(f"Usage: alknet {name} ") and len(out.stdout.splitlines()) == 2, out
     assert "--max-auth-attempts" in run("serve", "--help").stdout
     assert "--forward" in run("connect", "--help").stdout
     assert "--socks5" not in run("serve", "--help").stdout
