@@ -37,7 +37,7 @@ int main(int argc, char **argv)
 	const char *word = argc > 1 ? argv[1] : NULL;
 
 	if (word == NULL) {
-		fputs("alknet: a command is missing: serve, connect, pub, sub, call, check, policy or secret (alknet --help)\n",
+		fputs("alknet: a command is missing: serve, connect, check, policy, pub, sub, call, secret or completion (alknet --help)\n",
 		      stderr);
 		return 2;
 	}
@@ -53,7 +53,7 @@ int main(int argc, char **argv)
 	}
 	if (strcmp(word, "completion") == 0)
 		return completion(argc > 2 ? argv[2] : NULL);
-	if (strcmp(word, "--version") == 0) {
+	if (strcmp(word, "--version") == 0 || strcmp(word, "-V") == 0) {
 		alk_cmdline_version(stdout);
 		return printed();
 	}

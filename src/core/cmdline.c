@@ -241,11 +241,11 @@ static int flags_read(const struct flags *flags, int argc, char **argv, struct a
 	}
 	if (optind < argc && !out->help) {
 		alk_text_escape(argv[optind], strlen(argv[optind]), shown, sizeof(shown));
-		return alk_err_set(err, -EINVAL, "\"%s\": \"alknet %s\" takes flags only%s", shown,
+		return alk_err_set(err, -EINVAL, "\"%s\": \"alknet %s\" takes flags only; %s", shown,
 				   command,
 				   strcmp(command, "connect") == 0
-					   ? "; the server is given by --server HOST[:PORT]"
-					   : "");
+					   ? "the server is given by --server HOST[:PORT]"
+					   : "a file is said as -c FILE");
 	}
 	return 0;
 }
@@ -428,6 +428,25 @@ static void file_only_print(FILE *out, unsigned role)
 		fputs(".\n", out);
 }
 
+/* NAME_file. */
+static void secret_files_print(FILE *out, unsigned role)
+{
+	const char *before = "\nThere too, for a value that a file of its own has:\n  ";
+
+	for (const struct alk_option *o = alk_conf_options; o->type != ALK_OPT_END; o++) {
+		char name[72];
+
+		snprintf(name, sizeof(name), "%s_file", o->name);
+		if ((o->flags & role) == 0 || alk_option_find(alk_conf_options, name) != NULL ||
+		    alk_option_secret_file(alk_conf_options, name) == NULL)
+			continue;
+		fprintf(out, "%s%s", before, name);
+		before = ", ";
+	}
+	if (*before == ',')
+		fputs(".\n", out);
+}
+
 static void flags_help(const struct alk_flag *flag, FILE *out)
 {
 	char left[128];
@@ -468,6 +487,7 @@ static void command_help(const struct alk_command *command, FILE *out)
 	if (command->role == ALK_ROLE_CHECK)
 		return;
 	file_only_print(out, role);
+	secret_files_print(out, role);
 	fprintf(out,
 		"\nTIME is seconds, or a number with ms, s, m or h behind it; SIZE is bytes, or one with K, M or G.\n"
 		"Each flag is also a key of the file, with underscores for dashes. More is in alknet(1).\n");

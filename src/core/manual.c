@@ -74,10 +74,15 @@ static const char description[] =
 	".Pa NAME_test.lua\n"
 	"beside it; in a directory, all below it.\n"
 	"The exit status is 1 when one failed, 2 when one could not be run.\n"
+	".It Cm pub , Cm sub , Cm call\n"
+	"Publish an event on the bus of a local socket, print events as they happen, call an\n"
+	"operation and print what it answers.\n"
 	".It Cm secret new\n"
 	"Print a new secret for\n"
 	".Cm stealth_secret ,\n"
 	"which a server and its clients share.\n"
+	".It Cm completion\n"
+	"Print a script that completes command lines, for the shell that is named.\n"
 	".El\n"
 	".Pp\n"
 	"Flags are written out in full, and may stand behind other words;\n"
@@ -101,13 +106,17 @@ static const char description[] =
 	"or\n"
 	".Cm G\n"
 	"behind it.\n"
-	"These flags every command takes:\n"
+	"Besides those below there are:\n"
 	".Bl -tag -width Ds\n"
 	".It Fl c Ar FILE , Fl -config Ar FILE\n"
-	"Read a configuration file, see\n"
+	"Of\n"
+	".Cm serve , connect , check\n"
+	"and\n"
+	".Cm policy eval :\n"
+	"read a configuration file, see\n"
 	".Sx CONFIGURATION FILE .\n"
 	".It Fl h , Fl -help\n"
-	"Print the flags of the command.\n"
+	"Of every command: print its flags.\n"
 	".El\n";
 
 static const char forwards[] =
@@ -158,6 +167,18 @@ static const char configuration[] =
 	".Pa ~/\n"
 	"is the home directory.\n"
 	"A key that is not known is an error.\n"
+	"An option whose value is or may hold a secret is taken from a file of its own, too, that\n"
+	"nobody else may read:\n"
+	".Cm stealth_secret_file , identity_passphrase_file\n"
+	"and\n"
+	".Cm proxy_file\n"
+	"stand for\n"
+	".Cm stealth_secret , identity_passphrase\n"
+	"and\n"
+	".Cm proxy ;\n"
+	"those of plugins have\n"
+	".Cm _file\n"
+	"behind their names in the same way.\n"
 	"The options of a plugin stand in a table with the plugin's name.\n"
 	".Bd -literal -offset indent\n"
 	"return {\n"
@@ -329,6 +350,8 @@ static void option_print(FILE *out, const struct alk_option *option)
 	range_print(out, option);
 	if (option->fallback != NULL && option->type != ALK_OPT_BOOL)
 		fprintf(out, "The default is\n.Cm %s .\n", option->fallback);
+	else if (option->fallback != NULL && strcmp(option->fallback, "true") == 0)
+		fprintf(out, "It is on by default;\n.Fl -no-%s\nturns it off.\n", flag + 2);
 	if (option->env != NULL)
 		fprintf(out, "The environment variable\n.Ev %s\nfills it in.\n", option->env);
 	if (!alk_cmdline_is_flag(option))
@@ -365,6 +388,20 @@ static void flags_print(FILE *out, const char *title, const struct alk_flag *fla
 	fputs(".El\n", out);
 }
 
+/* What is no option's. */
+static const struct {
+	const char *name, *text;
+} environment[] = {
+	{"ALKNET_BUS", "where the bus is, for pub, sub and call that have no --bus"},
+	{"ALKNET_JOURNAL_SOCKET",
+	 "the socket of the journal, for log_target = journal; without it /run/systemd/journal/socket"},
+	{"HOME", "what ~/ is in a configuration file, and where known_hosts is looked for"},
+	{"SSH_AUTH_SOCK", "the agent whose keys connect offers when it has no identity"},
+	{"XDG_RUNTIME_DIR",
+	 "where the sockets of the admin interface and of the bus are for a user who has none in /run/alknet"},
+	{"XDG_STATE_HOME", "where alknet/known_hosts of connect is; without it ~/.local/state"},
+};
+
 static void environment_print(FILE *out)
 {
 	fputs(".Sh ENVIRONMENT\n.Bl -tag -width ALKNET_PLUGIN_DIR\n", out);
@@ -375,6 +412,10 @@ static void environment_print(FILE *out)
 		if (o->env != NULL)
 			fprintf(out, ".It Ev %s\nThe same as\n.Fl %s ,\nwhich counts more.\n",
 				o->env, flag + 1);
+	}
+	for (size_t i = 0; i < sizeof(environment) / sizeof(environment[0]); i++) {
+		fprintf(out, ".It Ev %s\n", environment[i].name);
+		sentence_print(out, environment[i].text);
 	}
 	fputs(".El\n", out);
 }
@@ -393,7 +434,8 @@ void alk_cmdline_manual(FILE *out)
 	      ".Nm alknet Cm sub\n.Op Ar flags\n.Ar PATTERN ...\n"
 	      ".Nm alknet Cm call\n.Op Ar flags\n.Ar OPERATION\n.Op Ar JSON | -\n"
 	      ".Nm alknet Cm secret new\n"
-	      ".Nm alknet\n.Fl -version | Fl -help | Fl -help-man\n",
+	      ".Nm alknet Cm completion\n.Cm bash | zsh | fish\n"
+	      ".Nm alknet\n.Fl V | Fl -version | Fl h | Fl -help | Fl -help-man\n",
 	      out);
 	fputs(description, out);
 	options_print(out, "FLAGS OF SERVE", ALK_OPT_SERVE, ALK_OPT_CONNECT);

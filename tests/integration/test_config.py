@@ -257,7 +257,7 @@ def test_dump_defaults_is_a_configuration(keys, tmp_path):
 
 
 def test_help_and_version():
-    for words in (["--help"], ["serve", "--help"], ["connect", "--help"], ["check", "--help"], ["--version"]):
+    for words in (["--help"], ["serve", "--help"], ["connect", "--help"], ["check", "--help"], ["--version"], ["-V"]):
         out = run(*words)
         assert out.returncode == 0 and out.stdout and out.stderr == "", words
     for words in (["secret", "--help"], ["secret", "new", "--help"], ["completion", "--help"], ["help", "completion"]):
@@ -267,6 +267,20 @@ def test_help_and_version():
     assert "--max-auth-attempts" in run("serve", "--help").stdout
     assert "--forward" in run("connect", "--help").stdout
     assert "--socks5" not in run("serve", "--help").stdout
+
+
+def test_the_manual_page_has_all():
+    """Commands, defaults that are on, and what the environment says."""
+    text = run("--help-man").stdout
+    for name in ("serve", "connect", "check", "policy test", "pub", "secret new", "completion"):
+        assert f".Nm alknet Cm {name}\n" in text, name
+    assert "It is on by default;\n.Fl -no-sandbox\nturns it off." in text
+    for name in ("ALKNET_SERVER", "ALKNET_BUS", "XDG_RUNTIME_DIR", "SSH_AUTH_SOCK", "XDG_STATE_HOME", "ALKNET_JOURNAL_SOCKET"):
+        assert f".It Ev {name}\n" in text, name
+    for name in ("stealth_secret_file", "identity_passphrase_file", "proxy_file"):
+        assert name in text and name in run("connect", "--help").stdout
+    one_sentence(run(), "completion", "policy")
+    one_sentence(run("check", "alknet.conf"), "-c FILE")
 
 
 def test_flag_goes_before_file(server):
