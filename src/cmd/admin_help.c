@@ -183,6 +183,65 @@ void admin_help_man(FILE *out)
 
 /* Completion */
 
+#define FLAGS_MAX 4
+#define CHOICES_MAX 128
+
+/* The flags and words of one command. */
+struct completed {
+	struct alk_completion_flag flags[FLAGS_MAX];
+	char choices[FLAGS_MAX][CHOICES_MAX];
+	size_t n;
+};
+
+static const char *choices_split(char *out, const char *choices)
+{
+	snprintf(out, CHOICES_MAX, "%s", choices);
+	for (char *c = out; *c != '\0'; c++)
+		*c = *c == '|' ? ' ' : *c;
+	return out;
+}
+
+/* Parameters that alknet-admin takes as an option, too. */
+static bool is_option(const char *name)
+{
+	static const char *const names[] = {"private", "path",	"type", "length",
+					    "out",     "words", "force"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(names[i], name) == 0)
+			return true;
+	return false;
+}
+
+static void flag_add(struct completed *of, const struct alk_admin_param *param)
+{
+	struct alk_completion_flag *flag = &of->flags[of->n];
+	bool is_file = strcmp(param->name, "out") == 0;
+
+	if (!is_option(param->name) || of->n == FLAGS_MAX)
+		return;
+	snprintf(flag->name, sizeof(flag->name), "--%s", param->name);
+	flag->arg = param->type == 'b' ? NULL : "VALUE";
+	flag->kind = is_file		      ? ALK_COMPLETE_FILE
+		     : param->choices != NULL ? ALK_COMPLETE_WORDS
+					      : ALK_COMPLETE_NOTHING;
+	if (param->choices != NULL)
+		flag->words = choices_split(of->choices[of->n], param->choices);
+	flag->help = param->help;
+	of->n++;
+}
+
+static void flags_add(struct completed *of, const struct alk_admin_command *command)
+{
+	static const struct alk_completion_flag from_stdin =
+		{.name = "--stdin", .help = "read the words and the passphrase, a line each"};
+
+	for (const struct alk_admin_param *p = command->params; p->name != NULL; p++)
+		flag_add(of, p);
+	if (strcmp(command->name, "secret.unlock") == 0)
+		of->flags[of->n++] = from_stdin;
+}
+
 int admin_help_completion(const char *shell, FILE *out)
 {
 	static const struct alk_completion_flag flags[] = {
@@ -192,9 +251,11 @@ int admin_help_completion(const char *shell, FILE *out)
 		 .help = "the server's admin socket"},
 		{.name = "--json", .help = "print the answer as JSON"},
 		{.name = "--help", .help = "print the commands and options"},
+		{.name = "--version", .help = "print the version"},
 	};
 	struct alk_completion_command commands[ADMIN_COMMANDS_MAX] = {0};
-	char names[2048] = "", words[8][128];
+	struct completed completed[ADMIN_COMMANDS_MAX] = {0};
+	char names[2048] = "", words[8][CHOICES_MAX];
 	struct alk_completion completion = {.program = "alknet-admin",
 					    .commands = commands,
 					    .flags = flags,
@@ -204,12 +265,14 @@ int admin_help_completion(const char *shell, FILE *out)
 	for (const struct alk_admin_command *c = admin_commands; c->name != NULL; c++) {
 		const char *choices = c->params[0].choices;
 
-		commands[n] = (struct alk_completion_command){.name = c->name, .help = c->help};
+		flags_add(&completed[n], c);
+		commands[n] = (struct alk_completion_command){.name = c->name,
+							      .help = c->help,
+							      .flags = completed[n].flags,
+							      .n_flags = completed[n].n};
 		if (choices != NULL && n_words < sizeof(words) / sizeof(words[0])) {
-			snprintf(words[n_words], sizeof(words[0]), "%s", choices);
-			for (char *w = words[n_words]; *w != '\0'; w++)
-				*w = *w == '|' ? ' ' : *w;
-			commands[n].words = words[n_words++];
+			commands[n].words = choices_split(words[n_words], choices);
+			n_words++;
 		}
 		used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s",
 					 n > 0 ? " " : "", c->name);

@@ -13,7 +13,7 @@
 #define COMMANDS_MAX 16
 
 struct script {
-	struct alk_completion_command commands[COMMANDS_MAX];
+	struct alk_completion_command commands[COMMANDS_MAX + 2]; /* and in_place */
 	struct alk_completion_flag *flags[COMMANDS_MAX];
 	char *words[256]; /* of ENUMs, made from their choices */
 	size_t n_commands, n_words;
@@ -70,6 +70,14 @@ static bool has_flag(const struct alk_completion_command *command, const struct 
 	return false;
 }
 
+/* What a value of a command's own flag may be. */
+static const char *words_of_flag(const struct alk_flag *flag)
+{
+	if (strcmp(flag->name, "question") == 0)
+		return "on_link on_auth on_open on_listen";
+	return flag->arg != NULL && strcmp(flag->arg, "last") == 0 ? flag->arg : NULL;
+}
+
 /* Of a command that has flags of its own. */
 static void flags_of_list(const struct alk_flag *list, struct alk_completion_command *out,
 			  struct alk_completion_flag *flags, size_t max)
@@ -82,11 +90,11 @@ static void flags_of_list(const struct alk_flag *list, struct alk_completion_com
 		flag = &flags[out->n_flags++];
 		snprintf(flag->name, sizeof(flag->name), "--%.60s", list->name);
 		flag->arg = list->arg;
-		flag->kind = list->arg == NULL		      ? ALK_COMPLETE_NOTHING
-			     : strcmp(list->arg, "FILE") == 0 ? ALK_COMPLETE_FILE
-			     : strcmp(list->arg, "last") == 0 ? ALK_COMPLETE_WORDS
-							      : ALK_COMPLETE_NOTHING;
-		flag->words = flag->kind == ALK_COMPLETE_WORDS ? list->arg : NULL;
+		flag->words = words_of_flag(list);
+		flag->kind = flag->words != NULL ? ALK_COMPLETE_WORDS
+			     : list->arg != NULL && strcmp(list->arg, "FILE") == 0
+				     ? ALK_COMPLETE_FILE
+				     : ALK_COMPLETE_NOTHING;
 		flag->help = list->help;
 	}
 }
@@ -101,7 +109,7 @@ static int command_add(struct script *script, const struct alk_command *command)
 
 	while (alk_conf_options[n].type != ALK_OPT_END)
 		n++;
-	flags = calloc(n * 2 + 4, sizeof(*flags));
+	flags = calloc(n * 2 + 8, sizeof(*flags));
 	if (flags == NULL)
 		return -ENOMEM;
 	script->flags[script->n_commands++] = flags;
@@ -120,6 +128,14 @@ static int command_add(struct script *script, const struct alk_command *command)
 							     .arg = "FILE",
 							     .kind = ALK_COMPLETE_FILE,
 							     .help = "read a configuration file"};
+	if (command->role == ALK_ROLE_CHECK) {
+		flags[out->n_flags++] =
+			(struct alk_completion_flag){.name = "--connect",
+						     .help = "the file is one for alknet connect"};
+		flags[out->n_flags++] = (struct alk_completion_flag){
+			.name = "--dump-defaults",
+			.help = "print a configuration file with every option and its default"};
+	}
 	for (const struct alk_option *o = alk_conf_options; o->type != ALK_OPT_END; o++) {
 		if ((o->flags & role) == 0 || !alk_cmdline_is_flag(o) || has_flag(out, o))
 			continue;
@@ -129,6 +145,23 @@ static int command_add(struct script *script, const struct alk_command *command)
 	}
 	return 0;
 }
+
+/* What the first argument of a command may be. */
+static const struct {
+	const char *command, *words;
+} arguments[] = {
+	{"completion", ALK_COMPLETION_SHELLS},
+	{"policy", "eval test"},
+	{"secret", "new"},
+};
+
+/* They stand where a command does. */
+static const struct alk_completion_command in_place[] = {
+	{.name = "--version", .help = "Print versions."},
+	{.name = "--help-man", .help = "Print the manual page."},
+};
+
+#define IN_PLACE (sizeof(in_place) / sizeof(in_place[0]))
 
 int alk_cmdline_completion(const char *shell, FILE *out)
 {
@@ -143,13 +176,12 @@ int alk_cmdline_completion(const char *shell, FILE *out)
 	for (const struct alk_command *c = alk_commands; c->name != NULL && rc == 0; c++)
 		if (c->summary != NULL && script.n_commands < COMMANDS_MAX)
 			rc = command_add(&script, c);
-	for (size_t i = 0; i < script.n_commands; i++) {
-		if (strcmp(script.commands[i].name, "completion") == 0)
-			script.commands[i].words = ALK_COMPLETION_SHELLS;
-		if (strcmp(script.commands[i].name, "policy") == 0)
-			script.commands[i].words = "eval test";
-	}
-	completion.n_commands = script.n_commands;
+	for (size_t i = 0; i < script.n_commands; i++)
+		for (size_t k = 0; k < sizeof(arguments) / sizeof(arguments[0]); k++)
+			if (strcmp(script.commands[i].name, arguments[k].command) == 0)
+				script.commands[i].words = arguments[k].words;
+	memcpy(script.commands + script.n_commands, in_place, sizeof(in_place));
+	completion.n_commands = script.n_commands + IN_PLACE;
 	if (rc == 0)
 		rc = alk_completion_print(&completion, shell, out);
 	for (size_t i = 0; i < script.n_commands; i++)

@@ -47,6 +47,17 @@ def bash_complete(path, words, cwd):
     (["alknet", "serve", "--listen", ""], set(), {"--key", "host_key"}),
     (["alknet", "check", "--ident"], {"--identity"}, set()),
     (["alknet", "completion", ""], {"bash", "zsh", "fish"}, set()),
+    (["alknet", "check", "--con"], {"--connect", "--config"}, set()),
+    (["alknet", "check", "--dump"], {"--dump-defaults"}, set()),
+    (["alknet", "secret", ""], {"new"}, {"--key"}),
+    (["alknet", "--v"], {"--version"}, set()),
+    (["alknet", "serve", "--v"], set(), {"--version"}),
+    (["alknet", "policy", "eval", "--question", ""], {"on_link", "on_auth", "on_open", "on_listen"}, {"eval"}),
+    (["alknet-admin", "secret.derive", "--p"], {"--path", "--private"}, set()),
+    (["alknet-admin", "secret.derive", "--type", ""], {"ed25519", "password"}, {"--path"}),
+    (["alknet-admin", "secret.unlock", "--s"], {"--stdin", "--socket"}, {"--private"}),
+    (["alknet-admin", "upgrade", "--f"], {"--force"}, set()),
+    (["alknet-admin", "status", "--p"], set(), {"--private", "--path"}),
     (["alknet-admin", "session."], {"session.list", "session.show", "session.kill"}, {"status"}),
     (["alknet-admin", "log.level", ""], {"error", "debug"}, {"status"}),
     (["alknet-admin", "help", "sess"], {"session.list"}, set()),
@@ -63,6 +74,7 @@ def test_bash(tmp_path, words, offers, not_offers):
 
 @pytest.mark.parametrize("line, offers", [
     ("alknet ser", "serve"), ("alknet serve --max-sess", "--max-sessions"), ("alknet serve --log-level ", "debug"), ("alknet connect --ident", "--identity"),
+    ("alknet --v", "--version"), ("alknet check --dump", "--dump-defaults"), ("alknet policy eval --question ", "on_auth"),
 ])
 def test_fish(tmp_path, line, offers):
     path = script(tmp_path, procs.alknet(), "fish")
