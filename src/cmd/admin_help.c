@@ -36,7 +36,7 @@ static const struct {
 };
 
 /* What connect_admin.c answers besides the commands of client_commands.def. */
-#define OF_CLIENT "status, log.level, metrics, shutdown"
+#define OF_CLIENT "status, health, log.level, metrics, shutdown"
 
 #define OPTIONS (sizeof(options) / sizeof(options[0]))
 

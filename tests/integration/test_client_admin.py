@@ -168,7 +168,7 @@ def test_help_says_what_a_client_answers(steered):
     _, connecting = steered()
     text = subprocess.run([procs.alknet_admin(), "help"], capture_output=True, text=True, timeout=scaled(30), check=True).stdout
     listed = {line.split()[0] for line in text.split("Options:")[0].splitlines() if line.startswith("  ") and "." in line.split()[0]}
-    listed |= {"status", "reload", "drain", "shutdown", "metrics", "watch", "reconnect"}
+    listed |= {"status", "health", "reload", "drain", "shutdown", "metrics", "watch", "reconnect"}
     said = re.search(r"A client \(.*?\) answers (.*?);", text, re.DOTALL).group(1)
     said = set(said.replace(" and ", ", ").replace("\n", " ").replace(" ", "").split(","))
 
