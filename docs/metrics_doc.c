@@ -16,6 +16,13 @@ static const char *kind_str(enum alk_metric_kind kind)
 	return kind == ALK_COUNTER ? "counter" : "gauge";
 }
 
+/* What a client asks for is not counted as asked: connect_metrics.c. */
+static const char *who_of(enum alk_metric metric)
+{
+	return metric == ALK_M_CHANNELS_TOTAL || metric == ALK_M_CHANNELS_REFUSED ? "serve"
+										  : "both";
+}
+
 static void tables_print(void)
 {
 	const char *mark = "";
@@ -28,11 +35,12 @@ static void tables_print(void)
 		       own->labels, own->help);
 	}
 	for (int h = 0; h < ALK_HISTOGRAM_COUNT; h++)
-		printf("| `%s` | histogram | both | le | %s |\n", alk_histogram_info[h].name,
+		printf("| `%s` | histogram | serve | le | %s |\n", alk_histogram_info[h].name,
 		       alk_histogram_info[h].help);
 	for (int m = 0; m < ALK_METRIC_COUNT; m++)
-		printf("| `%s` | %s | both | | %s |\n", alk_metric_info[m].name,
-		       kind_str(alk_metric_info[m].kind), alk_metric_info[m].help);
+		printf("| `%s` | %s | %s | | %s |\n", alk_metric_info[m].name,
+		       kind_str(alk_metric_info[m].kind), who_of((enum alk_metric)m),
+		       alk_metric_info[m].help);
 	printf("\nThe buckets end at ");
 #define X(ms_)                                                                                     \
 	printf("%s%g", mark, (ms_) / 1000.0);                                                      \

@@ -12,6 +12,9 @@ void alk_front_metrics(const struct alk_front *front, const struct alk_keep *kee
 
 	alk_keep_get_info(keep, &info);
 	alk_metrics_add(&sum, alk_board_self, true);
+	/* Refusals of what it asked for, which is not counted: a part without its whole. */
+	if (sum.total[ALK_M_CHANNELS_TOTAL] == 0)
+		sum.total[ALK_M_CHANNELS_REFUSED] = 0;
 	alk_metrics_write(out, &sum);
 	alk_metrics_build(out);
 	alk_metrics_own(out, ALK_OWN_UPTIME,

@@ -123,6 +123,10 @@ def test_of_the_client(observed, client, tmp_path):
     found = families(ask(port, "/metrics")[1])
     check_documented(found, "connect")
     assert value(found, "alknet_client_up") == 1
+    with pytest.raises(net.ProxyRefused):
+        net.socks_connect(connecting.port, "127.0.0.1", net.free_port())
+    found = families(ask(port, "/metrics")[1])
+    assert value(found, "alknet_channels_refused_total") == value(found, "alknet_channels_total") == 0
     assert ask(port, "/readyz")[:2] == (200, "ok\n")
     serving.stop()
     wait_until(lambda: ask(port, "/readyz")[0] == 503, 20, "the client to know that the server is gone")

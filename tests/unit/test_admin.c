@@ -689,36 +689,44 @@ static void test_t64_replaced(void **state)
 	assert_int_equal(unlink(b->path), 0);
 }
 
-/* docs/ADMIN_API.md has a row for every command and every metric. */
+static void documented(const char *top, const char *page, const char *const *rows, size_t n)
+{
+	char path[4096];
+	char *text = calloc(1, 1 << 20);
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/docs/%s", top, page);
+	file = fopen(path, "re");
+	assert_non_null(file);
+	assert_true(fread(text, 1, (1 << 20) - 1, file) > 0);
+	fclose(file);
+	for (size_t i = 0; i < n; i++)
+		if (strstr(text, rows[i]) == NULL)
+			fail_msg("%s has no row %s", path, rows[i] + 1);
+	free(text);
+}
+
+/* docs/ADMIN_API.md has every command, docs/METRICS.md every metric. */
 static void test_documented(void **state)
 {
-	static const char *const rows[] = {
+	static const char *const commands_rows[] = {
 #define ALK_COMMAND(id_, name_, ...) "\n### `" name_ "`\n",
 #include "admin_commands.def"
 #undef ALK_COMMAND
+	};
+	static const char *const metrics_rows[] = {
 #define ALK_METRIC(id_, kind_, name_, help_) "\n| `" name_ "` |",
 #include "metrics.def"
 #undef ALK_METRIC
 	};
 	const char *top = getenv("ALKNET_SRCDIR");
-	char path[4096];
-	char *text = calloc(1, 1 << 20);
-	FILE *file;
 
 	(void)state;
-	if (top == NULL) {
-		free(text);
+	if (top == NULL)
 		skip();
-	}
-	snprintf(path, sizeof(path), "%s/docs/ADMIN_API.md", top);
-	file = fopen(path, "re");
-	assert_non_null(file);
-	assert_true(fread(text, 1, (1 << 20) - 1, file) > 0);
-	fclose(file);
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-		if (strstr(text, rows[i]) == NULL)
-			fail_msg("%s has no row %s", path, rows[i] + 1);
-	free(text);
+	documented(top, "ADMIN_API.md", commands_rows,
+		   sizeof(commands_rows) / sizeof(commands_rows[0]));
+	documented(top, "METRICS.md", metrics_rows, sizeof(metrics_rows) / sizeof(metrics_rows[0]));
 }
 
 int main(void)
