@@ -167,7 +167,7 @@ void admin_help_man(FILE *out)
 	      ".Sh ENVIRONMENT\n.Bl -tag -width Ds\n.It Ev XDG_RUNTIME_DIR\nSee\n.Sx FILES .\n.El\n"
 	      ".Sh EXIT STATUS\n.Bl -tag -width Ds\n.It 0\nIt was done.\n"
 	      ".It 1\nThe answer is an error, or nobody answers at the socket.\n"
-	      ".It 2\nThe command line is wrong.\n"
+	      ".It 2\nThe command line is wrong, as alknet-admin or the answer says.\n"
 	      ".It 3\n.Cm health :\nit is not ready, and says why.\n.El\n"
 	      ".Sh EXAMPLES\nWho is connected, and the end of one of them:\n.Bd -literal -offset indent\n"
 	      "alknet-admin session.list\nalknet-admin session.kill 42\n.Ed\n.Pp\n"

@@ -212,7 +212,9 @@ int admin_print_error(const json_t *error)
 			fprintf(stderr, "\\x%02x", (unsigned char)*c);
 	}
 	fputc('\n', stderr);
-	return STATUS_FAILED;
+	return json_integer_value(json_object_get(error, "code")) == ALK_ADMIN_BAD_PARAMS
+		       ? STATUS_USAGE
+		       : STATUS_FAILED;
 }
 
 int admin_call(struct tool *tool, const char *method, json_t *params, json_t **result)

@@ -131,7 +131,7 @@ static int unlock(struct tool *tool, json_t *params)
 	return status;
 }
 
-static int new_phrase(const json_t *params)
+static int new_phrase(const struct tool *tool, const json_t *params)
 {
 	const json_t *words = json_object_get(params, "words");
 	size_t n = secret_words_entropy(words != NULL ? (unsigned)json_integer_value(words) : 24);
@@ -144,7 +144,10 @@ static int new_phrase(const json_t *params)
 	    !secret_words_make(held.entropy, n, digest[0], held.phrase))
 		return admin_fail(STATUS_FAILED, "the phrase could not be made");
 	setvbuf(stdout, NULL, _IONBF, 0);
-	puts(held.phrase);
+	/* By fputs alone: printf of a stream without a buffer makes a copy. */
+	fputs(tool->json ? "{\n  \"mnemonic\": \"" : "", stdout);
+	fputs(held.phrase, stdout);
+	fputs(tool->json ? "\"\n}\n" : "\n", stdout);
 	fputs("Write it down: it is not kept anywhere.\n", stderr);
 	return 0;
 }
@@ -286,7 +289,7 @@ int admin_secret_run(struct tool *tool, const char *name, json_t *params)
 	if (strcmp(name, "secret.unlock") == 0)
 		status = unlock(tool, params);
 	else if (strcmp(name, "secret.new") == 0)
-		status = new_phrase(params);
+		status = new_phrase(tool, params);
 	else if (strcmp(name, "secret.derive") == 0)
 		status = derive(tool, params);
 	else if (strcmp(name, "secret.ssh-key") == 0)

@@ -449,6 +449,8 @@ def test_admin_program(secret):
         assert one.admin("secret", "unlock", "--stdin", stdin=new.stdout).stdout == "unlocked\n"
         assert one.admin("secret", "lock").returncode == 0
     assert one.admin("secret", "new", "--words", "13").returncode == 2
+    new = json.loads(one.admin("secret", "new", "12", "--json").stdout)
+    assert list(new) == ["mnemonic"] and len(new["mnemonic"].split()) == 12
     assert "no arguments" in one.admin("secret", "unlock", PHRASE).stderr
     assert one.admin("secret", "unlock", "--stdin").returncode == 2
     wrong = one.admin("secret", "unlock", "--stdin", stdin="legal hunter2\n")
