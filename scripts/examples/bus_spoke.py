@@ -8,6 +8,8 @@ import struct
 import sys
 import time
 
+if len(sys.argv) != 3:
+    sys.exit("usage: bus_spoke.py SOCKET NAME, such as bus_spoke.py /run/alknet/bus.sock clock1")
 bus = socket.socket(socket.AF_UNIX)
 bus.connect(sys.argv[1])
 stream = bus.makefile("rb")

@@ -398,6 +398,8 @@ def test_the_clients(place, example, language, name):
 
 
 def test_the_spoke(place, example):
+    bare = subprocess.run(["python3", os.path.join(EXAMPLES, "bus_spoke.py"), place.path], capture_output=True, text=True, timeout=scaled(30), check=False)
+    assert bare.returncode == 1 and bare.stderr.startswith("usage: ") and "Traceback" not in bare.stderr, bare
     program = example("python3", os.path.join(EXAMPLES, "bus_spoke.py"), place.path, "dev1")
     program.wait_log('"call.responded"')
     bus = place.bus

@@ -97,3 +97,28 @@ def test_pages_lead_somewhere(installed):
     assert links > 30
     assert os.access(next(installed.glob("**/examples/bus_client.mjs")), os.X_OK)
     assert list(installed.glob("**/share/alknet/fail2ban/filter.d/alknet.conf"))
+    assert list(installed.glob("**/share/alknet/logrotate/alknet"))
+
+
+def test_what_the_packages_name_is_there():
+    """The examples of libalknet-dev are files of the tree, and git's, which the package is built from."""
+    for line in (PACKAGING / "debian" / "libalknet-dev.examples").read_text().split():
+        found = list(PACKAGING.parent.glob(line))
+        assert found and all(path.is_file() or (path / "Makefile").exists() for path in found), line
+
+
+def test_the_log_is_rotated(tmp_path):
+    """What is written on goes to the file that logrotate emptied."""
+    if not shutil.which("logrotate"):
+        pytest.skip("no logrotate")
+    log, conf = tmp_path / "alknet.log", tmp_path / "conf"
+    text = (PACKAGING.parent / "conf" / "logrotate" / "alknet").read_text()
+    assert "\n/var/log/alknet.log {" in text
+    conf.write_text(text.replace("/var/log/alknet.log", f"{log}").replace("{\n", "{\n\tsu root root\n", 1) if os.geteuid() == 0
+                    else text.replace("/var/log/alknet.log", f"{log}"))
+    conf.chmod(0o644)
+    with open(log, "ab", buffering=0) as out:
+        out.write(b"before\n")
+        subprocess.run(["logrotate", "-f", "-s", tmp_path / "state", conf], check=True, capture_output=True, timeout=scaled(30))
+        out.write(b"after\n")
+    assert log.read_bytes() == b"after\n" and list(tmp_path.glob("alknet.log.1.gz"))
