@@ -68,12 +68,12 @@ ALK_EXPORT int alk_half_send(struct alk_half *half, uint64_t worker, const void 
 /* In the supervisor: this is the server's SSH host key from now on (ABI 1.4), in the place of the
  * one that was given before and of an Ed25519 key among the files of `key`. Such a plugin has an
  * option `host_key`: where its section sets it `key` may be missing, and connections are refused
- * until one is given. `private` is the seed of RFC 8032; both are copied, `what` says for people
+ * until one is given. `private_key` is the seed of RFC 8032; both are copied, `what` says for people
  * where it comes from. It is used by a generation of workers that is started for it, as by a
  * reload, and stays when the plugin forgets it; NULL, NULL takes it back in the same way. 0;
  * -ENOMEM; -EPIPE where there is no server. */
-ALK_EXPORT int alk_half_host_key(struct alk_half *half, const char *what, const uint8_t *private,
-				 const uint8_t *public);
+ALK_EXPORT int alk_half_host_key(struct alk_half *half, const char *what,
+				 const uint8_t *private_key, const uint8_t *public_key);
 
 /* In the supervisor: run one of the server's own admin commands (ABI 1.7), as the admin socket
  * does; `params` is the JSON text of an object. `done` runs once, perhaps before this returned
