@@ -26,9 +26,12 @@ def operations(bus):
 
 
 def synced(plain):
-    """All that the server said to NATS has arrived: it answers behind it."""
-    plain.publish("alknet.bus.c.any.where", {}, "answers")
-    return plain.next()[2]
+    """All that the server said to NATS has arrived: it answers behind it. Nobody does while its subscription is on the way."""
+    while True:
+        plain.publish("alknet.bus.c.any.where", {}, "answers")
+        answer = plain.next()[2]
+        if answer is not None:
+            return answer
 
 
 def many_spokes(bus):

@@ -44,7 +44,7 @@ def test_no_socket_without_the_option(server, client):
     assert not [name for name in procs.open_files(connecting.pid) if name.endswith(".sock")]
 
 
-def test_remote_forwards_do_not_wait_for_stderr(server, client, tmp_path, targets):
+def test_remote_forwards_do_not_wait_for_stderr(libssh_forgets, server, client, tmp_path, targets):
     """Nobody reads our stderr any more, and it is full: what is told of forwards is lost, all else goes on."""
     fifo = tmp_path / "stderr"
     os.mkfifo(fifo)

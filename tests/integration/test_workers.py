@@ -144,8 +144,14 @@ def test_a_session_that_crashes_its_worker(hanging, login, keys):
     assert [row["identity"] for row in serving.call("ban.list")["bans"]] == [keys.fingerprint("user")]
 
 
+@pytest.fixture
+def plain_crashes(monkeypatch):
+    """A worker that dies by the signal, with sanitizers too, and not with a report of theirs."""
+    monkeypatch.setenv("ASAN_OPTIONS", "handle_segv=0")
+
+
 @pytest.mark.parametrize("how, exempt", [(signal.SIGSEGV, "none"), (signal.SIGSEGV, "127.0.0.0/8"), (signal.SIGKILL, "none")])
-def test_an_address_that_crashes_a_worker(server, how, exempt):
+def test_an_address_that_crashes_a_worker(plain_crashes, server, how, exempt):
     """One that was not logged in yet: its address waits, but for a network that is exempt, and not when somebody killed the worker."""
     serving = server("--penalty-exempt", exempt, conf="penalty_time = 60", workers=1)
     wire = sshwire.Wire(serving.port)  # the last that the worker had in hand
@@ -157,7 +163,7 @@ def test_an_address_that_crashes_a_worker(server, how, exempt):
     wire.sock.close()
 
 
-def test_an_address_that_is_forgiven(server, login):
+def test_an_address_that_is_forgiven(plain_crashes, server, login):
     """ban.remove of such a penalty: the workers that heard of it, and the one that is new, let it in again."""
     serving = server("--penalty-exempt", "none", conf="penalty_time = 3600", workers=2)
     wire = sshwire.Wire(serving.port)

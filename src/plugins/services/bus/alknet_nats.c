@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <sys/prctl.h>
 #include <sys/queue.h>
 #include <unistd.h>
@@ -24,6 +25,7 @@
 #define RETRY_MIN_MS 100
 #define CREDENTIALS_MAX ((size_t)64 << 10)
 #define DRAINS_MAX 64 /* each is a thread of libnats's */
+#define DRAINS_SECOND 256
 #define DRAIN_MS 2000
 
 struct sub {
@@ -528,11 +530,28 @@ static void on_sub_done(void *user)
 	free(sub);
 }
 
+static bool drain_may(void)
+{
+	static int64_t second;
+	static int
+		begun; /* in it: each is a thread, and thousands that go at once would be held up */
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (now.tv_sec != second)
+		begun = 0;
+	second = now.tv_sec;
+	if (drains >= DRAINS_MAX || begun >= DRAINS_SECOND)
+		return false;
+	begun++;
+	return true;
+}
+
 /* Unsubscribe throws away what has come, or is on its way: calls that somebody waits for, and that
  * the hub answers when it is too late for them. */
 static bool sub_drain(struct sub *sub)
 {
-	if (sub->kind != NATS_KIND_JSON || drains >= DRAINS_MAX)
+	if (sub->kind != NATS_KIND_JSON || !drain_may())
 		return false;
 	drains++; /* before `sub` is the other thread's */
 	sub->drains = true;
