@@ -139,7 +139,8 @@ json_t *alk_conf_encode(const struct alk_conf *conf);
 struct alk_conf *alk_conf_decode(const json_t *encoded, struct alk_err *err);
 /* {"name": {"value": ..., "source": ...}}, secrets as "***". New reference. */
 json_t *alk_conf_show(const struct alk_conf *conf);
-/* The defaults as an alknet.conf with each option's help as a comment; malloc'd text. */
-char *alk_conf_dump_defaults(void);
+/* The defaults as an alknet.conf, a server's or (`connect`) a client's, with each option's help as a
+ * comment; malloc'd text. */
+char *alk_conf_dump_defaults(bool connect);
 
 #endif

@@ -152,6 +152,10 @@ static int server_check(const char *text, struct alk_err *err)
 					  : alk_err_set(err, -ENAMETOOLONG,
 							"the path is longer than %zu characters",
 							sizeof(host) - 1);
+	if (strchr(text, '@') != NULL)
+		return alk_err_set(
+			err, -EINVAL,
+			"must be HOST or HOST:PORT; who logs in is given by --user NAME (user = \"NAME\")");
 	if (alk_addr_split(text, host, sizeof(host), &port, false, err) == 0 && host[0] != '\0')
 		return 0;
 	snprintf(host, sizeof(host), "%.*s", (int)(len - (brackets ? 2 : 0)), text + brackets);

@@ -399,7 +399,7 @@ static void section_print(FILE *out, const char *title, unsigned want, unsigned 
 			default_print(out, o, comment);
 }
 
-char *alk_conf_dump_defaults(void)
+char *alk_conf_dump_defaults(bool connect)
 {
 	unsigned both = ALK_OPT_SERVE | ALK_OPT_CONNECT;
 	char *text = NULL;
@@ -411,11 +411,16 @@ char *alk_conf_dump_defaults(void)
 	fprintf(out,
 		"-- alknet.conf: every option with its default. Options that have none are commented out.\n"
 		"-- Each is also a flag, with dashes for underscores; a flag counts more than this file.\n"
+		"-- A secret may stand in a file, which NAME_file names.\n"
 		"return {\n");
 	section_print(out, "alknet serve and alknet connect", both, 0, false);
-	section_print(out, "alknet serve", ALK_OPT_SERVE, ALK_OPT_CONNECT, false);
-	section_print(out, "alknet connect (in a file of its own)", ALK_OPT_CONNECT, ALK_OPT_SERVE,
-		      true);
+	if (connect) {
+		section_print(out, "alknet connect", ALK_OPT_CONNECT, ALK_OPT_SERVE, false);
+	} else {
+		section_print(out, "alknet serve", ALK_OPT_SERVE, ALK_OPT_CONNECT, false);
+		section_print(out, "alknet connect (in a file of its own)", ALK_OPT_CONNECT,
+			      ALK_OPT_SERVE, true);
+	}
 	fprintf(out, "}\n");
 	if (fclose(out) != 0) {
 		free(text);

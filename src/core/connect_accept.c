@@ -254,7 +254,7 @@ int alk_accept_proxy(struct alk_front *front, const char *address, struct alk_er
 	rc = accept_tcp(front, "socks5", address, host, port, NULL, err);
 	if (rc == 0 && front->auth == NULL && !host_is_local(host))
 		fprintf(stderr,
-			"alknet: warning: whoever can reach %s can use the proxy: socks5_auth asks for a password\n",
+			"alknet: warning: whoever can reach %s can use the proxy: --socks5-auth-file asks for a password\n",
 			address);
 	return rc;
 }

@@ -457,9 +457,9 @@ static int all_check(struct alk_conf *conf, bool connect, const char *shown)
 	return rc < 0 ? alk_main_fail(2, &err) : 0;
 }
 
-static int defaults_dump(void)
+static int defaults_dump(bool connect)
 {
-	char *text = alk_conf_dump_defaults();
+	char *text = alk_conf_dump_defaults(connect);
 	struct alk_err err = {.text = "out of memory"};
 
 	if (text == NULL)
@@ -483,7 +483,7 @@ int alk_main_check(int argc, char **argv)
 		return 0;
 	}
 	if (line.dump_defaults)
-		return defaults_dump();
+		return defaults_dump(line.connect);
 	if (argc == 1) {
 		alk_err_set(&err, -EINVAL,
 			    "check needs a file: give -c FILE, or --dump-defaults to see one");

@@ -92,7 +92,7 @@ def test_transports_of_a_later_version_are_named(serve_words):
         (["--server", "host:port"], "host:port"),
         (["--server", "host:0"], "host:0"),
         (["--server", "host:70000"], "70000"),
-        (["--server", "root@host"], '--server: "root@host" is no host name: a host stands without a user'),
+        (["--server", "root@host"], "who logs in is given by --user"),
         (["--socks5", "nowhere"], "socks5"),
         (["--forward", "8080"], "8080"),
         (["--forward", "x:y"], "x:y"),
@@ -254,6 +254,19 @@ def test_dump_defaults_is_a_configuration(keys, tmp_path):
     path.write_text(text[:-1] + f'\n key = "{keys.path("host")}", authorized_keys = "{keys.authorized}",\n}}\n')
     again = run("check", "-c", path)
     assert again.returncode == 0, again.stderr
+
+
+def test_dump_defaults_of_a_client(keys, tmp_path):
+    out = run("check", "--connect", "--dump-defaults")
+    assert out.returncode == 0 and "max_startups" not in out.stdout
+    path = tmp_path / "client.conf"
+    path.write_text(out.stdout)
+    again = run("check", "--connect", "-c", path, "--server", "127.0.0.1", "--identity", keys.path("user"))
+    assert again.returncode == 0, again.stderr
+
+
+def test_a_user_is_no_part_of_the_server(keys):
+    one_sentence(run("check", "--connect", "--server", "me@127.0.0.1:2222", "--identity", keys.path("user")), "--server: must be HOST or HOST:PORT; who logs in is given by --user")
 
 
 def test_help_and_version():

@@ -23,7 +23,7 @@ static void test_table(void **state)
 /* The defaults that are printed are a file, and say what the program does without one. */
 static void test_dump_defaults(void **state)
 {
-	char *text = alk_conf_dump_defaults();
+	char *text = alk_conf_dump_defaults(false);
 	struct alk_conf *from_file = NULL, *without;
 	struct alk_err err = {""};
 	json_t *a, *b, *value;
