@@ -241,8 +241,8 @@ static int flags_read(const struct flags *flags, int argc, char **argv, struct a
 	}
 	if (optind < argc && !out->help) {
 		alk_text_escape(argv[optind], strlen(argv[optind]), shown, sizeof(shown));
-		return alk_err_set(err, -EINVAL, "\"%s\": \"alknet %s\" takes flags only; %s", shown,
-				   command,
+		return alk_err_set(err, -EINVAL, "\"%s\": \"alknet %s\" takes flags only; %s",
+				   shown, command,
 				   strcmp(command, "connect") == 0
 					   ? "the server is given by --server HOST[:PORT]"
 					   : "a file is said as -c FILE");
