@@ -116,7 +116,7 @@ def test_t68_silence(proxy, targets):
 def test_t68_another_address_warns(server, client):
     connecting = client(server(), socks5="0.0.0.0:0", wait=False)
     connecting.wait_log("alknet: SOCKS5 and HTTP proxy on 0.0.0.0:")
-    assert len(connecting.lines("warning", "socks5_auth")) == 1
+    assert len(connecting.lines("warning", "--socks5-auth-file")) == 1
 
 
 # ---- logins

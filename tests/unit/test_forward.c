@@ -141,8 +141,9 @@ static void test_bad_host(void **state)
 	struct alk_err err;
 
 	assert_int_equal(open_to(b, &to, &err), -ENOENT);
-	assert_string_equal(err.text,
-			    "connect failed: the host name has a character that no host name has");
+	assert_string_equal(
+		err.text,
+		"connect failed: the host name \"no host\" has a character that no host name has");
 	assert_int_equal(b->channel.refused, 0); /* the core does */
 }
 

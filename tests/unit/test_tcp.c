@@ -192,9 +192,9 @@ static void test_bad_addresses(void **state)
 		{"host:", "the port \"\" is not a number"},
 		{"host:0", "the port 0 is not between 1 and 65535"},
 		{"host:ssh", "the port \"ssh\" is not a number"},
-		{"[::1", "the host name has a character that no host name has"},
-		{"a b", "the host name has a character that no host name has"},
-		{"::zz", "the host name has a character that no host name has"},
+		{"[::1", "the host name \"[::1\" has a character that no host name has"},
+		{"a b", "the host name \"a b\" has a character that no host name has"},
+		{"::zz", "the host name \"::zz\" has a character that no host name has"},
 	};
 	struct bench *b = *state;
 	struct alk_err err;
