@@ -302,6 +302,8 @@ CURL *curl_easy_init(void)
 
 /* ---- one input ---- */
 
+#define GIVES_UP "the CA does not come to an end with "
+
 static void attempt(struct acme_client *c, bool new_key)
 {
 	struct alk_err err = {""};
@@ -313,7 +315,8 @@ static void attempt(struct acme_client *c, bool new_key)
 	if (rc == 0)
 		rc = acme_order_run(c, &err);
 	require(rc == 0 || err.text[0] != '\0');
-	require(strstr(err.text, "does not come to an end") == NULL || play.clock_ms >= 299000);
+	/* Our own sentence: the CA may say the same in a name. */
+	require(strncmp(err.text, GIVES_UP, sizeof(GIVES_UP) - 1) != 0 || play.clock_ms >= 299000);
 	require((rc == 0) == (play.certificates == 1));
 	require(play.proofs == 0);
 	require(c->retry_after == 0 || c->retry_after <= acme_client_clock() + 7 * 24 * 3600);
