@@ -195,10 +195,12 @@ def test_reconnect(steered, targets):
                 pass
         wait_until(lambda: connecting.call("status")["reconnects"] == times, 10, "another session")
     wait_until(lambda: len(serving.sessions()) == 1, 10, "the old sessions to be gone")
+    # The questions above may have theirs open still, one each; five more sessions would leave more than that behind.
     files = len(procs.open_files(connecting.pid))
-    connecting.call("reconnect")
-    wait_until(lambda: connecting.call("status")["reconnects"] == 3, 10, "another session")
-    wait_until(lambda: len(procs.open_files(connecting.pid)) == files, 10, "no descriptor to be left behind")
+    for times in range(3, 8):
+        connecting.call("reconnect")
+        wait_until(lambda: connecting.call("status")["reconnects"] == times, 10, "another session")
+    wait_until(lambda: len(procs.open_files(connecting.pid)) <= files, 10, "no descriptor to be left behind")
 
 
 def test_shutdown(steered):

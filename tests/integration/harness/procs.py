@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from .waiting import scaled, wait_until
+from .waiting import patient, scaled, wait_until
 
 HERE = Path(__file__).resolve().parent.parent
 ROOT = HERE.parent.parent
@@ -187,6 +187,20 @@ def alive(pid):
         return False
 
 
+def state(pid):
+    """Where a process stands: what it waits for in the kernel, and what of its signals is pending, blocked and caught."""
+    found = [f"{pid} {' '.join(arguments(pid)[:2])}"]
+    for name in ("wchan", "syscall", "stack", "status"):
+        try:
+            text = Path(f"/proc/{pid}/{name}").read_text()
+        except OSError as error:
+            text = str(error)
+        if name == "status":
+            text = " ".join(re.findall(r"^(?:State|Sig\w+|ShdPnd):.*", text, re.M))
+        found.append(f"  {name}: {' '.join(text.split())}")
+    return "\n".join(found)
+
+
 def freeze(pid):
     """SIGSTOP, and until each of its threads has stopped; SIGCONT goes on."""
     os.kill(pid, signal.SIGSTOP)
@@ -247,7 +261,7 @@ class Program:
             raise AssertionError(f"{error}\n{self.log()[-4000:]}") from None
 
     def wait(self, timeout=20):
-        return self.popen.wait(scaled(timeout))
+        return self.popen.wait(patient(timeout))
 
     def signal(self, number):
         os.kill(self.pid, number)
@@ -272,8 +286,9 @@ class Program:
         try:
             return self.wait(timeout)
         except subprocess.TimeoutExpired:
+            found = "\n".join(map(state, tree(self.pid)))
             self.kill()
-            raise AssertionError(f"{self.argv[:2]} did not end on SIGTERM:\n{self.log()[-4000:]}") from None
+            raise AssertionError(f"{self.argv[:2]} did not end on SIGTERM:\n{found}\n{self.log()[-4000:]}") from None
 
 
 class Alknet(Program):
