@@ -16,124 +16,12 @@
 #define FEW 2000
 #define FINDS 10000
 
-/* None of these is called here, but conn_find(). */
-
-bool access_allows(const struct access *list, const struct alk_identity *identity,
-		   const char *operation)
-{
-	(void)list, (void)identity, (void)operation;
-	return true;
-}
-
-bool bus_say(struct bus *bus, struct wire_out *out)
-{
-	(void)bus;
-	wire_free(out);
-	return true;
-}
-
-void call_fail(struct conn *c, const char *id, const char *code, const char *message)
-{
-	(void)c, (void)id, (void)code, (void)message;
-}
-
-json_t *call_output(json_t *output)
-{
-	return output;
-}
-
-void conn_ask(struct conn *c, const struct alk_channel_question *question, conn_then *then)
-{
-	(void)c, (void)question, (void)then;
-}
-
 static struct conn *conn;
 
 struct conn *conn_find(const struct bus *bus, uint64_t number)
 {
 	(void)bus;
 	return number == conn->number ? conn : NULL;
-}
-
-void conn_go_on(struct conn *c)
-{
-	(void)c;
-}
-
-bool conn_hear_out(struct conn *c, conn_then *then)
-{
-	(void)c, (void)then;
-	return true;
-}
-
-bool conn_take_turn(struct conn *c, conn_then *then)
-{
-	(void)c, (void)then;
-	return true;
-}
-
-const char *conn_identity(const struct conn *c)
-{
-	(void)c;
-	return "";
-}
-
-void conn_put(struct conn *c, struct packet *packet, bool event)
-{
-	(void)c, (void)packet, (void)event;
-}
-
-void conn_say(struct conn *c, const char *type, const char *id, json_t *payload)
-{
-	(void)c, (void)type, (void)id;
-	json_decref(payload);
-}
-
-const struct alk_identity *elsewhere_identity(const struct elsewhere *who)
-{
-	(void)who;
-	return NULL;
-}
-
-bool elsewhere_may(const struct bus *bus, const struct elsewhere *who, const char *operation)
-{
-	(void)bus, (void)who, (void)operation;
-	return true;
-}
-
-const struct operation *inner_find(const struct bus *bus, const char *name)
-{
-	(void)bus, (void)name;
-	return NULL;
-}
-
-bool inner_has_part(const struct bus *bus, const char *part)
-{
-	(void)bus, (void)part;
-	return false;
-}
-
-bool packet_fits(const struct bus *bus, const struct packet *packet)
-{
-	(void)bus, (void)packet;
-	return true;
-}
-
-struct packet *packet_make(const char *type, const char *id, json_t *payload)
-{
-	(void)type, (void)id;
-	json_decref(payload);
-	return NULL;
-}
-
-void packet_unref(struct packet **packet)
-{
-	*packet = NULL;
-}
-
-void request_describe(struct conn *c, const char *name)
-{
-	(void)c, (void)name;
 }
 
 /* Tests */

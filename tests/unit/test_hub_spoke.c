@@ -32,54 +32,6 @@ bool hub_say(struct hub *hub, uint64_t worker, struct wire_out *out)
 	return true;
 }
 
-bool hub_say_from(struct hub *hub, uint64_t from, uint64_t worker, const uint8_t *bytes, size_t n)
-{
-	(void)hub, (void)from, (void)worker, (void)bytes, (void)n;
-	return true;
-}
-
-bool hub_has_room(const struct hub *hub, uint64_t worker)
-{
-	(void)hub, (void)worker;
-	return true;
-}
-
-struct hub_worker *hub_worker_of(const struct hub *hub, uint64_t number)
-{
-	(void)hub, (void)number;
-	return NULL;
-}
-
-void hub_answered(struct hub *hub, uint64_t worker, const uint8_t *bytes, size_t n)
-{
-	(void)hub, (void)worker, (void)bytes, (void)n;
-}
-
-void hub_nats_has(struct hub *hub, const char *spoke, const struct hub_operations *has)
-{
-	(void)hub, (void)spoke, (void)has;
-}
-
-void hub_nats_has_no_more(struct hub *hub, const char *spoke, const struct hub_operations *has)
-{
-	(void)hub, (void)spoke, (void)has;
-}
-
-void hub_nats_call(struct hub *hub, uint64_t worker, struct wire_in *in)
-{
-	(void)hub, (void)worker, (void)in;
-}
-
-void hub_nats_describe(struct hub *hub, uint64_t worker, struct wire_in *in)
-{
-	(void)hub, (void)worker, (void)in;
-}
-
-void hub_nats_abort(struct hub *hub, uint64_t worker, struct wire_in *in)
-{
-	(void)hub, (void)worker, (void)in;
-}
-
 static struct hub_worker worker = {.number = 1};
 
 /* Gives the code, "" if it went well. */
