@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
-#include <openssl/x509.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -16,6 +15,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include "direct.h"
+#include "tls_play.h"
 
 #define MANY 2000 /* records, which are all there when the first is read */
 #define TURN_RECORDS 128
@@ -39,22 +39,6 @@ static unsigned wakes;
 const char *tls_error(void)
 {
 	return "an error";
-}
-
-static void certificate_use(SSL_CTX *ctx)
-{
-	EVP_PKEY *key = EVP_EC_gen("P-256");
-	X509 *x = X509_new();
-
-	assert_true(key != NULL && x != NULL);
-	assert_true(X509_gmtime_adj(X509_getm_notBefore(x), 0) != NULL);
-	assert_true(X509_gmtime_adj(X509_getm_notAfter(x), 3600) != NULL);
-	assert_int_equal(X509_set_pubkey(x, key), 1);
-	assert_true(X509_sign(x, key, EVP_sha256()) > 0);
-	assert_int_equal(SSL_CTX_use_certificate(ctx, x), 1);
-	assert_int_equal(SSL_CTX_use_PrivateKey(ctx, key), 1);
-	X509_free(x);
-	EVP_PKEY_free(key);
 }
 
 /* ---- the client ---- */

@@ -5,34 +5,17 @@
 
 #include <errno.h>
 #include <openssl/bio.h>
-#include <openssl/evp.h>
-#include <openssl/x509.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
 #include <cmocka.h>
+#include "tls_play.h"
 
 #define ROTATE_MS ((uint64_t)TLS_TICKET_ROTATE * 1000)
 
 static SSL_CTX *server, *client;
 static struct tls_tickets *tickets;
 static SSL_SESSION *latest;
-
-static void certificate_use(SSL_CTX *ctx)
-{
-	EVP_PKEY *key = EVP_EC_gen("P-256");
-	X509 *x = X509_new();
-
-	assert_true(key != NULL && x != NULL);
-	assert_true(X509_gmtime_adj(X509_getm_notBefore(x), 0) != NULL);
-	assert_true(X509_gmtime_adj(X509_getm_notAfter(x), 3600) != NULL);
-	assert_int_equal(X509_set_pubkey(x, key), 1);
-	assert_true(X509_sign(x, key, EVP_sha256()) > 0);
-	assert_int_equal(SSL_CTX_use_certificate(ctx, x), 1);
-	assert_int_equal(SSL_CTX_use_PrivateKey(ctx, key), 1);
-	X509_free(x);
-	EVP_PKEY_free(key);
-}
 
 static int setup(void **state)
 {

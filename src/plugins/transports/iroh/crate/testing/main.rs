@@ -92,19 +92,23 @@ async fn raw_serve(conn: Connection) -> Outcome<()> {
     Ok(())
 }
 
-async fn raw() -> Outcome<()> {
-    let endpoint = endpoint(vec![RAW.to_vec()], STREAMS).await?;
+/// Says under which name it is where, and takes one connection after the other until the input ends.
+async fn serve(
+    name: &str,
+    alpn: &[u8],
+    streams: u32,
+    each: impl AsyncFn(Connection) -> Outcome<()>,
+) -> Outcome<()> {
+    let endpoint = endpoint(vec![alpn.to_vec()], streams).await?;
 
     say(&format!(
-        "raw {} {}",
+        "{name} {} {}",
         endpoint.id(),
         endpoint.bound_sockets()[0]
     ));
     let serving = async {
         while let Some(incoming) = endpoint.accept().await {
-            if let Err(error) = raw_serve(incoming.await?).await {
-                say(&format!("error {error}"));
-            }
+            each(incoming.await?).await?;
         }
         Outcome::Ok(())
     };
@@ -115,6 +119,25 @@ async fn raw() -> Outcome<()> {
     }
     endpoint.close().await;
     Ok(())
+}
+
+async fn raw() -> Outcome<()> {
+    serve("raw", RAW, STREAMS, async |conn| {
+        if let Err(error) = raw_serve(conn).await {
+            say(&format!("error {error}"));
+        }
+        Ok(())
+    })
+    .await
+}
+
+async fn refuse(alpn: &str) -> Outcome<()> {
+    serve("refuse", alpn.as_bytes(), 0, async |conn| {
+        say("held");
+        say(&format!("closed {}", conn.closed().await));
+        Ok(())
+    })
+    .await
 }
 
 fn there(id: &str, addr: &str) -> Outcome<EndpointAddr> {
@@ -176,32 +199,6 @@ async fn hold(id: &str, addr: &str, alpn: &str, stream: bool) -> Outcome<()> {
         () = input_ends() => {}
     }
     drop(opened);
-    endpoint.close().await;
-    Ok(())
-}
-
-async fn refuse(alpn: &str) -> Outcome<()> {
-    let endpoint = endpoint(vec![alpn.as_bytes().to_vec()], 0).await?;
-
-    say(&format!(
-        "refuse {} {}",
-        endpoint.id(),
-        endpoint.bound_sockets()[0]
-    ));
-    let serving = async {
-        while let Some(incoming) = endpoint.accept().await {
-            let conn = incoming.await?;
-
-            say("held");
-            say(&format!("closed {}", conn.closed().await));
-        }
-        Outcome::Ok(())
-    };
-
-    tokio::select! {
-        done = serving => done?,
-        () = input_ends() => {}
-    }
     endpoint.close().await;
     Ok(())
 }
