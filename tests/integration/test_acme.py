@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from time import sleep, time
+from time import time
 
 import pytest
 
@@ -346,14 +346,15 @@ def test_t69_retry_after(acme_server, tmp_path, status):
         assert 7100 < helper["next"] - time() < 7201
         assert f"it answers {status}" in helper["last_error"]
         assert ca.asked == 1
-        # The next helper waits on.
+        # The next helper waits on. It asks when it is told to, and had not asked by itself before.
         for again in (lambda: kill_helper(serving), lambda: serving.call("reload")):
             again()
             wait_until(lambda: serving.call("acme.status")["running"], what="the helper")
-            sleep(1)
             after = serving.call("acme.status")["helper"]
             assert abs(after["next"] - helper["next"]) <= 2 and (after["failures"], after["last_error"]) == (1, helper["last_error"])
-        assert ca.asked == 1
+        with pytest.raises(procs.AdminError, match=f"it answers {status}"):
+            serving.call("acme.renew", 60)
+        assert ca.asked == 2 and serving.call("acme.status")["helper"]["failures"] == 2
     finally:
         ca.stop()
 
