@@ -32,6 +32,14 @@ def path_of(serving, session=1):
     return wait_until(lambda: (lambda shown: shown if "path" in shown else None)(serving.session(session)), 10, "the path of a session")
 
 
+def is_here(address):
+    """Is it one of this machine's? The client's end is on all of them, and iroh takes the one that answers first."""
+    host = address.rpartition(":")[0].strip("[]")
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((host, 0))
+    return True
+
+
 def test_direct(ends, targets):
     """The id is shown where an address would be; the session shows its peer and its path; nobody but the helper has iroh."""
     serving = ends.serve()
@@ -41,7 +49,7 @@ def test_direct(ends, targets):
     client_id = tunnel.wait_log(r'msg="iroh endpoint" id=(\S+)')[1]
     shown = path_of(serving)
     assert shown["transport"] == "iroh" and shown["remote_addr"] == client_id and shown["alpn"] == "alknet-ssh"
-    assert shown["path"] == "direct" and shown["path_via"].startswith("127.0.0.1:") and 0 < shown["rtt"] < 1
+    assert shown["path"] == "direct" and is_here(shown["path_via"]) and 0 < shown["rtt"] < 1
     status = tunnel.call("status")
     assert status["server"] == serving.id and status["path"] == "direct" and status["path_via"] == serving.udp[0]
     helper = serving.helper()
