@@ -70,6 +70,7 @@ UNIT_TESTS = \
 	tests/unit/test_link \
 	tests/unit/test_log \
 	tests/unit/test_loop \
+	tests/unit/test_loop_signal \
 	tests/unit/test_nats_link \
 	tests/unit/test_options \
 	tests/unit/test_pkey_keep \

@@ -76,7 +76,8 @@ ALK_EXPORT void alk_timer_stop(struct alk_timer *timer);
 ALK_EXPORT bool alk_timer_active(const struct alk_timer *timer);
 ALK_EXPORT void alk_timer_free(struct alk_timer **timer);
 
-/* A signal of the process, delivered on the loop. */
+/* A signal of the process, delivered on the loop, and not blocked in this thread any more. One loop of
+ * a process at a time may have them. */
 ALK_EXPORT struct alk_signal *alk_signal_new(struct alk_loop *loop, int signo, const char *name,
 					     alk_signal_fn *on_signal, void *user);
 ALK_EXPORT void alk_signal_free(struct alk_signal **signal);

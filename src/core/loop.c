@@ -11,11 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <ev.h>
-
 #include <alknet/log.h>
-#include <alknet/loop.h>
-#include "attend.h"
+#include "loop_own.h"
 #include "loop_private.h"
 
 #define TASK_ROUNDS 1000
@@ -26,92 +23,6 @@
 #define TIMER_SLACK_NS (NS_PER_MS / 2)
 /* Longer than any process lives; keeps the arithmetic in range. */
 #define TIMER_MAX_MS (1000ULL * 60 * 60 * 24 * 365 * 100)
-
-enum watcher_magic {
-	WATCHER_DEAD = 0x64656164,
-	WATCHER_IO = 0x616c696f,
-	WATCHER_TIMER = 0x616c746d,
-	WATCHER_SIGNAL = 0x616c7367,
-};
-
-/* What the three kinds of watcher have in common; always their first member. */
-struct watcher {
-	uint32_t magic;
-	struct alk_loop *loop;
-	const char *name;
-	struct watcher *next, **prev;
-};
-
-struct alk_io {
-	struct watcher w;
-	ev_io ev;
-	int events; /* of enum alk_io_events */
-	int lent;   /* the epoll instance that watches for reading meanwhile, or -1 */
-	alk_io_fn *on_ready;
-	void *user;
-};
-
-struct alk_timer {
-	struct watcher w;
-	ev_timer ev;
-	uint64_t due;  /* when it has to run, monotonic ns */
-	uint64_t rung; /* when libev will ring; never later than due */
-	alk_timer_fn *on_timeout;
-	void *user;
-};
-
-struct alk_signal {
-	struct watcher w;
-	ev_signal ev;
-	alk_signal_fn *on_signal;
-	void *user;
-};
-
-struct kept {
-	const void *key;
-	void *thing;
-	void (*free_thing)(void *thing);
-	struct kept *next;
-};
-
-struct alk_loop {
-	struct ev_loop *ev;
-	ev_prepare prepare;
-	ev_check check;
-	ev_idle idle; /* active while tasks were left over: the loop must not sleep */
-	uint64_t
-		woken; /* monotonic ns of the last wake-up: libev's own idea of now, or just after it */
-	bool running, borrowed;
-	bool may_pause, pauses;
-	uint64_t worked,
-		waited; /* the turn before, and the wait after it, in ns, where pauses may be */
-	alk_task_fn *guest_stop; /* of a guest in a program */
-	void *guest_user;
-
-	struct alk_task *tasks, **tasks_end;
-	size_t tasks_count;
-	struct alk_task *yielded, **yielded_end; /* of the next iteration */
-
-	struct watcher *live, *dead;
-	struct kept *kept;
-	int *other; /* of each fd that is in a pair the other one, else -1 */
-	int others;
-
-	alk_task_fn *on_wake, *on_sleep;
-	void *hooks_user;
-	alk_task_fn *last;
-	void *last_user;
-
-	struct alk_attend attend;
-	bool idled; /* nothing was ready in this iteration */
-
-	bool shared;	      /* other threads visit */
-	pthread_mutex_t turn; /* of a shared loop: held but while it sleeps */
-	bool turned;	      /* this turn's tasks have run: whatever is queued now is the next's */
-	bool touched;	      /* what it sleeps for is not all that it waits for any more */
-};
-
-#define CONTAINER(ptr_, type_, member_) ((type_ *)(void *)((char *)(ptr_)-offsetof(type_, member_)))
 
 static uint64_t mono_ns(void)
 {
@@ -253,8 +164,7 @@ static void loop_end_turn(struct alk_loop *loop)
 
 /* ---- watchers ---- */
 
-static void *watcher_new(struct alk_loop *loop, size_t size, enum watcher_magic magic,
-			 const char *name)
+void *watcher_new(struct alk_loop *loop, size_t size, enum watcher_magic magic, const char *name)
 {
 	struct watcher *w = calloc(1, size);
 
@@ -271,8 +181,7 @@ static void *watcher_new(struct alk_loop *loop, size_t size, enum watcher_magic 
 	return w;
 }
 
-/* Off the list of the living; the memory goes after the iteration. */
-static void watcher_bury(struct watcher *w)
+void watcher_bury(struct watcher *w)
 {
 	struct alk_loop *loop = w->loop;
 
@@ -552,42 +461,6 @@ void alk_timer_free(struct alk_timer **timer)
 	*timer = NULL;
 }
 
-/* ---- signals ---- */
-
-static void signal_came(struct ev_loop *ev, ev_signal *watcher, int revents)
-{
-	struct alk_signal *sig = CONTAINER(watcher, struct alk_signal, ev);
-
-	(void)ev;
-	(void)revents;
-	assert(sig->w.magic == WATCHER_SIGNAL);
-	sig->on_signal(sig->user, watcher->signum);
-}
-
-struct alk_signal *alk_signal_new(struct alk_loop *loop, int signo, const char *name,
-				  alk_signal_fn *on_signal, void *user)
-{
-	struct alk_signal *sig = watcher_new(loop, sizeof(*sig), WATCHER_SIGNAL, name);
-
-	if (sig == NULL)
-		return NULL;
-	ev_signal_init(&sig->ev, signal_came, signo);
-	sig->on_signal = on_signal;
-	sig->user = user;
-	loop->touched = true;
-	ev_signal_start(loop->ev, &sig->ev);
-	return sig;
-}
-
-void alk_signal_free(struct alk_signal **signal)
-{
-	if (*signal == NULL)
-		return;
-	ev_signal_stop((*signal)->w.loop->ev, &(*signal)->ev);
-	watcher_bury(&(*signal)->w);
-	*signal = NULL;
-}
-
 /* ---- the loop ---- */
 
 static void loop_before_sleep(struct ev_loop *ev, ev_prepare *watcher, int revents)
@@ -623,6 +496,7 @@ static void loop_after_sleep(struct ev_loop *ev, ev_check *watcher, int revents)
 	loop_take_yielded(loop);
 	if (loop->on_wake != NULL)
 		loop->on_wake(loop->hooks_user);
+	loop_take_signals(loop);
 }
 
 static void loop_idle(struct ev_loop *ev, ev_idle *watcher, int revents)

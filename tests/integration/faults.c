@@ -76,6 +76,8 @@ struct faults {
 	char site[1024]; /* who called, innermost first */
 	uint32_t watching;
 	uint32_t overflown; /* there were more blocks than there is room for */
+	uint32_t failing;   /* a call is on its way to fail: wait for `fired` */
+	uint32_t unused;
 	struct block block[BLOCKS];
 };
 
@@ -130,10 +132,16 @@ static __attribute__((noinline)) bool fails(enum kind kind)
 	n = __atomic_add_fetch(&f->count[kind], 1, __ATOMIC_RELAXED);
 	if (!__atomic_load_n(&f->armed, __ATOMIC_ACQUIRE) || f->kind != kind || n != f->at)
 		return false;
+	__atomic_store_n(&f->failing, 1, __ATOMIC_SEQ_CST);
+	if (!__atomic_load_n(&f->armed, __ATOMIC_SEQ_CST)) { /* it was taken back meanwhile */
+		__atomic_store_n(&f->failing, 0, __ATOMIC_SEQ_CST);
+		return false;
+	}
 	faults = NULL; /* what the next lines allocate is not counted */
 	f->armed = 0;
 	site_write(f);
-	__atomic_store_n(&f->fired, 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&f->fired, 1, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&f->failing, 0, __ATOMIC_SEQ_CST);
 	faults = f;
 	errno = f->error;
 	return true;

@@ -4,6 +4,7 @@
 Whatever it is, nothing crashes, nothing stays open or allocated, and the next session is served. ALKNET_TEST_FULL=1 takes every
 call; without it each walk takes a sample, spread evenly."""
 
+import ctypes
 import errno
 import functools
 import os
@@ -343,6 +344,40 @@ def walk(server, client, keys, targets, tmp_path):
 
 WALKS = pytest.mark.parametrize(
     "role,kind", [("worker", WorkerWalk), ("serve", SupervisorWalk), ("connect", ClientWalk)], ids=["worker", "supervisor", "client"])
+
+
+def taken_from(pid, fd):
+    """One of a process's descriptors, which lives on here when it is closed there."""
+    libc, own = ctypes.CDLL(None, use_errno=True), os.pidfd_open(pid)
+    try:
+        got = libc.syscall(438, own, fd, 0)  # pidfd_getfd
+    finally:
+        os.close(own)
+    if got < 0:
+        pytest.skip(f"pidfd_getfd: {os.strerror(ctypes.get_errno())}")
+    return got
+
+
+def test_signals_are_heard_after_a_shortage(walk):
+    """The loop makes its watches anew when an event is of a descriptor that it has closed. One that cannot be made then is made
+    later; also the one that signals come by."""
+    walking = walk("serve", SupervisorWalk)
+    serving, shim = walking.serving, walking.shim
+    before = set(os.listdir(f"/proc/{serving.pid}/fd"))
+    with procs.AdminClient(serving.admin) as admin:
+        admin.call("status")
+        (fd,) = set(os.listdir(f"/proc/{serving.pid}/fd")) - before
+        held = taken_from(serving.pid, int(fd))
+        try:
+            # The event changes the watch, then deletes it: the kernel does not know it by that number any more. The third is anew.
+            shim.arm("epoll_ctl", 3, errno.ENOMEM)
+            admin.__exit__()
+            wait_until(lambda: shim.count("epoll_ctl") >= 3, 20, "the watches to be made anew")
+            assert shim.disarm()
+        finally:
+            os.close(held)
+    serving.call("status")
+    assert serving.stop() == 0
 
 
 @pytest.mark.slow

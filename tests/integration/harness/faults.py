@@ -2,17 +2,20 @@
 """A program whose n-th call of a kind fails (faults.c)."""
 
 import mmap
+import os
 import re
 import struct
 from pathlib import Path
 
 from . import compiler
+from .waiting import wait_until
 
 KINDS = re.findall(r"X\((\w+)\)", (compiler.HERE / "faults.c").read_text().split("#define KINDS")[1].split("enum kind")[0])
 HEAD = struct.Struct("=IIQiI")
 SITE, SITE_SIZE = HEAD.size + 32 * 8, 1024
 WATCH = SITE + SITE_SIZE
-TABLE = WATCH + 8
+FAILING = WATCH + 8
+TABLE = WATCH + 16
 BLOCKS, BLOCK = 16384, struct.Struct("=10Q")
 SIZE = TABLE + BLOCKS * BLOCK.size
 
@@ -55,8 +58,12 @@ class Faults:
         self.map[:4] = struct.pack("=I", at > 0)
 
     def disarm(self):
-        """Where it failed, innermost first; None when it did not come to that. What comes now is not watched."""
+        """Where it failed, innermost first; None when it did not come to that. What comes now is not watched.
+
+        A call that is about to fail at this moment has failed when this returns: two at a time would be another fault."""
         self.map[:4] = bytes(4)
+        os.sched_yield()  # by then the other processor knows
+        wait_until(lambda: self.map[FAILING : FAILING + 4] == bytes(4), 20, "a call to have failed")
         self.map[WATCH : WATCH + 4] = bytes(4)
         if not HEAD.unpack(self.map[: HEAD.size])[4]:
             return None
