@@ -53,7 +53,7 @@ void alk_client_stop(struct alk_client *client);
 /* The same without a word to the server, which is not believed to be there: `down` follows, from
  * the loop, with -ETIMEDOUT and `why`. */
 void alk_client_cut(struct alk_client *client, const char *why);
-/* The process missed `ms` (suspend.h): for the server it was silent so long. */
+/* The machine slept for `ms` (suspend.h), or did not: a moment to look whether the server is there. */
 void alk_client_missed(struct alk_client *client, uint64_t ms);
 /* Would alk_client_open work? Not while the session ends, although it is still up. */
 bool alk_client_ready(const struct alk_client *client);

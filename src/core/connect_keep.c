@@ -222,7 +222,7 @@ static void on_wait_over(void *user)
 	keep_lost(keep, rc, &err);
 }
 
-static void on_missed(void *user, uint64_t ms)
+static void on_missed(void *user, uint64_t ms, uint64_t slept_ms)
 {
 	struct alk_keep *keep = keep_of(user);
 	char why[64];
@@ -230,7 +230,8 @@ static void on_missed(void *user, uint64_t ms)
 	if (!keep->was_up || keep->state == ALK_KEEP_STOPPING)
 		return;
 	if (ms < keep->missed_limit) {
-		alk_client_missed(keep->client, ms);
+		/* The rest the loop's clock has counted. */
+		alk_client_missed(keep->client, slept_ms);
 		return;
 	}
 	alk_backoff_reset(&keep->backoff);

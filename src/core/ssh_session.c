@@ -599,7 +599,7 @@ static bool ssh_has_input(const struct alk_ssh *s)
 
 uint64_t alk_ssh_keepalive(struct alk_ssh *s, uint64_t every, uint64_t limit)
 {
-	uint64_t idle = alk_loop_now(s->loop) - s->idle_since;
+	uint64_t now = alk_loop_now(s->loop), idle = now - s->idle_since;
 
 	if (s->dying)
 		return every;
@@ -608,8 +608,10 @@ uint64_t alk_ssh_keepalive(struct alk_ssh *s, uint64_t every, uint64_t limit)
 		return every - idle;
 	}
 	ssh_look_for_progress(s);
-	idle = alk_loop_now(s->loop) - s->idle_since;
-	if (idle >= limit && !ssh_has_input(s)) {
+	idle = now - s->idle_since;
+	if (s->asked_at <= s->idle_since)
+		s->asked_at = now;
+	if (idle >= limit && now - s->asked_at >= every && !ssh_has_input(s)) {
 		alk_ssh_die(s, -ETIMEDOUT, "the peer does not answer");
 		return every;
 	}
@@ -625,6 +627,7 @@ uint64_t alk_ssh_keepalive(struct alk_ssh *s, uint64_t every, uint64_t limit)
 void alk_ssh_missed(struct alk_ssh *s, uint64_t ms)
 {
 	s->idle_since -= ms < s->idle_since ? ms : s->idle_since;
+	s->asked_at -= ms < s->asked_at ? ms : s->asked_at;
 }
 
 void alk_ssh_set_grant(struct alk_ssh *s, struct alk_grant *grant)

@@ -70,6 +70,7 @@ struct alk_ssh {
 	uint64_t scanned;    /* the same for the channels' scan */
 	bool broken;	     /* it ended because the peer broke the protocol, not because it left */
 	uint64_t idle_since; /* loop time of the last sign of life */
+	uint64_t asked_at;   /* of the first question in a silence; before idle_since: none yet */
 	uint64_t handed;     /* bytes given to the kernel, before those in sock.out_bytes */
 	uint64_t heard;	     /* sock.in_bytes at the last sign of life */
 	uint64_t
@@ -140,7 +141,8 @@ void alk_ssh_finish(struct alk_ssh *s, const char *why);
 void alk_ssh_wrote(struct alk_ssh *s);
 /* Nobody waits for the last `packets` of what was written. */
 void alk_ssh_may_wait(struct alk_ssh *s, uint64_t packets);
-/* After `every` ms (not 0) of silence ask for a sign of life; after `limit` ms the peer is dead.
+/* After `every` ms (not 0) of silence ask for a sign of life; after `limit` ms the peer is dead, if
+ * it has had `every` ms to answer (whoever stood still himself has not asked in time).
  * Any byte received is life, and so is an upload that goes on. Returns in how many ms it wants to
  * be called again; later makes it notice later. */
 uint64_t alk_ssh_keepalive(struct alk_ssh *s, uint64_t every, uint64_t limit);

@@ -17,12 +17,12 @@ struct alk_suspend {
 	int fd; /* becomes readable when the wall clock is set, or continued after a sleep; or -1 */
 	struct alk_io *io;
 	struct alk_suspend_clocks last;
-	void (*missed)(void *user, uint64_t ms);
+	void (*missed)(void *user, uint64_t ms, uint64_t slept_ms);
 	void *user;
 };
 
 uint64_t alk_suspend_judge(struct alk_suspend_clocks *last, uint64_t monotonic_ns, uint64_t boot_ns,
-			   uint64_t every_ms)
+			   uint64_t every_ms, uint64_t *slept_ms)
 {
 	int64_t monotonic = (int64_t)(monotonic_ns - last->monotonic_ns);
 	int64_t slept = (int64_t)(boot_ns - last->boot_ns) - monotonic;
@@ -30,9 +30,10 @@ uint64_t alk_suspend_judge(struct alk_suspend_clocks *last, uint64_t monotonic_n
 	bool first = last->monotonic_ns == 0;
 
 	*last = (struct alk_suspend_clocks){monotonic_ns, boot_ns};
-	if (first)
-		return 0;
-	return ((slept > 0 ? (uint64_t)slept : 0) + (late > 0 ? (uint64_t)late : 0)) / NS_PER_MS;
+	slept = first || slept < 0 ? 0 : slept;
+	late = first || late < 0 ? 0 : late;
+	*slept_ms = (uint64_t)slept / NS_PER_MS;
+	return (uint64_t)(slept + late) / NS_PER_MS;
 }
 
 static uint64_t clock_ns(clockid_t clock)
@@ -45,12 +46,13 @@ static uint64_t clock_ns(clockid_t clock)
 
 static void suspend_look(struct alk_suspend *suspend)
 {
+	uint64_t slept_ms;
 	uint64_t ms = alk_suspend_judge(&suspend->last, clock_ns(CLOCK_MONOTONIC),
-					clock_ns(CLOCK_BOOTTIME), LOOK_MS);
+					clock_ns(CLOCK_BOOTTIME), LOOK_MS, &slept_ms);
 
 	alk_timer_start(suspend->look, LOOK_MS);
 	if (ms >= ALK_SUSPEND_MIN_MS)
-		suspend->missed(suspend->user, ms);
+		suspend->missed(suspend->user, ms, slept_ms);
 }
 
 static void on_look(void *user)
@@ -79,7 +81,8 @@ static void on_clock_set(void *user, int revents)
 	suspend_look(suspend);
 }
 
-struct alk_suspend *alk_suspend_new(struct alk_loop *loop, void (*missed)(void *user, uint64_t ms),
+struct alk_suspend *alk_suspend_new(struct alk_loop *loop,
+				    void (*missed)(void *user, uint64_t ms, uint64_t slept_ms),
 				    void *user, struct alk_err *err)
 {
 	struct alk_suspend *suspend = calloc(1, sizeof(*suspend));

@@ -18,14 +18,16 @@
 struct alk_suspend_clocks {
 	uint64_t monotonic_ns, boot_ns; /* of the last look; 0 = none yet */
 };
-/* Milliseconds missed since the last look, which was meant to be no more than `every_ms` ago. */
+/* Milliseconds missed since the last look, which was meant to be no more than `every_ms` ago; in
+ * *slept_ms those of them in which CLOCK_MONOTONIC stood still. */
 uint64_t alk_suspend_judge(struct alk_suspend_clocks *last, uint64_t monotonic_ns, uint64_t boot_ns,
-			   uint64_t every_ms);
+			   uint64_t every_ms, uint64_t *slept_ms);
 
 struct alk_suspend;
 /* Look every five seconds, and when the machine wakes. `missed` runs from the loop when it was
  * ALK_SUSPEND_MIN_MS or more. Gives it to the caller; NULL with `err`. */
-struct alk_suspend *alk_suspend_new(struct alk_loop *loop, void (*missed)(void *user, uint64_t ms),
+struct alk_suspend *alk_suspend_new(struct alk_loop *loop,
+				    void (*missed)(void *user, uint64_t ms, uint64_t slept_ms),
 				    void *user, struct alk_err *err);
 void alk_suspend_free(struct alk_suspend **suspend);
 #define ALK_SUSPEND_MIN_MS 1000

@@ -2,6 +2,7 @@
 """A peer that is not there any more, a machine that slept, clocks that jump."""
 
 import os
+import re
 import signal
 import socket
 import threading
@@ -10,7 +11,7 @@ import time
 import pytest
 
 from harness import net, procs
-from harness.waiting import scaled, wait_until
+from harness.waiting import Settled, scaled, wait_until
 
 ENDED = r"alknet: the session ended: .*"
 AGAIN = r"alknet: connected to 127\.0\.0\.1:\d+ again after "
@@ -34,14 +35,14 @@ def expect_again(connecting, targets):
 def test_t29_a_server_that_is_stopped(kind, server, sshd, client, targets):
     """Its kernel still acknowledges what we send; nobody answers."""
     peer = server() if kind == "alknet" else sshd()
-    connecting = client(peer, "--keepalive", "1", "--handshake-timeout", "2", user=getattr(peer, "user", "tester"))
+    connecting = client(peer, "--keepalive", "2", "--handshake-timeout", "10", user=getattr(peer, "user", "tester"))
     with net.socks_connect(connecting.port, "127.0.0.1", targets.echo) as sock:
         net.ask_echo(sock)
         stop_tree(peer.pid, signal.SIGSTOP)
         start = time.monotonic()
         try:
             assert "does not answer" in connecting.wait_log(ENDED).group(0)
-            assert time.monotonic() - start < scaled(3.2), "three times the keepalive"
+            assert time.monotonic() - start < scaled(8), "three times the keepalive"
             try:
                 assert sock.recv(1) == b""
             except ConnectionResetError:
@@ -65,7 +66,7 @@ table inet test {
 def drop_both_ways(namespace, server, client, seconds):
     """Packets vanish without a word: both ends notice. Gives how long the client took."""
     serving = server("--keepalive", str(seconds), wrap=namespace.wrap)
-    connecting = client(serving, "--keepalive", str(seconds), "--handshake-timeout", "2", wrap=namespace.wrap)
+    connecting = client(serving, "--keepalive", str(seconds), "--handshake-timeout", "10", wrap=namespace.wrap)
     wait_until(lambda: serving.metric("alknet_sessions_authenticated") == 1, 10, "the session")
     namespace.firewall(DROP.replace("PORT", str(serving.port)))
     start = time.monotonic()
@@ -79,8 +80,8 @@ def drop_both_ways(namespace, server, client, seconds):
 
 
 def test_t29_packets_that_are_dropped(namespace, server, client):
-    took, both = drop_both_ways(namespace, server, client, 1)
-    assert took < scaled(3.2) and both < scaled(4), (took, both)
+    took, both = drop_both_ways(namespace, server, client, 2)
+    assert took < scaled(8) and both < scaled(9), (took, both)
 
 
 @pytest.mark.skipif("ALKNET_TEST_FULL" not in os.environ, reason="takes a minute: ALKNET_TEST_FULL=1")
@@ -99,7 +100,8 @@ class Relay:
         self.listener.bind(("127.0.0.1", 0))
         self.listener.listen(5)
         self.port = self.listener.getsockname()[1]
-        self.to, self.slow, self.deaf, self.passed = to, threading.Event(), threading.Event(), 0
+        self.to, self.slow, self.deaf = to, threading.Event(), threading.Event()
+        self.passed, self.came = 0, 0
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
@@ -117,7 +119,7 @@ class Relay:
                 if self.deaf.is_set():
                     return
                 if self.slow.is_set():
-                    self.deaf.wait(0.03)
+                    self.deaf.wait(0.06)
         except OSError:
             pass
 
@@ -126,6 +128,7 @@ class Relay:
             while data := far.recv(65536):
                 if not self.slow.is_set():
                     near.sendall(data)
+                    self.came += len(data)
         except OSError:
             pass
 
@@ -133,7 +136,7 @@ class Relay:
 def test_a_slow_upload_is_not_cut(server, client, targets):
     """No answer fits through for longer than a dead peer has, but the upload goes on; then it does not."""
     relay = Relay(server().port)
-    connecting = client(relay, "--keepalive", "1")
+    connecting = client(relay, "--keepalive", "3")
     with net.socks_connect(connecting.port, "127.0.0.1", targets.discard) as sock:
         sock.setblocking(False)
 
@@ -146,11 +149,12 @@ def test_a_slow_upload_is_not_cut(server, client, targets):
 
         # At full speed first, so that the window is open wide: nobody will hear that it opens again.
         wait_until(lambda: push(8 << 20), 60, "the upload to begin")
+        wait_until(Settled(lambda: relay.passed + relay.came), 20, "the way to be empty, and the window open")
         relay.slow.set()
         start, passed = time.monotonic(), relay.passed
-        wait_until(lambda: push(passed + 300000), 60, "the upload to go on")
+        wait_until(lambda: push(passed + 400000), 60, "the upload to go on")
         assert not connecting.lines("the session ended"), connecting.log()
-        assert time.monotonic() - start > 4, "not slow enough to tell"
+        assert time.monotonic() - start > 10, "not slow enough to tell"
         relay.deaf.set()
         connecting.wait_log(ENDED)
 
@@ -161,9 +165,27 @@ def test_a_client_that_was_stopped(sshd, client, targets):
     connecting = client(daemon, "--keepalive", "1", user=daemon.user)
     procs.freeze(connecting.pid)
     start = time.monotonic()
-    wait_until(lambda: time.monotonic() - start > 3.5, 10, "the limit to pass")
+    # It looks at the clocks every five seconds.
+    wait_until(lambda: time.monotonic() - start > 9, 20, "the limit to pass, however soon it would have looked")
     connecting.signal(signal.SIGCONT)
     expect_again(connecting, targets)
+
+
+def test_a_server_that_was_stopped(server, client, targets, workers):
+    """For longer than a client may be silent: it has not asked, so it asks now, and ends nobody's session."""
+    serving = server("--keepalive", "1", workers=workers)
+    connecting = client(serving, "--keepalive", "60")
+    with net.socks_connect(connecting.port, "127.0.0.1", targets.echo) as sock:
+        net.ask_echo(sock)
+        for pid in procs.tree(serving.pid):
+            procs.freeze(pid)
+        start = time.monotonic()
+        wait_until(lambda: time.monotonic() - start > 4, 10, "the limit to pass")
+        stop_tree(serving.pid, signal.SIGCONT)
+        start = time.monotonic()
+        wait_until(lambda: time.monotonic() - start > 4, 10, "the limit to pass once more")
+        net.ask_echo(sock)
+    assert not connecting.lines("the session ended") and serving.metric("alknet_sessions_total") == 1
 
 
 def test_a_machine_that_slept(server, client, targets, clocks):
@@ -174,7 +196,7 @@ def test_a_machine_that_slept(server, client, targets, clocks):
         net.ask_echo(sock)
         clocks.move(boot=3600)
         line = connecting.wait_log(ENDED).group(0)
-        assert "slept for 3600 s" in line and "connecting again in 0.0 s" in line, line
+        assert re.search(r"slept for 360\d s", line) and "connecting again in 0.0 s" in line, line
     expect_again(connecting, targets)
 
 
@@ -197,8 +219,8 @@ def test_a_machine_that_slept_for_a_moment(server, client, targets, clocks):
 def test_t44_a_wall_clock_that_is_set(server, client, targets, clocks, days):
     """Sessions, keepalives, waits and deadlines at both ends go on as if nothing had happened."""
     env = procs.environment(**clocks.environment)
-    serving = server("--keepalive", "1", workers=1, env=env)
-    connecting = client(serving, "--keepalive", "1", env=env)
+    serving = server("--keepalive", "4", workers=1, env=env)
+    connecting = client(serving, "--keepalive", "4", env=env)
     with net.socks_connect(connecting.port, "127.0.0.1", targets.echo) as sock:
         net.ask_echo(sock)
         half = net.connect(serving.port)  # its handshake has begun before, and has its time still
@@ -206,7 +228,7 @@ def test_t44_a_wall_clock_that_is_set(server, client, targets, clocks, days):
         clocks.move(wall=days * 86400)
         net.ask_echo(sock)
         start = time.monotonic()
-        wait_until(lambda: time.monotonic() - start > 4, 20, "some keepalives")
+        wait_until(lambda: time.monotonic() - start > 9, 20, "some keepalives")
         net.ask_echo(sock)
         half.settimeout(0.1)
         with pytest.raises(TimeoutError):

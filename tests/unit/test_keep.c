@@ -396,13 +396,13 @@ static void test_suspended(void **state)
 {
 	(void)state;
 	begin(false);
-	on_missed(keeper, 3600000);
+	on_missed(keeper, 3600000, 3600000);
 	assert_int_equal(client.cuts, 0); /* the first attempt has its own deadline */
 	up();
-	on_missed(keeper, 44999);
+	on_missed(keeper, 44999, 44999);
 	assert_int_equal(client.missed, 44999);
 	assert_int_equal(client.cuts, 0);
-	on_missed(keeper, 45000);
+	on_missed(keeper, 45000, 45000);
 	assert_int_equal(client.cuts, 1);
 	down(-ETIMEDOUT, "this machine slept");
 	expect_next(0, 0);
@@ -413,11 +413,11 @@ static void test_suspended(void **state)
 	}
 	down(-ENETUNREACH, "unreachable");
 	expect_next(22, 30);
-	on_missed(keeper, 45000);
+	on_missed(keeper, 45000, 45000);
 	expect_next(0, 0);
 	/* An attempt that began before the sleep is given up too. */
 	time_goes_by();
-	on_missed(keeper, 45000);
+	on_missed(keeper, 45000, 45000);
 	assert_int_equal(client.cuts, 2);
 }
 
@@ -440,7 +440,7 @@ static void test_stop(void **state)
 	alk_keep_stop(keeper);
 	alk_keep_stop(keeper);
 	alk_keep_again(keeper);
-	on_missed(keeper, 100000);
+	on_missed(keeper, 100000, 100000);
 	assert_int_equal(client.stops, 1);
 	assert_int_equal(told.overs, 0);
 	down(0, "stopped");
@@ -468,21 +468,24 @@ static void test_stop_while_it_waits(void **state)
 static void test_t44_clocks_that_jump(void **state)
 {
 	struct alk_suspend_clocks last = {0};
+	uint64_t slept;
 
 	(void)state;
 	/* Days since the boot are no sleep. */
-	assert_int_equal(alk_suspend_judge(&last, 100 * S, 90000 * S, 5000), 0);
-	assert_int_equal(alk_suspend_judge(&last, 105 * S, 90005 * S, 5000), 0);
+	assert_int_equal(alk_suspend_judge(&last, 100 * S, 90000 * S, 5000, &slept), 0);
+	assert_int_equal(alk_suspend_judge(&last, 105 * S, 90005 * S, 5000, &slept), 0);
 	/* An hour in which only the clock of the boot went on. */
-	assert_int_equal(alk_suspend_judge(&last, 110 * S, 93610 * S, 5000), 3600000);
-	assert_int_equal(alk_suspend_judge(&last, 115 * S, 93615 * S, 5000), 0);
+	assert_int_equal(alk_suspend_judge(&last, 110 * S, 93610 * S, 5000, &slept), 3600000);
+	assert_int_equal(slept, 3600000);
+	assert_int_equal(alk_suspend_judge(&last, 115 * S, 93615 * S, 5000, &slept), 0);
 	/* Stopped: both went on, nobody looked. */
-	assert_int_equal(alk_suspend_judge(&last, 220 * S, 93720 * S, 5000), 100000);
+	assert_int_equal(alk_suspend_judge(&last, 220 * S, 93720 * S, 5000, &slept), 100000);
+	assert_int_equal(slept, 0);
 	/* Looked early, because the wall clock was set. */
-	assert_int_equal(alk_suspend_judge(&last, 221 * S, 93721 * S, 5000), 0);
-	assert_int_equal(alk_suspend_judge(&last, 221 * S, 93721 * S, 5000), 0);
+	assert_int_equal(alk_suspend_judge(&last, 221 * S, 93721 * S, 5000, &slept), 0);
+	assert_int_equal(alk_suspend_judge(&last, 221 * S, 93721 * S, 5000, &slept), 0);
 	/* A clock that goes back is not one of these two; it must not count as an age either. */
-	assert_int_equal(alk_suspend_judge(&last, 226 * S, 93700 * S, 5000), 0);
+	assert_int_equal(alk_suspend_judge(&last, 226 * S, 93700 * S, 5000, &slept), 0);
 }
 
 static void test_backoff(void **state)
