@@ -10,8 +10,8 @@ def test_t44_clock_jumps_under_load(server, client, targets, clocks, chance, siz
     """By up to ten years, to and fro: no session ends, no stream is cut, no deadline comes early, logins go on, and the uptime
     does not jump with it."""
     env = procs.environment(**clocks.environment)
-    serving = server("--keepalive", "2", workers=1, env=env)
-    connecting = client(serving, "--keepalive", "2", env=env)
+    serving = server("--keepalive", "5", workers=1, env=env)
+    connecting = client(serving, "--keepalive", "5", env=env)
     load = Load(connecting.port, targets)
     load.go_on()
     for n in range(size(6, 100)):

@@ -7,7 +7,7 @@ import time
 
 from harness import procs
 from harness.load import Load
-from harness.waiting import Settled, scaled, wait_until
+from harness.waiting import Settled, patient, wait_until
 
 GROWTH = 4 << 20
 
@@ -27,7 +27,7 @@ def settled(serving):
 def test_kill_a_worker_at_random(server, client, targets, root, size, chance, sanitized):
     """kill -9 of one of three workers under load, again and again: its sessions end and no other, they come back by themselves, the
     worker is replaced, and the supervisor is as large as before."""
-    serving = server(workers=3)
+    serving = server(workers=3, conf='watchdog_timeout = "60s"')
     ends = [client(serving) for _ in range(4)]
     loads = [Load(one.port, targets) for one in ends]
     for load in loads:
@@ -91,7 +91,7 @@ def stop_for(pids, seconds):
 
 def test_either_end_stops_for_a_while(server, client, targets, size):
     """SIGSTOP of the server's processes or of the client, for less than a dead peer has: every stream goes on where it was."""
-    serving = server("--keepalive", "5", workers=1)
+    serving = server("--keepalive", "5", workers=1, conf='watchdog_timeout = "60s"')
     connecting = client(serving, "--keepalive", "5")
     load = Load(connecting.port, targets, 4 << 20)
     load.go_on(3)
@@ -121,7 +121,7 @@ def test_a_client_that_stays_stopped(server, client, targets, sanitized):
         if not sanitized:
             assert serving.memory() - before < 8 << 20
         load.go_on()
-        assert load.slowest < scaled(1), f"the neighbour waited {load.slowest:.2f} s"
+        assert load.slowest < patient(1), f"the neighbour waited {load.slowest:.2f} s"
         assert load.stop() == 0, load.cut
     finally:
         bad.signal(signal.SIGCONT)

@@ -10,7 +10,7 @@ import pytest
 
 from harness import net, procs
 from harness.load import Load
-from harness.waiting import Settled, scaled, wait_until
+from harness.waiting import Settled, patient, scaled, wait_until
 
 
 class Target:
@@ -86,7 +86,7 @@ def test_t24_targets_that_accept_and_stall(pair, targets, root, size, sanitized)
     wait_until(full, 60, "the windows to be full")
     load.slowest = 0
     load.go_on(12)
-    assert load.slowest < scaled(1), f"a round trip beside them took {load.slowest:.2f} s"
+    assert load.slowest < patient(1), f"a round trip beside them took {load.slowest:.2f} s"
     if not sanitized:
         # At the server about 2 MiB wait and 2 MiB are taken out (THREAT_MODEL, windows); the client keeps less.
         for then, now in zip(before, (serving.memory(), connecting.memory())):
@@ -124,7 +124,7 @@ def test_t26_resets_in_the_middle(pair, root, size):
                     got += piece
             except ConnectionResetError:
                 pass
-            assert time.monotonic() - begun < scaled(2)
+            assert time.monotonic() - begun < patient(2)
             assert got == expected[: len(got)], "other bytes than were sent"
         if n == 9:
             before = sum(len(procs.open_files(p)) for p in pids)
@@ -148,14 +148,15 @@ def test_a_byte_a_second(pair, size):
             stop.wait(1)
 
     target = Target(serve)
-    late = 0
+    late = []
     with net.socks_connect(connecting.port, "127.0.0.1", target.port) as sock:
         for n in range(seconds):
             assert net.recv_exact(sock, 1) == bytes([n])
-            late = max(late, time.monotonic() - sent[n])
+            late.append(time.monotonic() - sent[n])
         assert sock.recv(1) == b""
     target.close()
-    assert late < scaled(0.5), f"a byte was {late:.2f} s under way"
+    # With the next one all but the last would be a second late.
+    assert sorted(late)[len(late) // 2] < 0.5, f"the bytes were {late} s under way"
     assert load.stop() == 0, load.cut
     assert not connecting.lines("the session ended")
     wait_until(lambda: serving.metric("alknet_channels") == 0, 20, "the channels to be gone")

@@ -16,7 +16,7 @@ import pytest
 
 from harness import net, procs, sshwire
 from harness.procs import AdminClient, AdminError
-from harness.waiting import scaled, wait_until
+from harness.waiting import patient, scaled, wait_until
 
 COMMANDS = [
     "status", "session.list", "session.show", "session.kill", "channel.list", "channel.close", "listener.list", "plugin.list",
@@ -349,7 +349,7 @@ def test_t64_live_socket_is_kept(server, keys):
     serving = server()
     argv = [procs.alknet(), "serve", "--key", keys.path("host"), "--authorized-keys", str(keys.authorized), "--listen", "127.0.0.1:0"]
     out = subprocess.run(
-        [*argv, "--admin-socket", str(serving.admin)], capture_output=True, text=True, timeout=scaled(10), env=procs.environment(), check=False
+        [*argv, "--admin-socket", str(serving.admin)], capture_output=True, text=True, timeout=patient(10), env=procs.environment(), check=False
     )
     assert out.returncode == 2 and str(serving.admin) in out.stderr, out
     assert serving.call("status")
@@ -366,7 +366,7 @@ def test_t64_what_is_no_socket_is_not_removed(keys, tmp_path, kind):
     else:
         path.mkdir()
     argv = [procs.alknet(), "serve", "--key", keys.path("host"), "--authorized-keys", str(keys.authorized), "--listen", "127.0.0.1:0"]
-    out = subprocess.run([*argv, "--admin-socket", str(path)], capture_output=True, text=True, timeout=scaled(10), env=procs.environment(), check=False)
+    out = subprocess.run([*argv, "--admin-socket", str(path)], capture_output=True, text=True, timeout=patient(10), env=procs.environment(), check=False)
     assert out.returncode == 2 and str(path) in out.stderr, out
     assert path.is_symlink() or path.exists()
     assert other.read_text() == "precious"
@@ -386,7 +386,7 @@ def test_t64_other_users(server):
         "s.connect(sys.argv[1])\ntry:\n s.sendall(b'{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\"}\\n'); print(s.recv(4096))\n"
         "except OSError as e: print(e)\n"
     )
-    out = subprocess.run(["/usr/bin/env", "python3", "-c", code, str(serving.admin)], capture_output=True, text=True, timeout=scaled(10), check=False)
+    out = subprocess.run(["/usr/bin/env", "python3", "-c", code, str(serving.admin)], capture_output=True, text=True, timeout=patient(10), check=False)
     assert "result" not in out.stdout, out.stdout
     assert serving.call("status")
 
@@ -474,7 +474,7 @@ def test_tool_watch(server, login):
 
 def test_tool_helps_without_a_server():
     out = subprocess.run(
-        [procs.alknet_admin(), "--help"], capture_output=True, text=True, timeout=scaled(10), env=procs.environment(), check=False
+        [procs.alknet_admin(), "--help"], capture_output=True, text=True, timeout=patient(10), env=procs.environment(), check=False
     )
     assert out.returncode == 0 and "session.list" in out.stdout
 

@@ -13,7 +13,7 @@ import termios
 import pytest
 
 from harness import procs
-from harness.waiting import scaled, wait_until
+from harness.waiting import patient, scaled, wait_until
 
 ENTER, LEAVE = b"\x1b[?1049h", b"\x1b[?1049l"
 
@@ -241,7 +241,7 @@ def test_plain_lines(server, login, more, term):
         wait_until(seen, 20, "the event")
         assert b"\x1b" not in text
         program.terminate()
-        program.wait(scaled(10))
+        program.wait(patient(10))
     finally:
         os.close(master)
         os.close(slave)

@@ -11,7 +11,7 @@ import pytest
 
 from harness import procs
 from harness.procs import AdminClient, AdminError
-from harness.waiting import scaled, wait_until
+from harness.waiting import patient, scaled, wait_until
 
 
 def tool(serving, *words):
@@ -114,7 +114,7 @@ def as_user(uid, path):
         "s.connect(sys.argv[2])\ns.sendall(b'{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\"}\\n'); print(s.recv(4096))\n"
     )
     return subprocess.run(
-        ["/usr/bin/python3", "-c", code, str(uid), str(path)], capture_output=True, text=True, timeout=scaled(10), check=False
+        ["/usr/bin/python3", "-c", code, str(uid), str(path)], capture_output=True, text=True, timeout=patient(10), check=False
     )
 
 

@@ -28,8 +28,12 @@ class Agent(procs.Program):
     def __init__(self, directory, **env):
         self.sock = str(directory / "agent.sock")
         super().__init__(["ssh-agent", "-D", "-a", self.sock], directory / "agent.log", env=procs.environment(**env))
-        wait_until(lambda: os.path.exists(self.sock), 20, "ssh-agent's socket")
+        wait_until(self.listens, 20, "ssh-agent")
         self.env = agent_environment(self.sock)
+
+    def listens(self):
+        with socket.socket(socket.AF_UNIX) as sock:
+            return sock.connect_ex(self.sock) == 0
 
     def add(self, *words, **more):
         subprocess.run(["ssh-add", "-q", *map(str, words)], env={**self.env, **more}, check=True, capture_output=True, input=b"")
@@ -280,7 +284,7 @@ def test_agent_that_never_signs(sshd, no_identity, keys, tmp_path):
     """The handshake's deadline ends it."""
     listing = string(b"\x0c\0\0\0\1" + string(blob(keys.path("user") + ".pub")) + string(b"comment"))
     with false_agent(tmp_path / "false", [listing, None]) as env:
-        text = no_identity(sshd(), "--handshake-timeout", "2s", env=env, refused=True)
+        text = no_identity(sshd(), "--handshake-timeout", "8s", env=env, refused=True)
         assert "handshake timeout (authentication)" in text
 
 

@@ -408,10 +408,9 @@ def test_an_authority_file_without_keys(server, tmp_path):
 @pytest.mark.parametrize("every", ["0", "100ms"])
 def test_recheck_certificates(server, ssh, authority, every):
     """A certificate that expires in a session: it lives on as in OpenSSH, and ends when it is looked at again."""
-    now = datetime.datetime.now()
-    until = (now + datetime.timedelta(seconds=scaled(4))).strftime("%Y%m%d%H%M%S")
-    identity = authority.identity("-V", f"20200101:{until}")
     serving = server("--cert-authority", authority.file, "--recheck-certificates", every, authorized=False)
+    until = (datetime.datetime.now() + datetime.timedelta(seconds=scaled(8))).strftime("%Y%m%d%H%M%S")
+    identity = authority.identity("-V", f"20200101:{until}")
     running = ssh.start(serving, "-o", "IdentitiesOnly=yes", "-i", identity, "-N", identity="none-such")
     wait_until(lambda: serving.lines("auth attempt", "result=accept"), 20, "the login")
     if every == "0":

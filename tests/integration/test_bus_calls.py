@@ -123,7 +123,7 @@ def test_deadlines(bus, workers):
     asked = dev.next()
     assert dev.next() == {"type": "call.aborted", "id": asked["id"], "payload": {}}
     failed(caller.call("/dev1/fs/read", {"path": "x"}, deadline=1000), "TIMEOUT")
-    deadline = int(time.time() * 1000) + 200
+    deadline = int(time.time() * 1000) + 3000
     caller.request("/dev1/fs/watch", deadline=deadline)
     assert dev.next()["payload"]["deadline"] == deadline
     failed(caller.next(), "TIMEOUT")
@@ -163,12 +163,12 @@ def test_a_caller_that_dies(bus, workers):
 
 def test_a_registration_holds_in_every_worker(bus):
     """Also in one that gets to hear of it only after the call, or after the question."""
-    server = bus(2)
+    server = bus(2, watchdog_timeout=60)
     caller, *peers = (server.peer() for _ in range(8))
     slow = server.conf.worker_of(caller.wire)
     asker = next(peer for peer in peers if server.conf.worker_of(peer.wire) == slow)
     devs = [peer for peer in peers if server.conf.worker_of(peer.wire) != slow]
-    assert len(devs) > 2
+    assert devs
     for n, dev in enumerate(devs):
         procs.freeze(slow)
         try:
@@ -218,7 +218,7 @@ def test_a_channel_that_ended_is_no_spoke(bus):
     local go = false
     return {
         on_call = function(session, operation)
-            while operation == "/hub/services/register" and not go do alknet.sleep(0.01) end
+            while operation == "/hub/services/register" and not go do alknet.sleep(0.15) end
             return "allow"
         end,
         on_publish = function(session, envelope)

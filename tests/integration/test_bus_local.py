@@ -228,6 +228,7 @@ def test_accepting_pauses_without_descriptors(bus):
         pytest.skip("only root may limit a process that leaves no core")
     serving = bus()
     pid = serving.server.pid
+    first = serving.local().subscribe("a")  # by its answer the supervisor has closed what asked it before
     old = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     used = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(set(range(len(used) + 1)) - used), old[1]))
@@ -237,6 +238,7 @@ def test_accepting_pauses_without_descriptors(bus):
     for peer in waiting:
         assert peer.sync() == []
         peer.close()
+    assert first.sync() == []
     assert len(serving.server.lines("accept paused")) == 1
 
 

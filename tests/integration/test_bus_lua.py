@@ -215,8 +215,8 @@ alknet.operation("/the/count", {}, function() return n end)
 return {
 	on_event = function(event)
 		if event.type == "go" then held = false return end
-		while event.payload.wait and held do alknet.sleep(0.05) end
 		n = n + 1
+		while event.payload.wait and held do alknet.sleep(0.05) end
 	end,
 }
 """

@@ -22,7 +22,6 @@ alknet.operation("/NAME/hello", { input_schema = { type = "object", required = {
 	return { from = "NAME", who = input.who, id = session.identity.id, scopes = session.identity.scopes }
 end)
 alknet.operation("/any/where", {}, function() return "NAME" end)
-alknet.operation("/slow/NAME", {}, function() alknet.sleep(4) return 1 end)
 return {
 	on_auth = function(request)
 		return "allow", { id = "someone", scopes = { "hello" } }
@@ -69,8 +68,10 @@ def settled(nats, *servers):
     plain = natsserver.Plain(nats.port)
     plain.subscribe("settled.*")
     for n, _ in enumerate(servers):
-        plain.publish(f"alknet.bus.c.{'ab'[n]}.hello", {"who": 1}, f"settled.{n}")
-        plain.next()
+        answer = None
+        while answer is None:  # it is there, and does not listen yet
+            plain.publish(f"alknet.bus.c.{'ab'[n]}.hello", {"who": 1}, f"settled.{n}")
+            answer = plain.next()[2]
     plain.close()
 
 
@@ -281,7 +282,7 @@ def test_calls_to_the_other_server(mesh, workers):
     other.wire.close()
     assert dev.next() == {"type": "call.aborted", "id": asked["id"], "payload": {}}
     import time
-    caller.request("/dev.1/fs/read", {}, deadline=int(time.time() * 1000) + 300)
+    caller.request("/dev.1/fs/read", {}, deadline=int(time.time() * 1000) + 3000)
     asked = dev.next()
     error(caller.next(), "TIMEOUT", "1", "call.error")
     assert dev.next()["type"] == "call.aborted"
@@ -654,9 +655,11 @@ def test_nats_dies_and_comes_back(mesh):
     sender.send("x.y", "", {"n": -1})
     for peer in (here, there, member):
         assert peer.next()["payload"]["n"] == -1
-    caller.request("/slow/b")
-    caller.sync()
+    dev = b.peer()
+    assert dev.register("dev", "/slow")["type"] == "call.responded"
     settled(nats, a, b)
+    caller.request("/dev/slow")
+    assert dev.next()["type"] == "call.requested"
     nats.kill()
     error(caller.next(), "UNAVAILABLE", "1", "call.error")
     wait_until(lambda: a.metric("backend_connected") == 0 and b.metric("backend_connected") == 0, 20, "it to be noticed")

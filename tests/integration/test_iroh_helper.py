@@ -36,7 +36,7 @@ def linked(server, client):
 def fill(link):
     """As much as goes in; gives how much."""
     count = 0
-    link.settimeout(1)
+    link.settimeout(3)
     with contextlib.suppress(TimeoutError):
         while True:
             count += link.send(b"x" * 10_000)
@@ -51,15 +51,15 @@ def slow_down(namespace, kilobytes):
         pytest.skip(f"no slow way here: {error.stderr}")
 
 
-def ends_well(near, far, count, over):
+def ends_well(near, far, count, over, begun):
     """The link is closed, and the peer has all of it; later than `over`, which is when the slow way would not matter."""
     near.close()
-    closed, got = time.monotonic(), 0
+    got = 0
     with far:
         while data := far.recv(100_000):
             got += len(data)
     assert got == count
-    assert time.monotonic() - closed > over, "the way was not slow"
+    assert time.monotonic() - begun > over, "the way was not slow"
 
 
 def test_a_slow_way_has_what_was_in_a_closed_link(namespace):
@@ -67,7 +67,8 @@ def test_a_slow_way_has_what_was_in_a_closed_link(namespace):
     with pair(wrap=namespace.wrap) as (server, client):
         near, far = linked(server, client)
         slow_down(namespace, 45)
-        ends_well(near, far, fill(near), 15)
+        begun = time.monotonic()
+        ends_well(near, far, fill(near), 15, begun)
 
 
 def test_a_slow_way_has_what_waits_to_be_sent(namespace):
@@ -76,8 +77,9 @@ def test_a_slow_way_has_what_waits_to_be_sent(namespace):
         near, far = linked(server, client)
         slow_down(namespace, 60)
         near.setblocking(True)
+        begun = time.monotonic()
         near.sendall(b"x" * 600_000)
-        ends_well(near, far, 600_000, 6)
+        ends_well(near, far, 600_000, 6, begun)
 
 
 def test_bytes_that_nobody_takes_end_with_their_link():
@@ -122,8 +124,8 @@ def test_a_shortage_that_passes():
     with pair(FEW) as (server, client), descriptors_in_flight() as holder:
         client.dial(server)
         client.hear("link")
-        time.sleep(0.5)
-        holder.stdin.close()
+        time.sleep(0.1)
+        holder.kill()
         server.hear("link")
 
 

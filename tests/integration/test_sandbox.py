@@ -94,7 +94,7 @@ def test_switched_off(keys, probed):
 
 def test_flag(server, login, targets):
     serving = server("--no-sandbox", workers=1)
-    assert serving.lines("sandbox of workers", "switched off")
+    assert "switched off" in serving.wait_log("msg=\"sandbox of workers\".*").group(0)
     assert login(serving).open_channel(1, "127.0.0.1", targets.echo)
 
 
@@ -103,7 +103,7 @@ def test_workers_that_come_later_have_it_too(server, sanitized):
     if sanitized:
         pytest.skip("sanitizers need more than the sandbox gives")
     serving = server(workers=1)
-    if "seccomp" not in serving.lines("sandbox of workers")[0].replace("no seccomp", ""):
+    if "seccomp" not in serving.wait_log("msg=\"sandbox of workers\".*").group(0).replace("no seccomp", ""):
         pytest.skip("no seccomp in this build")
 
     def filtered(pid):

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from harness import net, procs
-from harness.waiting import scaled
+from harness.waiting import patient, scaled
 
 HELLO = b"\x05\x01\x00"
 LOGIN = b"\x05\x01\x02\x01\x04anna\x06secret"
@@ -76,7 +76,7 @@ def test_t68_longest_name(proxy):
 
 @pytest.mark.parametrize(("where", "code"), [("refused", 5), ("name", 4), ("blackhole", 6)])
 def test_t68_failures_have_their_reply(server, client, targets, where, code):
-    connecting = client(server("--connect-timeout", "1"))
+    connecting = client(server("--connect-timeout", "2" if where == "blackhole" else "20"))
     host, port = ("no-such-host.invalid", 80) if where == "name" else ("127.0.0.1", getattr(targets, where))
     assert answers(connecting.port, HELLO + request(host, port))[2:4] == bytes([5, code])
 
@@ -110,7 +110,7 @@ def test_t68_silence(proxy, targets):
             thread.join(scaled(30))
         # Who asked in time may be silent.
         net.ask_echo(sock)
-    assert len(took) == len(slow) and all(9 < t < scaled(12) for t in took.values()), took
+    assert len(took) == len(slow) and all(9 < t < patient(12) for t in took.values()), took
 
 
 def test_t68_another_address_warns(server, client):

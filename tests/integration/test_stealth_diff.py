@@ -114,7 +114,13 @@ def differences(probes, first, second):
 
 
 def check(probes, first, second):
+    """What differs once may be this machine's doing, what differs each time is the server's."""
     found = differences(probes, first, second)
+    for _ in range(3):
+        if not found:
+            break
+        names = {text.split(":")[0] for text in found}
+        found = differences([probe for probe in probes if probe.name in names], first, second)
     assert not found, f"{len(found)} of {len(probes)} probes see a difference:\n" + "\n".join(found[:20])
 
 

@@ -213,7 +213,7 @@ def test_a_name_that_is_no_text_hides_nothing(tls_server, authority):
     argv = [b"openssl", b"s_client", b"-quiet", b"-connect", b"127.0.0.1:%d" % serving.port, b"-servername", b"\xe9vil.example"]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as peer:
         assert peer.stdout.readline().startswith(b"SSH-2.0-")
-        (session,) = serving.call("session.list")["sessions"]
+        (session,) = serving.sessions()
         assert session["sni"] == "\\xe9vil.example"
         assert serving.call("session.show", id=session["id"])["session"]["sni"] == session["sni"]
         peer.stdin.close()
@@ -633,7 +633,10 @@ def test_t67_a_worker_that_dies_takes_no_other(tls_server, tls_client, authority
         sock.sendall(hello(authority)[:20])
         wait_until(serving.sessions, 20, "the handshake to be under way")
         os.kill(serving.workers()[0], signal.SIGKILL)
-        assert sock.recv(1) == b""
+        try:
+            assert sock.recv(1) == b""
+        except ConnectionResetError:  # it had not read them
+            pass
     wait_until(lambda: len(serving.workers()) == 1, 20, "another worker")
     serving.expected_status = None
     tls_client(serving)

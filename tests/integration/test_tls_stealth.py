@@ -265,8 +265,10 @@ def test_keyed_client_shows_a_request_to_others(server, client, authority, secre
     class To:
         port = listener.getsockname()[1]
 
-    for _ in range(2):
-        keyed_client(client, authority, tmp_path, To, secret, wait=False).expected_status = None
+    for number in range(2):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        keyed_client(client, authority, directory, To, secret, wait=False).expected_status = None
     thread.join(scaled(20))
     listener.close()
     assert len(seen) == 2 and seen[0][0] != seen[1][0]
@@ -367,24 +369,29 @@ def web(tmp_path, running_programs):
     (tmp_path / "nginx.conf").write_text(NGINX.format(dir=tmp_path, ws=listener.getsockname()[1]))
     program = procs.Program([nginx, "-p", tmp_path, "-c", tmp_path / "nginx.conf", "-e", tmp_path / "error.log"], tmp_path / "nginx.log")
     running_programs.append(program)
-    wait_until(lambda: (tmp_path / "web.sock").exists(), 20, "nginx to listen")
+    wait_until(lambda: listens(tmp_path / "web.sock"), 20, "nginx to listen")
     thread = threading.Thread(target=echo_websocket, args=(listener,), daemon=True)
     thread.start()
     yield tmp_path
     listener.close()
 
 
+def listens(path):
+    with socket.socket(socket.AF_UNIX) as sock:
+        return sock.connect_ex(str(path)) == 0
+
+
 @pytest.mark.parametrize("keyed", [False, True])
 def test_upstream(stealth, client, authority, secret, tmp_path, targets, web, keyed):  # noqa: F811
     conf = {"stealth_upstream": web / "web.sock", **({"stealth_secret_file": secret} if keyed else {})}
-    serving = stealth("--handshake-timeout", "1", conf=lua(**conf))
+    serving = stealth("--handshake-timeout", "4", conf=lua(**conf))
     curl = ["curl", "-sS", "--http1.1", "--cacert", authority.path("ca.pem"), "--resolve", f"{NAME}:{serving.port}:127.0.0.1"]
     base = f"https://{NAME}:{serving.port}"
     assert subprocess.run([*curl, base + "/small"], capture_output=True, check=True, timeout=scaled(20)).stdout == b"a real page\n"
     big = subprocess.run([*curl, base + "/big"], capture_output=True, check=True, timeout=scaled(60)).stdout
     assert big == (web / "www" / "big").read_bytes()
-    # Longer than a handshake may take: three seconds.
-    slow = subprocess.run([*curl, "--limit-rate", "8M", base + "/big"], capture_output=True, check=True, timeout=scaled(60)).stdout
+    # Longer than a handshake may take: eight seconds.
+    slow = subprocess.run([*curl, "--limit-rate", "3M", base + "/big"], capture_output=True, check=True, timeout=scaled(60)).stdout
     assert slow == big
     if keyed:
         with net.socks_connect(keyed_client(client, authority, tmp_path, serving, secret).port, "127.0.0.1", targets.echo) as sock:

