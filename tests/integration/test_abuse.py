@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Sources that misbehave, bans, and counters that go down however a session ends (THREATS 1 to 5)."""
 
+import contextlib
 import os
 import random
 import signal
@@ -248,7 +249,8 @@ class Ends:
         wire = self.in_()
         wire.open_channel(1, "127.0.0.1", self.targets.echo)
         for session in self.serving.sessions():
-            self.serving.call("session.kill", id=session["id"])
+            with contextlib.suppress(AdminError):  # it has just ended
+                self.serving.call("session.kill", id=session["id"])
         wire.sock.close()
 
     def worker_killed(self):

@@ -170,6 +170,8 @@ def test_many_calls_of_others(mesh):
     for identity in ["i0", "i1", "i2", ""]:
         alive()
         for n in range(share):
+            if n % 500 == 0:
+                alive()
             ask(identity, f"{identity}{n}")
             asked += 1
         for n in range(share):

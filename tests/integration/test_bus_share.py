@@ -142,7 +142,7 @@ def test_short_answers_to_a_worker_that_does_not_keep_up(bus):
 def test_many_long_lists_at_once(bus, tmp_path):
     """One list is made in a turn of the loop, and no further than a frame: the watchdog sees a worker that lives."""
     path = tmp_path / "bus.sock"
-    server = bus(1, max_channels=256, bus={"listen": f"unix:{path}"})
+    server = bus(1, max_channels=256, bus={"listen": f"unix:{path}"}, watchdog_timeout=20)
     operations = [{"name": f"/{n:03}".ljust(190, "x")} for n in range(256)]
     spokes, askers = [Local(path) for _ in range(64)], [Local(path) for _ in range(160)]
     for n, spoke in enumerate(spokes):

@@ -245,7 +245,23 @@ class WorkerWalk(Walk):
         self.settle(None)
 
 
-class SupervisorWalk(Walk):
+class Asked:
+    """One that answers questions: what is open while one connection of ours is, less that one. By its second answer those
+    that came before it have gone, which no look from outside can tell."""
+
+    def admin(self):
+        return self.serving.admin
+
+    def baseline(self):
+        with procs.AdminClient(self.admin()) as admin:
+            for _ in range(2):
+                admin.call("status")
+            found = self.open()
+        found.remove("socket")
+        return found
+
+
+class SupervisorWalk(Asked, Walk):
     # How a question is lost. AssertionError: the admin socket closed without an answer.
     UNANSWERED = (procs.AdminError, OSError, ValueError, AssertionError)
 
@@ -273,7 +289,7 @@ class SupervisorWalk(Walk):
         raise AssertionError(f"the server ended {self.serving.popen.poll()}: {what}\n{self.log()[-3000:]}")
 
 
-class ClientWalk(Walk):
+class ClientWalk(Asked, Walk):
     """`alknet connect` makes a session, and a connection through it; `serving` is a server that nothing happens to."""
 
     LOSS = (procs.AdminError, net.ProxyRefused, OSError, EOFError, ValueError, AssertionError)
@@ -295,6 +311,9 @@ class ClientWalk(Walk):
 
     def look(self):
         return self.client.pid
+
+    def admin(self):
+        return self.client.admin
 
     def session(self, timeout=20):
         self.client.call("reconnect", timeout)

@@ -21,7 +21,7 @@ class Restartable:
 
     def __init__(self, kind, server, sshd, tmp_path, running_programs):
         self.kind, self.server, self.tmp_path, self.programs = kind, server, tmp_path, running_programs
-        self.running = server() if kind == "alknet" else sshd()
+        self.running = server(listen=f"127.0.0.1:{net.free_port()}") if kind == "alknet" else sshd()
         self.port = self.running.port
         self.user = getattr(self.running, "user", "tester")
 

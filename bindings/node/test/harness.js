@@ -13,16 +13,19 @@ const { once } = require('events');
 const top = path.join(__dirname, '..');
 const napi = require('..');
 
-// A file of tests that hangs ends after five minutes, with the name of its test. (What is started from one has no tests, and
+// A test that hangs ends its file after five minutes, with its name. (What is started from one has no tests, and
 // node:test would hear of its exceptions.)
 if (require.main?.filename.endsWith('.test.js')) {
 	let running = 'the file itself';
-
-	require('node:test').beforeEach((t) => (running = t?.name ?? running));
-	setTimeout(() => {
+	const timer = setTimeout(() => {
 		console.error(`${require.main.filename} hangs: ${running}`);
 		process.exit(1);
 	}, 300000).unref();
+
+	require('node:test').beforeEach((t) => {
+		running = t?.name ?? running;
+		timer.refresh();
+	});
 }
 
 let made;

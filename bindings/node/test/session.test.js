@@ -159,9 +159,8 @@ test('reconnect: of a stream that is given up while it waits nothing is left', a
 	controller.abort();
 	await assert.rejects(opening[0], aborted);
 	await assert.rejects(opening[2], aborted);
-	for (const end = Date.now() + 5000; gone < 2 && Date.now() < end;)
+	while (gone < 2)
 		await turn();
-	assert.strictEqual(gone, 2);
 	await session.close();
 	await assert.rejects(opening[1], { code: 'ERR_ALKNET_CLOSED' });
 });
@@ -202,7 +201,7 @@ test('reconnect: open() ends in time also where the loss was not heard of yet', 
 	h.impatient(t, 10000);
 	run.child.kill('SIGKILL');
 	// Meanwhile the loop hears of it.
-	Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1500);
+	Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 4000);
 	assert.ok(session.connected);
 	const opening = session.open('alknet-control:1');
 
