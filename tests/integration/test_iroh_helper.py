@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from harness import iroh
+from harness import iroh, procs
+from harness.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not iroh.is_built(), reason="iroh is not built: configure found no cargo that is new enough")
 
@@ -122,9 +123,10 @@ FEW = "ulimit -n 100;"
 def test_a_shortage_that_passes():
     """A link cannot be handed over now, and can a moment later."""
     with pair(FEW) as (server, client), descriptors_in_flight() as holder:
+        before = len(procs.open_files(server.popen.pid))
         client.dial(server)
         client.hear("link")
-        time.sleep(0.1)
+        wait_until(lambda: len(procs.open_files(server.popen.pid)) > before, 20, "the link that it cannot hand over")
         holder.kill()
         server.hear("link")
 
