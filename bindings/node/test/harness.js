@@ -240,10 +240,10 @@ async function alknetServe(t, args = []) {
 	return { address, run };
 }
 
-// Another node, that runs `code` with what it needs.
+// Another node, that runs `code` with what it needs. What it leaves when a signal ends it lies in our own directory.
 function script(t, code, options = {}) {
 	return program(t, process.execPath, [...(options.flags ?? []), '-e', code], {
-		env: { ...process.env, ...options.env, TOP: top },
+		env: { ...process.env, TMPDIR: keys().dir, ...options.env, TOP: top },
 	});
 }
 
