@@ -120,7 +120,7 @@ static int fd_write(int fd, const char *text)
 	return fsync(fd) == 0 ? 0 : -errno;
 }
 
-/* So that the new name outlives a loss of power. */
+/* So that what names there are outlives a loss of power. */
 static void dir_sync(const char *dir)
 {
 	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -149,8 +149,8 @@ void acme_state_remove(const char *dir, const char *name)
 {
 	char path[PATH_SIZE];
 
-	if (path_make(path, dir, name, NULL) == 0)
-		unlink(path);
+	if (path_make(path, dir, name, NULL) == 0 && unlink(path) == 0)
+		dir_sync(dir);
 }
 
 int acme_state_write(const char *dir, const char *name, const char *text, struct alk_err *err)
