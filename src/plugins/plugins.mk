@@ -43,9 +43,9 @@ else
 plugins_tls_la_SOURCES += src/plugins/transports/tls/acme_none.c
 endif
 plugins_alknet_acme_SOURCES = $(ACME_SOURCES) src/plugins/transports/tls/acme_account.c \
-	src/plugins/transports/tls/acme_answer.c src/plugins/transports/tls/acme_order.c \
-	src/plugins/transports/tls/acme_renewal.c src/plugins/transports/tls/acme_wire.c \
-	src/plugins/transports/tls/alknet_acme.c
+	src/plugins/transports/tls/acme_answer.c src/plugins/transports/tls/acme_backoff.c \
+	src/plugins/transports/tls/acme_order.c src/plugins/transports/tls/acme_renewal.c \
+	src/plugins/transports/tls/acme_wire.c src/plugins/transports/tls/alknet_acme.c
 plugins_alknet_acme_CPPFLAGS = $(AM_CPPFLAGS) -DALKNET_VERSION='"$(VERSION)"'
 plugins_alknet_acme_CFLAGS = $(AM_CFLAGS) $(PIE_CFLAGS) $(OPENSSL_CFLAGS) $(CURL_CFLAGS)
 plugins_alknet_acme_LDFLAGS = $(AM_LDFLAGS) $(PIE_LDFLAGS)

@@ -61,11 +61,15 @@ if WITH_TLS
 PLUGIN_TESTS += tests/unit/test_tls_pump tests/unit/test_tls_tickets
 endif
 if WITH_ACME
-PLUGIN_TESTS += tests/unit/test_acme_renewal
+PLUGIN_TESTS += tests/unit/test_acme_backoff tests/unit/test_acme_renewal
 endif
 check_PROGRAMS += $(PLUGIN_TESTS)
 TESTS += $(PLUGIN_TESTS)
 endif
+tests_unit_test_acme_backoff_SOURCES = tests/unit/test_acme_backoff.c $(ACME_SOURCES) \
+	src/plugins/transports/tls/acme_backoff.c
+tests_unit_test_acme_backoff_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS) $(CURL_CFLAGS) $(JANSSON_CFLAGS)
+tests_unit_test_acme_backoff_LDADD = $(LDADD) $(OPENSSL_LIBS) $(JANSSON_LIBS)
 tests_unit_test_acme_renewal_SOURCES = tests/unit/test_acme_renewal.c \
 	src/plugins/transports/tls/acme_renewal.c src/plugins/transports/tls/acme_text.c
 tests_unit_test_acme_renewal_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS) $(CURL_CFLAGS) $(JANSSON_CFLAGS)

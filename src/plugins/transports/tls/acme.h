@@ -11,6 +11,7 @@
  *               acme_account.c directory and account
  *               acme_order.c   order, challenge, certificate
  *               acme_renewal.c when
+ *               acme_backoff.c when not, across restarts
  *               acme_wire.c    HTTPS by libcurl, signed requests, nonces
  *               acme_jose.c    JWK and JWS (RFC 7515, 7517, 7638)
  *               acme_answer.c  http-01: a listener that answers one URL

@@ -67,6 +67,7 @@ int acme_pair_read(const char *pem, const json_t *names, struct acme_pair *pair,
 #define ACME_ACCOUNT "account.key"
 #define ACME_ACCOUNT_NEXT "account-next.key"
 #define ACME_CERTIFICATE "certificate.pem"
+#define ACME_BACKOFF "backoff.json"
 
 /* Make the directory if need be, and see that it can be written by us alone. */
 int acme_state_check(const char *dir, struct alk_err *err);
@@ -221,5 +222,18 @@ time_t acme_renewal_time(const struct acme_pair *pair);
 time_t acme_renewal_ask(struct acme_client *client, time_t *again);
 /* After the n-th failure in a row: seconds, from a minute to six hours. */
 time_t acme_renewal_backoff(unsigned failures);
+
+/* ---- acme_backoff.c: what the CA counts goes on when the server ends, in ACME_BACKOFF ---- */
+
+/* Keep that the CA was asked now, that this makes `failures` in a row with client->early, the last
+ * of them `error`, and that the next attempt is in `wait` seconds. A notice if that cannot be
+ * done. */
+void acme_backoff_keep(struct acme_client *client, unsigned failures, time_t wait,
+		       const char *error);
+void acme_backoff_clear(struct acme_client *client);
+/* Wait on, if it was kept with these settings: client->pause, failures, early and last_error are
+ * what is kept or what they were, whichever is more. A file that is damaged is a notice and goes.
+ * true: there was no pause, and now there is. */
+bool acme_backoff_load(struct acme_client *client);
 
 #endif

@@ -23,6 +23,7 @@
 /* The longest wait at once: the wall clock may be set meanwhile. */
 #define TURN_MS 30000
 #define LOCK_MS 200
+#define CUT_OFF "alknet-acme was ended while it asked the CA"
 
 /* ---- the supervisor ---- */
 
@@ -130,11 +131,8 @@ static void status_say(struct acme_client *c, const char *state)
 
 static int attempt(struct acme_client *c, struct alk_err *err)
 {
-	/* Before the CA counts an order that nothing comes of. */
-	int rc = acme_state_check(c->state_dir, err);
+	int rc = acme_account_open(c, err);
 
-	if (rc == 0)
-		rc = acme_account_open(c, err);
 	if (rc == 0 && c->new_key)
 		rc = acme_account_rekey(c, err);
 	if (rc == 0)
@@ -142,37 +140,66 @@ static int attempt(struct acme_client *c, struct alk_err *err)
 	return rc < 0 ? rc : acme_order_run(c, err);
 }
 
+static void renewed(struct acme_client *c)
+{
+	time_t wait;
+
+	c->issued++;
+	c->failures = 0;
+	c->last_error[0] = '\0';
+	c->due = acme_renewal_time(&c->pair);
+	c->pause = 0;
+	/* One that is past two thirds of its life when it comes, or this clock is wrong. */
+	c->early = time(NULL) >= c->due ? c->early + 1 : 0;
+	if (c->early == 0) {
+		acme_backoff_clear(c);
+		return;
+	}
+	wait = acme_renewal_backoff(c->early);
+	c->pause = acme_client_clock() + wait;
+	acme_backoff_keep(c, 0, wait, "");
+}
+
+static void failed(struct acme_client *c, bool asked, const char *error)
+{
+	time_t now = acme_client_clock();
+
+	c->failed++;
+	c->failures++;
+	snprintf(c->last_error, sizeof(c->last_error), "%s", error);
+	c->due = 0;
+	c->pause = now + acme_renewal_backoff(c->failures);
+	if (c->pause < c->retry_after)
+		c->pause = c->retry_after;
+	if (asked)
+		acme_backoff_keep(c, c->failures, c->pause - now, c->last_error);
+}
+
 static void renew(struct acme_client *c)
 {
 	struct alk_err err = {""};
+	bool asked;
 	int rc;
 
 	c->retry_after = 0;
 	status_say(c, "ordering");
-	rc = attempt(c, &err);
+	/* Before the CA counts an order that nothing comes of. */
+	rc = acme_state_check(c->state_dir, &err);
+	asked = rc == 0;
+	if (asked) {
+		/* If the server ends meanwhile it has failed. */
+		acme_backoff_keep(c, c->failures + 1, acme_renewal_backoff(c->failures + 1),
+				  CUT_OFF);
+		rc = attempt(c, &err);
+	}
 	if (rc == 0 && c->new_key) /* asked for meanwhile */
 		rc = acme_account_rekey(c, &err);
 	/* Whoever asked is answered: what comes by itself is a certificate alone. */
 	c->renew = c->new_key = false;
-	if (rc == 0) {
-		c->issued++;
-		c->failures = 0;
-		c->last_error[0] = '\0';
-		c->due = acme_renewal_time(&c->pair);
-		c->pause = 0;
-		/* One that is past two thirds of its life when it comes, or this clock is wrong. */
-		c->early = time(NULL) >= c->due ? c->early + 1 : 0;
-		if (c->early > 0)
-			c->pause = acme_client_clock() + acme_renewal_backoff(c->early);
-	} else {
-		c->failed++;
-		c->failures++;
-		snprintf(c->last_error, sizeof(c->last_error), "%s", err.text);
-		c->due = 0;
-		c->pause = acme_client_clock() + acme_renewal_backoff(c->failures);
-		if (c->pause < c->retry_after)
-			c->pause = c->retry_after;
-	}
+	if (rc == 0)
+		renewed(c);
+	else
+		failed(c, asked, err.text);
 	status_say(c, "waiting");
 	acme_client_say(c, json_pack("{s:s, s:o}", "event", "done", "error",
 				     rc < 0 ? acme_text_json(c->last_error) : json_null()));
@@ -256,8 +283,7 @@ static void past_take(struct acme_client *c, const json_t *past)
 	if (strcmp(acme_text_of(past, "state"), "ordering") == 0) {
 		c->failures++;
 		c->failed++;
-		snprintf(c->last_error, sizeof(c->last_error),
-			 "alknet-acme was ended while it asked the CA");
+		snprintf(c->last_error, sizeof(c->last_error), CUT_OFF);
 		left = acme_renewal_backoff(c->failures);
 	}
 	if (left > ACME_RETRY_AFTER_MAX)
@@ -295,6 +321,22 @@ static int client_start(struct acme_client *c, struct alk_err *err)
 	return rc < 0 ? rc : state_lock(c, err);
 }
 
+/* For who wonders why nothing happens after a start. */
+static void backoff_say(struct acme_client *c)
+{
+	time_t next = next_of(c);
+	char at[32];
+	struct tm tm;
+
+	if (next <= c->due)
+		return;
+	strftime(at, sizeof(at), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&next, &tm));
+	acme_client_notice(
+		c,
+		"the CA is not asked before %s, because of an attempt before the start (alknet-admin acme renew asks now): %s",
+		at, c->failures > 0 ? c->last_error : "the certificate was due when it came");
+}
+
 /* The CA is asked while there is time; its word counts more than two thirds. */
 static void window_look(struct acme_client *c, time_t *again)
 {
@@ -324,6 +366,7 @@ int main(void)
 	struct acme_client c = {0};
 	struct alk_err err = {""};
 	time_t again = 1;
+	bool waits;
 
 	if (client_start(&c, &err) < 0) {
 		c.failures++;
@@ -335,8 +378,11 @@ int main(void)
 		json_decref(c.settings);
 		return 1;
 	}
+	waits = acme_backoff_load(&c);
 	certificate_load(&c);
 	status_say(&c, "waiting");
+	if (waits)
+		backoff_say(&c);
 	for (;;) {
 		if (is_due(&c)) {
 			renew(&c);
