@@ -35,7 +35,7 @@ static void tables_print(void)
 		       own->labels, own->help);
 	}
 	for (int h = 0; h < ALK_HISTOGRAM_COUNT; h++)
-		printf("| `%s` | histogram | serve | le | %s |\n", alk_histogram_info[h].name,
+		printf("| `%s` | histogram | both | le | %s |\n", alk_histogram_info[h].name,
 		       alk_histogram_info[h].help);
 	for (int m = 0; m < ALK_METRIC_COUNT; m++)
 		printf("| `%s` | %s | %s | | %s |\n", alk_metric_info[m].name,

@@ -711,6 +711,11 @@ uint64_t alk_loop_now(const struct alk_loop *loop)
 	return loop->woken / NS_PER_MS;
 }
 
+uint64_t alk_loop_now_us(const struct alk_loop *loop)
+{
+	return loop->woken / (NS_PER_MS / 1000);
+}
+
 void alk_loop_set_last(struct alk_loop *loop, alk_task_fn *last, void *user)
 {
 	loop->last = last;

@@ -28,6 +28,9 @@ bool alk_loop_is_guest(const struct alk_loop *loop);
 /* `last` runs at the end of each turn, after all tasks and before the loop sleeps; NULL ends
  * that. */
 void alk_loop_set_last(struct alk_loop *loop, alk_task_fn *last, void *user);
+/* alk_loop_now() in microseconds, of the same clock as alk_board_now_us(): as old as this turn is,
+ * for it asks no clock. */
+uint64_t alk_loop_now_us(const struct alk_loop *loop);
 /* Time went by outside of the loop's callbacks. */
 void alk_loop_refresh(struct alk_loop *loop);
 /* Whether the loop may be told to pause: nothing on it minds a moment. A program's loop never

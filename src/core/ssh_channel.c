@@ -16,6 +16,7 @@
 #include <string.h>
 #include <libssh/server.h>
 #include "board.h"
+#include "loop_private.h"
 #include "pump.h"
 #include "readahead.h"
 #include "ssh_session.h"
@@ -57,7 +58,7 @@ struct alk_channel {
 	uint8_t *backlog;
 	uint32_t backlog_len, backlog_off, unread;
 	uint64_t id, bytes_in, bytes_out, since;
-	uint64_t asked_us; /* when the peer asked for it */
+	uint64_t asked_us; /* when it was asked for; 0 = how long that took is not counted */
 	uint64_t asked_at; /* loop time when we did */
 	struct alk_window window;
 	uint32_t widest; /* the most that was ever asked for by a wide window */
@@ -435,6 +436,9 @@ static int channel_ask(struct alk_channel *c, const struct alk_destination *to)
 int alk_ssh_channel_ask(struct alk_channel *c, const struct alk_destination *to)
 {
 	c->number = c->s->opens++;
+	/* Why another one failed is no open of anybody's. */
+	if (strcmp(to->host, ALK_REASON_HOST) != 0)
+		c->asked_us = alk_loop_now_us(c->s->loop);
 	return channel_ask(c, to);
 }
 
@@ -491,12 +495,22 @@ static void on_reason(struct alk_channel *c, enum alk_open_failure why)
 	channel_work_later(c);
 }
 
+/* The peer's answer is there. It is counted once, however often it is seen; the end of the session is
+ * none. */
+static void channel_answered(struct alk_channel *c)
+{
+	if (c->asked_us && !c->s->dying)
+		alk_observe(ALK_H_OPEN, alk_loop_now_us(c->s->loop) - c->asked_us);
+	c->asked_us = 0;
+}
+
 static void channel_refused(struct alk_channel *c)
 {
 	char text[128];
 	enum alk_open_failure why = channel_failure(c, text, sizeof(text));
 	bool unsaid = why == ALK_OPEN_CONNECT_FAILED && text[0] == '\0';
 
+	channel_answered(c);
 	if (unsaid && !c->back && channel_peer_is_ours(c) && c->ops->refused) {
 		c->query = alk_ssh_reason_ask(c->s, c->number, on_reason, c);
 		if (c->query)
@@ -527,6 +541,7 @@ static bool channel_check_open(struct alk_channel *c)
 		}
 	}
 	c->state = CHANNEL_OPEN;
+	channel_answered(c);
 	alk_ssh_took(c->s, alk_loop_now(c->s->loop) - c->asked_at);
 	c->opened_told = true;
 	free(c->to);
@@ -579,6 +594,7 @@ static bool channel_work(struct alk_channel *c)
 		if (!ssh_channel_is_open(c->ch) && !c->remote_closed &&
 		    channel_open_step(c) == SSH_AGAIN)
 			return true;
+		channel_answered(c);
 		if (ssh_channel_is_open(c->ch)) {
 			c->state = CHANNEL_OPEN;
 			channel_send_close(c);

@@ -13,6 +13,7 @@
 #include <alknet/dial.h>
 #include <alknet/log.h>
 #include <alknet/transport.h>
+#include "board.h"
 #include "client.h"
 #include "knownhosts.h"
 #include "loader.h"
@@ -52,6 +53,7 @@ struct alk_client {
 	struct alk_link link;	    /* as the transport said; its fd until the library has it */
 	enum alk_client_failure failure;
 	struct alk_timer *deadline, *tick;
+	uint64_t since_us;    /* when the deadline was started last */
 	struct alk_task down; /* a failure before there is a session */
 	int rc;
 	struct alk_err err;
@@ -194,6 +196,7 @@ static void client_give_fd(struct alk_client *c, int rc)
 
 static void client_start_deadline(struct alk_client *c)
 {
+	c->since_us = alk_board_now_us();
 	alk_timer_start(c->deadline, (uint64_t)alk_options_int(c->values, "handshake_timeout"));
 }
 
@@ -253,6 +256,7 @@ static int step_auth(struct alk_client *c)
 		c->state = ALK_CLIENT_UP;
 		alk_ssh_up(&c->ssh);
 		alk_timer_stop(c->deadline);
+		alk_observe(ALK_H_HANDSHAKE, alk_board_now_us() - c->since_us);
 		on_tick(c);
 		c->ops->up(c->user);
 		if (c->forwards && c->state == ALK_CLIENT_UP)

@@ -215,6 +215,7 @@ def test_metrics_and_log_level(steered):
     _, connecting = steered()
     text = admin(connecting, "metrics").stdout
     assert "\nalknet_client_up 1\n" in text and "\nalknet_client_reconnects_total 0\n" in text
+    assert "\nalknet_handshake_duration_seconds_count 1\n" in text and "\nalknet_open_duration_seconds_count 0\n" in text
     assert connecting.call("log.level") == {"level": "warn"}
     assert connecting.call("log.level", level="debug") == {"level": "debug"}
 

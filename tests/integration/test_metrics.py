@@ -78,6 +78,18 @@ def value(found, name):
     return sample.value
 
 
+def durations(found, of):
+    """How many there were, of each bucket by its end, and for how many seconds in all."""
+    name = f"alknet_{of}_duration_seconds"
+    samples = found[name].samples
+    buckets = {float(s.labels["le"]): s.value for s in samples if s.name == name + "_bucket"}
+    (count,) = (s.value for s in samples if s.name == name + "_count")
+    (total,) = (s.value for s in samples if s.name == name + "_sum")
+    assert list(buckets) == sorted(buckets) and list(buckets.values()) == sorted(buckets.values()), name
+    assert buckets[float("inf")] == count, name
+    return count, buckets, total
+
+
 def test_of_the_server(observed, login, targets, workers):
     """What Prometheus reads is what the admin socket says, what the document has, and there from the start."""
     serving = observed(workers=workers)
@@ -93,12 +105,9 @@ def test_of_the_server(observed, login, targets, workers):
     wire.open_channel(1, "127.0.0.1", targets.echo)
     again = families(ask(serving.http, "/metrics")[1])
     assert value(again, "alknet_sessions_authenticated") == 1 and value(again, "alknet_channels") == 1
-    for name in ("alknet_handshake_duration_seconds", "alknet_open_duration_seconds"):
-        samples = {s.name.removeprefix(name) + s.labels.get("le", ""): s.value for s in again[name].samples}
-        assert samples["_count"] == samples["_bucket+Inf"] == 1, name
-        assert 0 < samples["_sum"] < scaled(30), name
-        buckets = [s.value for s in again[name].samples if s.name.endswith("_bucket")]
-        assert buckets == sorted(buckets), name
+    for of in ("handshake", "open"):
+        count, _, total = durations(again, of)
+        assert count == 1 and 0 < total < scaled(30), of
     printed = families(serving.call("metrics")["text"])
     assert set(printed) == set(again)
 
@@ -133,6 +142,60 @@ def test_of_the_client(observed, client, tmp_path):
     assert ask(port, "/readyz")[1] == "there is no session\n"
     assert ask(port, "/livez")[0] == 200
     assert health(connecting) == (3, "there is no session")
+
+
+@pytest.mark.parametrize("peer", ["alknet", "sshd"])
+def test_durations_at_the_client(server, sshd, client, tmp_path, targets, peer):
+    """One for each login and for each open that was answered, whatever the answer; why one was refused is no open."""
+    serving = server() if peer == "alknet" else sshd()
+    user = {} if peer == "alknet" else {"user": serving.user}
+    forward = f"127.0.0.1:0:127.0.0.1:{targets.echo}"
+    flags = ["--forward", forward, "--remote-forward", forward, "--metrics-listen", "127.0.0.1:0", "--admin-socket", tmp_path / "client.sock"]
+    connecting = client(serving, *flags, **user)
+    port = metrics_port(connecting)
+
+    def seen(of):
+        return durations(families(ask(port, "/metrics")[1]), of)
+
+    count, _, total = seen("handshake")
+    assert count == 1 and 0 < total < scaled(30)
+    assert seen("open")[0] == 0
+    for n in range(3):
+        with net.socks_connect(connecting.port, "127.0.0.1", targets.echo) as sock:
+            net.ask_echo(sock)
+        with pytest.raises(net.ProxyRefused):
+            net.socks_connect(connecting.port, "127.0.0.1", net.free_port())
+        assert seen("open")[0] == 2 * (n + 1)
+    with net.connect(connecting.forward_port()) as sock:
+        net.ask_echo(sock)
+        assert seen("open")[0] == 7
+
+    def held():
+        return next((row["port"] for row in connecting.call("forward.list")["forwards"] if row.get("state") == "held"), None)
+
+    with net.connect(wait_until(held, 10, "the server to listen")) as sock:
+        net.ask_echo(sock)
+        assert seen("open")[0] == 8 and 0 < seen("open")[2] < scaled(30)
+    connecting.call("reconnect")
+    wait_until(lambda: seen("handshake")[0] == 2, 20, "another login")
+    serving.stop()
+    connecting.call("reconnect")
+    wait_until(lambda: value(families(ask(port, "/metrics")[1]), "alknet_client_failures_total") > 0, 20, "an attempt that fails")
+    assert seen("handshake")[0] == 2 and seen("open")[0] == 8
+    for of in ("handshake", "open"):
+        assert seen(of) == durations(families(connecting.call("metrics")["text"]), of)
+
+
+def test_an_open_that_the_application_gave_up(server, client, tmp_path, targets):
+    """It is counted when the server answers it, with all the time that took."""
+    connecting = client(server("--connect-timeout", "1"), "--metrics-listen", "127.0.0.1:0", "--admin-socket", tmp_path / "client.sock")
+    port = metrics_port(connecting)
+    with net.connect(connecting.port) as sock:
+        sock.sendall(b"\x05\x01\x00\x05\x01\x00" + net.socks_address("127.0.0.1", "name") + targets.blackhole.to_bytes(2, "big"))
+        wait_until(lambda: connecting.call("status")["channels"] == 1, 20, "the open to be asked for")
+    wait_until(lambda: connecting.call("status")["channels"] == 0, 20, "the server's answer")
+    count, buckets, _ = durations(families(ask(port, "/metrics")[1]), "open")
+    assert count == 1 and buckets[0.5] == 0
 
 
 def health(running):
