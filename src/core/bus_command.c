@@ -23,37 +23,38 @@
 #define PATTERNS_MAX 256
 #define ANSWER_MS 60000 /* of what is not a call */
 
-#define BUS_FLAG                                                                                                         \
-	{                                                                                                                \
-		"bus", "unix:PATH",                                                                                      \
-			"the socket; without it ALKNET_BUS, /run/alknet/bus.sock, or alknet/bus.sock in XDG_RUNTIME_DIR" \
+#define BUS_FLAG                                                                                                          \
+	{                                                                                                                 \
+		"bus", "unix:PATH",                                                                                       \
+			"the socket; without it ALKNET_BUS, /run/alknet/bus.sock, or alknet/bus.sock in XDG_RUNTIME_DIR", \
+			NULL                                                                                              \
 	}
 #define HELP_FLAG                                                                                  \
 	{                                                                                          \
-		"help", NULL, "print this (-h)"                                                    \
+		"help", NULL, "print this (-h)", NULL                                              \
 	}
 
 const struct alk_flag alk_pub_flags[] = {
 	BUS_FLAG,
-	{"retain", NULL, "keep it as the topic's last value; the payload must be an object"},
+	{"retain", NULL, "keep it as the topic's last value; the payload must be an object", NULL},
 	HELP_FLAG,
 	{0},
 };
 
 const struct alk_flag alk_sub_flags[] = {
 	BUS_FLAG,
-	{"count", "N", "end after so many events"},
-	{"group", "NAME", "share the events with the others of this group: each goes to one"},
-	{"replay", "last", "begin with the topics' last values"},
-	{"timeout", "TIME", "end after so long; with --count that is a failure"},
+	{"count", "N", "end after so many events", NULL},
+	{"group", "NAME", "share the events with the others of this group: each goes to one", NULL},
+	{"replay", "last", "begin with the topics' last values", NULL},
+	{"timeout", "TIME", "end after so long; with --count that is a failure", NULL},
 	HELP_FLAG,
 	{0},
 };
 
 const struct alk_flag alk_call_flags[] = {
 	BUS_FLAG,
-	{"timeout", "TIME", "how long it may take; without it as long as the bus lets it"},
-	{"deadline", "MS", "the same as milliseconds since 1970"},
+	{"timeout", "TIME", "how long it may take; without it as long as the bus lets it", NULL},
+	{"deadline", "MS", "the same as milliseconds since 1970", NULL},
 	HELP_FLAG,
 	{0},
 };

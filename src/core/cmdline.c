@@ -447,15 +447,22 @@ static void secret_files_print(FILE *out, unsigned role)
 		fputs(".\n", out);
 }
 
+const char *alk_cmdline_flag_help(const struct alk_flag *flag, char *text, size_t size)
+{
+	snprintf(text, size, "%s%s%s", flag->of != NULL ? flag->of : "",
+		 flag->of != NULL ? ": " : "", flag->help);
+	return text;
+}
+
 static void flags_help(const struct alk_flag *flag, FILE *out)
 {
-	char left[128];
+	char left[128], text[512];
 
 	fputc('\n', out);
 	for (; flag->name != NULL; flag++) {
 		snprintf(left, sizeof(left), "      --%s%s%s", flag->name,
 			 flag->arg != NULL ? " " : "", flag->arg != NULL ? flag->arg : "");
-		entry_print(out, left, flag->help);
+		entry_print(out, left, alk_cmdline_flag_help(flag, text, sizeof(text)));
 	}
 }
 

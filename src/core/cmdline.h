@@ -30,10 +30,13 @@ struct alk_flag {
 	const char *name; /* without the dashes */
 	const char *arg;
 	const char *help;
+	const char *of; /* the command's first argument that it goes with; NULL: with any */
 };
 extern const struct alk_flag alk_policy_flags[];				 /* policy_main.c */
 extern const struct alk_flag alk_pub_flags[], alk_sub_flags[], alk_call_flags[]; /* bus_command.c */
 
+/* What the help and the manual say of it, `of` before it. Gives `text`. */
+const char *alk_cmdline_flag_help(const struct alk_flag *flag, char *text, size_t size);
 /* One flag; `value` is NULL where it takes none, and borrowed for the program's life. 0, or -errno
  * with `err`. */
 typedef int alk_flag_take(void *user, const char *name, const char *value, struct alk_err *err);

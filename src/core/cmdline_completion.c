@@ -96,6 +96,7 @@ static void flags_of_list(const struct alk_flag *list, struct alk_completion_com
 				     ? ALK_COMPLETE_FILE
 				     : ALK_COMPLETE_NOTHING;
 		flag->help = list->help;
+		flag->of = list->of;
 	}
 }
 

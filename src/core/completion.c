@@ -18,6 +18,17 @@ static void function_name(FILE *out, const char *program)
 		fputc(*program == '-' ? '_' : *program, out);
 }
 
+/* How many flags stand together that go with the same argument. */
+static size_t flags_together(const struct alk_completion_flag *flags, size_t n)
+{
+	size_t together = 1;
+
+	while (together < n && (flags->of == NULL) == (flags[together].of == NULL) &&
+	       (flags->of == NULL || strcmp(flags->of, flags[together].of) == 0))
+		together++;
+	return together;
+}
+
 /* --- bash ------------------------------------------------------------------------------------- */
 
 static void bash_values(FILE *out, const char *command, const struct alk_completion_flag *flag)
@@ -33,7 +44,7 @@ static void bash_values(FILE *out, const char *command, const struct alk_complet
 
 	if (flag->arg == NULL)
 		return;
-	fprintf(out, "\t%s:%s) ", command, flag->name);
+	fprintf(out, "\t%s:%s:%s) ", command, flag->of != NULL ? flag->of : "*", flag->name);
 	if (flag->kind == ALK_COMPLETE_WORDS)
 		fprintf(out, "mapfile -t COMPREPLY < <(compgen -W '%s' -- \"$cur\")", flag->words);
 	else
@@ -50,9 +61,20 @@ static void bash_flags(FILE *out, const struct alk_completion_flag *flags, size_
 static void bash_command(FILE *out, const struct alk_completion *c,
 			 const struct alk_completion_command *command)
 {
+	size_t n;
+
 	fprintf(out, "\t%s)\n\t\twords='", command->name);
-	bash_flags(out, command->flags, command->n_flags);
 	bash_flags(out, c->flags, c->n_flags);
+	for (size_t i = 0; i < command->n_flags; i += n) {
+		const struct alk_completion_flag *flags = command->flags + i;
+
+		n = flags_together(flags, command->n_flags - i);
+		if (flags->of != NULL)
+			fprintf(out, "'\n\t\t[[ $argument != %s ]] || words+='", flags->of);
+		else if (i > 0)
+			fputs("'\n\t\twords+='", out);
+		bash_flags(out, flags, n);
+	}
 	if (command->words != NULL)
 		fprintf(out,
 			"'\n\t\t[[ ${COMP_WORDS[COMP_CWORD - 1]} != \"$command\" ]] || words+=' %s",
@@ -64,13 +86,14 @@ static void bash_print(FILE *out, const struct alk_completion *c)
 {
 	head(out, c, "bash");
 	function_name(out, c->program);
-	fputs("() {\n\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} words=\n"
+	fputs("() {\n\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}\n"
+	      "\tlocal command=${COMP_WORDS[1]} argument=${COMP_WORDS[2]} words=\n"
 	      "\tCOMPREPLY=()\n\tif ((COMP_CWORD == 1)); then\n\t\tmapfile -t COMPREPLY < <(compgen -W '",
 	      out);
 	for (size_t i = 0; i < c->n_commands; i++)
 		fprintf(out, "%s ", c->commands[i].name);
 	bash_flags(out, c->flags, c->n_flags);
-	fputs("' -- \"$cur\")\n\t\treturn\n\tfi\n\tcase $command:$prev in\n", out);
+	fputs("' -- \"$cur\")\n\t\treturn\n\tfi\n\tcase $command:$argument:$prev in\n", out);
 	for (size_t i = 0; i < c->n_commands; i++)
 		for (size_t k = 0; k < c->commands[i].n_flags; k++)
 			bash_values(out, c->commands[i].name, &c->commands[i].flags[k]);
@@ -121,12 +144,41 @@ static void zsh_flag(FILE *out, const struct alk_completion_flag *flag)
 	fputc('\'', out);
 }
 
+/* The flags that go with one argument stand in `own`, all others behind _arguments. */
+static void zsh_command(FILE *out, const struct alk_completion *c,
+			const struct alk_completion_command *command)
+{
+	size_t n;
+
+	fprintf(out, "\t%s)\n", command->name);
+	for (size_t i = 0; i < command->n_flags; i += n) {
+		const struct alk_completion_flag *flags = command->flags + i;
+
+		n = flags_together(flags, command->n_flags - i);
+		if (flags->of == NULL)
+			continue;
+		fprintf(out, "\t\t[[ $words[2] != %s ]] || own+=(", flags->of);
+		for (size_t k = 0; k < n; k++)
+			zsh_flag(out, &flags[k]);
+		fputs(")\n", out);
+	}
+	fputs("\t\t_arguments $own", out);
+	for (size_t i = 0; i < command->n_flags; i++)
+		if (command->flags[i].of == NULL)
+			zsh_flag(out, &command->flags[i]);
+	for (size_t i = 0; i < c->n_flags; i++)
+		zsh_flag(out, &c->flags[i]);
+	if (command->words != NULL)
+		fprintf(out, " \\\n\t\t\t'1::argument:(%s)'", command->words);
+	fputs(" ;;\n", out);
+}
+
 static void zsh_print(FILE *out, const struct alk_completion *c)
 {
 	fprintf(out, "#compdef %s\n", c->program);
 	head(out, c, "zsh");
 	function_name(out, c->program);
-	fputs("() {\n\tlocal -a commands\n\tcommands=(\n", out);
+	fputs("() {\n\tlocal -a commands own\n\tcommands=(\n", out);
 	for (size_t i = 0; i < c->n_commands; i++) {
 		fprintf(out, "\t\t'%s:", c->commands[i].name);
 		zsh_text(out, c->commands[i].help);
@@ -135,18 +187,8 @@ static void zsh_print(FILE *out, const struct alk_completion *c)
 	fputs("\t)\n\tif ((CURRENT == 2)); then\n\t\t_describe command commands\n\t\treturn\n\tfi\n"
 	      "\tlocal command=$words[2]\n\tshift words\n\t((CURRENT--))\n\tcase $command in\n",
 	      out);
-	for (size_t i = 0; i < c->n_commands; i++) {
-		const struct alk_completion_command *command = &c->commands[i];
-
-		fprintf(out, "\t%s)\n\t\t_arguments", command->name);
-		for (size_t k = 0; k < command->n_flags; k++)
-			zsh_flag(out, &command->flags[k]);
-		for (size_t k = 0; k < c->n_flags; k++)
-			zsh_flag(out, &c->flags[k]);
-		if (command->words != NULL)
-			fprintf(out, " \\\n\t\t\t'1::argument:(%s)'", command->words);
-		fputs(" ;;\n", out);
-	}
+	for (size_t i = 0; i < c->n_commands; i++)
+		zsh_command(out, c, &c->commands[i]);
 	fputs("\tesac\n}\n", out);
 	function_name(out, c->program);
 	fputs(" \"$@\"\n", out);
@@ -190,7 +232,9 @@ static void fish_flag(FILE *out, const char *program, const char *command,
 
 	fprintf(out, "complete -c %s", program);
 	if (command != NULL)
-		fprintf(out, " -n '__fish_seen_subcommand_from %s'", command);
+		fprintf(out, " -n '__fish_seen_subcommand_from %s%s%s'", command,
+			flag->of != NULL ? "; and __fish_seen_subcommand_from " : "",
+			flag->of != NULL ? flag->of : "");
 	fprintf(out, " -%c %s", letter ? 's' : 'l', flag->name + (letter ? 1 : 2));
 	if (flag->arg != NULL)
 		fish_value(out, flag);

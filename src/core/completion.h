@@ -26,6 +26,7 @@ struct alk_completion_flag {
 	enum alk_completion_kind kind;
 	const char *words; /* of WORDS, split by blanks */
 	const char *help;
+	const char *of; /* the command's first argument that it goes with; NULL: with any */
 };
 
 struct alk_completion_command {

@@ -377,13 +377,15 @@ static void options_print(FILE *out, const char *title, unsigned want, unsigned 
 
 static void flags_print(FILE *out, const char *title, const struct alk_flag *flag)
 {
+	char text[512];
+
 	fprintf(out, ".Sh %s\n.Bl -tag -width Ds\n", title);
 	for (; flag->name != NULL; flag++) {
 		fprintf(out, ".It Fl -%s", flag->name);
 		if (flag->arg != NULL)
 			fprintf(out, " Ar %s", flag->arg);
 		fputc('\n', out);
-		sentence_print(out, flag->help);
+		sentence_print(out, alk_cmdline_flag_help(flag, text, sizeof(text)));
 	}
 	fputs(".El\n", out);
 }

@@ -53,6 +53,10 @@ def bash_complete(path, words, cwd):
     (["alknet", "--v"], {"--version"}, set()),
     (["alknet", "serve", "--v"], set(), {"--version"}),
     (["alknet", "policy", "eval", "--question", ""], {"on_link", "on_auth", "on_open", "on_listen"}, {"eval"}),
+    (["alknet", "policy", "eval", "--"], {"--question", "--config", "--user", "--json", "--help"}, {"test"}),
+    (["alknet", "policy", "test", "--"], {"--json", "--help"}, {"--question", "--config", "--user", "--policy", "--key"}),
+    (["alknet", "policy", "test", "--question", ""], set(), {"on_auth"}),
+    (["alknet", "policy", "--"], {"--json", "--help"}, {"--question", "--config"}),
     (["alknet-admin", "secret.derive", "--p"], {"--path", "--private"}, set()),
     (["alknet-admin", "secret.derive", "--type", ""], {"ed25519", "password"}, {"--path"}),
     (["alknet-admin", "secret.unlock", "--s"], {"--stdin", "--socket"}, {"--private"}),
@@ -72,33 +76,40 @@ def test_bash(tmp_path, words, offers, not_offers):
     assert not got & not_offers, got
 
 
-@pytest.mark.parametrize("line, offers", [
-    ("alknet ser", "serve"), ("alknet serve --max-sess", "--max-sessions"), ("alknet serve --log-level ", "debug"), ("alknet connect --ident", "--identity"),
-    ("alknet --v", "--version"), ("alknet check --dump", "--dump-defaults"), ("alknet policy eval --question ", "on_auth"),
+@pytest.mark.parametrize("line, offers, not_offers", [
+    ("alknet ser", {"serve"}, {"connect"}), ("alknet serve --max-sess", {"--max-sessions"}, set()), ("alknet serve --log-level ", {"debug"}, set()),
+    ("alknet connect --ident", {"--identity"}, set()), ("alknet --v", {"--version"}, set()), ("alknet check --dump", {"--dump-defaults"}, set()),
+    ("alknet policy eval --question ", {"on_auth"}, set()), ("alknet policy eval --", {"--question", "--user", "--json", "--help"}, set()),
+    ("alknet policy test --", {"--json", "--help"}, {"--question", "--user", "--config", "--policy"}),
 ])
-def test_fish(tmp_path, line, offers):
+def test_fish(tmp_path, line, offers, not_offers):
     path = script(tmp_path, procs.alknet(), "fish")
     out = subprocess.run(
         [shell("fish"), "--no-config", "-c", f"source {path}; complete -C '{line}'"], capture_output=True, text=True, timeout=scaled(20), check=False
     )
-    assert offers in [row.split("\t")[0] for row in out.stdout.splitlines()], out
+    got = {row.split("\t")[0] for row in out.stdout.splitlines()}
+    assert offers <= got and not got & not_offers, out
 
 
-@pytest.mark.parametrize("program", ["alknet", "alknet_admin"])
-def test_zsh(tmp_path, program):
-    """zsh loads the function and its _arguments specifications are right: it offers the flags in a real line editor."""
+@pytest.mark.parametrize("line, offers, not_offers", [
+    ("alknet serve --max-", "--max-sessions", "--key"), ("alknet-admin session.", "session.kill", "status"),
+    ("alknet policy eval --", "--question", "--max-sessions"), ("alknet policy test --", "--json", "--question"),
+])
+def test_zsh(tmp_path, line, offers, not_offers):
+    """zsh loads the function and its _arguments specifications are right: it offers the flags in a real line editor.
+
+    The list has ended when the line stands below it once more."""
     zsh = shell("zsh")
-    path = script(tmp_path, getattr(procs, program)(), "zsh")
-    name = "alknet" if program == "alknet" else "alknet-admin"
+    name = line.split()[0]
+    path = script(tmp_path, procs.alknet() if name == "alknet" else procs.alknet_admin(), "zsh")
     (tmp_path / f"_{name}").write_text(path.read_text())
-    line, offers = ("alknet serve --max-", "--max-sessions") if program == "alknet" else ("alknet-admin session.", "session.kill")
     code = (
         "zmodload zsh/zpty; zpty z zsh -f -i; zpty -w z \"PS1=; fpath=($1 \\$fpath); autoload -Uz compinit; compinit -D -u; "
-        "zstyle ':completion:*' list-packed no; LISTMAX=0; COLUMNS=200; print READY\"\n"
-        "zpty -r z out '*READY*READY*'; zpty -w -n z \"$2\"$'\\t\\t'; zpty -r -m z out \"*$3*\" && print FOUND; zpty -d z"
+        "zstyle ':completion:*' list-packed no; unsetopt always_last_prompt; LISTMAX=0; COLUMNS=200; print READY\"\n"
+        "zpty -r z out '*READY*READY*'; zpty -w -n z \"$2\"$'\\t\\t'; zpty -r -m z out \"*$3*$2*\" && print -r - \"FOUND $out\"; zpty -d z"
     )
     out = subprocess.run([zsh, "-f", "-c", code, "zsh", str(tmp_path), line, offers], capture_output=True, text=True, timeout=scaled(30), check=False)
-    assert "FOUND" in out.stdout, out
+    assert "FOUND" in out.stdout and not_offers not in out.stdout, out
 
 
 @pytest.mark.parametrize("words", [["completion"], ["completion", "tcsh"]])

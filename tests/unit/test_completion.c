@@ -84,12 +84,54 @@ static void test_quoting(void **state)
 	free(text);
 }
 
+/* A flag that goes with one argument alone is offered behind no other. */
+static void test_flags_of_an_argument(void **state)
+{
+	static const struct alk_completion_flag flags[] = {
+		{.name = "--a", .arg = "X", .help = "", .of = "p"},
+		{.name = "--b", .help = "", .of = "p"},
+		{.name = "--c", .help = "", .of = "q"},
+		{.name = "--d", .help = ""},
+	};
+	static const struct alk_completion_command commands[] = {
+		{.name = "one", .help = "", .flags = flags, .n_flags = 4, .words = "p q"},
+	};
+	const struct alk_completion completion = {.program = "x",
+						  .commands = commands,
+						  .n_commands = 1};
+	static const char *const parts[] = {
+		"\tone:p:--a) return ;;\n",
+		"[[ $argument != p ]] || words+=' --a --b'\n",
+		"[[ $argument != q ]] || words+=' --c'\n\t\twords+=' --d'\n",
+		"[[ $words[2] != p ]] || own+=( \\\n\t\t\t'*--a[]:X:' \\\n\t\t\t'*--b[]')\n",
+		"[[ $words[2] != q ]] || own+=( \\\n\t\t\t'*--c[]')\n",
+		"_arguments $own \\\n\t\t\t'*--d[]' ",
+		"'__fish_seen_subcommand_from one; and __fish_seen_subcommand_from p' -l b",
+		"'__fish_seen_subcommand_from one; and __fish_seen_subcommand_from q' -l c",
+		"'__fish_seen_subcommand_from one' -l d",
+	};
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	(void)state;
+	assert_int_equal(alk_completion_print(&completion, "bash", out), 0);
+	assert_int_equal(alk_completion_print(&completion, "zsh", out), 0);
+	assert_int_equal(alk_completion_print(&completion, "fish", out), 0);
+	fclose(out);
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		if (strstr(text, parts[i]) == NULL)
+			fail_msg("no \"%s\" in:\n%s", parts[i], text);
+	free(text);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_has_all_flags),
 		cmocka_unit_test(test_no_such_shell),
 		cmocka_unit_test(test_quoting),
+		cmocka_unit_test(test_flags_of_an_argument),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
