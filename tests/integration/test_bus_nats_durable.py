@@ -93,6 +93,28 @@ def test_durable_events_under_way_when_nats_dies(mesh):
     assert a.metric("backend_refused_total") == 2 * sent
 
 
+def test_durable_events_that_nobody_acknowledges(mesh):
+    """NATS is there, and somebody hears them who is no stream: each ends all the same, and an answer that comes later is none."""
+    nats, a = mesh("a", durable=["order.>"])
+    sender, plain = a.peer(), natsserver.Plain(nats.port).subscribe("alknet.bus.e.order.>")
+    settled(nats, a)
+    pid, good = program_of(a), {"stream": "s", "seq": 1}
+    for n in range(5):
+        sender.send("order.new", str(n), {})
+    replies = [plain.next()[1] for _ in range(5)]
+    plain.publish(replies[2], good)
+    answers = [sender.next() for _ in range(4)]
+    assert [one["id"] for one in answers] == ["0", "1", "3", "4"]
+    assert {error(one, "UNAVAILABLE") for one in answers} == {"NATS did not acknowledge it in time"}
+    for reply in replies:
+        plain.publish(reply, good)
+    sender.send("order.new", "5", {})
+    plain.publish(plain.next()[1], {"error": {"code": 503, "err_code": 10077, "description": "it is full"}})
+    assert error(sender.next(), "UNAVAILABLE", "5") == "it is full"
+    assert sender.sync() == [] and a.metric("backend_refused_total") == 5 and program_of(a) == pid
+    plain.close()
+
+
 def test_history_right_behind_a_burst(mesh):
     """It has what NATS had not said to have stored yet."""
     nats, a = mesh("a", jetstream=True, durable=["order.>"])

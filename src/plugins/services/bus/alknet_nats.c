@@ -27,6 +27,7 @@
 #define DRAINS_MAX 64 /* each is a thread of libnats's */
 #define DRAINS_SECOND 256
 #define DRAIN_MS 2000
+#define ACK_MS 10000 /* for JetStream to say that it keeps an event: a leader may change */
 
 struct sub {
 	LIST_ENTRY(sub) entry;
@@ -39,10 +40,12 @@ struct sub {
 struct alknet_nats alknet_nats;
 static atomic_int drains;
 static LIST_HEAD(, sub) subs[BUCKETS]; /* by id */
-/* Held while a durable event is handed over, because until that returns it is libnats's and listed:
- * who takes what is listed away must not free it. */
+/* The durable event that is being handed over. libnats lists it before it writes it, so that another
+ * thread may be told how it ended meanwhile; that one must not free it. */
 static pthread_mutex_t durable_lock = PTHREAD_MUTEX_INITIALIZER;
-static bool durable_said;
+static const natsMsg *durable_now;
+static bool durable_ended; /* that one */
+static bool durable_said;  /* libnats has a list */
 static pthread_mutex_t out_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- to the hub ------------------------------------------------------------------------------ */
@@ -262,17 +265,36 @@ static void on_connected(natsConnection *nc, void *user)
 		  strrchr(url, '@') != NULL ? strrchr(url, '@') + 1 : url);
 }
 
+/* `why` NULL: it is kept. Takes `msg`. */
+static void durable_end(natsMsg *msg, const char *why)
+{
+	bool now;
+
+	if (why != NULL)
+		say_failed(header(msg, "Alknet-Origin"), why);
+	pthread_mutex_lock(&durable_lock);
+	now = msg == durable_now;
+	durable_ended |= now;
+	pthread_mutex_unlock(&durable_lock);
+	if (!now)
+		natsMsg_Destroy(msg);
+}
+
 /* Nobody acknowledges what was under way any more. It may have been stored all the same. */
 static void durable_fail(void)
 {
 	natsMsgList list = {NULL, 0};
+	bool said;
 
 	pthread_mutex_lock(&durable_lock);
-	if (durable_said) /* or libnats has no list yet, and looks at it */
-		js_PublishAsyncGetPendingList(&list, alknet_nats.js);
+	said = durable_said;
 	pthread_mutex_unlock(&durable_lock);
-	for (int i = 0; i < list.Count; i++)
-		say_failed(header(list.Msgs[i], "Alknet-Origin"), "NATS went away");
+	if (said) /* libnats does not ask itself whether it has one */
+		js_PublishAsyncGetPendingList(&list, alknet_nats.js);
+	for (int i = 0; i < list.Count; i++) {
+		durable_end(list.Msgs[i], "NATS went away");
+		list.Msgs[i] = NULL;
+	}
 	natsMsgList_Destroy(&list);
 }
 
@@ -302,14 +324,17 @@ static int64_t retry_after(natsConnection *nc, int attempts, void *user)
 	return ms < ALKNET_NATS_RETRY_MAX_MS ? ms : ALKNET_NATS_RETRY_MAX_MS;
 }
 
+/* Once for each event, unless durable_fail() has taken it: acknowledged, refused, or too late. */
 static void on_acked(jsCtx *ctx, natsMsg *msg, jsPubAck *ack, jsPubAckErr *error, void *user)
 {
+	const char *why = NULL;
+
 	(void)ctx, (void)ack, (void)user;
-	if (error != NULL)
-		say_failed(header(msg, "Alknet-Origin"), error->ErrText != NULL
-								 ? error->ErrText
-								 : natsStatus_GetText(error->Err));
-	natsMsg_Destroy(msg);
+	if (error != NULL && error->Err == NATS_TIMEOUT)
+		why = "NATS did not acknowledge it in time";
+	else if (error != NULL)
+		why = error->ErrText != NULL ? error->ErrText : natsStatus_GetText(error->Err);
+	durable_end(msg, why);
 }
 
 /* ---- what the hub says ----------------------------------------------------------------------- */
@@ -592,13 +617,25 @@ static natsStatus msg_make(natsMsg **msg, const char *const headers[6], const ch
 	return s;
 }
 
+/* What libnats does not take, or has ended already, is the caller's again. */
 static natsStatus durable_publish(natsMsg **msg)
 {
+	natsMsg *given = *msg;
+	jsPubOptions options;
 	natsStatus s;
 
+	jsPubOptions_Init(&options);
+	options.MaxWait = ACK_MS;
 	pthread_mutex_lock(&durable_lock);
-	s = js_PublishMsgAsync(alknet_nats.js, msg, NULL);
+	durable_now = given;
+	durable_ended = false;
+	pthread_mutex_unlock(&durable_lock);
+	s = js_PublishMsgAsync(alknet_nats.js, msg, &options);
+	pthread_mutex_lock(&durable_lock);
+	durable_now = NULL;
 	durable_said |= s == NATS_OK;
+	if (durable_ended)
+		*msg = given;
 	pthread_mutex_unlock(&durable_lock);
 	return s;
 }
