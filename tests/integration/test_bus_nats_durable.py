@@ -115,6 +115,32 @@ def test_durable_events_that_nobody_acknowledges(mesh):
     plain.close()
 
 
+def test_nats_that_does_not_read(mesh):
+    """Nothing can be written, so nothing would be noticed: each event ends all the same, and the next connection is a good one."""
+    nats, a = mesh("a", jetstream=True, durable=["order.>"])
+    sender, answers, sent = a.peer(), [], 64  # 16 MB, of which the sockets take some and the hub's buffer 8
+    settled(nats, a)
+    procs.freeze(nats.popen.pid)
+    for n in range(sent):
+        sender.send("order.new", str(n), {"pad": "x" * 250_000})
+        answers += sender.sync()
+    assert 0 < len(answers) < sent
+    while len(answers) < sent:
+        answers.append(sender.next())
+    for one in answers:
+        error(one, "UNAVAILABLE")
+    assert sorted(int(one["id"]) for one in answers) == list(range(sent))
+    wait_until(lambda: a.metric("backend_connected") == 0, 20, "it to be noticed")
+    nats.popen.send_signal(signal.SIGCONT)
+    wait_until(lambda: a.metric("backend_connected") == 1, 20, "it to be back")
+    plain = natsserver.Plain(nats.port).subscribe("alknet.bus.e.order.>")
+    sender.send("order.new", "last", {})
+    while plain.next()[2]["id"] != "last":
+        pass
+    assert sender.sync() == []
+    plain.close()
+
+
 def test_history_right_behind_a_burst(mesh):
     """It has what NATS had not said to have stored yet."""
     nats, a = mesh("a", jetstream=True, durable=["order.>"])

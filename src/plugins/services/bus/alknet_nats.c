@@ -27,7 +27,8 @@
 #define DRAINS_MAX 64 /* each is a thread of libnats's */
 #define DRAINS_SECOND 256
 #define DRAIN_MS 2000
-#define ACK_MS 10000 /* for JetStream to say that it keeps an event: a leader may change */
+#define WRITE_MS 10000 /* a write that stands still holds up all that libnats has timers for */
+#define ACK_MS 10000   /* for JetStream to say that it keeps an event: a leader may change */
 
 struct sub {
 	LIST_ENTRY(sub) entry;
@@ -433,6 +434,8 @@ static natsStatus options_fill(natsOptions *o, char *urls, const char *credentia
 		s = natsOptions_SetPingInterval(o, 5000);
 	if (s == NATS_OK)
 		s = natsOptions_SetMaxPingsOut(o, 2);
+	if (s == NATS_OK)
+		s = natsOptions_SetWriteDeadline(o, WRITE_MS);
 	if (s == NATS_OK)
 		s = natsOptions_UseGlobalMessageDelivery(o, true);
 	if (s == NATS_OK)
