@@ -58,6 +58,7 @@ UNIT_TESTS = \
 	tests/unit/test_ctl \
 	tests/unit/test_dial \
 	tests/unit/test_grant \
+	tests/unit/test_hub_nats_past \
 	tests/unit/test_hub_spoke \
 	tests/unit/test_identity \
 	tests/unit/test_keep \
@@ -107,12 +108,14 @@ tests_unit_test_bus_conn_SOURCES = tests/unit/test_bus_conn.c $(BUS_ABSENT) src/
 tests_unit_test_bus_halves_SOURCES = tests/unit/test_bus_halves.c $(BUS_ABSENT) src/plugins/services/bus/bus_conn.c \
 	src/plugins/services/bus/call.c src/plugins/services/bus/event.c src/plugins/services/bus/half.c \
 	src/plugins/services/bus/hub.c src/plugins/services/bus/hub_call.c src/plugins/services/bus/hub_keep.c \
-	src/plugins/services/bus/hub_operation.c src/plugins/services/bus/hub_spoke.c \
+	src/plugins/services/bus/hub_operation.c src/plugins/services/bus/hub_share.c src/plugins/services/bus/hub_spoke.c \
 	src/plugins/services/bus/wire.c
 tests_unit_test_bus_spoke_SOURCES = tests/unit/test_bus_spoke.c $(BUS_ABSENT) src/plugins/services/bus/spoke.c \
 	src/plugins/services/bus/wire.c
 tests_unit_test_hub_spoke_SOURCES = tests/unit/test_hub_spoke.c $(BUS_ABSENT) src/plugins/services/bus/hub_spoke.c \
 	src/plugins/services/bus/hub_operation.c src/plugins/services/bus/wire.c
+tests_unit_test_hub_nats_past_SOURCES = tests/unit/test_hub_nats_past.c $(BUS_ABSENT) src/plugins/services/bus/hub_nats_past.c \
+	src/plugins/services/bus/hub_share.c src/plugins/services/bus/wire.c
 tests_unit_test_nats_link_SOURCES = tests/unit/test_nats_link.c src/plugins/services/bus/hub_nats_link.c \
 	src/plugins/services/bus/wire.c $(COMPANION_SOURCES)
 tests_unit_test_iroh_endpoint_SOURCES = tests/unit/test_iroh_endpoint.c \

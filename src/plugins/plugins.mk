@@ -135,7 +135,7 @@ BUS_SOURCES = src/plugins/services/bus/access.c src/plugins/services/bus/bus_con
 	src/plugins/services/bus/event.c src/plugins/services/bus/half.c src/plugins/services/bus/inner.c src/plugins/services/bus/hub.c \
 	src/plugins/services/bus/hub_admin.c src/plugins/services/bus/hub_call.c src/plugins/services/bus/hub_nats.c \
 	src/plugins/services/bus/hub_nats.h src/plugins/services/bus/hub_nats_call.c src/plugins/services/bus/hub_nats_link.c src/plugins/services/bus/hub_nats_past.c src/plugins/services/bus/hub_nats_sub.c src/plugins/services/bus/hub_operation.c src/plugins/services/bus/nats_subject.c \
-	src/plugins/services/bus/nats_wire.h src/plugins/services/bus/hub_keep.c \
+	src/plugins/services/bus/nats_wire.h src/plugins/services/bus/hub_keep.c src/plugins/services/bus/hub_share.c \
 	src/plugins/services/bus/hub_spoke.c src/plugins/services/common/schema.c \
 	src/plugins/services/bus/hub_local.c src/plugins/services/bus/local.c src/plugins/services/bus/request.c \
 	src/plugins/services/bus/local_group.c src/plugins/services/bus/local_group.h \

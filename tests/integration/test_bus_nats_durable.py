@@ -281,32 +281,57 @@ def test_history_is_not_kept_whole(mesh):
     plain.close()
 
 
-def test_how_many_histories_are_read(mesh):
-    """What does not end holds a thread of the program's; who leaves gives it back."""
-    nats, a = mesh("a", jetstream=True, durable=["order.>"])
-    peers, refused = {}, []
-    for _ in range(65):
-        peer = a.peer()
-        peers[peer.wire.sock] = peer
+SHARE, ALL = 16, 64  # histories of one identity, and of all
 
-    def ask(peer):
-        peer.send("__subscribe", "r", {"topic": "order.>", "replay": "all"})
+
+def numbered(each):
+    """A policy: so many logins are one identity, then the next ones another."""
+    return f"""local n = -1
+return {{ on_auth = function() n = n + 1; return "allow", {{ id = tostring(n // {each}) }} end }}"""
+
+
+def ask(peer):
+    peer.send("__subscribe", "r", {"topic": "order.>", "replay": "all"})
+
+
+def refused_of(peers):
+    """All of them ask; the first that is refused."""
+    by_sock = {peer.wire.sock: peer for peer in peers}
+    for peer in peers:
+        ask(peer)
 
     def answered():
-        for sock in select.select(list(peers), [], [])[0]:
-            if peers[sock].next()["payload"]["code"] == "OVERLOADED":
-                refused.append(peers.pop(sock))
-            else:
-                ask(peers[sock])  # it had waited for too long
-        return refused
+        for sock in select.select(list(by_sock), [], [])[0]:
+            if by_sock[sock].next()["payload"]["code"] == "OVERLOADED":
+                return by_sock[sock]
+            ask(by_sock[sock])  # it had waited for too long
 
+    return wait_until(answered, 20, "one to be refused")
+
+
+def test_how_many_histories_are_read(mesh):
+    """What does not end holds a thread of the program's; who leaves gives it back."""
+    nats, a = mesh("a", jetstream=True, durable=["order.>"], policy=numbered(SHARE))
+    peers = [a.peer() for _ in range(ALL + 1)]
     procs.freeze(nats.popen.pid)
-    for peer in peers.values():
-        ask(peer)
-    wait_until(answered, 20, "one to be refused")
-    for peer in list(peers.values())[:32]:
+    peers.remove(refused := refused_of(peers))
+    for peer in peers[:32]:
         peer.wire.close()
     nats.popen.send_signal(signal.SIGCONT)
-    for peer in list(peers.values())[32:]:
+    for peer in peers[32:]:
         assert peer.next()["id"] == "r"
-    wait_until(lambda: ask(refused[0]) or refused[0].next()["type"] == "__ok", 20, "room")
+    wait_until(lambda: ask(refused) or refused.next()["type"] == "__ok", 20, "room")
+
+
+def test_histories_of_an_identity(mesh):
+    """One has no more than its share of them; who is another has his."""
+    nats, a = mesh("a", jetstream=True, durable=["order.>"], policy=numbered(SHARE + 1))
+    peers, other = [a.peer() for _ in range(SHARE + 1)], a.peer()
+    procs.freeze(nats.popen.pid)
+    peers.remove(refused := refused_of(peers))
+    ask(other)
+    nats.popen.send_signal(signal.SIGCONT)
+    assert other.next()["payload"].get("code") != "OVERLOADED"
+    for peer in peers:
+        assert peer.next()["id"] == "r"
+    wait_until(lambda: ask(refused) or refused.next()["type"] == "__ok", 20, "room")

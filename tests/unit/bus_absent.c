@@ -303,9 +303,9 @@ ABSENT void hub_nats_has_no_more(struct hub *hub, const char *spoke,
 }
 
 ABSENT const char *hub_nats_past(struct hub *hub, uint64_t worker, uint64_t tag,
-				 const char *pattern, uint64_t since)
+				 const char *pattern, uint64_t since, const char *identity)
 {
-	(void)hub, (void)worker, (void)tag, (void)pattern, (void)since;
+	(void)hub, (void)worker, (void)tag, (void)pattern, (void)since, (void)identity;
 	return NULL;
 }
 

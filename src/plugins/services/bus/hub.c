@@ -143,35 +143,7 @@ static void group_forget(struct hub *hub, const struct hub_want *want)
 		hub->free_group = at;
 }
 
-/* Shares: of groups and of memory. Whoever asks first for a pattern pays for it, as long as anybody
- * wants it. */
-
-static struct hub_share *share_of(struct hub *hub, const char *identity)
-{
-	size_t n = strlen(identity);
-	struct hub_shares *bucket = &hub->shares[wire_hash(identity, n) % HUB_SHARE_BUCKETS];
-	struct hub_share *share;
-
-	LIST_FOREACH(share, bucket, entry)
-	{
-		if (strcmp(share->identity, identity) == 0)
-			return share;
-	}
-	share = calloc(1, sizeof(*share) + n + 1);
-	if (share == NULL)
-		return NULL;
-	memcpy(share->identity, identity, n);
-	LIST_INSERT_HEAD(bucket, share, entry);
-	return share;
-}
-
-static void share_drop(struct hub_share *share)
-{
-	if (share->wants > 0)
-		return;
-	LIST_REMOVE(share, entry);
-	free(share);
-}
+/* Whoever asks first for a pattern pays for it, as long as anybody wants it. */
 
 static size_t want_cost(const struct hub_want *want)
 {
@@ -187,7 +159,7 @@ static size_t want_cost(const struct hub_want *want)
 /* NULL, or why there is no room for it: a code, NUL, a message. */
 static const char *want_pay(struct hub *hub, struct hub_want *want, const char *identity)
 {
-	struct hub_share *share = share_of(hub, identity);
+	struct hub_share *share = hub_share_of(hub, identity);
 	bool group = *want->group != '\0';
 	const char *wrong = NULL;
 
@@ -199,7 +171,7 @@ static const char *want_pay(struct hub *hub, struct hub_want *want, const char *
 	else if (share->bytes + want->bytes > HUB_IDENTITY_WANTS)
 		wrong = "OVERLOADED\0this identity's patterns take too much memory";
 	if (wrong != NULL) {
-		share_drop(share);
+		hub_share_drop(share);
 		return wrong;
 	}
 	want->share = share;
@@ -219,7 +191,7 @@ static void want_unpay(struct hub_want *want)
 	share->wants--;
 	share->groups -= *want->group != '\0';
 	share->bytes -= want->bytes;
-	share_drop(share);
+	hub_share_drop(share);
 }
 
 static void want_free(struct hub *hub, struct hub_want *want)
@@ -384,7 +356,7 @@ static void hear_subscribe(struct hub *hub, struct hub_worker *from, struct wire
 		hub->work += hub->n_kept;
 		hub_replay(hub, from, tag, pattern);
 	} else if (want != NULL && replay == WIRE_REPLAY_PAST) {
-		wrong = hub_nats_past(hub, from->number, tag, pattern, since);
+		wrong = hub_nats_past(hub, from->number, tag, pattern, since, identity);
 		if (wrong == NULL)
 			return; /* the answer follows what is replayed */
 	}

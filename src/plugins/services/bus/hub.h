@@ -9,6 +9,7 @@
  * events to a worker that does not take them are dropped and counted, never kept.
  *
  *   hub.c         workers, subscriptions, events
+ *   hub_share.c   what an identity has of what is everybody's
  *   hub_keep.c    retained values
  *   hub_spoke.c   spokes and calls between workers
  *   hub_operation.c   the operations that are here
@@ -75,7 +76,8 @@ struct hub_member {
 /* What an identity has of what is everybody's. */
 struct hub_share {
 	LIST_ENTRY(hub_share) entry;
-	size_t wants, groups, bytes;
+	size_t wants, groups, bytes; /* of the patterns */
+	size_t pasts;		     /* histories that are read for it */
 	char identity[];
 };
 
@@ -192,6 +194,12 @@ void hub_replay_one(struct hub *hub, uint64_t worker, uint64_t tag, bool recent,
 /* Whoever is told of peers is told again if it changed. */
 void hub_tell_peers(struct hub *hub);
 
+/* hub_share.c */
+/* Made if there is none. NULL: out of memory. */
+struct hub_share *hub_share_of(struct hub *hub, const char *identity);
+/* Behind whatever was taken from it: freed if that was the last. */
+void hub_share_drop(struct hub_share *share);
+
 /* hub_local.c: the local socket. */
 /* Can these be its options? */
 int hub_local_read(const struct alk_options *options, struct alk_err *err);
@@ -236,10 +244,10 @@ void hub_nats_call(struct hub *hub, uint64_t worker, struct wire_in *in);
 void hub_nats_describe(struct hub *hub, uint64_t worker, struct wire_in *in);
 void hub_nats_abort(struct hub *hub, uint64_t worker, struct wire_in *in);
 void hub_nats_worker_down(struct hub *hub, uint64_t worker);
-/* Fetch history; the subscription is answered behind it. NULL, or what is wrong: a code, NUL, a
- * message. */
+/* Fetch history; the subscription is answered behind it. `identity` "" has no limit. NULL, or what
+ * is wrong: a code, NUL, a message. */
 const char *hub_nats_past(struct hub *hub, uint64_t worker, uint64_t tag, const char *pattern,
-			  uint64_t since);
+			  uint64_t since, const char *identity);
 /* The subscription has ended; tag 0: all of the worker's. */
 void hub_nats_past_stop(struct hub *hub, uint64_t worker, uint64_t tag);
 void hub_nats_metrics(const struct hub *hub, FILE *out);

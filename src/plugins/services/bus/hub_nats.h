@@ -24,6 +24,8 @@
 /* Of one identity, so that it leaves the others some: as many that go out, and that come in. */
 #define NATS_CALLS_SHARE (NATS_CALLS_MAX / 4)
 #define NATS_SERVES_SHARE (HUB_CALLS_MAX / 4)
+#define NATS_PASTS_MAX 64 /* histories that are read: each is a thread of the program */
+#define NATS_PASTS_SHARE (NATS_PASTS_MAX / 4)
 
 struct nats_link;
 struct nats_link_ops {
@@ -113,7 +115,8 @@ struct nats_serve {
 struct nats_past {
 	TAILQ_ENTRY(nats_past) entry;
 	uint64_t tag, worker,
-		worker_tag; /* worker 0: nobody waits any more, and it is about to end */
+		worker_tag;	 /* worker 0: nobody waits any more, and it is about to end */
+	struct hub_share *share; /* NULL: it has no limit */
 	char *pattern;
 };
 

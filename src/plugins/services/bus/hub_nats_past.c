@@ -4,44 +4,74 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PASTS_MAX 64 /* each is a thread of the program */
-
 /* What JetStream keeps of durable topics, for a subscriber that asks. */
 
-void nats_past_end(struct nats *nats, struct nats_past *past, const char *code, const char *message)
+/* NULL with *wrong: a code, NUL, a message. */
+static struct nats_past *past_new(struct nats *nats, const char *pattern, const char *identity,
+				  const char **wrong)
 {
-	if (past->worker != 0)
-		hub_subscribed(nats->hub, past->worker, past->worker_tag, 0, code, message);
+	struct hub_share *share = *identity != '\0' ? hub_share_of(nats->hub, identity) : NULL;
+	struct nats_past *past = NULL;
+
+	*wrong = "OVERLOADED\0out of memory";
+	if (share != NULL && share->pasts >= NATS_PASTS_SHARE)
+		*wrong = "OVERLOADED\0too much history is being read for this identity";
+	else if (share != NULL || *identity == '\0')
+		past = calloc(1, sizeof(*past));
+	if (past == NULL || (past->pattern = strdup(pattern)) == NULL) {
+		if (share != NULL)
+			hub_share_drop(share);
+		free(past);
+		return NULL;
+	}
+	past->share = share;
+	if (share != NULL)
+		share->pasts++;
+	past->tag = ++nats->last_past;
+	TAILQ_INSERT_TAIL(&nats->pasts, past, entry);
+	nats->n_pasts++;
+	return past;
+}
+
+static void past_free(struct nats *nats, struct nats_past *past)
+{
+	if (past->share != NULL) {
+		past->share->pasts--;
+		hub_share_drop(past->share);
+	}
 	TAILQ_REMOVE(&nats->pasts, past, entry);
 	nats->n_pasts--;
 	free(past->pattern);
 	free(past);
 }
 
+void nats_past_end(struct nats *nats, struct nats_past *past, const char *code, const char *message)
+{
+	if (past->worker != 0)
+		hub_subscribed(nats->hub, past->worker, past->worker_tag, 0, code, message);
+	past_free(nats, past);
+}
+
 const char *hub_nats_past(struct hub *hub, uint64_t worker, uint64_t tag, const char *pattern,
-			  uint64_t since)
+			  uint64_t since, const char *identity)
 {
 	struct nats *nats = hub->nats;
 	struct nats_past *past;
 	char subject[NATS_SUBJECT_MAX];
+	const char *wrong;
 	struct wire_out out;
 
 	/* While events wait their history would be asked before they are in it. */
 	if (nats == NULL || nats->n_durable == 0 || !nats->flows ||
 	    !nats_topic(nats, subject, "e", pattern, true))
 		return "UNAVAILABLE\0there is no history: no durable topics, or NATS is away";
-	if (nats->n_pasts >= PASTS_MAX)
+	if (nats->n_pasts >= NATS_PASTS_MAX)
 		return "OVERLOADED\0too much history is being read";
-	past = calloc(1, sizeof(*past));
-	if (past == NULL || (past->pattern = strdup(pattern)) == NULL) {
-		free(past);
-		return "OVERLOADED\0out of memory";
-	}
-	past->tag = ++nats->last_past;
+	past = past_new(nats, pattern, identity, &wrong);
+	if (past == NULL)
+		return wrong;
 	past->worker = worker;
 	past->worker_tag = tag;
-	TAILQ_INSERT_TAIL(&nats->pasts, past, entry);
-	nats->n_pasts++;
 	wire_begin(&out, (enum wire_op)NATS_PAST);
 	wire_number(&out, past->tag);
 	wire_text(&out, subject);
