@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """A peer that is not there any more, a machine that slept, clocks that jump."""
 
+import contextlib
 import os
 import re
 import signal
@@ -11,7 +12,7 @@ import time
 import pytest
 
 from harness import net, procs
-from harness.waiting import Settled, scaled, wait_until
+from harness.waiting import Settled, patient, wait_until
 
 ENDED = r"alknet: the session ended: .*"
 AGAIN = r"alknet: connected to 127\.0\.0\.1:\d+ again after "
@@ -42,7 +43,7 @@ def test_t29_a_server_that_is_stopped(kind, server, sshd, client, targets):
         start = time.monotonic()
         try:
             assert "does not answer" in connecting.wait_log(ENDED).group(0)
-            assert time.monotonic() - start < scaled(8), "three times the keepalive"
+            assert time.monotonic() - start < patient(6), "three times the keepalive"
             try:
                 assert sock.recv(1) == b""
             except ConnectionResetError:
@@ -81,7 +82,7 @@ def drop_both_ways(namespace, server, client, seconds):
 
 def test_t29_packets_that_are_dropped(namespace, server, client):
     took, both = drop_both_ways(namespace, server, client, 2)
-    assert took < scaled(8) and both < scaled(9), (took, both)
+    assert took < patient(6) and both < patient(7), (took, both)
 
 
 @pytest.mark.skipif("ALKNET_TEST_FULL" not in os.environ, reason="takes a minute: ALKNET_TEST_FULL=1")
@@ -136,7 +137,7 @@ class Relay:
 def test_a_slow_upload_is_not_cut(server, client, targets):
     """No answer fits through for longer than a dead peer has, but the upload goes on; then it does not."""
     relay = Relay(server().port)
-    connecting = client(relay, "--keepalive", "3")
+    connecting = client(relay, "--keepalive", "5")
     with net.socks_connect(connecting.port, "127.0.0.1", targets.discard) as sock:
         sock.setblocking(False)
 
@@ -149,12 +150,12 @@ def test_a_slow_upload_is_not_cut(server, client, targets):
 
         # At full speed first, so that the window is open wide: nobody will hear that it opens again.
         wait_until(lambda: push(8 << 20), 60, "the upload to begin")
-        wait_until(Settled(lambda: relay.passed + relay.came), 20, "the way to be empty, and the window open")
+        wait_until(Settled(lambda: relay.passed + relay.came, 200), 20, "the way to be empty, and the window open")
         relay.slow.set()
         start, passed = time.monotonic(), relay.passed
-        wait_until(lambda: push(passed + 400000), 60, "the upload to go on")
+        wait_until(lambda: push(passed + 700000), 60, "the upload to go on")
         assert not connecting.lines("the session ended"), connecting.log()
-        assert time.monotonic() - start > 10, "not slow enough to tell"
+        assert time.monotonic() - start > 16, "not slow enough to tell"
         relay.deaf.set()
         connecting.wait_log(ENDED)
 
@@ -171,21 +172,29 @@ def test_a_client_that_was_stopped(sshd, client, targets):
     expect_again(connecting, targets)
 
 
-def test_a_server_that_was_stopped(server, client, targets, workers):
-    """For longer than a client may be silent: it has not asked, so it asks now, and ends nobody's session."""
-    serving = server("--keepalive", "1", workers=workers)
-    connecting = client(serving, "--keepalive", "60")
-    with net.socks_connect(connecting.port, "127.0.0.1", targets.echo) as sock:
-        net.ask_echo(sock)
-        for pid in procs.tree(serving.pid):
-            procs.freeze(pid)
+def test_a_server_that_was_stopped(server, client, targets):
+    """For longer than a client may be silent: it has not asked, so it asks now, and ends nobody's session, however many workers it has."""
+    pairs = []
+    for workers in (0, 1, 2):
+        serving = server("--keepalive", "4", workers=workers)
+        pairs.append((serving, client(serving, "--keepalive", "60")))
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(net.socks_connect(connecting.port, "127.0.0.1", targets.echo)) for _, connecting in pairs]
+        for sock in socks:
+            net.ask_echo(sock)
+        for serving, _ in pairs:
+            for pid in procs.tree(serving.pid):
+                procs.freeze(pid)
         start = time.monotonic()
-        wait_until(lambda: time.monotonic() - start > 4, 10, "the limit to pass")
-        stop_tree(serving.pid, signal.SIGCONT)
+        wait_until(lambda: time.monotonic() - start > 12, 20, "the limit to pass")
+        for serving, _ in pairs:
+            stop_tree(serving.pid, signal.SIGCONT)
         start = time.monotonic()
-        wait_until(lambda: time.monotonic() - start > 4, 10, "the limit to pass once more")
-        net.ask_echo(sock)
-    assert not connecting.lines("the session ended") and serving.metric("alknet_sessions_total") == 1
+        wait_until(lambda: time.monotonic() - start > 12, 20, "the limit to pass once more")
+        for sock in socks:
+            net.ask_echo(sock)
+    for serving, connecting in pairs:
+        assert not connecting.lines("the session ended") and serving.metric("alknet_sessions_total") == 1
 
 
 def test_a_machine_that_slept(server, client, targets, clocks):
