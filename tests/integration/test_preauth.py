@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Before authentication: garbage, floods and silence (THREATS 1 to 6)."""
 
+import contextlib
 import os
 import re
 import socket
@@ -12,6 +13,10 @@ import pytest
 from harness import net, sshwire
 from harness.procs import cpu_seconds
 from harness.waiting import patient, scaled, wait_until
+
+
+# For what ends at once: nobody waits for this deadline, and who compares with two thirds of it sees that.
+FAR_DEADLINE = ("--handshake-timeout", str(round(scaled(60))))
 
 
 def said_within(sock, seconds):
@@ -117,22 +122,23 @@ def test_t01_a_silent_connection_is_small(server, sanitized):
 )
 def test_t03_banner(server, keys, targets, words):
     """What is no SSH version is cut off, not waited for; who spoke so still hears what this port speaks."""
-    serving = server("--handshake-timeout", "5")
+    ended = len(words) > 2
+    serving = server(*(FAR_DEADLINE if ended else ("--handshake-timeout", "5")))
     with net.connect(serving.port) as sock:
         try:
             sock.sendall(words)
         except (ConnectionResetError, BrokenPipeError):
             pass
-        assert said_within(sock, 4.5 if len(words) > 2 else 8).startswith(b"SSH-2.0-")
+        assert said_within(sock, 40 if ended else 30).startswith(b"SSH-2.0-")
     still_serves(serving, keys, targets)
 
 
 def test_t04_garbage_behind_a_version(server):
     """The session ends, but our version and KEXINIT, which came before, are not held back for more to go with them."""
-    serving = server("--handshake-timeout", "5")
+    serving = server(*FAR_DEADLINE)
     with net.connect(serving.port) as sock:
         sock.sendall(b"SSH-2.0-Handmade_1\r\n" + b"\xff" * 64)
-        version, rest = said_within(sock, 4.5).split(b"\r\n", 1)
+        version, rest = said_within(sock, 40).split(b"\r\n", 1)
     assert version.startswith(b"SSH-2.0-") and rest[5] == sshwire.KEXINIT
 
 
@@ -151,9 +157,9 @@ def test_t04_garbage_behind_a_question(server, keys):
 @pytest.mark.parametrize("moment", ["first", "after-kexinit"])
 def test_t04_packet_length(server, keys, targets, length, moment):
     """A length that cannot be: the session ends at once, and no memory is taken for it."""
-    serving = server("--handshake-timeout", "10")
+    serving = server(*FAR_DEADLINE)
     before = serving.memory()
-    wire = sshwire.Wire(serving.port, start=False)
+    wire = sshwire.Wire(serving.port, start=False, timeout=60)
     with wire:
         wire.hello()
         if moment == "after-kexinit":
@@ -164,20 +170,20 @@ def test_t04_packet_length(server, keys, targets, length, moment):
             wire.wait_closed()
         except sshwire.Closed:
             pass
-        assert time.monotonic() - start < scaled(5)
+        assert time.monotonic() - start < scaled(40)
     assert serving.memory() - before < (64 << 20)
     still_serves(serving, keys, targets)
 
 
 @pytest.mark.parametrize("pad", [0, 3, 255])
 def test_t04_padding(server, keys, targets, pad):
-    serving = server("--handshake-timeout", "10")
-    with sshwire.Wire(serving.port, start=False) as wire:
+    serving = server(*FAR_DEADLINE)
+    with sshwire.Wire(serving.port, start=False, timeout=60) as wire:
         wire.hello()
         start = time.monotonic()
         wire.raw(struct.pack(">IB", 12, pad) + b"\x14" + b"p" * 10)
         wire.wait_closed()
-        assert time.monotonic() - start < scaled(5)
+        assert time.monotonic() - start < scaled(40)
     still_serves(serving, keys, targets)
 
 
@@ -249,9 +255,15 @@ def test_t06_half_a_handshake(server, keys, targets, step):
 def test_t06_silence_after_the_key_exchange(server):
     """Encrypted, but not authenticated: the deadline covers it too."""
     serving = server("--handshake-timeout", "4")
-    with sshwire.Wire(serving.port, timeout=20) as wire:
-        wire.service()
-        wire.wait_closed()
+
+    def cut():
+        """A key exchange that the machine was too slow for does not count."""
+        with contextlib.suppress(sshwire.Closed), sshwire.Wire(serving.port) as wire:
+            wire.service()
+            wire.wait_closed()
+            return True
+
+    wait_until(cut, 20, "a session to be cut behind its key exchange")
 
 
 def test_t06_strict_key_exchange(server):
@@ -266,7 +278,7 @@ def test_t06_strict_key_exchange(server):
 
 def test_t06_wrong_guess(server, keys, targets):
     """first_kex_packet_follows with a guess that is wrong: the guessed packet is thrown away."""
-    serving = server("--handshake-timeout", "5")
+    serving = server("--handshake-timeout", "20")
     key = sshwire.load_key(keys.path("user"))
     with sshwire.Wire(serving.port, start=False) as wire:
         wire.hello()
@@ -281,7 +293,7 @@ def test_t06_wrong_guess(server, keys, targets):
 
 @pytest.mark.parametrize("public", [b"", b"\0" * 32, b"\x01" + b"\0" * 31, b"x" * 31, b"x" * 33, b"x" * 30000])
 def test_t06_public_keys_that_cannot_be(server, keys, targets, public):
-    serving = server("--handshake-timeout", "5")
+    serving = server("--handshake-timeout", "20")
     with sshwire.Wire(serving.port, start=False) as wire:
         wire.hello()
         wire.send(wire.kexinit())
@@ -306,7 +318,7 @@ def test_t06_messages_out_of_order(server, keys, targets, kind):
 
 
 def test_t06_channel_before_authentication(server, targets):
-    serving = server("--handshake-timeout", "8")
+    serving = server("--handshake-timeout", "20")
     before = targets.stat("accepted", "echo")
     with sshwire.Wire(serving.port) as wire:
         wire.service()
@@ -335,7 +347,7 @@ def test_t02_connection_flood(server, keys, targets):
             times.append(time.monotonic() - start)
         held = 0
         for sock in socks:
-            sock.settimeout(scaled(5))
+            sock.settimeout(scaled(20))
             try:
                 held += sock.recv(4) == b"SSH-"
             except ConnectionResetError:
@@ -354,7 +366,7 @@ def test_t02_random_early_drop(server):
     socks = [net.connect(serving.port) for _ in range(100)]
     held = 0
     for sock in socks:
-        sock.settimeout(scaled(5))
+        sock.settimeout(scaled(20))
         try:
             held += sock.recv(4) == b"SSH-"
         except ConnectionResetError:
@@ -369,7 +381,7 @@ def test_connections_an_address(server, keys):
     key = sshwire.load_key(keys.path("user"))
     wires = [sshwire.Wire(serving.port).login(key) for _ in range(3)]
     with net.connect(serving.port) as sock:
-        closed_within(sock, 5)
+        closed_within(sock, 30)
     wires.pop().close()
     wait_until(lambda: len(serving.lines("connection closed")) >= 1, 5, "the connection to be gone")
 
@@ -435,7 +447,7 @@ def come(port, address, count):
 
 def test_t05_a_flood_waits_its_turn(server, keys, targets):
     """More connections than handshakes a second: the others wait, a session that is there is served, all get through."""
-    serving = server("--max-handshakes", "4", "--max-startups", "1000:30:1000")
+    serving = server("--max-handshakes", "2", "--max-startups", "1000:30:1000")
     with sshwire.Wire(serving.port).login(sshwire.load_key(keys.path("user"))) as wire:
         socks = [net.connect(serving.port) for _ in range(30)]
         wait_until(lambda: serving.call("status")["waiting"] > 0, 10, "some to wait")
@@ -504,10 +516,10 @@ def test_t05_limits_hold_for_those_who_wait(server):
 def test_who_waits_when_the_server_leaves(server, end):
     """Their connections are closed at once: no turn of theirs will come."""
     serving = server("--max-handshakes", "1", "--max-startups", "1000:30:1000")
-    socks = come(serving.port, "127.0.9.1", 20)
+    socks = come(serving.port, "127.0.9.1", 40)
     wait_until(lambda: serving.call("status")["waiting"] >= 10, 10, "the others to wait")
     serving.call(end)
-    closed = [len(said_within(sock, 20)) for sock in socks[5:]]
+    closed = [len(said_within(sock, 40)) for sock in socks[20:]]
     assert closed.count(0) >= 5, closed
     for sock in socks:
         sock.close()
