@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """The PROXY protocol, version 2: accepted from named networks, and sent to targets."""
 
+import contextlib
 import socket
 import struct
 
@@ -159,16 +160,18 @@ def test_garbage(behind, junk):
 
 def test_half_a_header(behind):
     """Closed at the handshake's deadline; a hundred of them keep nobody else out."""
-    serving = behind("--handshake-timeout", "6")
+    serving = behind("--handshake-timeout", "15")
     half = [net.connect(serving.port) for _ in range(100)]
     try:
         for sock in half:
-            sock.sendall(SIGNATURE + b"\x21")
+            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                sock.sendall(SIGNATURE + b"\x21")
         with net.connect(serving.port) as sock:
             sock.sendall(header())
             assert banner(sock) == b"SSH-"
         for sock in half:
-            assert sock.recv(1) == b""
+            with contextlib.suppress(ConnectionResetError):  # some of it came when nobody read any more
+                assert sock.recv(1) == b""
     finally:
         for sock in half:
             sock.close()

@@ -529,7 +529,8 @@ def test_t67_slow_hello_is_bounded(tls_server, authority):
     part = hello(authority)[:40]
     with raw_connect(serving.port) as sock:
         sock.sendall(part)
-        assert sock.recv(1) == b""
+        with contextlib.suppress(ConnectionResetError):  # it had not read them
+            assert sock.recv(1) == b""
     serving.wait_log("handshake timeout")
 
 
