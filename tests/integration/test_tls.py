@@ -216,7 +216,7 @@ def test_a_name_that_is_no_text_hides_nothing(tls_server, authority):
         (session,) = serving.sessions()
         assert session["sni"] == "\\xe9vil.example"
         assert serving.call("session.show", id=session["id"])["session"]["sni"] == session["sni"]
-        peer.stdin.close()
+        peer.terminate()  # the end of its input is none to it
 
 
 def test_curl_sees_no_http(tls_server, authority):
