@@ -13,7 +13,7 @@ from harness.net import free_port
 from harness.remote import held_port, listening, talk
 from harness.sshhost import Host
 from harness.sshwire import string, u32
-from harness.waiting import scaled, wait_until
+from harness.waiting import patient, scaled, wait_until
 
 pytestmark = pytest.mark.usefixtures("libssh_forgets")
 
@@ -136,7 +136,7 @@ def test_t31_addresses_of_a_port(keys, client):
     flags, listeners = [], {}
     for name in ("127.0.0.2", "localhost", "*", "192.0.2.7"):
         listeners[name] = socket.create_server(("127.0.0.1", 0))
-        listeners[name].settimeout(scaled(10))
+        listeners[name].settimeout(patient(10))
         flags += ["--remote-forward", f"{name}:4000:127.0.0.1:{listeners[name].getsockname()[1]}"]
     with Host(keys.path("host")) as host:
         thread = threading.Thread(target=host.accept)

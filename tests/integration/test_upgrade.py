@@ -20,7 +20,7 @@ import pytest
 
 from harness import net, procs, sshwire
 from harness.tlscerts import Authority
-from harness.waiting import scaled, wait_until
+from harness.waiting import patient, scaled, wait_until
 
 PHRASE = "abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon about"
 
@@ -260,11 +260,11 @@ def test_all_sockets_go_over(upgradable, keys, tmp_path):
     before = os.stat(path).st_ino
     serving.replace()
     serving.upgrade()
-    with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/readyz", timeout=scaled(10)) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/readyz", timeout=patient(10)) as answer:
         assert answer.status == 200
     assert os.stat(path).st_ino == before and stat.S_ISSOCK(os.stat(path).st_mode)
     with socket.socket(socket.AF_UNIX) as local:
-        local.settimeout(scaled(10))
+        local.settimeout(patient(10))
         local.connect(str(path))
     assert serving.first.wait() == 0
     assert os.stat(path).st_ino == before
@@ -307,10 +307,12 @@ def test_a_link_that_waits_for_its_header(upgradable, keys):
 def test_links_that_wait_their_turn(upgradable):
     """Who was accepted and waits for max_handshakes is served by the old program before it leaves."""
     serving = upgradable("--max-handshakes", "2")
-    socks = [net.connect(serving.port) for _ in range(24)]
+    socks = [net.connect(serving.port) for _ in range(50)]
     wait_until(lambda: serving.call("status")["waiting"] >= 3, 10, "some to wait")
     serving.upgrade()
-    for sock in socks:
+    for sock in socks[30:]:
+        sock.close()  # these were there for a slow machine to come in time
+    for sock in socks[:30]:
         assert net.recv_exact(sock, 8) == b"SSH-2.0-"
         sock.close()
     assert serving.first.wait(20) == 0
