@@ -65,9 +65,12 @@ class Faults:
         os.sched_yield()  # by then the other processor knows
         wait_until(lambda: self.map[FAILING : FAILING + 4] == bytes(4), 20, "a call to have failed")
         self.map[WATCH : WATCH + 4] = bytes(4)
-        if not HEAD.unpack(self.map[: HEAD.size])[4]:
+        if not self.fired():
             return None
         return self.map[SITE:].split(b"\0")[0].decode().split()
+
+    def fired(self):
+        return HEAD.unpack(self.map[: HEAD.size])[4] != 0
 
     def count(self, kind):
         return struct.unpack_from("=Q", self.map, HEAD.size + 8 * KINDS.index(kind))[0]
