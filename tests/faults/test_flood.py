@@ -92,7 +92,7 @@ def test_t02_logins_in_a_flood(server, client, ssh, targets, kind, size, sanitiz
     finally:
         made = [flood.stop() for flood in floods]
     assert all(made), made
-    assert sorted(times)[len(times) // 2] < scaled(2) and max(times) < patient(2), f"logins took {[f'{t:.2f}' for t in times]} while {made} connections were made"
+    assert sorted(times)[len(times) // 2] < scaled(2) and max(times) < patient(7), f"logins took {[f'{t:.2f}' for t in times]} while {made} connections were made"
     assert load.stop() == 0, load.cut
     wait_until(lambda: serving.call("status")["startups"] == 0, 15, "the last handshakes to be given up")
     wait_until(lambda: serving.call("status")["links"] == 1, 15, "their links to be forgotten")

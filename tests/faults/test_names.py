@@ -13,12 +13,18 @@ from harness.load import Load
 from harness.waiting import patient, scaled, wait_until
 
 TIMEOUT = 4
+TIMED_OUT = 6  # for SOCKS
 
 
 class Moody(dns.NameServer):
     """As it should be until `mood(query, answer)` says what to send instead: a list of datagrams, or None for silence."""
 
-    mood = None
+    mood = others = None
+
+    def turn(self, mood, load):
+        """Who asks first then is let wait until `load` has made round trips: nobody else waits for his name."""
+        load.slow = []
+        self.others, self.mood = load, mood
 
     def _serve(self):
         while True:
@@ -31,7 +37,12 @@ class Moody(dns.NameServer):
 
     def _moodily(self, query):
         answer = self._answer(query)
-        return self.mood(query, answer) if self.mood else [answer]
+        if not self.mood:
+            return [answer]
+        others, self.others = self.others, None
+        if others:
+            others.round_trips()
+        return self.mood(query, answer)
 
 
 @pytest.fixture
@@ -44,25 +55,35 @@ def names(tmp_path):
     made.close()
 
 
+def opens(connecting, targets):
+    """Not in time is no failure yet: the name server is a thread of this process, which may stall for that long."""
+    try:
+        with net.socks_connect(connecting.port, "good.example", targets.echo, timeout=60) as sock:
+            net.ask_echo(sock)
+        return True
+    except net.ProxyRefused as error:
+        if error.code != TIMED_OUT:
+            raise
+        return False
+
+
 @pytest.fixture
-def pair(server, client, targets, names):
-    serving = server("--connect-timeout", str(TIMEOUT), workers=1, wrap=names.wrap())
+def pair(request, server, client, targets, names):
+    serving = server("--connect-timeout", str(getattr(request, "param", TIMEOUT)), workers=1, wrap=names.wrap())
     connecting = client(serving)
     load = Load(connecting.port, targets)
     load.go_on()
-    with net.socks_connect(connecting.port, "good.example", targets.echo) as sock:
-        net.ask_echo(sock)
+    wait_until(lambda: opens(connecting, targets), 20, "a name server that answers")
     yield serving, connecting, load
     load.enough.set()
 
 
 def good_again(names, connecting, targets, load):
     names.mood = None
-    with net.socks_connect(connecting.port, "good.example", targets.echo) as sock:
-        net.ask_echo(sock)
+    wait_until(lambda: opens(connecting, targets), 20, "a name server that answers again")
     load.go_on()
     assert load.stop() == 0, load.cut
-    assert load.slowest < patient(1), f"a round trip waited {load.slowest:.2f} s for a name"
+    assert load.waited() < patient(1), f"round trips waited {load.slow} s for a name"
 
 
 def refused(connecting, name, to):
@@ -75,8 +96,7 @@ def refused(connecting, name, to):
 def test_t28_a_dead_name_server(names, pair, targets, size):
     """Silence: each open that waits for it fails within `connect_timeout`, many at once as well, and the rest goes on."""
     serving, connecting, load = pair
-    names.mood = lambda query, answer: None
-    load.slowest = 0
+    names.turn(lambda query, answer: None, load)
     took = []
     threads = [threading.Thread(target=lambda n=n: took.append(refused(connecting, f"name{n}.example", 80))) for n in range(size(20, 200))]
     for thread in threads:
@@ -84,11 +104,12 @@ def test_t28_a_dead_name_server(names, pair, targets, size):
     load.go_on(6)
     for thread in threads:
         thread.join(scaled(60))
-    assert len(took) == len(threads) and max(took) < TIMEOUT + patient(1), took
+    assert len(took) == len(threads) and max(took) < TIMEOUT + patient(5), took
     wait_until(lambda: serving.metric("alknet_channels") <= 3, 20, "the opens to be forgotten")
     good_again(names, connecting, targets, load)
 
 
+@pytest.mark.parametrize("pair", [15], indirect=True)
 def test_t28_a_slow_name_server(names, pair, targets):
     """An answer that takes its time is waited for, by the one who asked."""
     serving, connecting, load = pair
@@ -100,8 +121,7 @@ def test_t28_a_slow_name_server(names, pair, targets):
         return [answer]
 
     names.answers["late.example"] = [["127.0.0.1"]]
-    names.mood = late
-    load.slowest = 0
+    names.turn(late, load)
     with net.socks_connect(connecting.port, "late.example", targets.echo, timeout=60) as sock:
         net.ask_echo(sock)
     assert time.monotonic() - begun[0] >= 1.5
@@ -142,8 +162,7 @@ def test_t28_a_name_server_that_lies(names, pair, targets, lie):
     trap = socket.create_server(("127.0.0.9", 0))
     trap.setblocking(False)
     names.answers["evil.example"] = [["127.0.0.9"]]
-    names.mood = lie
-    load.slowest = 0
+    names.turn(lie, load)
     if lie is huge:
         # Addresses that follow the name are an answer, cut or not: at most they are tried, in time.
         try:
@@ -151,7 +170,7 @@ def test_t28_a_name_server_that_lies(names, pair, targets, lie):
         except net.ProxyRefused:
             pass
     else:
-        assert refused(connecting, "evil.example", trap.getsockname()[1]) < TIMEOUT + patient(1)
+        assert refused(connecting, "evil.example", trap.getsockname()[1]) < TIMEOUT + patient(5)
         with pytest.raises(BlockingIOError):
             trap.accept()
     trap.close()

@@ -20,7 +20,8 @@ class Load:
     def __init__(self, port, targets, nbytes=1 << 20):
         self.port, self.targets, self.nbytes = port, targets, nbytes
         self.enough, self.lock = threading.Event(), threading.Lock()
-        self.whole, self.cut, self.errors, self.slowest = 0, [], [], 0.0
+        self.whole, self.cut, self.errors = 0, [], []
+        self.trips, self.slow = 0, []  # round trips, and the longest of them
         self.digest = net.pattern_sha256(nbytes)
         self.threads = [threading.Thread(target=self.run, args=(one,), daemon=True) for one in (self.down, self.up, self.ask)]
         for thread in self.threads:
@@ -60,7 +61,8 @@ class Load:
                 sock.sendall(text)
                 if net.recv_exact(sock, len(text)) != text:
                     raise Corrupt("another echo")
-                self.slowest = max(self.slowest, time.monotonic() - begun)
+                self.slow = sorted([*self.slow, time.monotonic() - begun])[-3:]
+                self.trips += 1
                 self.enough.wait(0.002)
 
     def run(self, once):
@@ -81,6 +83,16 @@ class Load:
         """Wait until so many more came to their end."""
         then = self.whole
         wait_until(lambda: self.whole >= then + times or self.errors, timeout, f"{times} more transfers (cut: {self.cut[-3:]})")
+        self.check()
+
+    def waited(self):
+        """The third longest round trip since `slow` was emptied: a machine stalls once, who really waits for something does it again and again."""
+        return min(self.slow, default=0.0)
+
+    def round_trips(self, many=20, timeout=20):
+        """Wait until so many more were made."""
+        then = self.trips
+        wait_until(lambda: self.trips >= then + many or self.errors, timeout, f"{many} more round trips (cut: {self.cut[-3:]})")
         self.check()
 
     def check(self):
