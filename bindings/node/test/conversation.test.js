@@ -95,13 +95,13 @@ test('the session ends in the middle of a conversation', async (t) => {
 });
 
 test('while the program does not come to its event loop the session is kept alive', async (t) => {
-	const { address, run } = await h.alknetServe(t, ['--keepalive', '3s']);
+	const { address, run } = await h.alknetServe(t, ['--keepalive', '5s']);
 	const stream = await h.connected(t, address, { destination: `127.0.0.1:${await h.tcpEcho(t)}` });
 
 	await converse(stream, 100);
 	stream.write('x', () => {});
 	// Longer than the server believes that a silent client lives.
-	Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 12000);
+	Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20000);
 	assert.strictEqual((await stream.read(1)).toString(), 'x');
 	await converse(stream, 100);
 	assert.ok(!run.lines.some((line) => line.includes('session closed')), run.lines.join('\n'));

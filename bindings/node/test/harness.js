@@ -170,6 +170,15 @@ async function tcpServer(t, onSocket) {
 	return listener.address().port;
 }
 
+// A port on which nobody listens, and nobody else can: a connection of ours goes out from it as long as the test runs.
+async function refusedPort(t) {
+	const socket = net.connect(await tcpServer(t, () => {}), '127.0.0.1');
+
+	t.after(() => socket.destroy());
+	await once(socket, 'connect');
+	return socket.localPort;
+}
+
 const tcpEcho = (t) => tcpServer(t, (socket) => socket.pipe(socket));
 
 async function readAll(stream) {
@@ -210,20 +219,29 @@ function digest(total) {
 // sshd, unprivileged on a port of its own, that lets `user` in.
 async function sshd(t) {
 	const k = keys();
-	const port = await freePort();
 	const dir = fs.mkdtempSync(path.join(k.dir, 'sshd-'));
 	const config = path.join(dir, 'config');
 	const name = os.userInfo().username;
 
-	fs.writeFileSync(config, `ListenAddress 127.0.0.1:${port}\nHostKey ${k.at('host')}\n` +
-		`AuthorizedKeysFile ${k.at('authorized')}\nPidFile none\nStrictModes no\nUsePAM no\n` +
-		'AllowTcpForwarding yes\nMaxSessions 100\nMaxStartups 100\nPermitRootLogin yes\n');
 	if (process.getuid() === 0)
 		fs.mkdirSync('/run/sshd', { recursive: true, mode: 0o755 });
-	const run = program(t, '/usr/sbin/sshd', ['-D', '-e', '-f', config]);
+	// It cannot say which port it took for 0: ports are tried until one is free.
+	for (let attempt = 1; ; attempt++) {
+		const port = await freePort();
 
-	await run.line(/Server listening/);
-	return { address: `127.0.0.1:${port}`, user: name, port };
+		fs.writeFileSync(config, `ListenAddress 127.0.0.1:${port}\nHostKey ${k.at('host')}\n` +
+			`AuthorizedKeysFile ${k.at('authorized')}\nPidFile none\nStrictModes no\nUsePAM no\n` +
+			'AllowTcpForwarding yes\nMaxSessions 100\nMaxStartups 100\nPermitRootLogin yes\n');
+		const run = program(t, '/usr/sbin/sshd', ['-D', '-e', '-f', config]);
+
+		try {
+			await run.line(/Server listening/);
+			return { address: `127.0.0.1:${port}`, user: name, port };
+		} catch (error) {
+			if (attempt === 10 || !error.message.includes('in use'))
+				throw error;
+		}
+	}
 }
 
 // alknet serve of the same build.
@@ -248,6 +266,6 @@ function script(t, code, options = {}) {
 }
 
 module.exports = {
-	...napi, alknetServe, bytes, clientOptions, connected, digest, echo, freePort, impatient, keys, program, readAll, script,
-	serverOptions, serving, sshd, tcpEcho, tcpServer, top,
+	...napi, alknetServe, bytes, clientOptions, connected, digest, echo, impatient, keys, program, readAll, refusedPort,
+	script, serverOptions, serving, sshd, tcpEcho, tcpServer, top,
 };

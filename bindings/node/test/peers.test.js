@@ -55,7 +55,7 @@ test('our client through sshd', async (t) => {
 	stream.end();
 	await ended;
 	assert.strictEqual(hash.digest('hex'), h.digest(total));
-	await assert.rejects(h.connect({ ...options, destination: `127.0.0.1:${await h.freePort()}` }),
+	await assert.rejects(h.connect({ ...options, destination: `127.0.0.1:${await h.refusedPort(t)}` }),
 		{ code: 'ERR_ALKNET_CONNECT', reason: 'refused' });
 	await assert.rejects(h.connect({ ...options, identity: h.keys().read('bare') }), { code: 'ERR_ALKNET_AUTH' });
 });

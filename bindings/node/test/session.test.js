@@ -2,6 +2,7 @@
 'use strict';
 
 const assert = require('assert');
+const fs = require('fs');
 const { once } = require('events');
 const { setImmediate: turn } = require('timers/promises');
 const test = require('node:test');
@@ -199,9 +200,19 @@ test('reconnect: open() ends in time also where the loss was not heard of yet', 
 	stream.on('error', () => {});
 	session.on('down', () => { known = true; });
 	h.impatient(t, 10000);
+	const port = Number(address.split(':')[1]).toString(16).toUpperCase().padStart(4, '0');
+	const ours = new RegExp(`^ *\\d+: \\S+ \\S+:${port} 0[18] `, 'm'); // established, or the other end alone has closed
+	const open = () => ours.test(fs.readFileSync('/proc/self/net/tcp', 'latin1'));
+	const pause = (ms) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+
+	assert.ok(open());
 	run.child.kill('SIGKILL');
-	// Meanwhile the loop hears of it.
-	Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 4000);
+	// Meanwhile the loop hears of it, and closes its socket.
+	for (let i = 0; open(); i++) {
+		assert.ok(i < 600, 'the loop does not hear of it');
+		pause(50);
+	}
+	pause(1000);
 	assert.ok(session.connected);
 	const opening = session.open('alknet-control:1');
 
