@@ -142,4 +142,4 @@ def test_every_request_ends_once(bus, workers, seed):
         return not any(caller.open for caller in callers)
 
     wait_until(all_ended, 30, "every request to end")
-    assert server.metric("spokes") == 0
+    wait_until(lambda: server.metric("spokes") == 0, 20, "the spokes to be forgotten")

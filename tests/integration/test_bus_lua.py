@@ -137,8 +137,7 @@ return {}
 
 @WORKERS
 def test_ends(bus, workers):
-    server = script(bus, workers, SCRIPT,
-                    bus={"call_timeout": 0.3})
+    server = script(bus, workers, SCRIPT, bus={"call_timeout": 3})
     peer = who(server, "alice")
     peer.request("/slow/sleep", {"seconds": 4})
     failed(peer.next(), "TIMEOUT")

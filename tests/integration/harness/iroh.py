@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from . import procs
-from .waiting import scaled
+from .waiting import patient, scaled
 
 USER = "tester"
 
@@ -145,7 +145,7 @@ class Helper:
     def finish(self):
         self.control.close()
         try:
-            return self.popen.wait(scaled(10))
+            return self.popen.wait(patient(10))
         finally:
             self.popen.kill()
             self.popen.wait()

@@ -8,7 +8,7 @@ import socket
 import subprocess
 
 from .net import free_port
-from .waiting import wait_until
+from .waiting import scaled, wait_until
 
 
 def program():
@@ -58,7 +58,7 @@ class Plain:
     """Somebody who speaks NATS and knows nothing of alknet."""
 
     def __init__(self, port):
-        self.socket = socket.create_connection(("127.0.0.1", port), 20)
+        self.socket = socket.create_connection(("127.0.0.1", port), scaled(30))
         self.file, self.number = self.socket.makefile("rb"), 0
         assert self.file.readline().startswith(b"INFO ")
         self.write(b'CONNECT {"verbose":false,"pedantic":false,"headers":true,"no_responders":true}\r\nPING\r\n')
