@@ -15,7 +15,7 @@ from harness import net, procs, sshwire
 from harness.procs import AdminError
 from harness.waiting import scaled, wait_until
 
-GENTLE = "--source-penalties", "authfail:5 noauth:1 grace-exceeded:20 garbage:10 min:15 max:600", "--penalty-exempt", "none"
+GENTLE = "--source-penalties", "authfail:5 noauth:1 grace-exceeded:200 garbage:100 min:150 max:600", "--penalty-exempt", "none"
 
 
 def link(port, source="127.0.0.2"):
@@ -56,7 +56,7 @@ def test_garbage_adds_up(server, workers):
     assert not penalised(serving) and taken(serving.port)
     garbage(serving.port)
     row = wait_until(lambda: penalised(serving).get("127.0.0.2"), 20, "the source to be penalised")
-    assert 5 < row["left_duration"] <= 21
+    assert 50 < row["left_duration"] <= 201
     assert not taken(serving.port) and taken(serving.port, "127.0.0.3")
     assert serving.lines("source penalised", "remote_addr=127.0.0.2", "reason=garbage")
     assert serving.metric("alknet_sources_penalised") == 1
@@ -282,13 +282,13 @@ GAUGES = [
 def test_counters_go_down(server, keys, targets, workers, seed):
     """However sessions end, in whatever order: what is counted goes back to nothing, and so do descriptors."""
     chance = random.Random(seed * 10 + workers)
-    serving = server("--handshake-timeout", "3s", "--max-connections-per-ip", "20", "--max-startups", "0:0:0", workers=workers)
+    serving = server("--handshake-timeout", "8s", "--max-connections-per-ip", "20", "--max-startups", "0:0:0", workers=workers)
     ends = Ends(serving, keys, targets, chance)
     ways = [getattr(ends, name) for name in vars(Ends) if not name.startswith("_") and name not in ("wire", "in_", "reset", "ready")]
     assert len(ways) == 12
     if workers:
         serving.expected_status = 0
-    order = ways + chance.choices(ways, k=12)
+    order = ways + chance.choices([way for way in ways if way != ends.too_slow], k=12)
     chance.shuffle(order)
     for way in order:
         way()

@@ -284,7 +284,7 @@ def test_agent_that_never_signs(sshd, no_identity, keys, tmp_path):
     """The handshake's deadline ends it."""
     listing = string(b"\x0c\0\0\0\1" + string(blob(keys.path("user") + ".pub")) + string(b"comment"))
     with false_agent(tmp_path / "false", [listing, None]) as env:
-        text = no_identity(sshd(), "--handshake-timeout", "8s", env=env, refused=True)
+        text = no_identity(sshd(), "--handshake-timeout", "15s", env=env, refused=True)
         assert "handshake timeout (authentication)" in text
 
 

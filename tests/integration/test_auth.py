@@ -136,7 +136,7 @@ def test_t08_bad_signatures(server, keys):
 
 def test_t08_one_bad_signature(server, ssh, keys, targets):
     """One bad signature never authenticates, and the next connection is as good as ever."""
-    serving = server("--handshake-timeout", "8")
+    serving = server("--handshake-timeout", "20")
     key = sshwire.load_key(keys.path("user"))
     with sshwire.Wire(serving.port) as wire:
         wire.service()

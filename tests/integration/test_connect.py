@@ -10,7 +10,7 @@ import time
 import pytest
 
 from harness import net, procs
-from harness.waiting import scaled, wait_until
+from harness.waiting import patient, scaled, wait_until
 
 
 def run(keys, port, *more, identity="user", known=None):
@@ -128,7 +128,7 @@ def test_first_connection_that_fails(keys, targets, tmp_path, kind, words):
     out = run(keys, port, *more, known=tmp_path / "none")
     assert out.returncode == 1, out
     assert words in out.stderr and len(out.stderr.strip().splitlines()) == 1, out.stderr
-    assert time.monotonic() - start < scaled(8)
+    assert time.monotonic() - start < scaled(25)
 
 
 def test_authentication_refused(server, keys, tmp_path):
@@ -170,7 +170,7 @@ def test_server_that_goes_away(server, client, targets):
     sock = net.socks_connect(connecting.port, "127.0.0.1", targets.echo)
     net.ask_echo(sock)
     serving.stop()
-    sock.settimeout(scaled(10))
+    sock.settimeout(patient(10))
     try:
         assert sock.recv(1) == b""
     except ConnectionResetError:
@@ -210,7 +210,7 @@ def test_garbage_from_a_server(keys, tmp_path):
             argv = [procs.alknet(), "connect", "--server", f"127.0.0.1:{listener.getsockname()[1]}", "--identity", keys.path("user")]
             argv += ["--known-hosts", str(tmp_path / "none"), "--socks5", "127.0.0.1:0", "--handshake-timeout", "5"]
             popen = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=procs.environment())
-            listener.settimeout(scaled(10))
+            listener.settimeout(patient(10))
             sock, _ = listener.accept()
             with sock:
                 try:

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from harness import net, procs, proxies
-from harness.waiting import scaled, wait_until
+from harness.waiting import patient, scaled, wait_until
 
 
 @pytest.fixture
@@ -49,9 +49,7 @@ def test_serve_through_microsocks(server, client, targets, microsocks, workers, 
     tunnel = client(serving)
     asks(tunnel, targets.echo, "127.0.0.1" if kind == "v4" else "localhost", kind)
     assert microsocks.lines("127.0.0.1"), "the proxy has seen it"
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        closed = probe.getsockname()[1]
-    assert refused(tunnel, closed) == 5, "what the proxy says of the target is said on"
+    assert refused(tunnel, targets.refused) == 5, "what the proxy says of the target is said on"
 
 
 def test_serve_through_tinyproxy(server, client, targets, tinyproxy, tmp_path):
@@ -59,9 +57,7 @@ def test_serve_through_tinyproxy(server, client, targets, tinyproxy, tmp_path):
     tunnel = client(serving)
     asks(tunnel, targets.echo)
     wait_until(lambda: f"CONNECT 127.0.0.1:{targets.echo}" in (tmp_path / "tinyproxy.txt").read_text(), 10, "the request in its log")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        closed = probe.getsockname()[1]
-    assert refused(tunnel, closed) in (1, 4)
+    assert refused(tunnel, targets.refused) in (1, 4)
 
 
 def test_serve_through_dante(server, client, targets, tmp_path, running_programs):
@@ -107,10 +103,8 @@ def test_connect_through_tinyproxy_to_sshd(sshd, client, targets, tinyproxy):
     asks(tunnel, targets.echo)
 
 
-def test_connect_through_a_proxy_that_is_not_there(client, keys):
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        closed = probe.getsockname()[1]
-    tunnel = client(1, "--proxy", f"socks5://127.0.0.1:{closed}", known=False, wait=False)
+def test_connect_through_a_proxy_that_is_not_there(client, targets):
+    tunnel = client(1, "--proxy", f"socks5://127.0.0.1:{targets.refused}", known=False, wait=False)
     tunnel.expected_status = None
     tunnel.wait_log("the proxy cannot be reached.*refused")
 
@@ -187,7 +181,7 @@ def test_bad_urls(keys, command, url, says):
         "connect": ["--server", "127.0.0.1:1", "--identity", keys.path("user")],
     }[command]
     out = subprocess.run(
-        [procs.alknet(), command, *common, "--proxy", url], capture_output=True, text=True, timeout=scaled(10), env=procs.environment(), check=False
+        [procs.alknet(), command, *common, "--proxy", url], capture_output=True, text=True, timeout=patient(10), env=procs.environment(), check=False
     )
     assert out.returncode == 2 and "--proxy" in out.stderr and says in out.stderr, out
     assert "secret" not in out.stderr and len(out.stderr.splitlines()) == 1

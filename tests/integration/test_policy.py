@@ -134,14 +134,16 @@ def test_on_auth_pass_and_deny(server, login, targets):
 
 def test_on_auth_is_not_asked_to_trust_a_claim(server, keys):
     """A bad signature is no proof: on_auth's allow does not help it."""
-    serving = server("--handshake-timeout", "8", policy=script('on_auth = function() return "allow", { id = "x" } end'), authorized=False)
+    serving = server("--handshake-timeout", "20", policy=script('on_auth = function() return "allow", { id = "x" } end'), authorized=False)
     with sshwire.Wire(serving.port) as wire:
         wire.service()
         wire.auth_request("tester", sshwire.load_key(keys.path("user")), spoil=True)
+        wire.open_request(1, "127.0.0.1", 1)  # so that it need not wait for the deadline: who is not in is cut for it
         with pytest.raises(sshwire.Closed):
             while wire.recv()[0] != sshwire.AUTH_SUCCESS:
                 pass
             raise AssertionError("in without a signature")
+    assert not serving.lines("result=accept")
 
 
 def test_on_link_deny(server, login, targets):
@@ -202,7 +204,7 @@ def test_t65_t66_hostile_script(server, login, targets, name):
     start = time.monotonic()
     assert wire.open_channel(1, "evil", 7) is None
     # 20 ms a resume, 5 s in all for one that yields and is never resumed.
-    assert time.monotonic() - start < patient(6.5 if "yield" in name else 1.5)
+    assert time.monotonic() - start < patient(5)
     echoes(wire, "127.0.0.1", targets.echo, 2)
     echoes(other, "127.0.0.1", targets.echo, 3)
     assert serving.metric("alknet_policy_denied_total") >= 1
@@ -250,7 +252,7 @@ def test_policy_of_bytecode_or_wrong_shape(server, keys, tmp_path):
         path.write_bytes(text)
         argv = [procs.alknet(), "serve", "--key", keys.path("host"), "--authorized-keys", str(keys.authorized), "--listen", "127.0.0.1:0"]
         out = subprocess.run(
-            [*argv, "--admin-socket", "none", "--policy", str(path)], capture_output=True, text=True, timeout=scaled(10),
+            [*argv, "--admin-socket", "none", "--policy", str(path)], capture_output=True, text=True, timeout=patient(10),
             env=procs.environment(), check=False,
         )
         assert out.returncode == 2, (text, out)

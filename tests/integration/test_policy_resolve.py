@@ -2,6 +2,7 @@
 """Policies that wait: names that change between two looks (THREATS 28), and sessions that end meanwhile."""
 
 import socket
+import time
 
 import pytest
 
@@ -26,11 +27,39 @@ return {
 """
 
 
+GIVES_UP = 4  # seconds: then alknet.resolve does
+
+
+class Patient(dns.NameServer):
+    """Who asks again since no answer came has the same id and gets the same answer: it is a thread of ours, which may stall."""
+
+    def __init__(self, directory):
+        self.given = {}
+        super().__init__(directory)
+
+    def _answer(self, query):
+        if query not in self.given:
+            self.given[query] = super()._answer(query)
+        return self.given[query]
+
+
+def opening(wire, number, names, name, answers, port):
+    """The channel that was opened, and to which name; with another one once more where the answer came too late."""
+    for n in range(3):
+        asked = f"try{n}.{name}"
+        names.answers[asked] = answers
+        begun = time.monotonic()
+        opened = wire.open_channel(number + n, asked, port)
+        if opened or time.monotonic() - begun < GIVES_UP:
+            break
+    return opened, asked
+
+
 @pytest.fixture
 def names(tmp_path):
     if reason := dns.why_not():
         pytest.skip(reason)
-    server = dns.NameServer(tmp_path)
+    server = Patient(tmp_path)
     yield server
     server.close()
 
@@ -71,49 +100,49 @@ def private(targets):
 
 
 def test_t28_the_address_that_was_judged_is_connected(server, login, targets, names, private):
-    names.answers["rebind.example"] = [["127.0.0.1"], ["127.0.0.2"]]
     wire = login(server(policy=CHECKED % ", { host = addresses[1] }", wrap=names.wrap()))
-    opened = wire.open_channel(1, "rebind.example", targets.echo)
+    opened, name = opening(wire, 1, names, "rebind.example", [["127.0.0.1"], ["127.0.0.2"]], targets.echo)
     assert opened, "the address that was judged is not connected to"
     wire.data(opened[0], b"judged")
     assert wire.read(6) == b"judged"
-    assert names.asked.count(("rebind.example", dns.A)) == 1, "asked again after the check"
+    assert names.asked.count((name, dns.A)) == 1, "asked again after the check"
     assert not private.accepted()
-    assert wire.open_channel(2, "rebind.example", targets.echo) is None, "by now it is private"
+    assert wire.open_channel(9, name, targets.echo) is None, "by now it is private"
     assert not private.accepted()
 
 
 def test_t28_a_check_of_the_name_alone_is_not_enough(server, login, targets, names, private):
     """Shows that the test above tests something: a policy that forwards to the name is led astray."""
-    names.answers["rebind.example"] = [["127.0.0.1"], ["127.0.0.2"]]
     wire = login(server(policy=CHECKED % "", wrap=names.wrap()))
-    assert wire.open_channel(1, "rebind.example", targets.echo)
+    assert opening(wire, 1, names, "rebind.example", [["127.0.0.1"], ["127.0.0.2"]], targets.echo)[0]
     wait_until(private.accepted, 5, "the connection to the other address")
 
 
 @pytest.mark.parametrize("answer", [["127.0.0.2"], ["127.0.0.1", "127.0.0.2"], ["127.0.0.1", "::1"], []])
 def test_t28_one_private_address_is_enough(server, login, targets, names, private, answer):
-    names.answers["mixed.example"] = [answer]
+    names.answers["try0.mixed.example"] = [answer]
     wire = login(server(policy=CHECKED % ", { host = addresses[1] }", wrap=names.wrap()))
-    assert wire.open_channel(1, "mixed.example", targets.echo) is None
+    assert wire.open_channel(1, "try0.mixed.example", targets.echo) is None
     assert not private.accepted()
-    names.answers["mixed.example"] = [["127.0.0.1"]]
-    assert wire.open_channel(2, "mixed.example", targets.echo)
+    assert opening(wire, 2, names, "mixed.example", [["127.0.0.1"]], targets.echo)[0]
 
 
 def test_t28_others_do_not_wait(server, login, targets, names):
     """A name server that says nothing holds up one question, not the session and not the worker."""
     names.answers["good.example"] = [["127.0.0.1"]]
     policy = CHECKED % ", { host = addresses[1] }"
-    serving = server(policy=policy.replace("local addresses", "if destination.port == 1 then alknet.sleep(4.5) end local addresses"),
-                     wrap=names.wrap())
-    wire = login(serving)
-    wire.open_request(1, "good.example", 1)
-    channel, _ = wire.open_channel(2, "good.example", targets.echo)
-    wire.data(channel, b"on")
+    policy = policy.replace("local addresses", "if destination.port == 1 then alknet.sleep(4.5) end local addresses")
+    for _ in range(3):
+        serving = server(policy=policy, wrap=names.wrap())
+        wire, other = login(serving), login(serving)
+        begun = time.monotonic()
+        wire.open_request(1, "good.example", 1)
+        opened = [wire.open_channel(2, "good.example", targets.echo), other.open_channel(1, "good.example", targets.echo)]
+        if all(opened) or time.monotonic() - begun < GIVES_UP:
+            break  # what fails later may have had its answer too late
+    assert all(opened)
+    wire.data(opened[0][0], b"on")
     assert wire.read(2) == b"on"
-    other = login(serving)
-    assert other.open_channel(1, "good.example", targets.echo)
 
 
 def test_t32_the_session_ends_while_its_questions_wait(server, login, targets):

@@ -45,9 +45,21 @@ def restartable(request, server, tmp_path, running_programs):
     return Restartable(request.param, server, request.getfixturevalue("sshd"), tmp_path, running_programs)
 
 
-def ask(connecting, targets, timeout=30):
-    with net.socks_connect(connecting.port, "127.0.0.1", targets.echo, timeout=timeout) as sock:
-        net.ask_echo(sock)
+def ask(connecting, targets):
+    """An application waits for ten seconds; on a machine that stalls a session may come later."""
+
+    def answered():
+        begun = time.monotonic()
+        try:
+            with net.socks_connect(connecting.port, "127.0.0.1", targets.echo) as sock:
+                net.ask_echo(sock)
+            return True
+        except net.ProxyRefused:
+            if time.monotonic() - begun < 9.5:
+                raise
+            return False
+
+    wait_until(answered, 30, "a session")
 
 
 def test_a_server_that_comes_back(restartable, client, targets):
@@ -75,20 +87,30 @@ def test_a_server_that_comes_back(restartable, client, targets):
 def test_a_connection_waits_for_the_session(restartable, client, targets):
     """What was asked for during the outage gets its answer after it."""
     connecting = client(restartable, user=restartable.user)
-    restartable.stop()
-    connecting.wait_log(ENDED)
     answers = []
 
     def wait_for_it():
-        with net.socks_connect(connecting.port, "127.0.0.1", targets.echo) as sock:
-            answers.append(net.ask_echo(sock))
+        begun = time.monotonic()
+        try:
+            with net.socks_connect(connecting.port, "127.0.0.1", targets.echo) as sock:
+                net.ask_echo(sock)
+                answers.append("asked")
+        except net.ProxyRefused:
+            answers.append("late" if time.monotonic() - begun > 9.5 else "refused")
 
-    waiting = threading.Thread(target=wait_for_it)
-    waiting.start()
-    wait_until(lambda: connecting.lines("not connected"), 20, "a failed attempt")
-    restartable.start()
-    waiting.join(scaled(30))
-    assert len(answers) == 1
+    for times in (1, 2):
+        failed = len(connecting.lines("not connected"))
+        restartable.stop()
+        connecting.wait_log(ENDED, count=times)
+        waiting = threading.Thread(target=wait_for_it)
+        waiting.start()
+        wait_until(lambda: len(connecting.lines("not connected")) > failed, 20, "a failed attempt")
+        restartable.start()
+        waiting.join(scaled(30))
+        if answers != ["late"]:
+            break
+        ask(connecting, targets)  # the server took longer than the ten seconds
+    assert answers[-1:] == ["asked"], answers
 
 
 def test_a_connection_waits_for_ten_seconds(server, client, targets):
@@ -126,20 +148,26 @@ def test_a_connection_waits_for_ten_seconds(server, client, targets):
 
 
 def test_only_so_many_wait(server, client, targets):
-    serving = server()
-    connecting = client(serving)
-    serving.stop()
-    connecting.wait_log(ENDED)
     request = b"\x05\x01\x00\x05\x01\x00" + net.socks_address("127.0.0.1") + b"\x00\x07"
-    socks = []
-    for _ in range(257):
-        sock = net.connect(connecting.port)
-        sock.sendall(request)
-        socks.append(sock)
-    # One of them is too many: it hears so at once, and no other does.
-    wait_until(lambda: sum(_readable(sock, 12) for sock in socks) == 1, 5, "one refusal")
-    for sock in socks:
-        sock.close()
+    for _ in range(3):
+        serving = server()
+        connecting = client(serving)
+        serving.stop()
+        connecting.wait_log(ENDED)
+        begun, socks = time.monotonic(), []
+        for _ in range(257):
+            sock = net.connect(connecting.port)
+            sock.sendall(request)
+            socks.append(sock)
+        # One of them is too many: it hears so at once, and no other does.
+        wait_until(lambda: any(_readable(sock, 12) for sock in socks), 5, "one refusal")
+        refused = sum(_readable(sock, 12) for sock in socks)
+        took = time.monotonic() - begun
+        for sock in socks:
+            sock.close()
+        if took < 9.5:  # before the first has waited for long enough
+            break
+    assert refused == 1, f"{refused} were refused after {took:.1f} s"
 
 
 def _readable(sock, n):
