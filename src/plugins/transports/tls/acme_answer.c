@@ -19,7 +19,8 @@
 
 struct answer_conn {
 	int fd;
-	time_t since;
+	time_t since;	 /* acme_client_clock() */
+	uint64_t number; /* of those that came */
 	size_t n;
 	char bytes[REQUEST_MAX];
 };
@@ -27,6 +28,7 @@ struct answer_conn {
 struct acme_answer {
 	int fd;
 	char token[256], text[512];
+	uint64_t came;
 	struct answer_conn conn[CONNS];
 };
 
@@ -173,16 +175,15 @@ static struct answer_conn *conn_place(struct acme_answer *a)
 	for (size_t i = 0; i < CONNS; i++) {
 		if (a->conn[i].fd < 0)
 			return &a->conn[i];
-		if (a->conn[i].since < oldest->since)
+		if (a->conn[i].number < oldest->number)
 			oldest = &a->conn[i];
 	}
 	alk_fd_close(&oldest->fd);
 	return oldest;
 }
 
-void acme_answer_turn(struct acme_answer *a)
+void acme_answer_turn(struct acme_answer *a, time_t now)
 {
-	time_t now = time(NULL);
 	int fd;
 
 	if (a->token[0] == '\0')
@@ -202,6 +203,7 @@ void acme_answer_turn(struct acme_answer *a)
 		conn = conn_place(a);
 		conn->fd = fd;
 		conn->since = now;
+		conn->number = ++a->came;
 		conn->n = 0;
 		conn_read(a, conn);
 	}

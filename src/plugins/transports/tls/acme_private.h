@@ -111,8 +111,9 @@ void acme_answer_end(struct acme_answer *answer);
 /* What it waits for; how many. */
 #define ACME_ANSWER_FDS 17
 size_t acme_answer_fds(const struct acme_answer *answer, struct pollfd fds[ACME_ANSWER_FDS]);
-/* Go on with whatever is ready. */
-void acme_answer_turn(struct acme_answer *answer);
+/* Go on with whatever is ready; `now` by acme_client_clock(). Who comes when all places are taken gets
+ * that of the one who is there longest. */
+void acme_answer_turn(struct acme_answer *answer, time_t now);
 
 /* ---- acme_jose.c: all gives text for free(), NULL: it failed ---- */
 

@@ -91,7 +91,7 @@ void acme_client_turn(struct acme_client *c, int ms)
 		exit(1);
 	packets_take(c);
 	if (c->answer != NULL)
-		acme_answer_turn(c->answer);
+		acme_answer_turn(c->answer, acme_client_clock());
 }
 
 time_t acme_client_clock(void)
