@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """The completion scripts in the shells that read them."""
 
+import os
 import shutil
 import subprocess
 
@@ -108,7 +109,9 @@ def test_zsh(tmp_path, line, offers, not_offers):
         "zstyle ':completion:*' list-packed no; unsetopt always_last_prompt; LISTMAX=0; COLUMNS=200; print READY\"\n"
         "zpty -r z out '*READY*READY*'; zpty -w -n z \"$2\"$'\\t\\t'; zpty -r -m z out \"*$3*$2*\" && print -r - \"FOUND $out\"; zpty -d z"
     )
-    out = subprocess.run([zsh, "-f", "-c", code, "zsh", str(tmp_path), line, offers], capture_output=True, text=True, timeout=scaled(30), check=False)
+    env = {**os.environ, "TERM": "dumb"}  # which has no other way to show the line again than to write it
+    run = [zsh, "-f", "-c", code, "zsh", str(tmp_path), line, offers]
+    out = subprocess.run(run, capture_output=True, text=True, timeout=scaled(30), check=False, env=env)
     assert "FOUND" in out.stdout and not_offers not in out.stdout, out
 
 
