@@ -86,8 +86,7 @@ static void auth_accept(struct alk_server *v, struct alk_grant *grant)
 	v->ssh.from = &v->from;
 	v->state = SERVER_OPEN;
 	alk_ssh_up(&v->ssh);
-	if (server_remote_begin(v) < 0)
-		alk_ssh_die(&v->ssh, -ENOMEM, "out of memory for a session");
+	server_remote_begin(v);
 	alk_timer_free(&v->grace);
 	alk_timer_free(&v->answer);
 	alk_ssh_enter(&v->ssh);

@@ -324,12 +324,9 @@ static void on_global(ssh_session ssh, ssh_message m, void *user)
 		remote_count_lost(v, host);
 }
 
-int server_remote_begin(struct alk_server *v)
+void server_remote_begin(struct alk_server *v)
 {
-	ssh_callbacks_init(&v->callbacks);
-	v->callbacks.userdata = v;
 	v->callbacks.global_request_function = on_global;
-	return ssh_set_callbacks(v->ssh.ssh, &v->callbacks) == SSH_OK ? 0 : -EINVAL;
 }
 
 /* ---- for the admin commands ------------------------------------------------------------------ */

@@ -151,6 +151,13 @@ static void message(struct alk_server *v, ssh_message m)
 		}
 		break;
 	case SSH_REQUEST_SERVICE:
+		if (v->state == SERVER_AUTH && v->service_asked) {
+			v->misdeed = ALK_MISDEED_GARBAGE;
+			alk_ssh_die(&v->ssh, -EPROTO, "more than one service was asked for");
+			ssh_message_free(m);
+			return;
+		}
+		v->service_asked = true;
 		if (v->state == SERVER_AUTH && ssh_message_service_service(m) &&
 		    strcmp(ssh_message_service_service(m), "ssh-userauth") == 0) {
 			ssh_message_service_reply_success(m);
@@ -187,6 +194,18 @@ static void kex_wait(struct alk_server *v, bool again)
 	}
 }
 
+/* All of it is done in the moment of the client's NEWKEYS. What came behind that in the same read is
+ * handled before the step hears of it, and belongs to the login. */
+static void on_progress(void *user, float done)
+{
+	struct alk_server *v = server_of(user);
+
+	if (done < 1 || v->before_auth > 0)
+		return;
+	v->before_auth = v->ssh.raw.in_packets;
+	v->bytes_before_auth = v->ssh.sock.in_bytes;
+}
+
 static int step_kex(struct alk_server *v)
 {
 	bool first = !v->ssh.event;
@@ -208,8 +227,6 @@ static int step_kex(struct alk_server *v)
 	if (rc == SSH_OK) {
 		v->state = SERVER_AUTH;
 		v->ssh.lockstep = true;
-		v->before_auth = v->ssh.raw.in_packets;
-		v->bytes_before_auth = v->ssh.sock.in_bytes;
 		/* An EXT_INFO; the client has more to say before it needs it. */
 		alk_ssh_may_wait(&v->ssh, v->ssh.raw.out_packets);
 	}
@@ -268,6 +285,11 @@ static int server_begin(struct alk_server *v, struct alk_err *err)
 		return alk_err_set(err, -ENOMEM, "cannot begin SSH: %s", ssh_get_error(host->bind));
 	}
 	ssh_set_auth_methods(v->ssh.ssh, SSH_AUTH_METHOD_PUBLICKEY);
+	ssh_callbacks_init(&v->callbacks);
+	v->callbacks.userdata = v;
+	v->callbacks.connect_status_function = on_progress;
+	if (ssh_set_callbacks(v->ssh.ssh, &v->callbacks) != SSH_OK)
+		return alk_err_set(err, -EINVAL, "cannot begin SSH: callbacks");
 	v->state = SERVER_KEX;
 	rc = alk_ssh_start(&v->ssh, fd, err);
 	if (rc < 0)

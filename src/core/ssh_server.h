@@ -76,14 +76,15 @@ struct alk_server {
 	char why[200];
 	bool proved, user_known;
 	bool refused, waited; /* the answer is no; the time to say so has come */
+	bool service_asked;
 	unsigned attempts;
 	enum alk_misdeed misdeed; /* found while it ended; NONE: what its state says */
 	bool innocent;		  /* it is we who end it */
-	uint64_t before_auth,
-		requests; /* packets when authentication began, and those we saw since */
+	uint64_t before_auth;	  /* packets up to the client's NEWKEYS; 0 = it has not come */
+	uint64_t requests;	  /* of those since, what we saw */
 	uint64_t bytes_before_auth;
-	/* Remote forwards. */
 	struct ssh_callbacks_struct callbacks;
+	/* Remote forwards. */
 	struct server_remote *remotes;
 	unsigned n_remotes, remote_pending;
 };
@@ -124,8 +125,8 @@ struct alk_grant *server_key_grant(struct alk_server *v, const struct alk_auth_a
 const char *server_key_over(const struct alk_server *v, int64_t now);
 
 /* ssh_remote.c */
-/* Authenticated: take remote forwards from now on. 0 or -errno. */
-int server_remote_begin(struct alk_server *v);
+/* Authenticated: take remote forwards from now on. */
+void server_remote_begin(struct alk_server *v);
 /* Close the session's listeners. */
 void server_remote_end(struct alk_server *v);
 

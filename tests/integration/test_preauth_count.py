@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""What is counted of a client that is not logged in, whatever comes together in one read (THREAT 8)."""
+
+import pytest
+
+from conftest import USER
+from harness import sshwire
+from harness.waiting import wait_until
+
+
+class Burst(sshwire.Wire):
+    """What is sent from NEWKEYS on is held back until `flush`, so that it comes in one read."""
+
+    held = None
+
+    def send(self, payload):
+        if payload == bytes([sshwire.NEWKEYS]):
+            self.held = b""
+        if self.held is None:
+            super().send(payload)
+        else:
+            self.held += self.pack(payload)
+
+    def flush(self):
+        held, self.held = self.held, None
+        self.raw(held)
+
+
+def ask_service(wire):
+    wire.send(bytes([sshwire.SERVICE_REQUEST]) + sshwire.string("ssh-userauth"))
+
+
+def spoil(wire, key, count):
+    for _ in range(count):
+        wire.auth_request(USER, key, spoil=True)
+
+
+def test_t08_bad_signatures_behind_newkeys(server, keys):
+    """Requests that come in one read with the end of the key exchange are counted as those that come after it."""
+    serving = server("--handshake-timeout", "600")
+    with Burst(serving.port) as wire:
+        ask_service(wire)
+        spoil(wire, sshwire.load_key(keys.path("user")), 12)
+        wire.flush()
+        wire.wait_closed()
+    wait_until(lambda: serving.lines("auth attempt", "result=reject"), 10, "the attempts to be told of")
+    assert not serving.lines("result=accept")
+
+
+def test_t08_as_many_attempts_behind_newkeys(server, keys):
+    """A request for the service that comes with NEWKEYS is one, not one more attempt or one less."""
+    serving = server("--max-auth-attempts", "3", "--handshake-timeout", "600")
+    key = sshwire.load_key(keys.path("user"))
+    with Burst(serving.port) as wire:
+        ask_service(wire)
+        spoil(wire, key, 1)
+        wire.flush()
+        wire.expect(sshwire.SERVICE_ACCEPT)
+        spoil(wire, key, 2)
+        wire.auth_request(USER, key, probe=True)
+        wire.expect(sshwire.AUTH_PK_OK)
+        spoil(wire, key, 1)
+        wire.wait_closed()
+    with Burst(serving.port) as wire:
+        ask_service(wire)
+        wire.flush()
+        wire.expect(sshwire.SERVICE_ACCEPT)
+        spoil(wire, key, 3)
+        wire.auth_request(USER, key)
+        wire.expect(sshwire.AUTH_SUCCESS)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_t08_the_service_is_asked_for_once(server, together):
+    """Each would be answered, and none is an attempt."""
+    serving = server("--log-level", "debug", "--handshake-timeout", "600")
+    with Burst(serving.port) as wire:
+        ask_service(wire)
+        if not together:
+            wire.flush()
+            wire.expect(sshwire.SERVICE_ACCEPT)
+        ask_service(wire)
+        if together:
+            wire.flush()
+        wire.wait_closed()
+    serving.wait_log('msg="session ended" .*reason="more than one service was asked for"')
