@@ -14,6 +14,11 @@
  * least padding. */
 #define KEX_PACKETS 2
 #define NEWKEYS_BYTES 16
+/* What a client may send until its keys are exchanged: a few packets more than those, a wrong guess
+ * or padding, and one of them as long as the library takes it. It answers each that it does not know,
+ * whether the client reads that or not. */
+#define KEX_PACKETS_MAX 64
+#define KEX_BYTES_MAX (300u * 1024)
 
 /* ---- the end --------------------------------------------------------------------------------- */
 
@@ -233,14 +238,32 @@ static int step_kex(struct alk_server *v)
 	return 0;
 }
 
+/* End a session that sends more than a key exchange has. */
+static void kex_bound(struct alk_server *v)
+{
+	bool over = v->before_auth > 0;
+	uint64_t packets = over ? v->before_auth : v->ssh.raw.in_packets;
+	uint64_t bytes = over ? v->bytes_before_auth : v->ssh.sock.in_bytes;
+
+	if (packets <= KEX_PACKETS_MAX && bytes <= KEX_BYTES_MAX)
+		return;
+	v->misdeed = ALK_MISDEED_GARBAGE;
+	alk_ssh_die(&v->ssh, -EPROTO, "too many %s before the keys were exchanged",
+		    packets > KEX_PACKETS_MAX ? "packets" : "bytes");
+}
+
 static int on_step(void *user)
 {
 	struct alk_server *v = server_of(user);
 	ssh_message m;
 	int rc = 0;
 
-	if (v->state == SERVER_KEX && (rc = step_kex(v)) < 0)
-		return rc;
+	if (v->state == SERVER_KEX) {
+		rc = step_kex(v);
+		if (rc < 0)
+			return rc;
+		kex_bound(v);
+	}
 	while (v->state != SERVER_KEX && !v->request && !v->ssh.dying && !v->ssh.finishing) {
 		alk_ssh_enter(&v->ssh);
 		m = ssh_message_get(v->ssh.ssh);

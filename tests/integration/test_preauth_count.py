@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""What is counted of a client that is not logged in, whatever comes together in one read (THREAT 8)."""
+"""What is counted of a client that is not logged in, whatever comes together in one read (THREATS 6 and 8)."""
 
 import pytest
 
@@ -84,3 +84,36 @@ def test_t08_the_service_is_asked_for_once(server, together):
             wire.flush()
         wire.wait_closed()
     serving.wait_log('msg="session ended" .*reason="more than one service was asked for"')
+
+
+UNKNOWN = bytes([192]) + bytes(8)
+
+
+def ignored(size):
+    return bytes([sshwire.IGNORE]) + sshwire.string(bytes(size))
+
+
+@pytest.mark.parametrize("moment", ["first", "after-kexinit"])
+@pytest.mark.parametrize("payloads, word", [([UNKNOWN] * 65, "packets"), ([ignored(200000)] * 2, "bytes")], ids=["packets", "bytes"])
+def test_t06_much_before_the_keys(server, moment, payloads, word):
+    """Each is answered or forgotten, and none is part of a key exchange: it is not waited for the end of that."""
+    serving = server("--log-level", "debug", "--handshake-timeout", "600")
+    with sshwire.Wire(serving.port, start=False) as wire:
+        wire.hello()
+        if moment == "after-kexinit":
+            wire.send(wire.kexinit(strict=False))
+        try:
+            for payload in payloads:
+                wire.send(payload)
+            wire.wait_closed()
+        except sshwire.Closed:
+            pass
+    serving.wait_log(f'msg="session ended" .*reason="too many {word} before the keys were exchanged"')
+
+
+def test_t06_chatter_before_the_keys(server, keys):
+    """Which a client may make, and some do."""
+    with sshwire.Wire(server().port, start=False) as wire:
+        wire.hello()
+        wire.exchange_keys(ours=wire.kexinit(strict=False), between=[ignored(30)] * 30 + [UNKNOWN] * 10)
+        wire.login(sshwire.load_key(keys.path("user")))
