@@ -87,6 +87,7 @@ UNIT_TESTS = \
 	tests/unit/test_remote_listener \
 	tests/unit/test_shared \
 	tests/unit/test_socks5 \
+	tests/unit/test_ssh_keepalive \
 	tests/unit/test_text \
 	tests/unit/test_turns \
 	tests/unit/test_window \

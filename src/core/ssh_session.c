@@ -626,8 +626,16 @@ uint64_t alk_ssh_keepalive(struct alk_ssh *s, uint64_t every, uint64_t limit)
 
 void alk_ssh_missed(struct alk_ssh *s, uint64_t ms)
 {
+	uint64_t now = alk_loop_now(s->loop);
+	bool asked = s->asked_at > s->idle_since;
+
 	s->idle_since -= ms < s->idle_since ? ms : s->idle_since;
-	s->asked_at -= ms < s->asked_at ? ms : s->asked_at;
+	/* The answer may have come when nobody heard it, and comes once more: as much time again,
+	 * or all of it. */
+	if (asked)
+		s->asked_at = ms < now - s->asked_at ? s->asked_at + ms : now;
+	else
+		s->asked_at = 0;
 }
 
 void alk_ssh_set_grant(struct alk_ssh *s, struct alk_grant *grant)

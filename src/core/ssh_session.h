@@ -70,7 +70,7 @@ struct alk_ssh {
 	uint64_t scanned;    /* the same for the channels' scan */
 	bool broken;	     /* it ended because the peer broke the protocol, not because it left */
 	uint64_t idle_since; /* loop time of the last sign of life */
-	uint64_t asked_at;   /* of the first question in a silence; before idle_since: none yet */
+	uint64_t asked_at;   /* of the question in a silence; before idle_since: none yet */
 	uint64_t handed;     /* bytes given to the kernel, before those in sock.out_bytes */
 	uint64_t heard;	     /* sock.in_bytes at the last sign of life */
 	uint64_t
@@ -146,7 +146,8 @@ void alk_ssh_may_wait(struct alk_ssh *s, uint64_t packets);
  * Any byte received is life, and so is an upload that goes on. Returns in how many ms it wants to
  * be called again; later makes it notice later. */
 uint64_t alk_ssh_keepalive(struct alk_ssh *s, uint64_t every, uint64_t limit);
-/* `ms` went by that no clock of the loop has counted: they are silence. */
+/* `ms` went by that no clock of the loop has counted: they are silence, but a question that is
+ * on its way has so much longer. */
 void alk_ssh_missed(struct alk_ssh *s, uint64_t ms);
 
 /* ssh_channel.c */
