@@ -240,7 +240,8 @@ static void on_missed(void *user, uint64_t ms, uint64_t slept_ms)
 		return;
 	}
 	keep->now = true;
-	snprintf(why, sizeof(why), "this machine slept for %llu s",
+	snprintf(why, sizeof(why), "this %s for %llu s",
+		 slept_ms > ms / 2 ? "machine slept" : "process stood still",
 		 (unsigned long long)(ms / 1000));
 	alk_client_cut(keep->client, why);
 }
