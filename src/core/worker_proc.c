@@ -115,29 +115,35 @@ static void proc_check_gone(struct alk_worker_proc *w)
 	free(failed);
 }
 
+/* True when it has ended just now; then `w` may be gone. */
+static bool proc_reap(struct alk_worker_proc *w)
+{
+	int status;
+
+	if (w->ended || w->pid == 0 || waitpid(w->pid, &status, WNOHANG) != w->pid)
+		return false;
+	w->ended = true;
+	w->status = status;
+	alk_io_free(&w->exit_io);
+	alk_signal_free(&w->exit_signal);
+	proc_check_gone(w);
+	return true;
+}
+
 /* One of the two is over and the other is not: it does not take that long. */
 static void on_patience(void *user)
 {
 	struct alk_worker_proc *w = proc_of(user);
 
 	if (!w->ended) {
-		alk_worker_proc_kill(w);
+		/* A SIGCHLD may have been somebody else's, and so may the next. */
+		if (!proc_reap(w)) {
+			alk_worker_proc_kill(w);
+			alk_timer_start(w->patience, LAST_WORDS_MS);
+		}
 		return;
 	}
 	alk_ctl_free(&w->ctl);
-	proc_check_gone(w);
-}
-
-static void proc_reap(struct alk_worker_proc *w)
-{
-	int status;
-
-	if (w->ended || w->pid == 0 || waitpid(w->pid, &status, WNOHANG) != w->pid)
-		return;
-	w->ended = true;
-	w->status = status;
-	alk_io_free(&w->exit_io);
-	alk_signal_free(&w->exit_signal);
 	proc_check_gone(w);
 }
 

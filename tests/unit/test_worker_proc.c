@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The supervisor's side of a worker, against workers of all kinds: this program executed again, as
  * the real one is, that does what the start message says. */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -178,13 +180,15 @@ static int worker_main(void)
 
 /* The supervisor */
 
+static bool no_pidfd;
+
 struct bench {
 	struct alk_loop *loop;
 	struct alk_worker_proc *worker;
 	struct alk_timer *tick;
 	unsigned ready, ends, replies, events, hung, gone;
 	uint64_t link;
-	bool stop_when_ready, drain_when_ready, signal_when_ready;
+	bool stop_when_ready, drain_when_ready, signal_when_ready, signal_is_lost;
 	struct alk_board_hand hand;
 	struct alk_worker_proc_end end;
 	char failed[128];
@@ -297,6 +301,7 @@ static int teardown(void **state)
 {
 	struct bench *b = *state;
 
+	no_pidfd = false;
 	alk_worker_proc_free(&b->worker);
 	alk_timer_free(&b->tick);
 	alk_loop_free(&b->loop);
@@ -315,6 +320,8 @@ static void life(struct bench *b, const char *mode)
 				  &err) != 0)
 		fail_msg("%s", err.text);
 	assert_int_equal(alk_worker_proc_state(b->worker), ALK_WORKER_STARTING);
+	if (b->signal_is_lost)
+		signal(SIGCHLD, SIG_DFL);
 	alk_timer_start(b->tick, 50);
 	alk_loop_run(b->loop);
 	assert_int_equal(b->gone, 1);
@@ -385,6 +392,44 @@ static void test_leave(void **state)
 	assert_true(WIFEXITED(b->end.status));
 	assert_int_equal(WEXITSTATUS(b->end.status), 7);
 	assert_false(b->end.expected || b->end.was_ready);
+}
+
+/* What pidfd_open() is called by. */
+long syscall(long number, ...)
+{
+	static long (*real)(long, ...);
+	long arg[6];
+	va_list ap;
+
+	if (number == SYS_pidfd_open && no_pidfd) {
+		errno = EMFILE;
+		return -1;
+	}
+	va_start(ap, number);
+	for (size_t i = 0; i < sizeof(arg) / sizeof(arg[0]); i++)
+		arg[i] = va_arg(ap, long);
+	va_end(ap);
+	if (real == NULL)
+		*(void **)&real = dlsym(RTLD_NEXT, "syscall");
+	return real(number, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
+}
+
+static void test_leave_without_pidfd(void **state)
+{
+	struct bench *b = *state;
+
+	no_pidfd = true;
+	life(b, "leave");
+	assert_int_equal(WEXITSTATUS(b->end.status), 7);
+}
+
+static void test_leave_unheard(void **state)
+{
+	struct bench *b = *state;
+
+	no_pidfd = b->signal_is_lost = true;
+	life(b, "leave");
+	assert_int_equal(WEXITSTATUS(b->end.status), 7);
 }
 
 static void test_crash(void **state)
@@ -494,6 +539,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_surroundings, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_leave, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_leave_without_pidfd, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_leave_unheard, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_crash, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_garbage, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hostile, setup, teardown),
