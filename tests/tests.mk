@@ -90,6 +90,7 @@ UNIT_TESTS = \
 	tests/unit/test_ssh_keepalive \
 	tests/unit/test_text \
 	tests/unit/test_turns \
+	tests/unit/test_upgrade \
 	tests/unit/test_window \
 	tests/unit/test_direct \
 	tests/unit/test_attend \

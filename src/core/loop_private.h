@@ -5,6 +5,7 @@
 /* What the core, and no plugin, may ask of a loop: to keep a thing for as long as it lives, such as
  * the process's resolver. Start here if there must be one of something a loop. */
 
+#include <signal.h>
 #include <alknet/loop.h>
 
 /* The thing that is kept under `key` (any address of the caller's own), NULL when there is none. */
@@ -43,6 +44,9 @@ bool alk_loop_pause(struct alk_loop *loop, uint32_t us);
 /* How long the loop waited before this turn, in ns, and worked in the one before; of a loop that
  * may pause. */
 uint64_t alk_loop_waited(const struct alk_loop *loop, uint64_t *worked);
+
+/* Add those that somebody waits for (alk_signal_new). */
+void alk_signals_add(sigset_t *set);
 
 /* Visits: a shared loop may be used by other threads than the one that runs it, one at a time,
  * while it sleeps: between alk_loop_enter() and alk_loop_leave() the caller is the loop's thread.

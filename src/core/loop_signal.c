@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "loop_own.h"
+#include "loop_private.h"
 
 static struct {
 	struct alk_loop *loop; /* whose they are; NULL while nobody waits for one */
@@ -94,6 +95,12 @@ static bool signal_is_watched(int signo)
 	while (sig != NULL && sig->signo != signo)
 		sig = sig->next;
 	return sig != NULL;
+}
+
+void alk_signals_add(sigset_t *set)
+{
+	for (const struct alk_signal *sig = signals.first; sig != NULL; sig = sig->next)
+		sigaddset(set, sig->signo);
 }
 
 /* Whoever started us may have had it blocked. */

@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "inherited.h"
+#include "loop_private.h"
 #include "notify.h"
 #include "text.h"
 
@@ -133,7 +134,7 @@ struct launch {
 	int fds[ALK_INHERITED_MAX + 1]; /* the last is that of the one line */
 	size_t n;
 	int pid_fd; /* for the number of the new process */
-	sigset_t mask;
+	sigset_t mask, child_mask;
 	char **env;
 	char *pid_text; /* after LISTEN_PID= */
 };
@@ -165,7 +166,7 @@ static void __attribute__((noreturn)) child_execute(struct launch *launch)
 #ifdef SYS_close_range
 	syscall(SYS_close_range, (unsigned)first, ~0u, 0u);
 #endif
-	sigprocmask(SIG_SETMASK, &launch->mask, NULL);
+	sigprocmask(SIG_SETMASK, &launch->child_mask, NULL);
 	if (last >= 0) {
 		execve(self.program, self.argv, launch->env);
 		number_put(launch->pid_text, errno);
@@ -268,9 +269,12 @@ static pid_t child_start(struct launch *launch)
 	if (pipe2(numbers, O_CLOEXEC) < 0)
 		return -errno;
 	launch->pid_fd = numbers[1];
-	/* No handler of ours may run in the child. */
+	/* No handler of ours may run in the child, nor may a SIGHUP end it: what comes meanwhile
+	 * waits for the new program, which hears it as soon as it listens. */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &launch->mask);
+	launch->child_mask = launch->mask;
+	alk_signals_add(&launch->child_mask);
 	between = fork();
 	if (between == 0)
 		child_run(launch);

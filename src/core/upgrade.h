@@ -14,8 +14,9 @@
  *                                                      starts as ever, on the same sockets
  *   alk_upgrade_fn  ◀── "ready VERSION", or why not ── alk_upgrade_ready, alk_upgrade_failed
  *
- * The new process is nobody's child: what is done in its own name (a service manager's supervision)
- * outlives the old one. */
+ * A signal that comes in between waits until the new process listens for it; the new process is
+ * nobody's child: what is done in its own name (a service manager's supervision) outlives the old
+ * one. */
 
 #include <stdbool.h>
 #include <sys/types.h>
