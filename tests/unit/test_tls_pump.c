@@ -20,6 +20,7 @@
 #define MANY 2000 /* records, which are all there when the first is read */
 #define TURN_RECORDS 128
 #define LONG_MS 20000
+#define SEND_MS 2000 /* a visitor's time between two writes */
 
 static struct tls tls;
 static SSL_CTX *client_ctx;
@@ -243,6 +244,7 @@ static int setup(void **state)
 
 	(void)state;
 	tls = (struct tls){.role = ALK_ROLE_WORKER, .loop = alk_loop_new(&err)};
+	tls.times.send = SEND_MS;
 	tls.ctx = SSL_CTX_new(TLS_server_method());
 	client_ctx = SSL_CTX_new(TLS_client_method());
 	assert_true(tls.loop != NULL && tls.ctx != NULL && client_ctx != NULL);
@@ -425,6 +427,76 @@ static void test_what_waits_goes_first(void **state)
 	client_reads(5);
 }
 
+/* ---- visitors ---- */
+
+static void web_says_all_it_can(void)
+{
+	static const char bytes[65536];
+
+	while (write(end, bytes, sizeof(bytes)) > 0)
+		;
+}
+
+/* What there is for the client; then only what his TLS says of the end. */
+static void client_reads_all(void)
+{
+	char piece[TLS_RECORD_MAX];
+
+	client_hear();
+	while (SSL_read(client, piece, sizeof(piece)) > 0)
+		;
+}
+
+static void test_a_visitor_who_takes_nothing_is_ended(void **state)
+{
+	(void)state;
+	pump_to_web(TLS1_3_VERSION);
+	web_says_all_it_can();
+	run(1, LONG_MS);
+	assert_null(tls.pumps);
+	assert_int_equal(0, tls.n_sites);
+	client_reads_all();
+	assert_int_equal(0, recv(net, &(char){0}, 1, MSG_DONTWAIT));
+	assert_int_equal(0, SSL_get_shutdown(client) & SSL_RECEIVED_SHUTDOWN);
+}
+
+/* What he says is not what he takes. */
+static void test_a_visitor_who_only_talks_is_ended(void **state)
+{
+	(void)state;
+	pump_to_web(TLS1_3_VERSION);
+	web_says_all_it_can();
+	for (int i = 0; i < LONG_MS / 20 && tls.pumps != NULL; i++) {
+		client_says("x");
+		client_flush();
+		run(SIZE_MAX, 20);
+	}
+	assert_null(tls.pumps);
+}
+
+static void test_a_visitor_who_takes_some_stays(void **state)
+{
+	(void)state;
+	pump_to_web(TLS1_3_VERSION);
+	for (int i = 0; i < SEND_MS * 3 / 2 / 50; i++) {
+		web_says_all_it_can();
+		client_reads_all();
+		run(1, 50);
+	}
+	assert_non_null(tls.pumps);
+}
+
+/* Silence is not: a web server may let him wait. */
+static void test_a_visitor_for_whom_there_is_nothing_stays(void **state)
+{
+	(void)state;
+	pump_to_web(TLS1_3_VERSION);
+	run(1, SEND_MS * 3 / 2);
+	assert_non_null(tls.pumps);
+	assert_int_equal(5, write(end, "hello", 5));
+	client_reads(5);
+}
+
 static void test_buffers_are_given_back_where_they_can_be(void **state)
 {
 	static const struct {
@@ -462,6 +534,14 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_what_waits_goes_first, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_peer_that_stays_costs_nothing, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_a_visitor_who_takes_nothing_is_ended, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_a_visitor_who_only_talks_is_ended, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_a_visitor_who_takes_some_stays, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_a_visitor_for_whom_there_is_nothing_stays,
+						setup, teardown),
 	};
 
 	alarm(120);

@@ -128,6 +128,7 @@ struct tls_conn {
 	bool ended;		 /* the peer sends no more */
 	bool sent_end;		 /* nor do we */
 	int broken;		 /* -errno: nothing goes in or out any more */
+	uint64_t sent;		 /* bytes that the kernel took */
 	uint64_t since_update;	 /* bytes written with the keys of now */
 };
 

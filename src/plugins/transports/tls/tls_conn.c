@@ -86,6 +86,7 @@ static size_t conn_send(struct tls_conn *conn, const void *bytes, size_t n)
 	rc = send(conn->fd, bytes, n, MSG_NOSIGNAL);
 	if (rc >= 0) {
 		conn->writable = (size_t)rc == n;
+		conn->sent += (size_t)rc;
 		return (size_t)rc;
 	}
 	conn->writable = errno == EINTR;

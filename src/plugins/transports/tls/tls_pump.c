@@ -49,6 +49,8 @@ struct tls_pump {
 	bool out_done;	      /* the peer was told */
 	bool lingering;
 	bool visitor;  /* one of tls->n_sites */
+	uint64_t took; /* of a visitor: when the network took something, or nothing waited for it */
+	uint64_t sent; /* conn.sent at that time */
 	uint64_t hung; /* when it was seen that SSH has closed its end, 0 = has not */
 };
 
@@ -187,7 +189,7 @@ static bool out_waits(const struct tls_pump *pump)
 	return pump->out.len > 0 || pump->conn.gather != NULL;
 }
 
-static void pump_out(struct tls_pump *pump, bool readable)
+static void out_run(struct tls_pump *pump, bool readable)
 {
 	struct chunk *out = &pump->out;
 
@@ -209,6 +211,41 @@ static void pump_out(struct tls_pump *pump, bool readable)
 			break;
 	}
 	chunk_drop(pump, out);
+}
+
+static void pump_out(struct tls_pump *pump, bool readable)
+{
+	out_run(pump, readable);
+	if (!pump->visitor || (out_waits(pump) && pump->conn.sent == pump->sent))
+		return;
+	pump->took = alk_loop_now(pump->tls->loop);
+	pump->sent = pump->conn.sent;
+}
+
+/* ---- a visitor's patience ---- */
+
+/* For how long the network may still take nothing of what there is for a visitor. */
+static uint64_t visitor_left(const struct tls_pump *pump)
+{
+	uint64_t waited = alk_loop_now(pump->tls->loop) - pump->took;
+	uint64_t all = pump->tls->times.send;
+
+	return waited < all ? all - waited : 0;
+}
+
+/* Without a word, as at nginx's send_timeout. The end of the web server behind says nothing while he
+ * takes nothing: over TCP it comes after bytes that are not read. */
+static void visitor_end_late(struct tls_pump *pump)
+{
+	if (!out_waits(pump) || visitor_left(pump) > 0)
+		return;
+	/* That there is room may not have been told yet. */
+	pump->conn.writable = true;
+	pump_out(pump, false);
+	if (!out_waits(pump) || visitor_left(pump) > 0)
+		return;
+	pump->conn.broken = -ETIMEDOUT;
+	out_end(pump);
 }
 
 /* ---- both ---- */
@@ -258,6 +295,8 @@ static void pump_turn(struct tls_pump *pump, bool pair_readable)
 		if (!pump->taken)
 			pump_in(pump);
 		pump_out(pump, pair_readable);
+		if (pump->visitor)
+			visitor_end_late(pump);
 	}
 	if (pump->out_done && pump->conn.broken == 0 && !pump->conn.ended)
 		pump_linger(pump);
@@ -267,7 +306,8 @@ static void pump_turn(struct tls_pump *pump, bool pair_readable)
 	}
 	pump_watch(pump);
 	if (!pump->lingering)
-		alk_timer_start(pump->timer, IDLE_MS);
+		alk_timer_start(pump->timer,
+				pump->visitor && out_waits(pump) ? visitor_left(pump) : IDLE_MS);
 }
 
 /* SSH reads what there is, and writes if it waited for room. It may end with that. */
@@ -434,6 +474,9 @@ static void on_timer(void *user)
 		tls_pump_free(&pump);
 	} else if (!out_waits(pump) && pump->in.len == 0) {
 		tls_conn_idle(&pump->conn);
+	} else if (pump->visitor) {
+		if (out_waits(pump))
+			pump_turn(pump, false);
 	} else if (pump->hung != 0 && alk_loop_now(pump->tls->loop) - pump->hung > HUNG_MS) {
 		tls_pump_free(&pump);
 	} else {
@@ -486,6 +529,7 @@ static int pump_join(struct tls_conn *conn, const void *first, size_t n, int *fd
 	pump->conn.gathers = true;
 	pump->conn.strict = offers >= 0;
 	pump->visitor = offers < 0;
+	pump->took = alk_loop_now(pump->tls->loop);
 	pump->tls->n_sites += pump->visitor;
 	pump->next = pump->tls->pumps;
 	pump->prev = &pump->tls->pumps;

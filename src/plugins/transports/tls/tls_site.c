@@ -406,7 +406,7 @@ static int site_make(struct tls_site *site)
 	return tls_talk_init(site);
 }
 
-/* Visitors of the web server behind are held as long as it likes. */
+/* Visitors of the web server behind are held as long as it likes, if they take what it says. */
 static void sites_make_room(struct tls *tls)
 {
 	struct tls_site *oldest = NULL;
