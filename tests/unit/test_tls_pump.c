@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <cmocka.h>
 #include "direct.h"
@@ -20,6 +21,7 @@
 #define MANY 2000 /* records, which are all there when the first is read */
 #define TURN_RECORDS 128
 #define LONG_MS 20000
+#define CHUNKS 200
 #define SEND_MS 2000 /* a visitor's time between two writes */
 
 static struct tls tls;
@@ -36,6 +38,34 @@ static const char *says; /* until it is taken */
 static size_t came, wanted;
 static int last_errno;
 static unsigned wakes;
+
+/* A web server that always has more, CHUNKS of it, and a network that takes all. */
+static int pump_net = -1, pump_web = -1;
+static bool endless;
+static unsigned chunks, turn_chunks, turn_most;
+
+ssize_t recv(int fd, void *bytes, size_t n, int flags)
+{
+	if (!endless || fd != pump_web)
+		return syscall(SYS_recvfrom, fd, bytes, n, flags, NULL, NULL);
+	if (chunks == CHUNKS) {
+		alk_loop_stop(tls.loop);
+		errno = EAGAIN;
+		return -1;
+	}
+	chunks++;
+	if (++turn_chunks > turn_most)
+		turn_most = turn_chunks;
+	memset(bytes, 'x', n);
+	return (ssize_t)n;
+}
+
+ssize_t send(int fd, const void *bytes, size_t n, int flags)
+{
+	if (endless && fd == pump_net)
+		return (ssize_t)n;
+	return syscall(SYS_sendto, fd, bytes, n, flags, NULL, 0);
+}
 
 const char *tls_error(void)
 {
@@ -139,6 +169,7 @@ static void connected(struct tls_conn *conn, int version)
 	net = pair[0];
 	setsockopt(net, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 	setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+	pump_net = pair[1];
 	assert_int_equal(0, tls_conn_init(conn, &tls, &pair[1], on_conn, NULL, &err));
 	client = SSL_new(client_ctx);
 	SSL_set_min_proto_version(client, version);
@@ -208,6 +239,7 @@ static void pump_to_web(int version)
 	connected(&conn, version);
 	assert_int_equal(0, socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair));
 	end = pair[1];
+	pump_web = pair[0];
 	assert_int_equal(0, tls_pump_join(&conn, NULL, 0, &pair[0], &err));
 	end_watched();
 }
@@ -216,6 +248,7 @@ static void on_wake(void *user)
 {
 	(void)user;
 	wakes++;
+	turn_chunks = 0;
 }
 
 static void on_late(void *user)
@@ -256,6 +289,8 @@ static int setup(void **state)
 			 SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	alk_loop_set_hooks(tls.loop, on_wake, NULL, NULL);
 	direct = NULL;
+	endless = false;
+	chunks = turn_chunks = turn_most = 0;
 	return 0;
 }
 
@@ -497,6 +532,27 @@ static void test_a_visitor_for_whom_there_is_nothing_stays(void **state)
 	client_reads(5);
 }
 
+/* However fast the two are that a visitor is between: the others have their turns. */
+static void test_a_web_server_that_has_no_end(void **state)
+{
+	(void)state;
+	pump_to_web(TLS1_3_VERSION);
+	endless = true;
+	assert_int_equal(1, write(end, "x", 1));
+	run(SIZE_MAX, LONG_MS);
+	assert_int_equal(CHUNKS, chunks);
+	assert_in_range(turn_most, 1, 8);
+}
+
+static void test_a_web_server_that_has_no_end_when_the_visitor_goes(void **state)
+{
+	(void)state;
+	pump_to_web(TLS1_3_VERSION);
+	endless = true;
+	tls_pump_free(&(struct tls_pump *){tls.pumps});
+	assert_int_equal(0, chunks);
+}
+
 static void test_buffers_are_given_back_where_they_can_be(void **state)
 {
 	static const struct {
@@ -542,6 +598,9 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_a_visitor_for_whom_there_is_nothing_stays,
 						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_web_server_that_has_no_end, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_a_web_server_that_has_no_end_when_the_visitor_goes, setup, teardown),
 	};
 
 	alarm(120);

@@ -181,7 +181,8 @@ int tls_pump_start(struct tls_conn *conn, const void *first, size_t n, int *fd,
 int tls_pump_join(struct tls_conn *conn, const void *first, size_t n, int *fd, struct alk_err *err);
 /* The oldest visitor's whose connection is older than the one of that number, or NULL. */
 struct tls_pump *tls_pump_oldest(const struct tls *tls, uint64_t number);
-/* What SSH said last goes out, if the socket takes it; then all is closed. */
+/* What SSH said last goes out, if the socket takes it; then all is closed. Of a web server's it is
+ * what was read from it. */
 void tls_pump_free(struct tls_pump **pump);
 
 /* ---- stealth ---- */

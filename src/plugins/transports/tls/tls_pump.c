@@ -24,6 +24,8 @@
 #define BLOCKED_MS 5000 /* how often to see whether SSH is there while the network takes nothing */
 #define HUNG_MS 30000	/* what SSH said last has so long to get out */
 #define UNSENT_MAX (128 * 1024)
+/* A web server refills its socket while it is read, SSH does not. */
+#define VISITOR_CHUNKS 4
 #define PAIR_BYTES                                                                                 \
 	(256 *                                                                                     \
 	 1024) /* what SSH writes at once goes into the pair at once, if the system allows it */
@@ -192,6 +194,7 @@ static bool out_waits(const struct tls_pump *pump)
 static void out_run(struct tls_pump *pump, bool readable)
 {
 	struct chunk *out = &pump->out;
+	unsigned chunks = 0;
 
 	while (!pump->out_done) {
 		if (tls_conn_flush(&pump->conn) && out->at < out->len)
@@ -206,7 +209,8 @@ static void out_run(struct tls_pump *pump, bool readable)
 		out->at = out->len = 0;
 		if (pump->conn.gather != NULL || !readable || !chunk_make(pump, out))
 			break;
-		readable = out_fill(pump);
+		/* The loop tells of the rest. */
+		readable = out_fill(pump) && !(pump->visitor && ++chunks == VISITOR_CHUNKS);
 		if (out->len == 0)
 			break;
 	}
@@ -602,7 +606,7 @@ void tls_pump_free(struct tls_pump **at)
 	*at = NULL;
 	alk_direct_withdraw(&pump->direct);
 	if (!pump->out_done && pump->io != NULL)
-		pump_out(pump, true);
+		pump_out(pump, !pump->visitor);
 	if (!pump->out_done)
 		out_end(pump);
 	chunk_drop(pump, &pump->in);
