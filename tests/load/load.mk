@@ -78,6 +78,7 @@ tests_unit_test_tls_pump_SOURCES = tests/unit/test_tls_pump.c \
 	src/plugins/transports/tls/tls_conn.c src/plugins/transports/tls/tls_pump.c
 tests_unit_test_tls_pump_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS)
 tests_unit_test_tls_pump_LDADD = $(LDADD) $(OPENSSL_LIBS)
+tests_unit_test_tls_pump_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=calloc
 tests_unit_test_tls_tickets_SOURCES = tests/unit/test_tls_tickets.c \
 	src/plugins/transports/tls/tls_tickets.c
 tests_unit_test_tls_tickets_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS)

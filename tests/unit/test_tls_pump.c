@@ -20,6 +20,7 @@
 
 #define MANY 2000 /* records, which are all there when the first is read */
 #define TURN_RECORDS 128
+#define FDS 64 /* more than are open */
 #define LONG_MS 20000
 #define CHUNKS 200
 #define SEND_MS 2000 /* a visitor's time between two writes */
@@ -65,6 +66,19 @@ ssize_t send(int fd, const void *bytes, size_t n, int flags)
 	if (endless && fd == pump_net)
 		return (ssize_t)n;
 	return syscall(SYS_sendto, fd, bytes, n, flags, NULL, 0);
+}
+
+/* The next one fails. */
+static bool no_memory;
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+	if (!no_memory)
+		return __real_calloc(n, size);
+	no_memory = false;
+	return NULL;
 }
 
 const char *tls_error(void)
@@ -289,6 +303,7 @@ static int setup(void **state)
 			 SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	alk_loop_set_hooks(tls.loop, on_wake, NULL, NULL);
 	direct = NULL;
+	end = -1;
 	endless = false;
 	chunks = turn_chunks = turn_most = 0;
 	return 0;
@@ -462,6 +477,44 @@ static void test_what_waits_goes_first(void **state)
 	client_reads(5);
 }
 
+static void on_stranger(void *user, int revents)
+{
+	unsigned *told = user;
+
+	(void)revents;
+	(*told)++;
+}
+
+/* The numbers of the pair are other sockets' soon. */
+static void test_no_pair_is_left_where_there_is_no_memory(void **state)
+{
+	struct tls_conn conn;
+	struct alk_err err;
+	int strangers[4];
+	struct alk_io *ios[4];
+	unsigned told = 0;
+
+	(void)state;
+	connected(&conn, TLS1_3_VERSION);
+	no_memory = true;
+	assert_int_equal(-ENOMEM, tls_pump_start(&conn, NULL, 0, &end, &err));
+	assert_false(no_memory);
+	for (int i = 0; i < 4; i += 2)
+		assert_int_equal(0, socketpair(AF_UNIX, SOCK_STREAM, 0, strangers + i));
+	for (int i = 0; i < 4; i++) {
+		ios[i] = alk_io_new(tls.loop, strangers[i], "stranger", on_stranger, &told);
+		alk_io_set(ios[i], ALK_IO_READ);
+	}
+	for (int fd = 0; fd < FDS; fd++)
+		alk_loop_wrote(tls.loop, fd);
+	run(1, 1);
+	for (int i = 0; i < 4; i++) {
+		alk_io_free(&ios[i]);
+		close(strangers[i]);
+	}
+	assert_int_equal(0, told);
+}
+
 /* ---- visitors ---- */
 
 static void web_says_all_it_can(void)
@@ -590,6 +643,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_what_waits_goes_first, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_peer_that_stays_costs_nothing, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_no_pair_is_left_where_there_is_no_memory,
+						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_visitor_who_takes_nothing_is_ended, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_a_visitor_who_only_talks_is_ended, setup,

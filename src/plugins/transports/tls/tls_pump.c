@@ -521,6 +521,7 @@ static int pump_join(struct tls_conn *conn, const void *first, size_t n, int *fd
 	int rc;
 
 	if (pump == NULL) {
+		alk_loop_unpair(conn->tls->loop, *fd);
 		tls_conn_deinit(conn);
 		alk_fd_close(fd);
 		return alk_err_set(err, -ENOMEM, "out of memory");
