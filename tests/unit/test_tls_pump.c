@@ -36,6 +36,7 @@ static int end;
 static struct alk_io *end_io;
 static struct alk_direct *direct;
 static const char *says; /* until it is taken */
+static bool hears;	 /* the client takes all that there is when SSH reads */
 static size_t came, wanted;
 static int last_errno;
 static unsigned wakes;
@@ -210,6 +211,8 @@ static void on_end(void *user, int revents)
 	ssize_t n;
 
 	(void)user;
+	if (hears)
+		client_hear();
 	if ((revents & ALK_IO_WRITE) != 0 && says != NULL &&
 	    alk_direct_send(direct, says, strlen(says)) > 0)
 		says = NULL;
@@ -304,7 +307,7 @@ static int setup(void **state)
 	alk_loop_set_hooks(tls.loop, on_wake, NULL, NULL);
 	direct = NULL;
 	end = -1;
-	endless = false;
+	endless = hears = false;
 	chunks = turn_chunks = turn_most = 0;
 	return 0;
 }
@@ -427,6 +430,21 @@ static void test_a_peer_that_stays_costs_nothing(void **state)
 	client_hear();
 	run(1, 300);
 	assert_in_range(wakes, 1, 20);
+}
+
+/* What there is room for is not all that there is to do. */
+static void test_room_does_not_end_a_turn(void **state)
+{
+	static const char bytes[65536];
+
+	(void)state;
+	pump_to_ssh(TLS1_3_VERSION, true);
+	while (alk_direct_send(direct, bytes, sizeof(bytes)) == sizeof(bytes))
+		;
+	hears = true;
+	client_says_bytes(MANY);
+	run(MANY, LONG_MS);
+	assert_int_equal(MANY, came);
 }
 
 /* OpenSSL writes nothing in the middle of a peer's message: the peer is what is waited for. */
@@ -636,6 +654,7 @@ int main(void)
 		 setup, teardown, NULL},
 		{"test_new_keys_without_end_to_ssh", test_new_keys_without_end_to_ssh, setup,
 		 teardown, &tls},
+		cmocka_unit_test_setup_teardown(test_room_does_not_end_a_turn, setup, teardown),
 		{"test_half_a_message_through_the_pair", test_half_a_message_costs_nothing, setup,
 		 teardown, NULL},
 		{"test_half_a_message_to_ssh", test_half_a_message_costs_nothing, setup, teardown,

@@ -333,6 +333,9 @@ static void on_net(void *user, int revents)
 {
 	struct tls_pump *pump = pump_of(user);
 
+	/* What is left of the turn before is due with this one. */
+	if (pump->conn.spent)
+		revents |= ALK_IO_READ;
 	tls_conn_ready(&pump->conn, revents);
 	if (pump->taken)
 		direct_turn(pump, revents);
