@@ -75,9 +75,11 @@ tests_unit_test_acme_renewal_SOURCES = tests/unit/test_acme_renewal.c \
 tests_unit_test_acme_renewal_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS) $(CURL_CFLAGS) $(JANSSON_CFLAGS)
 tests_unit_test_acme_renewal_LDADD = $(LDADD) $(OPENSSL_LIBS) $(JANSSON_LIBS)
 tests_unit_test_tls_pump_SOURCES = tests/unit/test_tls_pump.c \
-	src/plugins/transports/tls/tls_conn.c src/plugins/transports/tls/tls_pump.c
+	src/plugins/transports/tls/tls_conn.c src/plugins/transports/tls/tls_pump.c \
+	src/plugins/transports/tls/tls_site.c src/plugins/transports/tls/tls_stealth.c \
+	src/plugins/transports/tls/tls_talk.c
 tests_unit_test_tls_pump_CFLAGS = $(AM_CFLAGS) $(OPENSSL_CFLAGS)
-tests_unit_test_tls_pump_LDADD = $(LDADD) $(OPENSSL_LIBS)
+tests_unit_test_tls_pump_LDADD = libstealth.la $(LDADD) $(OPENSSL_LIBS)
 tests_unit_test_tls_pump_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=calloc
 tests_unit_test_tls_tickets_SOURCES = tests/unit/test_tls_tickets.c \
 	src/plugins/transports/tls/tls_tickets.c

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The pump and its connection, and a client of OpenSSL's in the same thread: what of a turn of the
- * loop a peer can have. */
+/* The pump, or a site, and its connection, and a client of OpenSSL's in the same thread: what of a
+ * turn of the loop a peer can have. */
 #include "../../src/plugins/transports/tls/tls.h"
+#include "../../src/plugins/transports/tls/acme.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -87,6 +88,13 @@ const char *tls_error(void)
 	return "an error";
 }
 
+int acme_worker_http(const struct acme_worker *worker, const uint8_t *bytes, size_t n,
+		     const char **text)
+{
+	(void)worker, (void)bytes, (void)n, (void)text;
+	return -1;
+}
+
 /* ---- the client ---- */
 
 /* All at once: each write of its own would take room for itself in the socket. */
@@ -113,10 +121,10 @@ static void client_says(const char *text)
 	assert_int_equal(strlen(text), SSL_write(client, text, (int)strlen(text)));
 }
 
-static void client_changes_keys(int times)
+static void client_changes_keys(int times, int type)
 {
 	for (int i = 0; i < times; i++) {
-		assert_int_equal(1, SSL_key_update(client, SSL_KEY_UPDATE_NOT_REQUESTED));
+		assert_int_equal(1, SSL_key_update(client, type));
 		assert_int_equal(1, SSL_do_handshake(client));
 	}
 }
@@ -173,24 +181,32 @@ static void on_conn(void *user, int revents)
 	(void)user, (void)revents;
 }
 
-/* A connection after its handshake. */
-static void connected(struct tls_conn *conn, int version)
+/* The server's socket, and a client. */
+static int client_connects(int version)
 {
 	const int size = 1 << 20, small = 1 << 14;
-	struct alk_err err;
-	int pair[2], rc = 0;
+	int pair[2];
 
 	assert_int_equal(0, socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair));
 	net = pair[0];
 	setsockopt(net, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 	setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
-	pump_net = pair[1];
-	assert_int_equal(0, tls_conn_init(conn, &tls, &pair[1], on_conn, NULL, &err));
 	client = SSL_new(client_ctx);
 	SSL_set_min_proto_version(client, version);
 	SSL_set_max_proto_version(client, version);
 	SSL_set_bio(client, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
 	SSL_set_connect_state(client);
+	return pair[1];
+}
+
+/* A connection after its handshake. */
+static void connected(struct tls_conn *conn, int version)
+{
+	int fd = client_connects(version), rc = 0;
+	struct alk_err err;
+
+	pump_net = fd;
+	assert_int_equal(0, tls_conn_init(conn, &tls, &fd, on_conn, NULL, &err));
 	for (int i = 0; i < 4; i++) {
 		client_hear();
 		SSL_do_handshake(client);
@@ -294,6 +310,7 @@ static int setup(void **state)
 
 	(void)state;
 	tls = (struct tls){.role = ALK_ROLE_WORKER, .loop = alk_loop_new(&err)};
+	tls.times = stealth_times;
 	tls.times.send = SEND_MS;
 	tls.ctx = SSL_CTX_new(TLS_server_method());
 	client_ctx = SSL_CTX_new(TLS_client_method());
@@ -320,6 +337,11 @@ static int teardown(void **state)
 	if (end >= 0)
 		close(end);
 	close(net);
+	while (tls.sites != NULL) {
+		struct tls_site *site = tls.sites;
+
+		tls_site_free(&site);
+	}
 	while (tls.pumps != NULL) {
 		struct tls_pump *pump = tls.pumps;
 
@@ -381,7 +403,7 @@ static void test_new_keys_to_a_web_server(void **state)
 {
 	(void)state;
 	pump_to_web(TLS1_3_VERSION);
-	client_changes_keys(MANY);
+	client_changes_keys(MANY, SSL_KEY_UPDATE_NOT_REQUESTED);
 	client_says("hello");
 	client_flush();
 	run(5, LONG_MS);
@@ -394,12 +416,12 @@ static void test_new_keys_without_end_to_ssh(void **state)
 	const bool takes = *state != NULL;
 
 	pump_to_ssh(TLS1_3_VERSION, takes);
-	client_changes_keys(TURN_RECORDS / 2);
+	client_changes_keys(TURN_RECORDS / 2, SSL_KEY_UPDATE_NOT_REQUESTED);
 	client_says("hello");
 	client_flush();
 	run(5, LONG_MS);
 	assert_int_equal(5, came);
-	client_changes_keys(MANY);
+	client_changes_keys(MANY, SSL_KEY_UPDATE_NOT_REQUESTED);
 	client_says("again");
 	client_flush();
 	run(10, LONG_MS);
@@ -481,6 +503,60 @@ static void client_reads(size_t bytes)
 	assert_int_equal(0, bytes);
 }
 
+/* What there is for the client; then only what his TLS says of the end. */
+static void client_reads_all(void)
+{
+	char piece[TLS_RECORD_MAX];
+
+	client_hear();
+	while (SSL_read(client, piece, sizeof(piece)) > 0)
+		;
+}
+
+/* The client takes nothing and asks for new keys until there is no room for the answers: what he says
+ * behind that is not read. */
+static size_t client_asks_for_keys(bool takes)
+{
+	static const char bytes[TLS_CHUNK_SIZE];
+	size_t said = 0;
+
+	pump_to_ssh(TLS1_3_VERSION, takes);
+	if (takes)
+		assert_int_equal(sizeof(bytes), alk_direct_send(direct, bytes, sizeof(bytes)));
+	else
+		assert_int_equal(sizeof(bytes), write(end, bytes, sizeof(bytes)));
+	run(SIZE_MAX, 20);
+	for (; said < 10; said++) {
+		client_changes_keys(TURN_RECORDS / 2, SSL_KEY_UPDATE_REQUESTED);
+		client_says("x");
+	}
+	client_flush();
+	run(1, LONG_MS);
+	run(said, 200);
+	assert_in_range(came, 1, said - 1);
+	return said;
+}
+
+static void test_what_waits_behind_an_answer_comes(void **state)
+{
+	size_t said = client_asks_for_keys(*state != NULL);
+
+	for (int i = 0; i < 100 && came < said; i++) {
+		client_reads_all();
+		run(said, 50);
+	}
+	assert_int_equal(said, came);
+}
+
+static void test_an_answer_that_waits_costs_nothing(void **state)
+{
+	client_asks_for_keys(*state != NULL);
+	client_says("y");
+	client_flush();
+	run(SIZE_MAX, 300);
+	assert_in_range(wakes, 1, 20);
+}
+
 /* SSH has written more than the network takes before it asks itself: it does not then. */
 static void test_what_waits_goes_first(void **state)
 {
@@ -533,6 +609,61 @@ static void test_no_pair_is_left_where_there_is_no_memory(void **state)
 	assert_int_equal(0, told);
 }
 
+/* ---- a web server of our own ---- */
+
+static void on_link(void *user, int rc, struct alk_link *link, const struct alk_err *err)
+{
+	(void)user, (void)rc, (void)link, (void)err;
+}
+
+/* A visitor asks for a page behind so many new keys that there is no room for the answers; `more`: he
+ * says something after they were read. */
+static void site_is_asked(bool more)
+{
+	struct alk_link link = ALK_LINK_NONE;
+
+	link.fd = client_connects(TLS1_3_VERSION);
+	assert_non_null(tls_site_admit(&tls, &link, on_link, NULL));
+	for (int i = 0; i < 1000 && !SSL_is_init_finished(client); i++) {
+		SSL_do_handshake(client);
+		client_flush();
+		run(1, 5);
+		client_hear();
+	}
+	client_changes_keys(400, SSL_KEY_UPDATE_REQUESTED);
+	client_says("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+	client_flush();
+	run(1, 200);
+	if (more) {
+		client_says("x");
+		client_flush();
+	}
+}
+
+static void test_a_page_that_waits_behind_an_answer_comes(void **state)
+{
+	char page[4096];
+	int n = -1;
+
+	(void)state;
+	site_is_asked(false);
+	for (int i = 0; i < 100 && n <= 0; i++) {
+		client_hear();
+		n = SSL_read(client, page, sizeof(page));
+		run(1, 50);
+	}
+	assert_in_range(n, 12, sizeof(page));
+	assert_memory_equal("HTTP/1.1 404", page, 12);
+}
+
+static void test_a_page_that_waits_costs_nothing(void **state)
+{
+	(void)state;
+	site_is_asked(true);
+	run(1, 300);
+	assert_in_range(wakes, 1, 20);
+}
+
 /* ---- visitors ---- */
 
 static void web_says_all_it_can(void)
@@ -540,16 +671,6 @@ static void web_says_all_it_can(void)
 	static const char bytes[65536];
 
 	while (write(end, bytes, sizeof(bytes)) > 0)
-		;
-}
-
-/* What there is for the client; then only what his TLS says of the end. */
-static void client_reads_all(void)
-{
-	char piece[TLS_RECORD_MAX];
-
-	client_hear();
-	while (SSL_read(client, piece, sizeof(piece)) > 0)
 		;
 }
 
@@ -659,8 +780,20 @@ int main(void)
 		 teardown, NULL},
 		{"test_half_a_message_to_ssh", test_half_a_message_costs_nothing, setup, teardown,
 		 &tls},
+		{"test_what_waits_behind_an_answer_comes_through_the_pair",
+		 test_what_waits_behind_an_answer_comes, setup, teardown, NULL},
+		{"test_what_waits_behind_an_answer_comes_to_ssh",
+		 test_what_waits_behind_an_answer_comes, setup, teardown, &tls},
+		{"test_an_answer_that_waits_costs_nothing_through_the_pair",
+		 test_an_answer_that_waits_costs_nothing, setup, teardown, NULL},
+		{"test_an_answer_that_waits_costs_nothing_to_ssh",
+		 test_an_answer_that_waits_costs_nothing, setup, teardown, &tls},
 		cmocka_unit_test_setup_teardown(test_what_waits_goes_first, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_peer_that_stays_costs_nothing, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_a_page_that_waits_behind_an_answer_comes,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_page_that_waits_costs_nothing, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_no_pair_is_left_where_there_is_no_memory,
 						setup, teardown),

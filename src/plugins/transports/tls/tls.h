@@ -125,6 +125,7 @@ struct tls_conn {
 	bool strict;		 /* a peer who only keeps us busy is none of ours */
 	bool heard;		 /* bytes came in this turn */
 	bool awaits;		 /* nothing is written before more was read */
+	bool owes;		 /* nothing is read before TLS's own answer has room */
 	bool ended;		 /* the peer sends no more */
 	bool sent_end;		 /* nor do we */
 	int broken;		 /* -errno: nothing goes in or out any more */
@@ -148,7 +149,8 @@ void tls_conn_ready(struct tls_conn *conn, int revents);
 /* This turn has taken long enough: on_ready is told to read in the next iteration, as if the socket
  * were ready. */
 void tls_conn_spend(struct tls_conn *conn);
-/* > 0 bytes; 0 nothing now, or `spent`, or `ended`, or `broken`. */
+/* > 0 bytes; 0 nothing now, or `spent`, or `ended`, or `broken`, or when it is writable again, since
+ * it `owes`: then what is readable is no news. */
 size_t tls_conn_read(struct tls_conn *conn, void *bytes, size_t n);
 /* Bytes taken, 0..n; less than all: when it is writable again, or readable if it `awaits`, the same
  * bytes first. */

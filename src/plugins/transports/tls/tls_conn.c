@@ -337,7 +337,9 @@ static void read_stopped(struct tls_conn *conn, int rc)
 {
 	switch (SSL_get_error(conn->ssl, rc)) {
 	case SSL_ERROR_WANT_READ:
-	case SSL_ERROR_WANT_WRITE:
+		return;
+	case SSL_ERROR_WANT_WRITE: /* new keys that the peer asked for */
+		conn->owes = true;
 		return;
 	case SSL_ERROR_ZERO_RETURN:
 		conn->ended = true;
@@ -355,6 +357,7 @@ size_t tls_conn_read(struct tls_conn *conn, void *bytes, size_t n)
 	size_t got = 0;
 	int rc;
 
+	conn->owes = false;
 	if (conn->broken < 0)
 		return 0;
 	ERR_clear_error();
@@ -419,7 +422,7 @@ size_t tls_conn_write(struct tls_conn *conn, const void *bytes, size_t n)
 
 bool tls_conn_pending(const struct tls_conn *conn)
 {
-	return conn->readable || conn->ahead != NULL || SSL_has_pending(conn->ssl);
+	return conn->readable || conn->owes || conn->ahead != NULL || SSL_has_pending(conn->ssl);
 }
 
 void tls_conn_notify(struct tls_conn *conn)

@@ -257,13 +257,14 @@ static void visitor_end_late(struct tls_pump *pump)
 static void pump_watch(struct tls_pump *pump)
 {
 	bool reads = pump->in_done ? pump->lingering : pump->taken || pump->in.len == 0;
+	bool owes = reads && !pump->lingering && pump->conn.owes;
 	/* A socket that was shut down takes everything: there is nothing to be told. */
 	bool writes = !pump->out_done &&
-		      (pump->conn.gather != NULL ||
+		      (pump->conn.gather != NULL || owes ||
 		       (!pump->conn.awaits && (pump->out.len > 0 || pump->refused)));
 
-	alk_io_set(pump->conn.io,
-		   (reads && !pump->conn.ended ? ALK_IO_READ : 0) | (writes ? ALK_IO_WRITE : 0));
+	alk_io_set(pump->conn.io, (reads && !owes && !pump->conn.ended ? ALK_IO_READ : 0) |
+					  (writes ? ALK_IO_WRITE : 0));
 	alk_io_set(pump->io, (!out_waits(pump) && !pump->out_done ? ALK_IO_READ : 0) |
 				     (pump->in.len > 0 && !pump->taken ? ALK_IO_WRITE : 0));
 }
@@ -314,14 +315,15 @@ static void pump_turn(struct tls_pump *pump, bool pair_readable)
 				pump->visitor && out_waits(pump) ? visitor_left(pump) : IDLE_MS);
 }
 
-/* SSH reads what there is, and writes if it waited for room. It may end with that. */
+/* SSH reads what there is, also if TLS waited for room for that, and writes if it waited for room
+ * itself. It may end with that. */
 static void direct_turn(struct tls_pump *pump, int revents)
 {
 	int events = revents & ALK_IO_READ;
 
-	if (pump->refused && tls_conn_flush(&pump->conn)) {
-		pump->refused = false;
-		events |= ALK_IO_WRITE;
+	if ((pump->refused || pump->conn.owes) && tls_conn_flush(&pump->conn)) {
+		events |= (pump->refused ? ALK_IO_WRITE : 0) | (pump->conn.owes ? ALK_IO_READ : 0);
+		pump->refused = pump->conn.owes = false;
 	}
 	if (pump->conn.broken < 0)
 		events |= ALK_IO_READ;

@@ -195,7 +195,9 @@ static void site_settle(struct tls_site *site)
 	} else {
 		bool reads = stealth_room(site->stealth) > 0 && !site->conn.ended;
 
-		alk_io_set(site->conn.io, reads ? ALK_IO_READ : 0);
+		alk_io_set(site->conn.io, !reads	    ? 0
+					  : site->conn.owes ? ALK_IO_WRITE
+							    : ALK_IO_READ);
 	}
 	if (state == STEALTH_HTTP)
 		site_forget(site, -ECONNABORTED, "not an alknet client");
