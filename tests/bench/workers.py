@@ -52,7 +52,7 @@ def measure(directory, keys, targets, workers, options):
 
         def move(client, n):
             total = options.bytes // options.sessions
-            port, way = ((targets.source, pull), (targets.discard, push))[n % 2]
+            port, way = ((targets.source, pull), (targets.counted, push))[n % 2]
             with net.socks_connect(client.port, "127.0.0.1", port, timeout=280) as sock:
                 assert way(sock, total) == total
 

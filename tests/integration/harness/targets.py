@@ -6,6 +6,7 @@ Run as `python3 -m harness.targets DIR`; prints one JSON line of ports and ends 
   echo      sends back what came; closes its half when the peer did
   sink      reads to the end of the stream, then answers "COUNT SHA256\n": works only with half-close
   discard   reads to the end, without a digest, then answers "COUNT\n"
+  counted   reads "N\n", then N bytes, then answers "N\n"
   source    reads "N\n", sends N bytes of net.pattern(), closes
   bye       sends "bye\n", closes its half at once, then reads to the end (see control: `ended`)
   slow      reads "NAME\n", then nothing until control says `wake NAME`; from then on a sink
@@ -39,7 +40,7 @@ class Targets:
         self.stats = {"accepted": {}, "ended": {}, "read": {}}
         self.keep = []
         self.ports = {}
-        for name in ("echo", "sink", "discard", "source", "bye", "slow", "drip", "http", "reset", "control"):
+        for name in ("echo", "sink", "discard", "counted", "source", "bye", "slow", "drip", "http", "reset", "control"):
             self.ports[name] = self.listen(name, ("127.0.0.1", 0), socket.AF_INET)
         for name, path in (("unix", "echo"), ("unix_sink", "sink")):
             where = os.path.join(directory, path + ".sock")
@@ -123,6 +124,13 @@ class Targets:
         while n := sock.recv_into(buf):
             total += n
         sock.sendall(f"{total}\n".encode())
+
+    def do_counted(self, sock, _):
+        total, buf = int(recv_line(sock)), bytearray(1 << 18)
+        left = total
+        while left > 0 and (n := sock.recv_into(buf, min(left, len(buf)))):
+            left -= n
+        sock.sendall(f"{total - left}\n".encode())
 
     def do_source(self, sock, _):
         for piece in pattern(int(recv_line(sock))):
