@@ -156,13 +156,7 @@ static void message(struct alk_server *v, ssh_message m)
 		}
 		break;
 	case SSH_REQUEST_SERVICE:
-		if (v->state == SERVER_AUTH && v->service_asked) {
-			v->misdeed = ALK_MISDEED_GARBAGE;
-			alk_ssh_die(&v->ssh, -EPROTO, "more than one service was asked for");
-			ssh_message_free(m);
-			return;
-		}
-		v->service_asked = true;
+		/* Some ask anew before each attempt, as Paramiko does; it is none. */
 		if (v->state == SERVER_AUTH && ssh_message_service_service(m) &&
 		    strcmp(ssh_message_service_service(m), "ssh-userauth") == 0) {
 			ssh_message_service_reply_success(m);

@@ -76,7 +76,6 @@ struct alk_server {
 	char why[200];
 	bool proved, user_known;
 	bool refused, waited; /* the answer is no; the time to say so has come */
-	bool service_asked;
 	unsigned attempts;
 	enum alk_misdeed misdeed; /* found while it ended; NONE: what its state says */
 	bool innocent;		  /* it is we who end it */
