@@ -32,8 +32,9 @@ def wait_failure(serving):
 
 
 @pytest.mark.parametrize(
-    "answer,least,most", [(REFUSED, 30, 61), (problem(429, "rateLimited", "too many", **{"Retry-After": "50000"}), 49_000, 50_001)], ids=["refused", "later"])
-def test_t69_restarts_wait(middle, acme_server, tmp_path, answer, least, most):  # noqa: F811
+    "answer,least,most,restarts",
+    [(REFUSED, 30, 61, 1), (problem(429, "rateLimited", "too many", **{"Retry-After": "50000"}), 49_000, 50_001, 3)], ids=["refused", "later"])
+def test_t69_restarts_wait(middle, acme_server, tmp_path, answer, least, most, restarts):  # noqa: F811
     """With the failures so far, and it is said until when. Who asks for a certificate gets one; then nothing is waited for."""
     middle.rule = Spoil.answer(ORDER, answer)
     kept = tmp_path / "acme" / "backoff.json"
@@ -42,7 +43,7 @@ def test_t69_restarts_wait(middle, acme_server, tmp_path, answer, least, most): 
     assert least < before["next"] - time() < most
     assert stat.S_IMODE(os.stat(kept).st_mode) == 0o600
     middle.rule = None
-    for _ in range(3):
+    for _ in range(restarts):
         serving.finish()
         serving = acme_server(middle)
         after = helper_of(serving)
@@ -57,7 +58,20 @@ def test_t69_restarts_wait(middle, acme_server, tmp_path, answer, least, most): 
     serving.finish()
     serving = acme_server(middle)
     assert helper_of(serving)["failures"] == 0 and served(serving.port) == shown
+    serving.finish()
     assert "is not asked before" not in serving.log() and len(middle.asked_for(ORDER)) == 2
+
+
+def test_t69_a_renewal_that_failed_is_tried_again(middle, acme_server):  # noqa: F811
+    """Also where the certificate before is good for long, as by the server that failed: the CA may want it replaced."""
+    serving = acme_server(middle)
+    wait_issued(serving)
+    middle.rule = Spoil.answer(ORDER, REFUSED)
+    with pytest.raises(procs.AdminError, match="no such name"):
+        serving.call("acme.renew", 60)
+    serving.finish()
+    helper = helper_of(acme_server(middle))
+    assert helper["failures"] == 1 and helper["next"] - time() < 61
 
 
 def test_t69_failures_add_up_over_restarts(middle, acme_server):  # noqa: F811

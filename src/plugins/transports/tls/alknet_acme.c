@@ -380,6 +380,8 @@ int main(void)
 	}
 	waits = acme_backoff_load(&c);
 	certificate_load(&c);
+	if (c.failures > 0) /* as whoever failed left it: tried again behind the pause */
+		c.due = 0;
 	status_say(&c, "waiting");
 	if (waits)
 		backoff_say(&c);
