@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <cmocka.h>
+#include "board.h"
 #include "direct.h"
 #include "tls_play.h"
 
@@ -703,13 +704,21 @@ static void test_a_visitor_who_only_talks_is_ended(void **state)
 
 static void test_a_visitor_who_takes_some_stays(void **state)
 {
+	uint64_t slowest = 0;
+
 	(void)state;
 	pump_to_web(TLS1_3_VERSION);
 	for (int i = 0; i < SEND_MS * 3 / 2 / 50; i++) {
+		uint64_t then = alk_board_now_us();
+
 		web_says_all_it_can();
 		client_reads_all();
 		run(1, 50);
+		then = alk_board_now_us() - then;
+		slowest = then > slowest ? then : slowest;
 	}
+	if (slowest / 1000 > SEND_MS / 2)
+		skip(); /* this machine has taken nothing itself for so long */
 	assert_non_null(tls.pumps);
 }
 

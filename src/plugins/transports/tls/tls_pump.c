@@ -219,8 +219,10 @@ static void out_run(struct tls_pump *pump, bool readable)
 
 static void pump_out(struct tls_pump *pump, bool readable)
 {
+	bool waited = out_waits(pump);
+
 	out_run(pump, readable);
-	if (!pump->visitor || (out_waits(pump) && pump->conn.sent == pump->sent))
+	if (!pump->visitor || (waited && out_waits(pump) && pump->conn.sent == pump->sent))
 		return;
 	pump->took = alk_loop_now(pump->tls->loop);
 	pump->sent = pump->conn.sent;
