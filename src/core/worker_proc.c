@@ -118,10 +118,17 @@ static void proc_check_gone(struct alk_worker_proc *w)
 /* True when it has ended just now; then `w` may be gone. */
 static bool proc_reap(struct alk_worker_proc *w)
 {
-	int status;
+	int status = 0;
+	pid_t pid;
 
-	if (w->ended || w->pid == 0 || waitpid(w->pid, &status, WNOHANG) != w->pid)
+	if (w->ended || w->pid == 0)
 		return false;
+	pid = waitpid(w->pid, &status, WNOHANG);
+	/* ECHILD: somebody else has waited for it, or SIGCHLD is ignored here. */
+	if (pid != w->pid && (pid >= 0 || errno != ECHILD))
+		return false;
+	if (pid != w->pid)
+		status = W_EXITCODE(1, 0);
 	w->ended = true;
 	w->status = status;
 	alk_io_free(&w->exit_io);
