@@ -282,7 +282,7 @@ GAUGES = [
 def test_counters_go_down(server, keys, targets, workers, seed):
     """However sessions end, in whatever order: what is counted goes back to nothing, and so do descriptors."""
     chance = random.Random(seed * 10 + workers)
-    serving = server("--handshake-timeout", "8s", "--max-connections-per-ip", "20", "--max-startups", "0:0:0", workers=workers)
+    serving = server("--handshake-timeout", "15s", "--max-connections-per-ip", "20", "--max-startups", "0:0:0", workers=workers)
     ends = Ends(serving, keys, targets, chance)
     ways = [getattr(ends, name) for name in vars(Ends) if not name.startswith("_") and name not in ("wire", "in_", "reset", "ready")]
     assert len(ways) == 12

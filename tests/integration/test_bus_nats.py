@@ -282,7 +282,7 @@ def test_calls_to_the_other_server(mesh, workers):
     other.wire.close()
     assert dev.next() == {"type": "call.aborted", "id": asked["id"], "payload": {}}
     import time
-    caller.request("/dev.1/fs/read", {}, deadline=int(time.time() * 1000) + 8000)
+    caller.request("/dev.1/fs/read", {}, deadline=int(time.time() * 1000) + 15000)
     asked = dev.next()
     error(caller.next(), "TIMEOUT", "1", "call.error")
     assert dev.next()["type"] == "call.aborted"

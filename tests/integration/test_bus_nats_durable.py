@@ -5,6 +5,7 @@ import contextlib
 import os
 import select
 import signal
+import time
 
 from harness import natsserver, net, procs
 from harness.buswire import error
@@ -99,19 +100,32 @@ def test_durable_events_that_nobody_acknowledges(mesh):
     sender, plain = a.peer(), natsserver.Plain(nats.port).subscribe("alknet.bus.e.order.>")
     settled(nats, a)
     pid, good = program_of(a), {"stream": "s", "seq": 1}
-    for n in range(5):
-        sender.send("order.new", str(n), {})
-    replies = [plain.next()[1] for _ in range(5)]
-    plain.publish(replies[2], good)
-    answers = [sender.next() for _ in range(4)]
-    assert [one["id"] for one in answers] == ["0", "1", "3", "4"]
-    assert {error(one, "UNAVAILABLE") for one in answers} == {"NATS did not acknowledge it in time"}
+    late, refused = "NATS did not acknowledge it in time", 0
+    for again in range(3):
+        begun = time.monotonic()
+        for n in range(5):
+            sender.send("order.new", str(5 * again + n), {})
+        replies = [plain.next()[1] for _ in range(5)]
+        plain.publish(replies[2], good)
+        soon = time.monotonic() - begun < 8  # or all five may be over by then
+        want = [str(5 * again + n) for n in range(5) if n != 2 or not soon]
+        answers = [sender.next() for _ in want]
+        refused += len(want)
+        if soon:
+            break
+    assert [one["id"] for one in answers] == want and len(want) == 4
+    assert {error(one, "UNAVAILABLE") for one in answers} == {late}
     for reply in replies:
         plain.publish(reply, good)
-    sender.send("order.new", "5", {})
-    plain.publish(plain.next()[1], {"error": {"code": 503, "err_code": 10077, "description": "it is full"}})
-    assert error(sender.next(), "UNAVAILABLE", "5") == "it is full"
-    assert sender.sync() == [] and a.metric("backend_refused_total") == 5 and program_of(a) == pid
+    for again in range(3):
+        sender.send("order.new", f"full {again}", {})
+        plain.publish(plain.next()[1], {"error": {"code": 503, "err_code": 10077, "description": "it is full"}})
+        why = error(sender.next(), "UNAVAILABLE", f"full {again}")
+        refused += 1
+        if why != late:
+            break
+    assert why == "it is full"
+    assert sender.sync() == [] and a.metric("backend_refused_total") == refused and program_of(a) == pid
     plain.close()
 
 
@@ -124,7 +138,10 @@ def test_nats_that_does_not_read(mesh):
     for n in range(sent):
         sender.send("order.new", str(n), {"pad": "x" * 250_000})
         answers += sender.sync()
-    assert 0 < len(answers) < sent
+        if answers:  # one that does not fit, or nothing waits any more
+            sent = n + 1
+            break
+    assert answers
     while len(answers) < sent:
         answers.append(sender.next())
     for one in answers:
@@ -234,7 +251,7 @@ return {
         a.conf.reload(bus={})
         other.send("go")
         answer = peer.next()
-        if answer["payload"].get("code") == "INVALID_INPUT":
+        if answer["type"] == "__ok" or answer["payload"].get("code") == "INVALID_INPUT":
             break
         nats.close()  # the policy has five seconds for its answer, and the reload took them
     error(answer, "INVALID_INPUT", "r")

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """The completion scripts in the shells that read them."""
 
-import os
 import shutil
 import subprocess
 
 import pytest
 
 from harness import procs
-from harness.waiting import scaled
+from harness.waiting import patient, scaled
 
 
 def script(tmp_path, program, shell):
@@ -109,9 +108,9 @@ def test_zsh(tmp_path, line, offers, not_offers):
         "zstyle ':completion:*' list-packed no; unsetopt always_last_prompt; LISTMAX=0; COLUMNS=200; print READY\"\n"
         "zpty -r z out '*READY*READY*'; zpty -w -n z \"$2\"$'\\t\\t'; zpty -r -m z out \"*$3*$2*\" && print -r - \"FOUND $out\"; zpty -d z"
     )
-    env = {**os.environ, "TERM": "dumb"}  # which has no other way to show the line again than to write it
+    env = {**procs.environment(), "TERM": "dumb", "LINES": "50"}  # which has no other way to show the line again than to write it
     run = [zsh, "-f", "-c", code, "zsh", str(tmp_path), line, offers]
-    out = subprocess.run(run, capture_output=True, text=True, timeout=scaled(30), check=False, env=env)
+    out = subprocess.run(run, capture_output=True, text=True, timeout=patient(30), check=False, env=env)
     assert "FOUND" in out.stdout and not_offers not in out.stdout, out
 
 

@@ -176,7 +176,7 @@ def test_a_server_that_was_stopped(server, client, targets):
     """For longer than a client may be silent: it has not asked, so it asks now, and ends nobody's session, however many workers it has."""
     pairs = []
     for workers in (0, 1, 2):
-        serving = server("--keepalive", "4", workers=workers)
+        serving = server("--keepalive", "8", workers=workers)
         pairs.append((serving, client(serving, "--keepalive", "60")))
     with contextlib.ExitStack() as stack:
         socks = [stack.enter_context(net.socks_connect(connecting.port, "127.0.0.1", targets.echo)) for _, connecting in pairs]
@@ -186,11 +186,11 @@ def test_a_server_that_was_stopped(server, client, targets):
             for pid in procs.tree(serving.pid):
                 procs.freeze(pid)
         start = time.monotonic()
-        wait_until(lambda: time.monotonic() - start > 12, 20, "the limit to pass")
+        wait_until(lambda: time.monotonic() - start > 24, 30, "the limit to pass")
         for serving, _ in pairs:
             stop_tree(serving.pid, signal.SIGCONT)
         start = time.monotonic()
-        wait_until(lambda: time.monotonic() - start > 12, 20, "the limit to pass once more")
+        wait_until(lambda: time.monotonic() - start > 24, 30, "the limit to pass once more")
         for sock in socks:
             net.ask_echo(sock)
     for serving, connecting in pairs:

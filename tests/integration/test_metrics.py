@@ -145,7 +145,7 @@ def test_of_the_client(observed, client, tmp_path):
 
 
 @pytest.mark.parametrize("peer", ["alknet", "sshd"])
-def test_durations_at_the_client(server, sshd, client, tmp_path, targets, peer):
+def test_durations_at_the_client(libssh_forgets, server, sshd, client, tmp_path, targets, peer):
     """One for each login and for each open that was answered, whatever the answer; why one was refused is no open."""
     serving = server() if peer == "alknet" else sshd()
     user = {} if peer == "alknet" else {"user": serving.user}
@@ -188,7 +188,7 @@ def test_durations_at_the_client(server, sshd, client, tmp_path, targets, peer):
 
 def test_an_open_that_the_application_gave_up(server, client, tmp_path, targets):
     """It is counted when the server answers it, with all the time that took."""
-    connecting = client(server("--connect-timeout", "1"), "--metrics-listen", "127.0.0.1:0", "--admin-socket", tmp_path / "client.sock")
+    connecting = client(server("--connect-timeout", "15"), "--metrics-listen", "127.0.0.1:0", "--admin-socket", tmp_path / "client.sock")
     port = metrics_port(connecting)
     with net.connect(connecting.port) as sock:
         sock.sendall(b"\x05\x01\x00\x05\x01\x00" + net.socks_address("127.0.0.1", "name") + targets.blackhole.to_bytes(2, "big"))
