@@ -5,6 +5,7 @@ ALKNET, ALKNET_ADMIN, ALKNET_PLUGIN_DIR   the programs and plugins to test (defa
 ALKNET_TEST_SCALE                         every deadline is multiplied by it
 """
 
+import contextlib
 import getpass
 import itertools
 import os
@@ -83,6 +84,19 @@ def finish_all(started):
             program.kill()
     if errors:
         raise errors[0]
+
+
+LOGS_MOST, LOG_MOST = 8, 2000
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    """What the other programs of a test that failed said last: it is not there any more when somebody looks."""
+    report = (yield).get_result()
+    programs = getattr(item, "funcargs", {}).get("running_programs", [])
+    for program in programs[-LOGS_MOST:] if report.failed and report.when == "call" else []:
+        with contextlib.suppress(AttributeError, OSError):
+            report.sections.append((f"end of the log of {program.argv[:2]}", program.log()[-LOG_MOST:]))
 
 
 @pytest.fixture
