@@ -152,7 +152,7 @@ def test_counters_survive_a_worker(server, login):
     os.kill(old, signal.SIGKILL)
     wait_until(lambda: serving.workers() and old not in serving.workers(), 10, "a new worker")
     assert serving.metric("alknet_sessions_total") == 1
-    assert serving.metric("alknet_sessions") == 0
+    wait_until(lambda: serving.metric("alknet_sessions") == 0, 10, "the dead one's session to be forgotten")
 
 
 def test_watch(server, login, targets):
