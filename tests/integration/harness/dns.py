@@ -15,11 +15,13 @@ A, AAAA = 1, 28
 
 class NameServer:
     """`answers[name]` is a list of answers, each a list of addresses: the n-th question of a family gets the n-th
-    of them, the last one for ever after. A name without answers does not exist."""
+    of them, the last one for ever after. A name without answers does not exist; questions for those in `silent` are
+    not answered."""
 
     def __init__(self, directory):
         self.answers = {}
         self.asked = []
+        self.silent = set()
         self.socket = self.address = None
         for _ in range(20):
             address = f"127.53.{random.randrange(256)}.{random.randrange(1, 255)}"
@@ -50,7 +52,9 @@ class NameServer:
         while True:
             try:
                 query, peer = self.socket.recvfrom(512)
-                self.socket.sendto(self._answer(query), peer)
+                answer = self._answer(query)
+                if answer is not None:
+                    self.socket.sendto(answer, peer)
             except OSError:
                 return
 
@@ -63,6 +67,8 @@ class NameServer:
         turns = self.answers.get(name)
         turn = self.asked.count((name, family))
         self.asked.append((name, family))
+        if name in self.silent:
+            return None
         addresses = [ipaddress.ip_address(a) for a in turns[min(turn, len(turns) - 1)]] if turns else []
         wanted = [a for a in addresses if (A if a.version == 4 else AAAA) == family]
         flags = 0x8180 | (0 if turns else 3)
