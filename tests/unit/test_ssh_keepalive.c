@@ -75,6 +75,15 @@ static bool is_given_up(void)
 	return session.dying;
 }
 
+/* Then, and no earlier. */
+static void gives_up_in(uint64_t ms)
+{
+	later(ms - 1);
+	assert_false(is_given_up());
+	later(1);
+	assert_true(is_given_up());
+}
+
 static void test_a_silence(void **state)
 {
 	(void)state;
@@ -97,10 +106,7 @@ static void test_a_silence_without_a_question(void **state)
 	begin(LIMIT + 1, 0);
 	assert_false(is_given_up());
 	assert_int_equal(questions, 1);
-	later(EVERY - 1);
-	assert_false(is_given_up());
-	later(1);
-	assert_true(is_given_up());
+	gives_up_in(EVERY);
 }
 
 static void test_an_answer_that_waits(void **state)
@@ -118,10 +124,7 @@ static void test_a_sleep_under_a_question(void **state)
 	begin(EVERY + 10, 10);
 	alk_ssh_missed(&session, LIMIT - 10);
 	assert_false(is_given_up());
-	later(EVERY - 1);
-	assert_false(is_given_up());
-	later(1);
-	assert_true(is_given_up());
+	gives_up_in(EVERY);
 }
 
 /* A sleep is silence: it brings the question, which is not taken for one from before. */
@@ -132,10 +135,7 @@ static void test_a_sleep_without_a_question(void **state)
 	alk_ssh_missed(&session, LIMIT - 10);
 	assert_false(is_given_up());
 	assert_int_equal(questions, 1);
-	later(EVERY - 1);
-	assert_false(is_given_up());
-	later(1);
-	assert_true(is_given_up());
+	gives_up_in(EVERY);
 }
 
 /* A nap gives no more than it took. */
@@ -145,10 +145,7 @@ static void test_a_nap_under_a_question(void **state)
 	begin(LIMIT - 1, EVERY - 1);
 	alk_ssh_missed(&session, 10);
 	assert_false(is_given_up());
-	later(10);
-	assert_false(is_given_up());
-	later(1);
-	assert_true(is_given_up());
+	gives_up_in(11);
 }
 
 /* As a process that was stopped is told: the loop's clock went on, and the kernel heard. */
